@@ -1,0 +1,49 @@
+"""From any Python to the tools environment: builds `.venvs/tools` when needed and goes on in it.
+
+Imported first by tasks.py, whoever runs that: `python3 tasks.py` on a machine that has only Python, an `invoke` from
+elsewhere, or the tools environment's own. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OLDEST = (3, 11)
+
+
+def enter(*, as_script: bool) -> None:
+    """Return only inside an up-to-date tools environment; else build it and start over there.
+
+    ``as_script`` tells `python3 tasks.py …` from a run by Invoke. Ends the process with one line when the
+    environment cannot be built.
+    """
+    if sys.version_info < OLDEST:
+        wanted = ".".join(map(str, OLDEST))
+        sys.exit(f"This needs Python {wanted} or newer; {sys.executable} is {sys.version.split()[0]}.")
+
+    from deploy import layers, venvs
+    from deploy.errors import Failure
+
+    store = venvs.Store.of(ROOT)
+    try:
+        tools = layers.resolve(store.requirements, venvs.TOOLS, venvs.chosen_python(store, venvs.TOOLS).tag)
+        current = venvs.is_current(store, tools)
+        if current and not as_script and os.path.realpath(sys.prefix) == str(store.path(tools)):
+            return
+        if "--complete" in sys.argv and not current:
+            sys.exit(0)  # a Tab key must not install anything
+        if not current:
+            venvs.ensure(store, venvs.TOOLS, say=lambda line: print(line, file=sys.stderr, flush=True))
+    except Failure as failure:
+        print(failure.message, file=sys.stderr)
+        sys.exit(failure.code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    invoke = str(store.link(venvs.TOOLS) / "bin" / "invoke")
+    arguments = sys.argv[1:]
+    if as_script:
+        arguments = ["--search-root", str(ROOT), *(arguments or ["--list"])]
+    os.execv(invoke, ["invoke", *arguments])

@@ -1,0 +1,72 @@
+"""The commands that judge the code: pytest with its suites, the linters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy import shell
+from deploy.config import Project
+from deploy.errors import Failure
+from deploy.shell import Run
+from deploy.venvs import Store
+
+SUITES = ("unit", "site", "native", "acceptance")
+
+
+def suites(text: str, option: str) -> list[str]:
+    """The suites named by comma. Raises `Failure` for one that does not exist."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in SUITES:
+            raise Failure(f"{option} {name}: there is no such suite; there are: {', '.join(SUITES)}")
+    return names
+
+
+def pytest(project: Project, store: Store, suite: str, require: str, arguments: list[str]) -> Run:
+    """The test run: the suites asked for, or all; which of them may not skip; more words for pytest."""
+    required = list(SUITES) if require == "all" else suites(require, "--require")
+    folders = [f"tests/{name}" for name in suites(suite, "--suite") or SUITES]
+    named = any(not word.startswith("-") and Path(project.root, word.split("::")[0]).exists() for word in arguments)
+    return Run(
+        [
+            *[str(store.link("test") / "bin" / "python"), "-m", "pytest"],
+            *(["--require", ",".join(required)] if required else []),
+            *([] if named else folders),
+            *arguments,
+        ],
+        cwd=project.root,
+    )
+
+
+def lint_commands(project: Project, store: Store, *, fix: bool) -> dict[str, Run]:
+    """The linters, by name."""
+    folder = store.link("test") / "bin"
+    check, form = (["--fix"], []) if fix else ([], ["--check"])
+    return {
+        "ruff": Run([str(folder / "ruff"), "check", "--quiet", *check, "."], cwd=project.root),
+        "format": Run([str(folder / "ruff"), "format", "--quiet", *form, "."], cwd=project.root),
+        "types of the machinery": Run(
+            [str(folder / "python"), "-m", "mypy", "tasks.py", "deploy", "tests"], cwd=project.root
+        ),
+        "types of the site": Run([str(folder / "python"), "-m", "mypy", "."], cwd=project.site_folder),
+        "shell": Run([str(folder / "shellcheck"), ".ci/run"], cwd=project.root),
+        "migrations": Run(
+            [str(folder / "python"), str(project.manage), "makemigrations", "--check", "--dry-run", "--verbosity", "0"],
+            env={"DATABASE_URL": "sqlite://:memory:"},
+        ),
+    }
+
+
+def lint(project: Project, store: Store, *, fix: bool, dry_run: bool, say: Callable[[str], None]) -> None:
+    """Run every linter, and fail naming those that found something."""
+    failed = []
+    for name, command in lint_commands(project, store, fix=fix).items():
+        if dry_run:
+            print(command.render())
+            continue
+        say(f"lint: {name}")
+        if shell.run(command, check=False).code:
+            failed.append(name)
+    if failed:
+        raise Failure(f"lint: {', '.join(failed)} found something; `invoke lint --fix` mends what it can")

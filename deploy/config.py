@@ -1,0 +1,81 @@
+"""The typed configuration: what `ns.configure` in tasks.py holds, checked once, as a value.
+
+Invoke merges the defaults in tasks.py, `invoke.yaml` beside it and `INVOKE_PROJECT_…` variables; this makes a
+`Project` of the outcome, or one line that names the key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.errors import Failure
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_MODULE = re.compile(r"[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class Project:
+    """The Django project that is run, and where things are."""
+
+    root: Path
+    #: The project's short name, in lower case.
+    name: str
+    #: The folder of manage.py, relative to the root.
+    site: str
+    #: The package of settings, urls and the Celery application.
+    package: str
+    #: The port of the development site on 127.0.0.1.
+    port: int
+
+    @property
+    def site_folder(self) -> Path:
+        return self.root / self.site
+
+    @property
+    def manage(self) -> Path:
+        return self.site_folder / "manage.py"
+
+    @property
+    def requirements(self) -> Path:
+        return self.root / "requirements"
+
+    @property
+    def run_folder(self) -> Path:
+        """What the native runtime writes: database, queues, media."""
+        return self.root / ".run"
+
+
+def port_number(value: object, key: str) -> int:
+    """A TCP port that an ordinary user may listen on. Raises `Failure` naming ``key``."""
+    try:
+        port = int(str(value))
+    except ValueError:
+        port = 0
+    if not 1024 <= port <= 65535:
+        raise Failure(f"{key} is {value!r}, but must be a port from 1024 to 65535")
+    return port
+
+
+def _text(values: Mapping[str, object], key: str, pattern: re.Pattern[str], meaning: str) -> str:
+    value = values.get(key)
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise Failure(f"project.{key} is {value!r}, but must be {meaning}; set it in tasks.py or invoke.yaml")
+    return value
+
+
+def load(root: Path, values: Mapping[str, object]) -> Project:
+    """The project from the merged `project` section. Raises `Failure` naming the key that is wrong."""
+    project = Project(
+        root=root,
+        name=_text(values, "name", _NAME, "a short name in lower case"),
+        site=_text(values, "site", re.compile(r"[^/].*"), "a folder relative to tasks.py"),
+        package=_text(values, "package", _MODULE, "the name of a Python package"),
+        port=port_number(values.get("port"), "project.port"),
+    )
+    if not project.manage.is_file():
+        raise Failure(f"project.site is {project.site!r}, but there is no {project.site}/manage.py")
+    return project

@@ -1,0 +1,212 @@
+"""Doing: the steps that a plan is made of, each of which can show itself or happen.
+
+Every child process of the project starts in `start`. A plan is a list of steps; `perform` either
+prints it, ready to paste into a POSIX shell, or carries it out.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from deploy.errors import Failure
+
+#: Seconds between asking a child to end (TERM) and ending it (KILL) when we ourselves are told to stop.
+TERMINATE_SECONDS = 10
+
+
+class Step(Protocol):
+    """One thing to do, which can be shown as a line of shell or done."""
+
+    def render(self) -> str:
+        """The step as a POSIX shell command."""
+
+    def perform(self) -> None:
+        """Do it. Raises `Failure` if it cannot be done."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command: words, and what its environment and folder add to ours."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
+    #: File descriptors that the child keeps open, such as a lock that must live as long as it does.
+    keep: tuple[int, ...] = ()
+
+    def render(self) -> str:
+        words = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
+        line = " ".join([*words, shlex.join(self.argv)])
+        return f"(cd {shlex.quote(str(self.cwd))} && {line})" if self.cwd else line
+
+    def perform(self) -> None:
+        run(self)
+
+
+@dataclass(frozen=True)
+class Write:
+    """A text file with exactly this content."""
+
+    path: Path
+    text: str
+
+    def render(self) -> str:
+        return f"cat > {shlex.quote(str(self.path))} <<'END_OF_FILE'\n{self.text}END_OF_FILE"
+
+    def perform(self) -> None:
+        self.path.write_text(self.text)
+
+
+@dataclass(frozen=True)
+class MakeFolder:
+    """A folder, with its parents, if it is not there yet."""
+
+    path: Path
+
+    def render(self) -> str:
+        return shlex.join(["mkdir", "-p", str(self.path)])
+
+    def perform(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+
+
+@dataclass(frozen=True)
+class Remove:
+    """A file, a link or a whole folder that goes away, if it is there."""
+
+    path: Path
+
+    def render(self) -> str:
+        return shlex.join(["rm", "-rf", str(self.path)])
+
+    def perform(self) -> None:
+        if self.path.is_dir() and not self.path.is_symlink():
+            shutil.rmtree(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Move:
+    """A rename within one file system, which happens at once or not at all."""
+
+    source: Path
+    target: Path
+
+    def render(self) -> str:
+        return shlex.join(["mv", str(self.source), str(self.target)])
+
+    def perform(self) -> None:
+        self.source.rename(self.target)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A symbolic link that points to `target`, replacing an earlier link in one step."""
+
+    path: Path
+    target: str
+
+    def render(self) -> str:
+        return shlex.join(["ln", "-sfn", self.target, str(self.path)])
+
+    def perform(self) -> None:
+        fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(self.target)
+        fresh.replace(self.path)
+
+
+def perform(steps: Iterable[Step], *, dry_run: bool = False) -> None:
+    """Carry the steps out in order, or print them without touching anything."""
+    for step in steps:
+        if dry_run:
+            print(step.render())
+        else:
+            step.perform()
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a finished command ended. The texts are empty unless they were captured."""
+
+    code: int
+    stdout: str = ""
+    stderr: str = ""
+
+
+def start(command: Run, *, capture: bool = False, own_session: bool = False) -> subprocess.Popen[str]:
+    """Start a child process; the only place in the project that does.
+
+    With ``own_session`` it leads a session of its own, so that a signal to our group does not reach it.
+    Raises `Failure` when the program is missing or may not be run.
+    """
+    pipe = subprocess.PIPE if capture else None
+    try:
+        return subprocess.Popen(
+            list(command.argv),
+            env={**os.environ, **command.env},
+            cwd=command.cwd,
+            stdin=subprocess.DEVNULL if capture else None,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            pass_fds=command.keep,
+            start_new_session=own_session,
+        )
+    except FileNotFoundError:
+        raise Failure(f"{command.argv[0]}: not found on this machine; `invoke doctor` says what to install") from None
+    except PermissionError:
+        raise Failure(f"{command.argv[0]}: this user may not run it; look at its mode and owner") from None
+
+
+def run(command: Run, *, capture: bool = False, check: bool = True) -> Result:
+    """Run a command to its end, its output streamed to ours unless captured.
+
+    Raises `Failure` with the child's exit code when it failed and ``check`` is set. If we are interrupted
+    meanwhile, the child is ended first.
+    """
+    sys.stdout.flush()
+    child = start(command, capture=capture)
+    try:
+        stdout, stderr = child.communicate()
+    except BaseException:
+        child.terminate()
+        try:
+            child.wait(TERMINATE_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+        raise
+    result = Result(child.returncode, stdout or "", stderr or "")
+    if check and result.code:
+        said = last_line(result.stderr) or last_line(result.stdout)
+        raise Failure(
+            f"`{shlex.join(command.argv)}` failed with exit code {result.code}{': ' + said if said else ''}",
+            code=result.code if result.code > 0 else 128 - result.code,
+        )
+    return result
+
+
+def become(command: Run) -> None:
+    """Turn this process into the command: its terminal, signals and exit code are then the command's own."""
+    if command.cwd:
+        os.chdir(command.cwd)
+    sys.stdout.flush()
+    try:
+        os.execvpe(command.argv[0], list(command.argv), {**os.environ, **command.env})
+    except FileNotFoundError:
+        raise Failure(f"{command.argv[0]}: not found; `invoke doctor` says what is missing") from None
+
+
+def last_line(text: str) -> str:
+    """The last line that says something, which in a traceback is the error itself."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""

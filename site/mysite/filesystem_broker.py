@@ -1,0 +1,222 @@
+"""A broker without a server that keeps a message until it is acknowledged.
+
+kombu's filesystem transport deletes a message as soon as a worker has read it, so that a killed worker loses it.
+Here a worker *claims* a message by renaming it into a folder of its own, and deletes it on acknowledgement. Each such
+folder has a lock that the kernel frees when its process ends, however that ends; whoever finds one free puts the
+messages in it back into their queues.
+
+    queues/    TIME_ID.QUEUE.msg           waiting
+    claimed/   OWNER/TIME_ID.QUEUE.msg     being worked on by a live process
+               OWNER.lock                  held by that process
+    control/   EXCHANGE.exchange           bindings, as kombu keeps them
+
+For one machine and one user: development and demonstrations. Production uses RabbitMQ.
+"""
+
+import fcntl
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty
+from typing import Any, cast
+
+from celery.signals import worker_shutting_down
+from kombu.transport import filesystem, virtual
+from kombu.utils.json import dumps, loads
+
+#: Seconds between two looks for messages of processes that have died.
+RECOVERY_SECONDS = 1.0
+
+Payload = dict[str, Any]
+
+#: Set once this worker is to end. Celery looks for that between two waits for messages, of two seconds each.
+stopping = threading.Event()
+
+
+@worker_shutting_down.connect
+def stop_waiting(**_: object) -> None:
+    stopping.set()
+
+
+class Claims:
+    """The messages that this process has taken and not acknowledged, and those of dead processes."""
+
+    def __init__(self, folder: Path, queues: Path) -> None:
+        self.folder = folder
+        self.queues = queues
+        self.paths: dict[str, Path] = {}
+        self.looked = 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._become_owner()
+
+    def _become_owner(self) -> None:
+        self.pid = os.getpid()
+        self.own = self.folder / f"{self.pid}-{uuid.uuid4().hex}"
+        lock = self.own.with_suffix(".lock")
+        # Another process may remove the lock file before we hold it; then this one is no longer the one on disk.
+        while True:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if lock.exists() and os.stat(lock).st_ino == os.fstat(descriptor).st_ino:
+                break
+            os.close(descriptor)
+        self.descriptor = descriptor
+        self.own.mkdir()
+
+    def take(self, waiting: Path) -> Payload | None:
+        """Claim a waiting message; None if another process was quicker."""
+        if self.pid != os.getpid():  # a fork has the parent's lock, but must not share its folder
+            self.paths = {}
+            self._become_owner()
+        claimed = self.own / waiting.name
+        try:
+            waiting.rename(claimed)
+        except FileNotFoundError:
+            return None
+        payload = cast(Payload, loads(claimed.read_text()))
+        self.paths[payload["properties"]["delivery_tag"]] = claimed
+        return payload
+
+    def acknowledge(self, tag: str) -> None:
+        """The message is done with."""
+        path = self.paths.pop(tag, None)
+        if path:
+            path.unlink(missing_ok=True)
+
+    def give_back(self, tag: str) -> None:
+        """The message goes to where it was taken from, to its old place in the row."""
+        path = self.paths.pop(tag, None)
+        if path:
+            path.rename(self.queues / path.name)
+
+    def recover(self) -> None:
+        """Give back what processes that are no more had claimed; looks once in `RECOVERY_SECONDS`."""
+        if time.monotonic() - self.looked < RECOVERY_SECONDS:
+            return
+        self.looked = time.monotonic()
+        for lock in self.folder.glob("*.lock"):
+            if lock.stem != self.own.name:
+                with held_if_free(lock) as free:
+                    if free:
+                        self._empty(lock.with_suffix(""))
+                        lock.unlink(missing_ok=True)
+
+    def _empty(self, owner: Path) -> None:
+        for path in sorted(owner.glob("*.msg")):
+            path.rename(self.queues / path.name)
+        if owner.is_dir():
+            owner.rmdir()
+
+    def close(self) -> None:
+        """Give everything back and leave nothing behind."""
+        if self.pid == os.getpid():
+            self._empty(self.own)
+            self.own.with_suffix(".lock").unlink(missing_ok=True)
+        os.close(self.descriptor)
+
+
+@contextmanager
+def held_if_free(lock: Path) -> Iterator[bool]:
+    """Hold a lock file while inside, if no live process holds it."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)
+
+
+class QoS(virtual.QoS):
+    """Acknowledgement that reaches the disk."""
+
+    channel: "Channel"
+
+    def ack(self, delivery_tag: str) -> None:
+        super().ack(delivery_tag)
+        self.channel.claims.acknowledge(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        super().reject(delivery_tag, requeue=requeue)
+        self.channel.claims.acknowledge(delivery_tag)
+
+
+class Channel(filesystem.Channel):
+    """kombu's filesystem channel with whole messages, claims and acknowledgement."""
+
+    QoS = QoS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.queues = Path(self.data_folder_out)
+        self.queues.mkdir(parents=True, exist_ok=True)
+        self.claims = Claims(Path(self.processed_folder), self.queues)
+        self.unacknowledged_queues: set[str] = set()
+
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
+        if no_ack:
+            self.unacknowledged_queues.add(queue)
+        return super().basic_consume(queue, no_ack, *args, **kwargs)
+
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
+        message = super().basic_get(queue, no_ack=no_ack, **kwargs)
+        if message is not None and no_ack:
+            self.claims.acknowledge(str(message.delivery_tag))
+        return message
+
+    def _put(self, queue: str, message: Payload, **kwargs: Any) -> None:  # type: ignore[override]
+        """Add a message that no reader sees before it is whole."""
+        name = f"{time.time_ns():020d}_{uuid.uuid4().hex}.{queue}.msg"
+        unfinished = self.queues / f".{name}"
+        unfinished.write_text(dumps(message))
+        unfinished.rename(self.queues / name)
+
+    def _get(self, queue: str, timeout: float | None = None) -> Payload:
+        if stopping.is_set():
+            raise TimeoutError
+        self.claims.recover()
+        for name in sorted(os.listdir(self.queues)):
+            if name.startswith(".") or name.partition(".")[2] != f"{queue}.msg":
+                continue
+            payload = self.claims.take(self.queues / name)
+            if payload is not None:
+                if queue in self.unacknowledged_queues:
+                    self.claims.acknowledge(payload["properties"]["delivery_tag"])
+                return payload
+        raise Empty
+
+    def _restore(self, message: Any) -> None:
+        self.claims.give_back(message.delivery_tag)
+
+    def _queue_bind(self, *args: Any) -> None:
+        """kombu makes the file and fills it in two steps; one process at a time, no reader sees it empty."""
+        self.control_folder.mkdir(parents=True, exist_ok=True)
+        with (self.control_folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            super()._queue_bind(*args)
+
+    def get_table(self, exchange: str) -> Any:
+        self.control_folder.mkdir(parents=True, exist_ok=True)
+        with (self.control_folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return super().get_table(exchange)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self.claims.close()
+
+
+class Transport(filesystem.Transport):
+    """Selected by `filesystem://`, see `celery_app`."""
+
+    Channel = Channel

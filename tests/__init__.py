@@ -1,0 +1,1 @@
+"""The promises, each held by a test."""
