@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable
 from typing import ParamSpec
 
-import invoke
 from invoke import Collection, Context, Exit, Task
 
 from deploy import config, venvs
@@ -35,7 +34,7 @@ def task(help: dict[str, str] | None = None) -> Callable[[Callable[P, None]], "T
             except KeyboardInterrupt:
                 raise Exit(code=130) from None
 
-        return invoke.task(guarded, auto_shortflags=False, help=help or {})
+        return Task(guarded, auto_shortflags=False, help=help or {})
 
     return decorate
 
@@ -242,6 +241,7 @@ ns.configure(
             "site": "site",  # the folder of manage.py
             "package": "mysite",  # settings, urls, celery_app
             "port": 8000,  # of the development site, on 127.0.0.1
+            "run": ".run",  # what the native runtime writes
         },
     }
 )

@@ -12,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
+#: Holds our process id once we have gone over, so that a tools environment that is not one cannot make us go on for ever.
+ENTERED = "PORTICO_ENTERED"
 
 
 def enter(*, as_script: bool) -> None:
@@ -33,6 +35,8 @@ def enter(*, as_script: bool) -> None:
         current = venvs.is_current(store, tools)
         if current and not as_script and os.path.realpath(sys.prefix) == str(store.path(tools)):
             return
+        if os.environ.get(ENTERED) == str(os.getpid()) and not as_script:
+            raise Failure(f"{store.link(venvs.TOOLS)} does not hold what runs this; remove .venvs and repeat")
         if "--complete" in sys.argv and not current:
             sys.exit(0)  # a Tab key must not install anything
         if not current:
@@ -46,4 +50,5 @@ def enter(*, as_script: bool) -> None:
     arguments = sys.argv[1:]
     if as_script:
         arguments = ["--search-root", str(ROOT), *(arguments or ["--list"])]
+    os.environ[ENTERED] = str(os.getpid())
     os.execv(invoke, ["invoke", *arguments])

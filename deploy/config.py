@@ -30,6 +30,8 @@ class Project:
     package: str
     #: The port of the development site on 127.0.0.1.
     port: int
+    #: What the native runtime writes, relative to the root: database, queues, media.
+    run: str
 
     @property
     def site_folder(self) -> Path:
@@ -45,8 +47,7 @@ class Project:
 
     @property
     def run_folder(self) -> Path:
-        """What the native runtime writes: database, queues, media."""
-        return self.root / ".run"
+        return self.root / self.run
 
 
 def port_number(value: object, key: str) -> int:
@@ -75,6 +76,7 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
         site=_text(values, "site", re.compile(r"[^/].*"), "a folder relative to tasks.py"),
         package=_text(values, "package", _MODULE, "the name of a Python package"),
         port=port_number(values.get("port"), "project.port"),
+        run=_text(values, "run", re.compile(".+"), "a folder"),
     )
     if not project.manage.is_file():
         raise Failure(f"project.site is {project.site!r}, but there is no {project.site}/manage.py")

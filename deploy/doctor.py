@@ -69,7 +69,7 @@ def program(name: str, *version: str) -> str:
     if shutil.which(name) is None:
         return ""
     result = shell.run(Run([name, *version]), capture=True, check=False)
-    return "" if result.code else (result.stdout.strip().splitlines() or ["found"])[0]
+    return "" if result.code else (result.stdout.strip().splitlines() or ["found"])[0].split(" (")[0]
 
 
 def engine() -> str:
@@ -105,14 +105,12 @@ def examine(store: Store, system: System) -> list[Check]:
     uv = venvs.find_uv(store)
     pip = "found" if importlib.util.find_spec("ensurepip") else ""
     ssh = "found" if shutil.which("ssh") else ""
-    containers = "`dev` in containers, `prod`"
+    containers = "containers"
     compose = program("docker", "compose", "version")
     return [
         Check("Python", "everything", sys.version.split()[0], system.install("python"), required=True),
-        Check("venv", "environments without uv", pip, system.install("venv"), required=uv is None),
-        Check(
-            "uv", "environments; `lock`", program(uv, "--version") if uv else "", "invoke venv --rebuild"
-        ),
+        Check("venv", "`venv` without uv", pip, system.install("venv"), required=uv is None),
+        Check("uv", "`venv`, `lock`", program(uv, "--version") if uv else "", "invoke venv --rebuild"),
         Check("git", "releases", program("git", "--version"), system.install("git")),
         Check("C compiler, libpq", "`venv --env prod`", compiler(), system.install("gcc", "headers", "libpq")),
         Check("container engine", containers, engine(), system.install("engine")),

@@ -71,7 +71,8 @@ class Store:
 
     @classmethod
     def of(cls, root: Path) -> Store:
-        return cls(root / ".venvs", root / "requirements")
+        """The store of a project; `.venvs` may be a link to another disk."""
+        return cls((root / ".venvs").resolve(), root / "requirements")
 
     def link(self, name: str) -> Path:
         return self.folder / name
@@ -129,8 +130,8 @@ def describe_running() -> Python:
 
 def describe_other(executable: str) -> Python:
     """The same for another interpreter, which is asked. Raises `Failure` when it does not answer."""
-    ask = "from deploy.venvs import describe_running as ask; print(ask().executable, ask().tag, sep='\n')"
-    answer = run(Run([executable, "-c", ask], env={"PYTHONPATH": str(FINISH.parents[1])}), capture=True)
+    ask = "from deploy.venvs import describe_running as ask; print(ask().executable); print(ask().tag)"
+    answer = run(Run([executable, "-c", ask], {"PYTHONPATH": str(FINISH.parents[1])}), capture=True)
     return Python(*answer.stdout.splitlines())
 
 

@@ -2,8 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from celery import states
-from celery.result import AsyncResult
+from celery import current_app, states
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,9 @@ class Progress:
 
 def of_task(task_id: str) -> Progress:
     """The progress of a task that is known to have been handed over. Never raises for how the task went."""
-    result: AsyncResult[object] = AsyncResult(task_id)
-    state, info = str(result.state), result.info
+    # One read for both: the state and the value of `AsyncResult` are two, between which the task may end.
+    meta = current_app.backend.get_task_meta(task_id)
+    state, info = meta["status"], meta["result"]
     if state == states.SUCCESS:
         return Progress("done", 1, 1, "All votes are counted.")
     if state in states.PROPAGATE_STATES:

@@ -7,6 +7,15 @@ from mysite.settings.settings import env
 
 DEBUG = False
 
+
+def required(name: str) -> str:
+    """The value of a setting that has no default; stops the start where there is none."""
+    value: str = env.str(name, default="")
+    if not value:
+        raise ImproperlyConfigured(f"{name} is missing: set {name} or {name}_FILE")
+    return value
+
+
 SECRET_KEY = env.str("SECRET_KEY", default="")
 if len(SECRET_KEY) < 50 or SECRET_KEY.startswith(("insecure-", "django-insecure-")):
     raise ImproperlyConfigured(
@@ -18,8 +27,8 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 if not ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS is empty: set it to the site's host names, by comma")
 
-DATABASES = {"default": env.db_url("DATABASE_URL")}
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL")
+DATABASES = {"default": env.db_url_config(required("DATABASE_URL"))}
+CELERY_BROKER_URL = required("CELERY_BROKER_URL")
 
 # --- HTTPS ---
 

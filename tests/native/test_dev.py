@@ -1,0 +1,239 @@
+"""`invoke dev --native`: starts whole, ends whole, loses nothing."""
+
+import os
+import re
+import shlex
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.shell import Result
+from tests import support
+from tests.acceptance.conftest import Visitor
+from tests.support import Dev, invoke, one_line, wait_until
+
+NewDev = Callable[..., Dev]
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def manage(run_folder: Path, *words: str) -> str:
+    result = invoke(support.ROOT, "manage", "--", *words, env={"INVOKE_PROJECT_RUN": str(run_folder)})
+    assert result.code == 0, result.stderr
+    return result.stdout
+
+
+def failed_dev(run_folder: Path, *words: str, **env: str) -> Result:
+    return invoke(support.ROOT, "dev", "--native", *words, env={"INVOKE_PROJECT_RUN": str(run_folder), **env})
+
+
+def start_recount(visitor: Visitor) -> str:
+    """Start the long task; returns the address of its state."""
+    return str(visitor.post("/recount/", form_on="/").headers["Location"]) + "state"
+
+
+def state(visitor: Visitor, address: str) -> str:
+    return str(visitor.get(address).json()["state"])
+
+
+def vote(visitor: Visitor) -> None:
+    poll = re.search(r'href="(/\d+/)"', visitor.get("/").text)
+    assert poll
+    choice = re.search(r'name="choice" value="(\d+)"', visitor.get(poll[1]).text)
+    assert choice
+    assert visitor.post(poll[1], choice=choice[1]).status_code == 302
+
+
+def test_it_starts_empty_ends_on_term_leaves_no_process_and_finds_its_data_again(run_folder: Path) -> None:
+    with Dev(support.ROOT, run_folder) as dev:
+        vote(Visitor(dev.url))
+        assert dev.stop(signal.SIGTERM) == 0
+        assert not dev.processes()
+        assert dev.output.count("Ready: ") == 1
+    with Dev(support.ROOT, run_folder) as dev:
+        assert (
+            manage(run_folder, "shell", "-v0", "-c", "from polls.models import *; print(Vote.objects.count())") == "1\n"
+        )
+        assert len(re.findall(r'<li><a href="/\d+/"', httpx.get(f"{dev.url}/", trust_env=False).text)) == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_and_a_closed_terminal_end_it_too(run_folder: Path, number: signal.Signals) -> None:
+    with Dev(support.ROOT, run_folder) as dev:
+        assert dev.stop(number) == 0
+        assert not dev.processes()
+
+
+def test_a_kill_of_the_front_leaves_nothing_behind_either(run_folder: Path) -> None:
+    with Dev(support.ROOT, run_folder) as dev:
+        dev.stop(signal.SIGKILL)
+        wait_until(lambda: not dev.processes(), 30, "every process has noticed")
+
+
+def test_a_killed_workers_task_runs_again_and_completes(run_folder: Path) -> None:
+    with Dev(support.ROOT, run_folder, env={"POLLS_RECOUNT_PAUSE": "1"}) as dev:
+        visitor = Visitor(dev.url)
+        address = start_recount(visitor)
+        wait_until(lambda: visitor.get(address).json()["done"] >= 2, 20, "the task is under way")
+        main = min(dev.processes(r"bin/celery -A mysite --quiet worker").keys() - dev.processes("reloader").keys())
+        os.kill(main, signal.SIGKILL)
+        wait_until(lambda: state(visitor, address) == "done", 60, "the task is done")
+        assert dev.output.count("Task polls.tasks.recount") >= 2 + 1  # received twice, succeeded once
+        assert dev.output.count("ended by SIGKILL; starting it again") == 1
+
+
+def test_a_running_task_is_finished_before_all_ends(run_folder: Path) -> None:
+    with Dev(support.ROOT, run_folder, env={"POLLS_RECOUNT_PAUSE": "0.8"}) as dev:
+        visitor = Visitor(dev.url)
+        address = start_recount(visitor)
+        wait_until(lambda: state(visitor, address) == "running", 20, "the task is under way")
+        dev.stop(signal.SIGINT)
+        assert re.search(r"Task polls\.tasks\.recount\S+ succeeded", dev.output)
+        assert not dev.processes()
+
+
+def test_a_task_too_long_to_wait_for_goes_back_to_the_queue(run_folder: Path) -> None:
+    with Dev(support.ROOT, run_folder, env={"POLLS_RECOUNT_PAUSE": "30"}) as dev:
+        visitor = Visitor(dev.url)
+        address = start_recount(visitor)
+        wait_until(lambda: state(visitor, address) == "running", 20, "the task is under way")
+        dev.stop(signal.SIGTERM)
+        assert not dev.processes()
+        assert len(list((run_folder / "broker/queues").glob("*.celery.msg"))) == 1
+    with Dev(support.ROOT, run_folder, env={"POLLS_RECOUNT_PAUSE": "0"}) as dev:
+        visitor.base_url, visitor.http.base_url = dev.url, httpx.URL(dev.url)
+        wait_until(lambda: state(visitor, address) == "done", 30, "the task is done after the next start")
+
+
+def test_beat_runs_what_the_admin_schedules(run_folder: Path) -> None:
+    with Dev(support.ROOT, run_folder) as dev:
+        every_second = (
+            "from django_celery_beat.models import *;"
+            "s, _ = IntervalSchedule.objects.get_or_create(every=1, period='seconds');"
+            "p = PeriodicTask.objects.get(task='polls.tasks.refresh_summary');"
+            "p.crontab, p.interval = None, s; p.save()"
+        )
+        manage(run_folder, "shell", "-v0", "-c", every_second)
+
+        def counted() -> list[str]:
+            return re.findall(r'datetime="([^"]+)"', httpx.get(f"{dev.url}/", trust_env=False).text)
+
+        wait_until(lambda: bool(counted()), 30, "the summary is on the page")
+        first = counted()
+        wait_until(lambda: counted() != first, 30, "the summary is counted anew")
+
+
+def test_several_workers_are_distinct_nodes(run_folder: Path) -> None:
+    with Dev(support.ROOT, run_folder, "--workers", "2") as dev:
+        celery = str(support.ROOT / ".venvs" / "dev" / "bin" / "celery")
+        env = support.environment(
+            RUN_DIR=str(run_folder), DJANGO_SETTINGS_MODULE="mysite.settings.development", PYTHONPATH="site"
+        )
+        from deploy.shell import Run, run
+
+        answer = run(
+            Run([celery, "-A", "mysite", "inspect", "ping", "--timeout", "5"], env, cwd=support.ROOT / "site"),
+            capture=True,
+            check=False,
+        )
+        assert "2 nodes online" in answer.stdout
+        assert dev.processes("worker1@%h")
+
+
+def test_an_edit_reloads_web_worker_and_beat(tmp_path: Path) -> None:
+    project = support.copy_project(tmp_path / "project")
+    (project / ".venvs").symlink_to(support.ROOT / ".venvs")
+    run_folder = tmp_path / "run"
+    with Dev(project, run_folder, env={"PATH": f"{support.TOOLS}:{os.environ['PATH']}"}) as dev:
+        urls = project / "site" / "mysite" / "health.py"
+        urls.write_text(urls.read_text().replace('"ok\\n"', '"reloaded\\n"'))
+
+        def reloaded() -> bool:
+            try:
+                return httpx.get(f"{dev.url}/healthz", trust_env=False).text == "reloaded\n"
+            except httpx.TransportError:
+                return False
+
+        wait_until(reloaded, 20, "the web process has the new code")
+        for name in ("web", "worker", "beat"):
+            assert re.search(rf"{name} *\| health.py changed; starting again", dev.output), name
+        wait_until(lambda: dev.output.count("ready.") == 2, 20, "the worker is back")
+
+        urls.write_text(urls.read_text() + "\nthis is no Python\n")
+        wait_until(lambda: "waiting for the code to change" in dev.output, 20, "a broken edit is waited out")
+        urls.write_text(urls.read_text().replace("\nthis is no Python\n", ""))
+        time.sleep(1)
+        wait_until(reloaded, 20, "the mended code runs")
+
+
+# --- what goes wrong is one line ---
+
+
+def test_a_port_in_use_is_one_line(run_folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        line = one_line(failed_dev(run_folder, "--port", str(port)))
+    assert re.fullmatch(rf"port {port} is in use by another program; try --port \d+", line)
+
+
+def test_a_run_folder_that_cannot_be_written_is_one_line(run_folder: Path) -> None:
+    run_folder.write_text("a file, where a folder should be")
+    line = one_line(failed_dev(run_folder, "--port", str(support.free_port())))
+    assert line.startswith(f"{run_folder}: cannot be written")
+
+
+def test_a_second_start_on_the_same_data_is_refused(run_folder: Path) -> None:
+    with Dev(support.ROOT, run_folder):
+        line = one_line(failed_dev(run_folder, "--port", str(support.free_port())))
+    assert "another `invoke dev` runs on" in line
+
+
+def test_a_database_that_does_not_answer_is_one_line(run_folder: Path) -> None:
+    url = f"postgres://me:hunter2@127.0.0.1:{support.free_port()}/polls"
+    result = failed_dev(run_folder, "--port", str(support.free_port()), DATABASE_URL=url)
+    assert "OperationalError" in one_line(result)
+    assert "hunter2" not in result.stdout + result.stderr
+
+
+def test_a_broken_migration_is_one_line_and_leaves_no_process(tmp_path: Path) -> None:
+    project = support.copy_project(tmp_path / "project")
+    (project / ".venvs").symlink_to(support.ROOT / ".venvs")
+    broken = project / "site" / "polls" / "migrations" / "0003_broken.py"
+    broken.write_text(
+        "from django.db import migrations\n"
+        "class Migration(migrations.Migration):\n"
+        "    dependencies = [('polls', '0002_schedule')]\n"
+        "    operations = [migrations.RunSQL('SELECT * FROM gone')]\n"
+    )
+    result = invoke(project, "dev", "--native", "--port", str(support.free_port()))
+    line = one_line(result)
+    assert line.startswith("migrate: polls.0003_broken: django.db.utils.OperationalError: no such table: gone")
+    assert (project / ".run" / "migrate.log").exists()
+    assert not support.processes_of(str(project))
+
+
+def test_a_dry_run_prints_what_a_shell_understands_and_starts_nothing(run_folder: Path) -> None:
+    result = failed_dev(run_folder, "--dry-run")
+    assert result.code == 0
+    lines = result.stdout.splitlines()
+    assert all(shlex.split(line) for line in lines)
+    assert [re.search(r"migrate|load_sample|runserver|worker|beat", line)[0] for line in lines] == [  # type: ignore[index]
+        *["migrate", "load_sample", "runserver", "worker", "beat"]
+    ]
+    assert not run_folder.exists()
+
+
+def test_without_an_engine_dev_is_native_and_says_why(run_folder: Path) -> None:
+    env = {"INVOKE_PROJECT_RUN": str(run_folder), "PATH": f"{support.TOOLS}:/usr/bin:/bin"}
+    result = invoke(support.ROOT, "dev", "--dry-run", env=env)
+    assert re.match(r"Running natively: .*(no docker|no container engine)", result.stderr)

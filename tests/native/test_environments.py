@@ -1,0 +1,300 @@
+"""Layered environments, really built."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.shell import Result
+from tests import support
+from tests.support import invoke, one_line
+
+UV = {"PATH": f"{support.TOOLS}:{os.environ['PATH']}"}
+PIP = {"PORTICO_INSTALLER": "pip"}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A fresh clone, under a path with a space."""
+    return support.copy_project(tmp_path / "a project")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh clone with dev built, for tests that put back what they change."""
+    project = support.copy_project(tmp_path_factory.mktemp("shared") / "a project")
+    assert invoke(project, "venv", "--env", "dev").code == 0
+    return project
+
+
+def venv_of(project: Path, name: str) -> Path:
+    return project / ".venvs" / name
+
+
+def check(project: Path, *words: str) -> Result:
+    return invoke(project, "venv-check", *words)
+
+
+def python_says(project: Path, name: str, code: str) -> str:
+    python = str(venv_of(project, name) / "bin" / "python")
+    return subprocess.run(
+        [python, "-c", code], capture_output=True, text=True, check=True, env=support.environment()
+    ).stdout.strip()
+
+
+def test_an_environment_imports_its_own_packages_and_those_below(shared: Path) -> None:
+    code = "import django, psycopg2; print(django.__file__); print(psycopg2.__file__)"
+    below, own = python_says(shared, "dev", code).splitlines()
+    assert "/base-" in below
+    assert "/.venvs/dev/lib/" in own
+    assert not list(venv_of(shared, "dev").glob("lib/python*/site-packages/django"))
+
+
+def test_lower_layers_scripts_run_with_the_upper_python(shared: Path) -> None:
+    for words in (["celery", "--version"], ["django-admin", "--version"]):
+        script = venv_of(shared, "dev") / "bin" / words[0]
+        done = subprocess.run([str(script), words[1]], capture_output=True, text=True, check=True)
+        assert re.match(r"\d+\.\d+", done.stdout)
+    code = "import shutil, psycopg2; print(shutil.which('celery'))"
+    activated = (
+        f'. "{venv_of(shared, "dev")}/bin/activate" && python -c "{code}" && celery --version && echo $VIRTUAL_ENV'
+    )
+    done = subprocess.run(
+        ["bash", "-c", activated], capture_output=True, text=True, check=True, env=support.environment()
+    )
+    where, _, virtual_env = done.stdout.splitlines()
+    assert where == f"{venv_of(shared, 'dev')}/bin/celery"
+    assert virtual_env == str(venv_of(shared, "dev"))
+
+
+def test_a_second_time_there_is_nothing_to_do(shared: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (shared / ".venvs" / ".layers").iterdir()}
+    result = invoke(shared, "venv", "--env", "dev")
+    assert result.stderr == "dev: nothing to do\n"
+    assert before == {path: path.stat().st_mtime_ns for path in (shared / ".venvs" / ".layers").iterdir()}
+
+
+def test_a_dry_run_prints_commands_that_build_the_same(project: Path) -> None:
+    """Pasted into a shell, they make an environment that the check finds in order."""
+    assert invoke(project, "--list").code == 0  # the tools environment, whose uv is in the commands
+    result = invoke(project, "venv", "--env", "dev", "--dry-run")
+    assert not venv_of(project, "dev").exists()
+    subprocess.run(["sh", "-eu", "-c", result.stdout], check=True, capture_output=True, env=support.environment())
+    assert check(project, "--env", "dev").code == 0
+    assert invoke(project, "venv", "--env", "dev").stderr == "dev: nothing to do\n"
+
+
+def test_two_at_once_end_with_one_whole_environment(project: Path) -> None:
+    assert invoke(project, "--list").code == 0
+    command = ["python3", str(project / "tasks.py"), "venv", "--env", "dev"]
+    both = [subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sum("base: installing" in text for text in said) == 1
+    assert check(project, "--env", "dev").code == 0
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_killed_at_ten_random_moments_the_next_one_makes_it_whole(project: Path, installer: str) -> None:
+    env = {**support.environment(), **(PIP if installer == "pip" else {})}
+    assert invoke(project, "--list").code == 0
+    moments = random.Random(20261122)
+    command = ["python3", str(project / "tasks.py"), "venv", "--env", "dev"]
+    seconds = 1.5 if installer == "uv" else 8
+    for _ in range(10):
+        with subprocess.Popen(
+            command, cwd=project, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        ) as process:
+            time.sleep(moments.uniform(0.1, seconds))
+            if moments.random() < 0.5:
+                os.kill(process.pid, signal.SIGKILL)  # its children live on, and hold the lock until they end
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+        if moments.random() < 0.3:  # whatever was reached, begin with nothing again
+            shutil.rmtree(project / ".venvs" / ".layers", ignore_errors=True)
+            assert invoke(project, "--list").code == 0
+    result = invoke(project, "venv", "--env", "dev", env=PIP if installer == "pip" else {})
+    assert result.code == 0, result.stderr
+    done = check(project, "--env", "dev")
+    assert done.code == 0, done.stderr
+    assert not list((project / ".venvs" / ".layers").glob(".building-*"))
+
+
+def test_with_pip_alone_every_step_works(project: Path) -> None:
+    path = ":".join(part for part in os.environ["PATH"].split(":") if not (Path(part) / "uv").exists())
+    result = invoke(project, "venv", "--env", "dev", env={**PIP, "PATH": path}, uv=False)
+    assert "tools: installing 23 packages with pip" in result.stderr
+    assert "dev: installing 16 packages with pip" in result.stderr
+    assert check(project).code == 0
+    assert subprocess.run([venv_of(project, "dev") / "bin" / "celery", "--version"], check=True).returncode == 0
+
+
+def test_without_uv_and_ensurepip_one_line_names_debians_package(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['ensurepip'] = None\n")
+    path = ":".join(part for part in os.environ["PATH"].split(":") if not (Path(part) / "uv").exists())
+    result = invoke(project, "--list", env={"PYTHONPATH": str(tmp_path), "PATH": path}, uv=False)
+    assert "sudo apt install python3-venv" in one_line(result)
+    assert not list((project / ".venvs" / ".layers").glob("*"))
+
+
+def test_an_old_python_is_told_so(project: Path) -> None:
+    code = f"import sys; sys.version_info = (3, 9, 2); sys.argv = ['tasks.py']; import runpy; sys.path.insert(0, {str(project)!r}); runpy.run_path({str(project / 'tasks.py')!r}, run_name='__main__')"
+    done = subprocess.run(["python3", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("This needs Python 3.11 or newer;")
+
+
+def test_an_invoke_from_elsewhere_ends_up_in_the_tools_environment(project: Path, tmp_path: Path) -> None:
+    uv = str(support.TOOLS / "uv")
+    subprocess.run([uv, "venv", "--quiet", str(tmp_path / "foreign")], check=True)
+    python = str(tmp_path / "foreign" / "bin" / "python")
+    subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "invoke<3"], check=True)
+    invoke_elsewhere = str(tmp_path / "foreign" / "bin" / "invoke")
+    done = subprocess.run(
+        [invoke_elsewhere, "venv-tree"],
+        cwd=project / "site",
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**support.environment(), **UV},
+    )
+    assert "tools: installing" in done.stderr
+    assert "base  +25 packages" in done.stdout
+
+
+def test_a_tab_key_installs_nothing(project: Path, tmp_path: Path) -> None:
+    result = invoke(project, "--complete", "--", "venv")
+    assert (result.code, result.stdout, result.stderr) == (0, "", "")
+    assert not (project / ".venvs").exists()
+
+
+# --- what is wrong is found and named ---
+
+
+def test_the_check_is_content_with_what_was_built(shared: Path) -> None:
+    assert check(shared).stderr.endswith(": in order\n")
+
+
+def test_a_changed_lock_is_named(shared: Path) -> None:
+    lock = shared / "requirements" / "base.txt"
+    text = lock.read_text()
+    try:
+        lock.write_text(re.sub(r"six==1\.17\.0", "six==1.16.0", text))
+        (shared / "requirements" / "dev.txt").write_text(
+            re.sub(r"six==1\.17\.0", "six==1.16.0", (shared / "requirements" / "dev.txt").read_text())
+        )
+        assert "dev: requirements/base.txt changed since it was built" in one_line(check(shared, "--env", "dev"))
+        assert re.search(r"dev +stale", invoke(shared, "venv-list").stdout)
+    finally:
+        lock.write_text(text)
+        shutil.copy2(support.ROOT / "requirements" / "dev.txt", shared / "requirements" / "dev.txt")
+
+
+def test_a_base_that_is_gone_is_named_and_built_again(shared: Path) -> None:
+    base = venv_of(shared, "base").resolve()
+    base.rename(base.with_name("elsewhere"))
+    line = one_line(check(shared, "--env", "dev"))
+    assert line.startswith(f"dev: stands on {base.name}, which is no longer at {base.parent}")
+    assert invoke(shared, "venv", "--env", "dev").code == 0
+    assert check(shared, "--env", "dev").code == 0
+
+
+def test_another_minor_version_of_python_is_named(shared: Path) -> None:
+    record = venv_of(shared, "base").resolve() / "layer.json"
+    text = record.read_text()
+    try:
+        record.write_text(text.replace("cpython-3.11", "cpython-3.12"))
+        line = one_line(check(shared, "--env", "dev"))
+        assert line.startswith("dev: runs cpython 3.11, but base was made for cpython 3.12")
+    finally:
+        record.write_text(text)
+
+
+def test_a_hand_installed_package_and_a_broken_dependency_are_named(shared: Path) -> None:
+    uv = str(support.TOOLS / "uv")
+    python = str(venv_of(shared, "dev") / "bin" / "python")
+    env = support.environment()
+    subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "iniconfig==2.1.0"], check=True, env=env)
+    subprocess.run([uv, "pip", "uninstall", "--quiet", "--python", python, "traitlets"], check=True, env=env)
+    said = check(shared, "--env", "dev").stderr
+    assert "dev: iniconfig 2.1.0 was installed by hand" in said
+    assert re.search(r"dev: traitlets \S+ was removed by hand", said)
+    assert re.search(r"dev: ipython \S+ requires traitlets, which is not installed", said)
+    assert invoke(shared, "venv", "--env", "dev", "--rebuild").code == 0
+    assert check(shared, "--env", "dev").code == 0
+
+
+def test_a_project_that_was_moved_is_built_anew_where_it_is(project: Path) -> None:
+    assert invoke(project, "venv", "--env", "dev").code == 0
+    moved = project.rename(project.with_name("moved"))
+    assert invoke(moved, "venv", "--env", "dev").code == 0
+    assert check(moved, "--env", "dev").code == 0
+    assert str(moved) in python_says(moved, "dev", "import django; print(django.__file__)")
+
+
+def test_what_others_stand_on_is_not_removed(shared: Path) -> None:
+    assert one_line(invoke(shared, "venv-remove", "--env", "base")).startswith("environment base carries dev")
+    assert python_says(shared, "dev", "import django; print('here')") == "here"
+
+
+def test_an_environment_and_its_layer_are_removed_and_come_back(shared: Path) -> None:
+    layer = venv_of(shared, "dev").resolve()
+    assert invoke(shared, "venv-remove", "--env", "dev").code == 0
+    assert not layer.exists()
+    assert venv_of(shared, "base").exists()
+    assert invoke(shared, "venv", "--env", "dev").code == 0
+
+
+def test_an_unwritable_store_is_one_line(project: Path) -> None:
+    (project / ".venvs").write_text("a file, where a folder should be")
+    assert "cannot be written" in one_line(invoke(project, "--list"))
+
+
+# --- locks ---
+
+
+def test_a_conflict_between_dev_and_base_is_refused_naming_both(shared: Path) -> None:
+    source = shared / "requirements" / "dev.in"
+    text, lock = source.read_text(), (shared / "requirements" / "dev.txt").read_text()
+    try:
+        source.write_text(text + "django>=6\n")
+        line = one_line(invoke(shared, "lock"))
+    finally:
+        source.write_text(text)
+    assert line.startswith("requirements/dev.in is in conflict with base.in: ")
+    assert "django" in line
+    assert (shared / "requirements" / "dev.txt").read_text() == lock
+
+
+def test_an_in_file_that_its_lock_does_not_follow_fails_the_check(shared: Path) -> None:
+    source = shared / "requirements" / "dev.in"
+    text = source.read_text()
+    try:
+        source.write_text(text + "iniconfig\n")
+        line = one_line(invoke(shared, "lock", "--check"))
+    finally:
+        source.write_text(text)
+    assert line.startswith("requirements/dev.txt not what the .in files ask for")
+
+
+def test_the_locks_are_what_the_in_files_ask_for(shared: Path) -> None:
+    result = invoke(shared, "lock", "--check")
+    assert result.code == 0, result.stderr
+
+
+def test_a_new_requirement_is_locked_and_installed_alone(project: Path) -> None:
+    assert invoke(project, "venv", "--env", "dev").code == 0
+    base = venv_of(project, "base").resolve()
+    with (project / "requirements" / "dev.in").open("a") as source:
+        source.write("iniconfig\n")
+    assert invoke(project, "lock").code == 0
+    assert "dev: installing 17 packages" in invoke(project, "venv", "--env", "dev").stderr
+    assert venv_of(project, "base").resolve() == base
+    assert python_says(project, "dev", "import iniconfig; print('here')") == "here"
+    assert "1 unused layers" in invoke(project, "venv-remove", "--unused").stderr

@@ -1,0 +1,85 @@
+"""A person with Python and nothing else: the README's two commands."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.shell import Run, run
+from tests import support
+from tests.support import Dev
+
+#: Seconds for the first start, which installs everything from the package index.
+FIRST_SECONDS = 300
+ORDINARY = "nobody"
+
+
+def bare_path() -> str:
+    """The system's own PATH: no uv, no invoke, no other Python."""
+    return "/usr/local/bin:/usr/bin:/bin"
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone of what a commit would hold, under a path with a space."""
+    return support.copy_project(tmp_path / "a fresh clone")
+
+
+@pytest.fixture
+def ordinary_user(tmp_path: Path, clone: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Words before a command that run it as an ordinary user, and what its environment has; the clone is theirs."""
+    if os.geteuid():
+        yield [], {}
+        return
+    user = pwd.getpwnam(ORDINARY)
+    home = tmp_path / "home"
+    home.mkdir()
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    run(Run(["chown", "-R", f"{user.pw_uid}:{user.pw_gid}", str(tmp_path)]))
+    words = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
+    yield words, {"HOME": str(home), "USER": ORDINARY, "XDG_CACHE_HOME": str(home / ".cache")}
+
+
+def test_one_command_runs_the_site_for_an_ordinary_user_from_a_subfolder_of_a_path_with_a_space(
+    clone: Path, tmp_path: Path, ordinary_user: tuple[list[str], dict[str, str]]
+) -> None:
+    if shutil.which("python3", path=bare_path()) is None:
+        pytest.skip("there is no system Python on this machine")
+    prefix, env = ordinary_user
+    env = {**env, "PATH": bare_path()}
+    with Dev(clone, tmp_path / "run", cwd=clone / "site", prefix=prefix, env=env, seconds=FIRST_SECONDS) as dev:
+        assert "tools: installing" in dev.output
+        assert "with pip" in dev.output  # there was no uv, and no invoke
+        name, password = "acceptance", "correct-horse-battery"
+        command = ["python3", str(clone / "tasks.py"), "manage", "--", "createsuperuser", "--noinput"]
+        values = {
+            "INVOKE_PROJECT_RUN": str(tmp_path / "run"),
+            "DJANGO_SUPERUSER_USERNAME": name,
+            "DJANGO_SUPERUSER_PASSWORD": password,
+            "DJANGO_SUPERUSER_EMAIL": "a@example.org",
+        }
+        environment = support.environment(**env, **values)
+        subprocess.run([*prefix, *command], check=True, cwd=clone, env=environment)
+        # The whole contract, over HTTP, as `python3 tasks.py test` runs it.
+        words = [*prefix, "python3", str(clone / "tasks.py"), "test", "--suite", "acceptance", "--require", "all", "--"]
+        pytest_words = ["-p", "no:cacheprovider", "--base-url", dev.url, "--admin", f"{name}:{password}"]
+        done = subprocess.run(
+            [*words, *pytest_words], cwd=clone / "site", env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert dev.stop() == 0
+        assert not dev.processes()
+    if prefix:
+        foreign = [path for path in clone.rglob("*") if path.lstat().st_uid == 0]
+        assert not foreign
+
+
+def test_the_second_command_passes_the_tests(clone: Path, tmp_path: Path) -> None:
+    done = support.invoke(clone / "site" / "..", "test", "--suite", "unit,site", cwd=clone / "site")
+    assert done.code == 0, done.stdout[-3000:]
+    assert "passed" in done.stdout

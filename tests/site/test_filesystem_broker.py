@@ -1,0 +1,167 @@
+"""The embedded broker keeps every message until it is acknowledged."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import pytest
+from kombu import Connection
+from kombu.simple import SimpleQueue
+from mysite import filesystem_broker
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def open_queue(connection: Connection, folder: str) -> SimpleQueue:
+    """A queue of the folder's own name: kombu remembers bindings for the whole process, whatever the folder."""
+    return connection.SimpleQueue(f"work-{Path(folder).parent.name}-{Path(folder).name}")
+
+
+def connect(folder: str) -> Connection:
+    options = {
+        "data_folder_in": f"{folder}/queues",
+        "data_folder_out": f"{folder}/queues",
+        "processed_folder": f"{folder}/claimed",
+        "control_folder": f"{folder}/control",
+        "polling_interval": 0.02,
+    }
+    return Connection("filesystem://", transport_options=options)
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[SimpleQueue]:
+    with connect(str(tmp_path)) as connection:
+        yield open_queue(connection, str(tmp_path))
+
+
+def waiting(folder: Path) -> list[Path]:
+    return sorted((folder / "queues").glob("[0-9]*.msg"))
+
+
+def claimed(folder: Path) -> list[Path]:
+    return sorted((folder / "claimed").rglob("*.msg"))
+
+
+def test_a_message_stays_on_disk_until_it_is_acknowledged(queue: SimpleQueue, tmp_path: Path) -> None:
+    queue.put({"n": 1})
+    message = queue.get(timeout=5)
+    assert (len(waiting(tmp_path)), len(claimed(tmp_path))) == (0, 1)
+    message.ack()
+    assert not claimed(tmp_path)
+
+
+def test_messages_come_in_the_order_in_which_they_were_sent(queue: SimpleQueue) -> None:
+    for n in range(20):
+        queue.put(n)
+    assert [queue.get(timeout=5).payload for _ in range(20)] == list(range(20))
+
+
+def test_a_message_that_is_requeued_comes_again(queue: SimpleQueue, tmp_path: Path) -> None:
+    queue.put("again")
+    queue.get(timeout=5).requeue()
+    assert not claimed(tmp_path)
+    assert queue.get(timeout=5).payload == "again"
+
+
+def test_a_message_that_is_rejected_is_gone(queue: SimpleQueue, tmp_path: Path) -> None:
+    queue.put("never")
+    queue.get(timeout=5).reject()
+    assert not claimed(tmp_path)
+    with pytest.raises(Empty):
+        queue.get(timeout=0.2)
+
+
+def test_what_was_not_acknowledged_is_given_back_on_closing(tmp_path: Path) -> None:
+    with connect(str(tmp_path)) as connection:
+        queue = open_queue(connection, str(tmp_path))
+        queue.put("half done")
+        queue.get(timeout=5)
+    assert len(waiting(tmp_path)) == 1
+    assert not list((tmp_path / "claimed").iterdir())
+
+
+def take_and_hang(folder: str, taken: Any) -> None:
+    queue = open_queue(connect(folder), folder)
+    queue.get(timeout=10)
+    taken.set()
+    time.sleep(60)
+
+
+def test_the_message_of_a_killed_process_goes_to_another(queue: SimpleQueue, tmp_path: Path) -> None:
+    queue.put("precious")
+    taken = SPAWN.Event()
+    victim = SPAWN.Process(target=take_and_hang, args=(str(tmp_path), taken))
+    victim.start()
+    assert taken.wait(30)
+    with pytest.raises(Empty):
+        queue.get(timeout=1.5)  # its owner lives: nobody else may have it
+    assert victim.pid is not None
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.join()
+    assert queue.get(timeout=5).payload == "precious"
+
+
+def work(folder: str, count: int, results: Any) -> None:
+    queue = open_queue(connect(folder), folder)
+    while True:
+        try:
+            message = queue.get(timeout=2)
+        except Empty:
+            return
+        results.put(message.payload)
+        message.ack()
+
+
+def test_four_processes_share_two_hundred_messages_each_once(queue: SimpleQueue, tmp_path: Path) -> None:
+    results = SPAWN.Queue()
+    workers = [SPAWN.Process(target=work, args=(str(tmp_path), 200, results)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for n in range(200):
+        queue.put(n)
+    got = sorted(results.get(timeout=30) for _ in range(200))
+    for worker in workers:
+        worker.join(30)
+    assert got == list(range(200))
+    assert not waiting(tmp_path)
+    assert not claimed(tmp_path)
+
+
+def test_a_reader_never_sees_half_a_message(queue: SimpleQueue, tmp_path: Path) -> None:
+    stop = threading.Event()
+    broken = []
+
+    def look() -> None:
+        while not stop.is_set():
+            for path in waiting(tmp_path):
+                try:
+                    text = path.read_text()
+                except FileNotFoundError:
+                    continue
+                if not text.endswith("}"):
+                    broken.append(path)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for n in range(100):
+        queue.put("x" * 50_000 + str(n))
+    stop.set()
+    thread.join()
+    assert not broken
+
+
+def test_a_worker_that_is_to_end_does_not_wait_for_messages(queue: SimpleQueue) -> None:
+    filesystem_broker.stopping.set()
+    try:
+        began = time.monotonic()
+        with pytest.raises((Empty, TimeoutError)):
+            queue.get(timeout=30)
+        assert time.monotonic() - began < 10
+    finally:
+        filesystem_broker.stopping.clear()

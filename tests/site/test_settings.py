@@ -1,0 +1,53 @@
+"""What production refuses, asked of a real start."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.shell import Result, Run, run
+from tests import support
+
+GOOD = {
+    "DJANGO_SETTINGS_MODULE": "mysite.settings.production",
+    "SECRET_KEY": "k7!Pq2zV" * 8,
+    "ALLOWED_HOSTS": "polls.example.org",
+    "DATABASE_URL": "sqlite:////nowhere/db",
+    "CELERY_BROKER_URL": "amqp://127.0.0.1",
+}
+
+
+def check(*words: str, **values: str) -> Result:
+    env = {**dict.fromkeys(GOOD, ""), **values}
+    python = str(support.ROOT / ".venvs" / "test" / "bin" / "python")
+    return run(Run([python, str(support.ROOT / "site" / "manage.py"), "check", *words], env), capture=True, check=False)
+
+
+def test_production_starts_with_all_it_needs_and_has_no_warning() -> None:
+    result = check("--deploy", "--fail-level", "WARNING", **GOOD)
+    assert result.code == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("SECRET_KEY", "", "SECRET_KEY is missing, short or a default"),
+        ("SECRET_KEY", "short", "SECRET_KEY is missing, short or a default"),
+        ("SECRET_KEY", "insecure-development-key" * 3, "SECRET_KEY is missing, short or a default"),
+        ("ALLOWED_HOSTS", "", "ALLOWED_HOSTS is empty"),
+        ("DATABASE_URL", "", "DATABASE_URL is missing"),
+        ("CELERY_BROKER_URL", "", "CELERY_BROKER_URL is missing"),
+    ],
+)
+def test_production_refuses_to_start_without(name: str, value: str, words: str) -> None:
+    result = check(**{**GOOD, name: value})
+    assert result.code != 0
+    assert words in result.stderr
+
+
+def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(GOOD["SECRET_KEY"])
+    values = {name: value for name, value in GOOD.items() if name != "SECRET_KEY"}
+    python = str(support.ROOT / ".venvs" / "test" / "bin" / "python")
+    command = ["env", "-u", "SECRET_KEY", python, str(support.ROOT / "site" / "manage.py"), "check"]
+    result = run(Run(command, {**values, "SECRET_KEY_FILE": str(tmp_path / "key")}), capture=True, check=False)
+    assert result.code == 0, result.stderr

@@ -1,0 +1,66 @@
+"""How steps show themselves and happen."""
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy.errors import Failure
+from deploy.shell import Link, MakeFolder, Move, Remove, Run, Step, Write, last_line, perform, run
+
+WORDS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=20)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=5))
+def test_a_shown_command_gives_the_shell_the_very_words(words: list[str]) -> None:
+    assert shlex.split(Run(["printf", *words]).render()) == ["printf", *words]
+
+
+def test_what_a_dry_run_prints_does_what_the_run_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def steps(folder: Path) -> list[Step]:
+        return [
+            MakeFolder(folder / "a b"),
+            Write(folder / "a b" / "note", "one $HOME\ntwo 'three'\n"),
+            Move(folder / "a b" / "note", folder / "note"),
+            Link(folder / "link", "note"),
+            Run(["sh", "-c", 'printf %s "$WHO" > told'], {"WHO": "it's $me"}, cwd=folder),
+            Remove(folder / "a b"),
+        ]
+
+    perform(steps(tmp_path / "done"))
+    perform(steps(tmp_path / "pasted"), dry_run=True)
+    assert not (tmp_path / "pasted").exists()
+    subprocess.run(["sh", "-eu", "-c", capsys.readouterr().out], check=True)
+
+    def content(folder: Path) -> dict[str, str]:
+        return {path.name: path.read_text() for path in folder.iterdir()}
+
+    assert content(tmp_path / "done") == content(tmp_path / "pasted")
+    assert (tmp_path / "done" / "link").is_symlink()
+
+
+def test_a_failed_command_is_one_line_with_its_exit_code_and_last_words() -> None:
+    with pytest.raises(Failure, match=r"failed with exit code 7: it is full") as caught:
+        run(Run(["sh", "-c", "echo noise >&2; echo it is full >&2; exit 7"]), capture=True)
+    assert caught.value.code == 7
+    assert "\n" not in caught.value.message
+
+
+def test_a_missing_program_is_named() -> None:
+    with pytest.raises(Failure, match="no-such-program: not found"):
+        run(Run(["no-such-program"]))
+
+
+def test_the_last_line_of_a_traceback_is_the_error() -> None:
+    assert last_line("Traceback\n  File x\nValueError: no\n\n") == "ValueError: no"
+
+
+def test_a_link_is_replaced_in_one_step(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    Link(tmp_path / "link", "old").perform()
+    Link(tmp_path / "link", "new").perform()
+    assert (tmp_path / "link").readlink() == Path("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "old"]
