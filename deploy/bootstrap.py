@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST = (3, 11)
-#: Holds our process id once we have gone over, so that a tools environment that is not one cannot make us go on for ever.
+#: Our process id once we have gone over: a tools environment that is not one must not make us go on for ever.
 ENTERED = "PORTICO_ENTERED"
 
 

@@ -44,8 +44,8 @@ def lint_commands(project: Project, store: Store, *, fix: bool) -> dict[str, Run
     folder = store.link("test") / "bin"
     check, form = (["--fix"], []) if fix else ([], ["--check"])
     return {
-        "ruff": Run([str(folder / "ruff"), "check", "--quiet", *check, "."], cwd=project.root),
         "format": Run([str(folder / "ruff"), "format", "--quiet", *form, "."], cwd=project.root),
+        "style": Run([str(folder / "ruff"), "check", "--quiet", *check, "."], cwd=project.root),
         "types of the machinery": Run(
             [str(folder / "python"), "-m", "mypy", "tasks.py", "deploy", "tests"], cwd=project.root
         ),

@@ -144,8 +144,8 @@ def test_without_uv_and_ensurepip_one_line_names_debians_package(project: Path, 
 
 
 def test_an_old_python_is_told_so(project: Path) -> None:
-    code = f"import sys; sys.version_info = (3, 9, 2); sys.argv = ['tasks.py']; import runpy; sys.path.insert(0, {str(project)!r}); runpy.run_path({str(project / 'tasks.py')!r}, run_name='__main__')"
-    done = subprocess.run(["python3", "-c", code], capture_output=True, text=True, check=False)
+    code = "import runpy, sys; sys.version_info = (3, 9, 2); sys.path[:0] = ['.']; runpy.run_path('tasks.py')"
+    done = subprocess.run(["python3", "-c", code], cwd=project, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("This needs Python 3.11 or newer;")
 

@@ -6,6 +6,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.test import Client
 from mysite import health
+from mysite.celery_app import app
 
 
 def test_alive_asks_no_server(client: Client) -> None:
@@ -42,6 +43,6 @@ def test_a_migration_that_is_missing_gives_503(client: Client, db: None) -> None
 
 
 def test_a_broker_that_does_not_answer_gives_503(client: Client, db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health.app.conf, "broker_url", "amqp://guest@127.0.0.1:9//")
-    monkeypatch.setattr(health.app.conf, "broker_write_url", "amqp://guest@127.0.0.1:9//")
+    monkeypatch.setattr(app.conf, "broker_url", "amqp://guest@127.0.0.1:9//")
+    monkeypatch.setattr(app.conf, "broker_write_url", "amqp://guest@127.0.0.1:9//")
     assert client.get("/readyz").json()["broker"].startswith("failed: ")

@@ -122,7 +122,7 @@ def test_a_recount_is_handed_over_only_once_its_transaction_is_committed(
     client: Client, question: Question, django_capture_on_commit_callbacks: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
-    monkeypatch.setattr(tasks.recount, "apply_async", lambda task_id: sent.append(task_id))
+    monkeypatch.setattr(tasks.recount, "apply_async", lambda *, task_id: sent.append(task_id))
     with django_capture_on_commit_callbacks() as callbacks:  # type: ignore[operator]
         response = client.post(reverse("start-recount"))
         assert not sent

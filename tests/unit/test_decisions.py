@@ -97,7 +97,7 @@ def test_each_lock_is_constrained_by_those_below() -> None:
 
 
 def test_a_conflict_names_both_files_and_the_reason() -> None:
-    said = "  × No solution found when resolving dependencies:\n  ╰─▶ Because you require a and b,\n      none fits.\n"
+    said = "  \u00d7 No solution found when resolving dependencies:\n  ╰─▶ Because you require a and b,\n      none fits.\n"
     line = lock.explain("dev", ["base"], said)
     assert line.startswith("requirements/dev.in is in conflict with base.in: Because you require a and b, none fits.")
 
@@ -110,7 +110,7 @@ def test_required_suites_are_passed_on() -> None:
 
 
 def test_an_unknown_suite_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(Failure, match="--suite bogus: .* unit, site, native, acceptance"):
+    with pytest.raises(Failure, match=r"--suite bogus: .* unit, site, native, acceptance"):
         checks.pytest(PROJECT, STORE, "bogus", "", [])
 
 

@@ -62,8 +62,9 @@ def test_layers_that_meet_below_another_must_agree() -> None:
 
 
 def test_a_lock_is_read_with_markers_hashes_and_comments() -> None:
-    text = f"# made by\nDjango_X[argon2]==5.2.1 ; sys_platform == 'win32' \\\n    {HASH} \\\n    {HASH}\n    # via celery\n"
-    assert layers.parse_lock(text, "x.txt") == (Pin("django-x", "5.2.1", "sys_platform == 'win32'", (HASH, HASH)),)
+    marker = "sys_platform == 'win32'"
+    text = f"# made by\nDjango_X[argon2]==5.2.1 ; {marker} \\\n    {HASH} \\\n    {HASH}\n    # via celery\n"
+    assert layers.parse_lock(text, "x.txt") == (Pin("django-x", "5.2.1", marker, (HASH, HASH)),)
 
 
 @pytest.mark.parametrize("line", ["django", "django>=5", "-e .", "django==5.2", "git+https://example.org/x"])
