@@ -10,15 +10,19 @@ bootstrap.enter(as_script=__name__ == "__main__")
 import functools
 import sys
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
 from invoke import Collection, Context, Exit, Task
 
-from deploy import config, venvs
 from deploy.errors import Failure
 
+if TYPE_CHECKING:
+    from deploy.config import Project
+    from deploy.venvs import Store
+
+# What a task needs beyond this is imported in it: `invoke --list` is to be as quick as with an empty file.
+
 P = ParamSpec("P")
-STORE = venvs.Store.of(bootstrap.ROOT)
 
 
 def task(help: dict[str, str] | None = None) -> Callable[[Callable[P, None]], "Task[Callable[P, None]]"]:
@@ -44,9 +48,25 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def project(c: Context) -> config.Project:
+def store() -> "Store":
+    """The environments of this project."""
+    from deploy import venvs
+
+    return venvs.Store.of(bootstrap.ROOT)
+
+
+def project(c: Context) -> "Project":
     """The checked configuration."""
+    from deploy import config
+
     return config.load(bootstrap.ROOT, dict(c.config.project))
+
+
+def make(env: str, *, python: str = "", rebuild: bool = False, dry_run: bool = False) -> bool:
+    """See to it that an environment is there; returns whether anything had to be done."""
+    from deploy import venvs
+
+    return venvs.ensure(store(), env, python=python, rebuild=rebuild, dry_run=dry_run, say=say)
 
 
 def words_after_dashes() -> list[str]:
@@ -58,7 +78,7 @@ def environments(env: str) -> list[str]:
     """The environment asked for, or all of them."""
     from deploy import layers
 
-    graph = layers.read_graph(STORE.requirements)
+    graph = layers.read_graph(store().requirements)
     return layers.order(graph, [env])[-1:] if env else layers.order(graph, graph)
 
 
@@ -79,16 +99,16 @@ ENV = {"env": "An environment: base, dev, prod, test or tools."}
 )
 def dev(c: Context, native: bool = False, port: int = 0, workers: int = 1, dry_run: bool = False) -> None:
     """Run the site, workers and beat, reloading on changes. Ctrl-C ends them all."""
-    from deploy import doctor
+    from deploy import config, doctor
     from deploy import native as runtime
 
     this = project(c)
     if not native:
         say(f"Running natively: {doctor.why_native()}.")
-    plan = runtime.plan(this, STORE, config.port_number(port or this.port, "--port"), workers)
+    plan = runtime.plan(this, store(), config.port_number(port or this.port, "--port"), workers)
     if not dry_run:
         runtime.precheck(plan)
-    venvs.ensure(STORE, "dev", dry_run=dry_run, say=say)
+    make("dev", dry_run=dry_run)
     runtime.dev(plan, dry_run=dry_run)
 
 
@@ -97,7 +117,7 @@ def doctor(c: Context) -> None:
     """Look for each prerequisite, and say what mends one that is missing."""
     from deploy import doctor as examination
 
-    examination.show(STORE)
+    examination.show(store())
 
 
 # --- code -----------------------------------------------------------------------------------------------------------
@@ -120,8 +140,8 @@ def _in_dev(c: Context, arguments: list[str], dry_run: bool) -> None:
     from deploy.shell import become, perform
 
     this = project(c)
-    venvs.ensure(STORE, "dev", dry_run=dry_run, say=say)
-    command = native.manage(this, STORE, arguments)
+    make("dev", dry_run=dry_run)
+    command = native.manage(this, store(), arguments)
     if dry_run:
         perform([command], dry_run=True)
     else:
@@ -140,8 +160,8 @@ def test(c: Context, suite: str = "", require: str = "", dry_run: bool = False) 
     from deploy import checks
     from deploy.shell import become, perform
 
-    command = checks.pytest(project(c), STORE, suite, require, words_after_dashes())
-    venvs.ensure(STORE, "test", dry_run=dry_run, say=say)
+    command = checks.pytest(project(c), store(), suite, require, words_after_dashes())
+    make("test", dry_run=dry_run)
     if dry_run:
         perform([command], dry_run=True)
     else:
@@ -154,8 +174,8 @@ def lint(c: Context, fix: bool = False, dry_run: bool = False) -> None:
     from deploy import checks
 
     this = project(c)
-    venvs.ensure(STORE, "test", dry_run=dry_run, say=say)
-    checks.lint(this, STORE, fix=fix, dry_run=dry_run, say=say)
+    make("test", dry_run=dry_run)
+    checks.lint(this, store(), fix=fix, dry_run=dry_run, say=say)
 
 
 # --- environments ---------------------------------------------------------------------------------------------------
@@ -172,7 +192,7 @@ def lint(c: Context, fix: bool = False, dry_run: bool = False) -> None:
 def venv(c: Context, env: str = "", python: str = "", rebuild: bool = False, dry_run: bool = False) -> None:
     """Make an environment what its lock says (all of them without --env)."""
     for name in environments(env):
-        changed = venvs.ensure(STORE, name, python=python, rebuild=rebuild, dry_run=dry_run, say=say)
+        changed = make(name, python=python, rebuild=rebuild, dry_run=dry_run)
         if not dry_run:
             say(f"{name}: {'ready' if changed else 'nothing to do'}")
 
@@ -182,7 +202,7 @@ def venv_list(c: Context) -> None:
     """List the environments: state, Python, packages, size, what each stands on."""
     from deploy import venv_views
 
-    venv_views.show_list(STORE)
+    venv_views.show_list(store())
 
 
 @task(help={})
@@ -190,16 +210,17 @@ def venv_tree(c: Context) -> None:
     """Draw which environment stands on which."""
     from deploy import venv_views
 
-    venv_views.show_tree(STORE)
+    venv_views.show_tree(store())
 
 
 @task(help=ENV)
 def venv_check(c: Context, env: str = "") -> None:
     """Name everything that is wrong with the environments; exits 1 if anything is."""
     from deploy import venv_check as examination
+    from deploy import venvs
 
-    names = environments(env) if env else venvs.built(STORE)
-    problems = [line for name in names for line in examination.check(STORE, name)]
+    names = environments(env) if env else venvs.built(store())
+    problems = [line for name in names for line in examination.check(store(), name)]
     if problems:
         raise Failure("\n".join(problems))
     say(f"{', '.join(names)}: in order")
@@ -208,12 +229,15 @@ def venv_check(c: Context, env: str = "") -> None:
 @task(help={**ENV, "unused": "Remove the layers of earlier locks that no environment uses.", **DRY_RUN})
 def venv_remove(c: Context, env: str = "", unused: bool = False, dry_run: bool = False) -> None:
     """Remove an environment; refuses while another stands on it."""
+    from deploy import venvs
+
     if not env and not unused:
         raise Failure("say which: --env NAME, or --unused for the layers that nothing uses")
     if env:
-        venvs.remove(STORE, environments(env)[0], dry_run=dry_run, say=say)
+        venvs.remove(store(), environments(env)[0], dry_run=dry_run, say=say)
     if unused:
-        say(f"{venvs.prune(STORE, dry_run=dry_run, say=say)} unused layers")
+        count = venvs.prune(store(), dry_run=dry_run, say=say)
+        say(f"{count} unused layer{'' if count == 1 else 's'}")
 
 
 @task(
@@ -226,11 +250,12 @@ def venv_remove(c: Context, env: str = "", unused: bool = False, dry_run: bool =
 def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool = False) -> None:
     """Lock every requirements/*.in with hashes, each on top of those below it."""
     from deploy import lock as locking
+    from deploy import venvs
 
-    uv = venvs.find_uv(STORE)
+    uv = venvs.find_uv(store())
     if uv is None:
         raise Failure("locking needs uv, which the tools environment has: unset PORTICO_INSTALLER and repeat")
-    locking.lock(STORE.requirements, uv, upgrade=upgrade, check=check, dry_run=dry_run, say=say)
+    locking.lock(store().requirements, uv, upgrade=upgrade, check=check, dry_run=dry_run, say=say)
 
 
 ns = Collection(dev, doctor, manage, shell, test, lint, venv, venv_list, venv_tree, venv_check, venv_remove, lock)

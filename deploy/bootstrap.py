@@ -16,6 +16,16 @@ OLDEST = (3, 11)
 ENTERED = "PORTICO_ENTERED"
 
 
+def inside(root: Path) -> bool:
+    """Whether this runs in the tools environment, made from the lock as it stands: the quick answer, when it is yes."""
+    tools = root / ".venvs" / "tools"
+    try:
+        unchanged = (tools / "lock.txt").read_bytes() == (root / "requirements" / "tools.txt").read_bytes()
+    except OSError:
+        return False
+    return unchanged and os.path.realpath(sys.prefix) == os.path.realpath(tools)
+
+
 def enter(*, as_script: bool) -> None:
     """Return only inside an up-to-date tools environment; else build it and start over there.
 
@@ -25,6 +35,9 @@ def enter(*, as_script: bool) -> None:
     if sys.version_info < OLDEST:
         wanted = ".".join(map(str, OLDEST))
         sys.exit(f"This needs Python {wanted} or newer; {sys.executable} is {sys.version.split()[0]}.")
+
+    if not as_script and inside(ROOT):
+        return
 
     from deploy import layers, venvs
     from deploy.errors import Failure

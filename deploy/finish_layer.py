@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 import sysconfig
 from importlib.metadata import Distribution, distributions
@@ -20,6 +21,8 @@ from pathlib import Path
 PATH_FILE = "~layers.pth"
 #: What uv and setuptools leave in each environment, and which works without being inherited.
 HARMLESS = {PATH_FILE, "_virtualenv.pth", "distutils-precedence.pth"}
+#: The lock as it was, by which the bootstrap sees without reading it that nothing changed.
+LOCK_COPY = "lock.txt"
 #: Linux reads this much of a `#!` line (BINPRM_BUF_SIZE less the two signs and the end).
 SHEBANG_LENGTH = 253
 
@@ -149,6 +152,7 @@ def main(plan_path: str) -> None:
         "below": plan["below"],
         "installed": {distribution.name: distribution.version for distribution in own},
     }
+    shutil.copyfile(plan["lock"], layer / LOCK_COPY)
     Path(plan_path).unlink()
     (layer / "layer.json").write_text(json.dumps(record, indent=1) + "\n")
 

@@ -225,6 +225,7 @@ def building_steps(
         "path": str(path),
         "link": str(store.link(layer.name)),
         "below": [str(store.path(lower)) for lower in layer.below],
+        "lock": str(store.requirements / f"{layer.name}.txt"),
     }
     steps: list[Step] = [
         MakeFolder(building.parent),
@@ -284,7 +285,8 @@ def build(store: Store, layer: Layer, python: Python, keep: tuple[int, ...], say
     """Build one layer under the store's lock; what was half made is removed before the error goes on."""
     uv = find_uv(store)
     require_installer(layer, python, uv)
-    say(f"{layer.name}: installing {len(layer.pins)} packages with {'uv' if uv else 'pip'}")
+    count = len(layer.pins)
+    say(f"{layer.name}: installing {count} package{'' if count == 1 else 's'} with {'uv' if uv else 'pip'}")
     try:
         perform(building_steps(store, layer, python, uv, keep))
     except Failure as failure:

@@ -9,7 +9,7 @@ from mysite.settings.development import *  # noqa: F403
 from mysite.settings.development import DATABASES
 
 CELERY_BROKER_URL = "memory://"
-CELERY_BROKER_TRANSPORT_OPTIONS = {}  # type: ignore[no-redef]
+CELERY_BROKER_TRANSPORT_OPTIONS = {}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 POLLS_RECOUNT_PAUSE = 0.0
 

@@ -38,9 +38,13 @@ def copy_project(target: Path) -> Path:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Our environment without what pytest and an activated environment put there."""
-    dropped = {"VIRTUAL_ENV", "PYTHONPATH", "DJANGO_SETTINGS_MODULE", "RUN_DIR", "READY_FILE", "DATABASE_URL"}
-    kept = {name: value for name, value in os.environ.items() if name not in dropped and "PYTEST" not in name}
+    """Our environment as a user has it, without what pytest, Python's own switches and the suites put there."""
+    dropped = {"VIRTUAL_ENV", "DJANGO_SETTINGS_MODULE", "RUN_DIR", "READY_FILE", "DATABASE_URL", "CELERY_BROKER_URL"}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in dropped and not name.startswith(("PYTHON", "PYTEST", "INVOKE_", "PORTICO_"))
+    }
     return {**kept, **more}
 
 

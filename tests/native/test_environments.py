@@ -130,7 +130,7 @@ def test_with_pip_alone_every_step_works(project: Path) -> None:
     path = ":".join(part for part in os.environ["PATH"].split(":") if not (Path(part) / "uv").exists())
     result = invoke(project, "venv", "--env", "dev", env={**PIP, "PATH": path}, uv=False)
     assert "tools: installing 23 packages with pip" in result.stderr
-    assert "dev: installing 16 packages with pip" in result.stderr
+    assert "dev: installing 1 package  with pip" in result.stderr
     assert check(project).code == 0
     assert subprocess.run([venv_of(project, "dev") / "bin" / "celery", "--version"], check=True).returncode == 0
 
@@ -221,11 +221,12 @@ def test_a_hand_installed_package_and_a_broken_dependency_are_named(shared: Path
     python = str(venv_of(shared, "dev") / "bin" / "python")
     env = support.environment()
     subprocess.run([uv, "pip", "install", "--quiet", "--python", python, "iniconfig==2.1.0"], check=True, env=env)
-    subprocess.run([uv, "pip", "uninstall", "--quiet", "--python", python, "traitlets"], check=True, env=env)
-    said = check(shared, "--env", "dev").stderr
+    base = str(venv_of(shared, "base") / "bin" / "python")
+    subprocess.run([uv, "pip", "uninstall", "--quiet", "--python", base, "sqlparse"], check=True, env=env)
+    said = check(shared).stderr
     assert "dev: iniconfig 2.1.0 was installed by hand" in said
-    assert re.search(r"dev: traitlets \S+ was removed by hand", said)
-    assert re.search(r"dev: ipython \S+ requires traitlets, which is not installed", said)
+    assert re.search(r"base: sqlparse \S+ was removed by hand", said)
+    assert re.search(r"dev: django \S+ requires sqlparse, which is not installed", said)
     assert invoke(shared, "venv", "--env", "dev", "--rebuild").code == 0
     assert check(shared, "--env", "dev").code == 0
 
@@ -294,7 +295,7 @@ def test_a_new_requirement_is_locked_and_installed_alone(project: Path) -> None:
     with (project / "requirements" / "dev.in").open("a") as source:
         source.write("iniconfig\n")
     assert invoke(project, "lock").code == 0
-    assert "dev: installing 17 packages" in invoke(project, "venv", "--env", "dev").stderr
+    assert "dev: installing 2 packages" in invoke(project, "venv", "--env", "dev").stderr
     assert venv_of(project, "base").resolve() == base
     assert python_says(project, "dev", "import iniconfig; print('here')") == "here"
-    assert "1 unused layers" in invoke(project, "venv-remove", "--unused").stderr
+    assert "1 unused layer\n" in invoke(project, "venv-remove", "--unused").stderr

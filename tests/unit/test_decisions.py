@@ -97,7 +97,9 @@ def test_each_lock_is_constrained_by_those_below() -> None:
 
 
 def test_a_conflict_names_both_files_and_the_reason() -> None:
-    said = "  \u00d7 No solution found when resolving dependencies:\n  ╰─▶ Because you require a and b,\n      none fits.\n"
+    said = (
+        "  \u00d7 No solution found when resolving dependencies:\n  ╰─▶ Because you require a and b,\n      none fits."
+    )
     line = lock.explain("dev", ["base"], said)
     assert line.startswith("requirements/dev.in is in conflict with base.in: Because you require a and b, none fits.")
 

@@ -1,0 +1,115 @@
+"""What layers save: time of `dev` over a built base, and disk of four environments, beside full environments.
+
+Everything is done once before it is counted, so that the package cache is warm for all.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy import venvs
+from deploy.shell import Run, run
+from deploy.venv_views import size
+from tests import support
+from tests.bench.measure import HEADER, contest
+from tests.support import TOOLS
+
+UV = str(TOOLS / "uv")
+FOUR = ("base", "dev", "prod", "test")
+
+
+def uv_full(folder: Path, requirements: Path, name: str, mode: str) -> None:
+    """A whole environment of the usual kind, by uv."""
+    run(Run([UV, "venv", "--quiet", "--no-project", "--python", sys.executable, str(folder)]), capture=True)
+    python = str(folder / "bin" / "python")
+    command = [
+        UV,
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        python,
+        "--no-deps",
+        "--require-hashes",
+        "--link-mode",
+        mode,
+    ]
+    run(Run([*command, "-r", str(requirements / f"{name}.txt")]), capture=True)
+
+
+def pip_full(folder: Path, requirements: Path, name: str) -> None:
+    """A whole environment of the usual kind, by Python's own means."""
+    run(Run([sys.executable, "-m", "venv", str(folder)]), capture=True)
+    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    run(Run([*command, "--require-hashes", "-r", str(requirements / f"{name}.txt")]), capture=True)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        project = support.copy_project(root / "project")
+        requirements = project / "requirements"
+        store = venvs.Store.of(project)
+        os.environ["PATH"] = f"{TOOLS}:{os.environ['PATH']}"  # uv, as the bootstrap finds it
+        quiet: Callable[[str], None] = lambda line: None  # noqa: E731
+        venvs.ensure(store, "base", say=quiet)
+
+        def forget() -> None:
+            for path in [*(store.folder / ".layers").glob("dev-*"), root / "full"]:
+                shutil.rmtree(path, ignore_errors=True)
+
+        def ours() -> None:
+            venvs.ensure(store, "dev", say=quiet)
+
+        contests = [
+            (
+                contest(
+                    f"dev over a built base / uv, full, {mode}", ours, full(root, requirements, mode), before=forget
+                ),
+                goal,
+            )
+            for mode, goal in (("copy", "at most 0.5"), ("hardlink", "at most 1"))
+        ]
+        contests.append(
+            (
+                contest(
+                    "dev over a built base / python -m venv and pip, full",
+                    ours,
+                    lambda: pip_full(root / "full", requirements, "dev"),
+                    runs=3,
+                    before=forget,
+                ),
+                "at most 0.1",
+            )
+        )
+        print(HEADER)
+        for each, goal in contests:
+            print(each.line(goal))
+        disk(root, project, requirements)
+
+
+def full(root: Path, requirements: Path, mode: str) -> Callable[[], None]:
+    return lambda: uv_full(root / "full", requirements, "dev", mode)
+
+
+def disk(root: Path, project: Path, requirements: Path) -> None:
+    """Four environments, each file counted as a copy: as layers (with the tools that test stands on), and in full."""
+    os.environ["UV_LINK_MODE"] = "copy"
+    store = venvs.Store(root / "store", requirements)
+    for name in FOUR:
+        venvs.ensure(store, name, say=lambda line: None)
+        uv_full(root / "whole" / name, requirements, name, "copy")
+    layered, whole = size(root / "store" / ".layers"), size(root / "whole")
+    without_tools = layered - sum(size(path) for path in (root / "store" / ".layers").glob("tools-*"))
+    print(
+        f"disk of {' + '.join(FOUR)}: {layered / 1e6:.0f} MB / four full environments {whole / 1e6:.0f} MB ="
+        f" {layered / whole:.2f} (at most 0.5); without the tools layer {without_tools / 1e6:.0f} MB ="
+        f" {without_tools / whole:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
