@@ -130,7 +130,7 @@ def test_with_pip_alone_every_step_works(project: Path) -> None:
     path = ":".join(part for part in os.environ["PATH"].split(":") if not (Path(part) / "uv").exists())
     result = invoke(project, "venv", "--env", "dev", env={**PIP, "PATH": path}, uv=False)
     assert "tools: installing 23 packages with pip" in result.stderr
-    assert "dev: installing 1 package  with pip" in result.stderr
+    assert "dev: installing 1 package with pip" in result.stderr
     assert check(project).code == 0
     assert subprocess.run([venv_of(project, "dev") / "bin" / "celery", "--version"], check=True).returncode == 0
 
