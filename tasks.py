@@ -97,7 +97,7 @@ ENV = {"env": "An environment: base, dev, prod, test or tools."}
         **DRY_RUN,
     }
 )
-def dev(c: Context, native: bool = False, port: int = 0, workers: int = 1, dry_run: bool = False) -> None:
+def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dry_run: bool = False) -> None:
     """Run the site, workers and beat, reloading on changes. Ctrl-C ends them all."""
     from deploy import config, doctor
     from deploy import native as runtime
@@ -105,7 +105,8 @@ def dev(c: Context, native: bool = False, port: int = 0, workers: int = 1, dry_r
     this = project(c)
     if not native:
         say(f"Running natively: {doctor.why_native()}.")
-    plan = runtime.plan(this, store(), config.port_number(port or this.port, "--port"), workers)
+    number, nodes = config.port_number(port or this.port, "--port"), config.whole_number(workers, "--workers", 1, 32)
+    plan = runtime.plan(this, store(), number, nodes)
     if not dry_run:
         runtime.precheck(plan)
     make("dev", dry_run=dry_run)
@@ -220,7 +221,10 @@ def venv_check(c: Context, env: str = "") -> None:
     from deploy import venvs
 
     names = environments(env) if env else venvs.built(store())
-    problems = [line for name in names for line in examination.check(store(), name)]
+    problems = []
+    for name in names:
+        say(f"{name} …")
+        problems += examination.check(store(), name)
     if problems:
         raise Failure("\n".join(problems))
     say(f"{', '.join(names)}: in order")
@@ -265,7 +269,8 @@ ns.configure(
             "name": "portico",  # short, lower case
             "site": "site",  # the folder of manage.py
             "package": "mysite",  # settings, urls, celery_app
-            "port": 8000,  # of the development site, on 127.0.0.1
+            "port": "8000",  # of the development site, on 127.0.0.1
+            "samples": "load_sample_polls",  # fills an empty development database; "" for none
             "run": ".run",  # what the native runtime writes
         },
     }

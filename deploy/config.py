@@ -30,6 +30,8 @@ class Project:
     package: str
     #: The port of the development site on 127.0.0.1.
     port: int
+    #: The management command that fills an empty development database; empty for none.
+    samples: str
     #: What the native runtime writes, relative to the root: database, queues, media.
     run: str
 
@@ -50,15 +52,17 @@ class Project:
         return self.root / self.run
 
 
+def whole_number(value: object, key: str, low: int, high: int) -> int:
+    """A whole number within bounds. Raises `Failure` naming ``key``, where Invoke itself would end in a traceback."""
+    text = str(value)
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise Failure(f"{key} is {text!r}, but must be a number from {low} to {high}")
+    return int(text)
+
+
 def port_number(value: object, key: str) -> int:
     """A TCP port that an ordinary user may listen on. Raises `Failure` naming ``key``."""
-    try:
-        port = int(str(value))
-    except ValueError:
-        port = 0
-    if not 1024 <= port <= 65535:
-        raise Failure(f"{key} is {value!r}, but must be a port from 1024 to 65535")
-    return port
+    return whole_number(value, key, 1024, 65535)
 
 
 def _text(values: Mapping[str, object], key: str, pattern: re.Pattern[str], meaning: str) -> str:
@@ -76,6 +80,7 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
         site=_text(values, "site", re.compile(r"[^/].*"), "a folder relative to tasks.py"),
         package=_text(values, "package", _MODULE, "the name of a Python package"),
         port=port_number(values.get("port"), "project.port"),
+        samples=_text(values, "samples", re.compile(r"[a-z0-9_]*"), "a management command, or empty"),
         run=_text(values, "run", re.compile(".+"), "a folder"),
     )
     if not project.manage.is_file():

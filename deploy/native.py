@@ -70,9 +70,7 @@ def manage(project: Project, store: Store, arguments: list[str]) -> Run:
 
 
 def plan(project: Project, store: Store, port: int, workers: int) -> Plan:
-    """Decide what runs. Raises `Failure` for a number of workers that is none."""
-    if not 1 <= workers <= 32:
-        raise Failure(f"--workers is {workers}, but must be from 1 to 32")
+    """Decide what runs."""
     ready = project.run_folder / "ready"
     celery = [str(store.link("dev") / "bin" / "celery"), "-A", project.package, "--quiet"]
     served = manage(project, store, ["runserver", "--noreload", f"{HOST}:{port}"])
@@ -88,7 +86,7 @@ def plan(project: Project, store: Store, port: int, workers: int) -> Plan:
         port=port,
         first={
             "migrate": manage(project, store, ["migrate", "--no-color"]),
-            "sample polls": manage(project, store, ["load_sample_polls"]),
+            **({"samples": manage(project, store, [project.samples])} if project.samples else {}),
         },
         processes=processes,
         signs=tuple(ready / name for name in [*names, "beat"]),
@@ -163,7 +161,7 @@ def prepare(plan: Plan) -> None:
         print(f"{name} …", file=sys.stderr, flush=True)
         result = shell.run(command, capture=True, check=False)
         if result.code:
-            log = plan.project.run_folder / f"{name.replace(' ', '-')}.log"
+            log = plan.project.run_folder / f"{name}.log"
             log.write_text(result.stdout + result.stderr)
             raise Failure(f"{name}: {explain(result.stdout, result.stderr)}; all of it is in {log}")
 

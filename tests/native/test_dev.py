@@ -186,6 +186,11 @@ def test_a_port_in_use_is_one_line(run_folder: Path) -> None:
     assert re.fullmatch(rf"port {port} is in use by another program; try --port \d+", line)
 
 
+@pytest.mark.parametrize("words", [("--port", "http"), ("--workers", "many"), ("--port", "80")])
+def test_a_number_that_is_none_is_one_line(run_folder: Path, words: tuple[str, str]) -> None:
+    assert f"{words[0]} is '{words[1]}', but must be a number" in one_line(failed_dev(run_folder, *words))
+
+
 def test_a_run_folder_that_cannot_be_written_is_one_line(run_folder: Path) -> None:
     run_folder.write_text("a file, where a folder should be")
     line = one_line(failed_dev(run_folder, "--port", str(support.free_port())))

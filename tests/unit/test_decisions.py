@@ -12,7 +12,8 @@ from deploy.venvs import Python, Store
 from tests.support import ROOT
 
 VALUES: dict[str, object] = {"name": "portico", "site": "site", "package": "mysite", "port": 8000, "run": ".run"}
-PROJECT = Project(Path("/p q"), "portico", "site", "mysite", 8000, ".run")
+VALUES["samples"] = "load_samples"
+PROJECT = Project(Path("/p q"), "portico", "site", "mysite", 8000, "load_samples", ".run")
 STORE = Store.of(PROJECT.root)
 LAYER = Layer("dev", "cpython-3.11", (Pin("six", "1", "", ("--hash=sha256:00",)),))
 
@@ -26,7 +27,7 @@ def test_the_configuration_becomes_a_value() -> None:
     [
         ("name", "Portico!", "project.name is 'Portico!'"),
         ("package", "my-site", "project.package is 'my-site'"),
-        ("port", "http", "project.port is 'http', but must be a port"),
+        ("port", "http", "project.port is 'http', but must be a number"),
         ("port", 80, "1024 to 65535"),
         ("site", "elsewhere", "there is no elsewhere/manage.py"),
     ],
@@ -40,7 +41,7 @@ def test_a_wrong_value_is_named_with_its_key(key: str, value: object, words: str
 def test_the_native_plan_has_a_process_for_each_part() -> None:
     plan = native.plan(PROJECT, STORE, 8123, workers=3)
     assert list(plan.processes) == ["web", "worker1", "worker2", "worker3", "beat"]
-    assert list(plan.first) == ["migrate", "sample polls"]
+    assert list(plan.first) == ["migrate", "samples"]
     assert [sign.name for sign in plan.signs] == ["worker1", "worker2", "worker3", "beat"]
     assert plan.url == "http://127.0.0.1:8123/"
 
@@ -51,10 +52,10 @@ def test_each_worker_has_a_name_of_its_own() -> None:
     assert nodes == ["worker1@%h", "worker2@%h"]
 
 
-@pytest.mark.parametrize("workers", [0, -1, 33])
-def test_a_number_of_workers_that_is_none_is_refused(workers: int) -> None:
-    with pytest.raises(Failure, match="--workers"):
-        native.plan(PROJECT, STORE, 8123, workers)
+@pytest.mark.parametrize("workers", ["0", "-1", "33", "many", ""])
+def test_a_number_of_workers_that_is_none_is_refused(workers: str) -> None:
+    with pytest.raises(Failure, match=r"--workers is .*, but must be a number from 1 to 32"):
+        config.whole_number(workers, "--workers", 1, 32)
 
 
 def test_no_database_password_is_put_into_a_command() -> None:
