@@ -11,7 +11,6 @@ from mysite.settings.development import DATABASES
 CELERY_BROKER_URL = "memory://"
 CELERY_BROKER_TRANSPORT_OPTIONS = {}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-POLLS_RECOUNT_PAUSE = 0.0
 
 if "sqlite3" in DATABASES["default"]["ENGINE"]:
     # A file, as in use: several connections at once see one database.

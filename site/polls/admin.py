@@ -1,6 +1,7 @@
 from django.contrib import admin
+from django.http import HttpRequest
 
-from polls.models import Choice, Question, Summary
+from polls.models import Choice, Export, Question
 
 
 class ChoiceInline(admin.TabularInline):
@@ -19,9 +20,16 @@ class QuestionAdmin(admin.ModelAdmin):
     inlines = (ChoiceInline,)
 
 
-@admin.register(Summary)
-class SummaryAdmin(admin.ModelAdmin):
-    list_display = ("votes", "questions", "counted_at")
+@admin.register(Export)
+class ExportAdmin(admin.ModelAdmin):
+    """Exports as their tasks left them: to look at, and to remove."""
 
-    def has_add_permission(self, request: object) -> bool:
+    list_display = ("created_at", "owner", "state", "rows_done", "rows_total", "size", "reason", "expires_at")
+    list_filter = ("state",)
+    search_fields = ("id", "owner")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return False

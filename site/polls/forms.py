@@ -5,6 +5,8 @@ from django.http import QueryDict
 
 from polls.models import Choice, Question
 
+FEWEST, MOST = 2, 20
+
 
 class VoteForm(forms.Form):
     """One of the choices of one question."""
@@ -22,3 +24,21 @@ class VoteForm(forms.Form):
         assert isinstance(field, forms.ModelChoiceField)
         field.queryset = question.choices.all()
         field.label = "Your answer"
+
+
+class PollForm(forms.Form):
+    """A new poll: a question, and its answers, one a line."""
+
+    text = forms.CharField(label="Question", max_length=200)
+    choices = forms.CharField(
+        label="Answers, one a line", max_length=5000, widget=forms.Textarea(attrs={"rows": 6, "autocomplete": "off"})
+    )
+
+    def clean_choices(self) -> list[str]:
+        lines = [line.strip() for line in self.cleaned_data["choices"].splitlines()]
+        choices = list(dict.fromkeys(line for line in lines if line))
+        if not FEWEST <= len(choices) <= MOST:
+            raise forms.ValidationError(f"Give from {FEWEST} to {MOST} different answers.")
+        if any(len(choice) > 200 for choice in choices):
+            raise forms.ValidationError("An answer has at most 200 characters.")
+        return choices

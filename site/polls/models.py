@@ -1,7 +1,11 @@
-"""Questions, their choices, and who voted for what."""
+"""Questions, their choices, who voted for what, and the exports of all that."""
 
+import uuid
+from pathlib import Path
+
+from django.conf import settings
 from django.db import models
-from django.db.models import Count
+from django.db.models import Count, Q
 from django.utils import timezone
 
 
@@ -37,31 +41,91 @@ class Choice(models.Model):
 
 
 class Vote(models.Model):
-    """One browser session's answer to one question."""
+    """One browser's answer to one question; see `visitors`."""
 
     question = models.ForeignKey(Question, on_delete=models.CASCADE, related_name="votes")
     choice = models.ForeignKey(Choice, on_delete=models.CASCADE)
-    session_key = models.CharField(max_length=40)
+    visitor = models.UUIDField()
     cast_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        constraints = (
-            models.UniqueConstraint(fields=("question", "session_key"), name="one_vote_per_question_and_session"),
-        )
+        constraints = (models.UniqueConstraint(fields=("question", "visitor"), name="one_vote_for_each_visitor"),)
 
     def __str__(self) -> str:
         return f"{self.choice} ({self.cast_at:%Y-%m-%d %H:%M})"
 
 
-class Summary(models.Model):
-    """How much there is in all, as last counted. There is one row."""
+class Export(models.Model):
+    """A CSV file of all votes, asked for by somebody and made by a worker. Its id is also the task's."""
 
-    questions = models.PositiveIntegerField()
-    votes = models.PositiveIntegerField()
-    counted_at = models.DateTimeField()
+    class State(models.TextChoices):
+        WAITING = "waiting", "Waiting for a worker"
+        RUNNING = "running", "Being written"
+        DONE = "done", "Ready"
+        FAILED = "failed", "Failed"
+        EXPIRED = "expired", "Expired"
+
+    OPEN = (State.WAITING, State.RUNNING)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    #: `user:ID` or `visitor:UUID`; see `visitors`.
+    owner = models.CharField(max_length=64, db_index=True)
+    #: Which of the owner's places it takes while it is open: a constraint is what keeps the limit.
+    slot = models.PositiveSmallIntegerField()
+    state = models.CharField(max_length=8, choices=State, default=State.WAITING)
+    rows_done = models.PositiveBigIntegerField(default=0)
+    rows_total = models.PositiveBigIntegerField(default=0)
+    size = models.PositiveBigIntegerField(default=0, help_text="bytes")
+    reason = models.CharField(max_length=200, blank=True, help_text="why it failed, for its owner to read")
+    created_at = models.DateTimeField(default=timezone.now)
+    touched_at = models.DateTimeField(default=timezone.now, help_text="the last sign of life of its task")
+    expires_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        verbose_name_plural = "summaries"
+        ordering = ("-created_at",)
+        constraints = (
+            models.UniqueConstraint(
+                fields=("owner", "slot"),
+                condition=Q(state__in=("waiting", "running")),
+                name="one_open_export_in_a_slot",
+            ),
+        )
+        indexes = (models.Index(fields=("state", "expires_at")),)
 
     def __str__(self) -> str:
-        return f"{self.votes} votes on {self.questions} polls"
+        return f"{self.name} ({self.get_state_display()})"
+
+    @property
+    def path(self) -> Path:
+        """The finished file, outside of everything that is served."""
+        return Path(str(settings.PROTECTED_ROOT)) / f"{self.pk}.csv"
+
+    @property
+    def name(self) -> str:
+        """The file's name for its owner."""
+        return f"Votes \u2013 all polls, {self.created_at:%Y-%m-%d %H.%M}.csv"
+
+    @property
+    def current_state(self) -> str:
+        """Its state, which time may have ended before the clean-up comes by."""
+        over = self.state == self.State.DONE and self.expires_at is not None and self.expires_at <= timezone.now()
+        return self.State.EXPIRED if over else self.state
+
+    @property
+    def open(self) -> bool:
+        return self.state in self.OPEN
+
+    @property
+    def sentence(self) -> str:
+        """Its state in words."""
+        match self.current_state:
+            case self.State.WAITING:
+                return "Waiting for a worker."
+            case self.State.RUNNING:
+                return f"{self.rows_done:,} of {self.rows_total:,} votes are written."
+            case self.State.DONE:
+                return f"Ready: {self.rows_done:,} votes."
+            case self.State.FAILED:
+                return f"The export failed: {self.reason or 'for an unknown reason'} You can ask for another."
+            case _:
+                return "This export has expired, and its file is gone. You can ask for another."

@@ -1,26 +1,64 @@
-"""What workers do."""
+"""What workers do. Each task bears to be run twice: a worker that dies gives its task to another."""
 
-import time
+import logging
+from typing import Any
 
 from celery import Task, shared_task
-from django.conf import settings
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import InterfaceError, OperationalError
 
-from polls import services
+from polls import exporting, services
+from polls.models import Export
+
+logger = logging.getLogger(__name__)
+
+#: What may be better in a moment: the database restarts, the disk is being cleared.
+TRANSIENT = (OperationalError, InterfaceError, OSError)
 
 
-@shared_task(bind=True)
-def recount(self: "Task[[], dict[str, int]]") -> dict[str, int]:
-    """Count all votes anew, reporting how far it is."""
+class ExportTask(Task):
+    """Tells the owner of an export when its task has given up."""
 
-    def report(done: int, total: int) -> None:
-        self.update_state(state="PROGRESS", meta={"done": done, "total": total})
-        time.sleep(settings.POLLS_RECOUNT_PAUSE)
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        services.fail_export(task_id, reason_of(exc))
 
-    summary = services.count_all(report)
-    return {"questions": summary.questions, "votes": summary.votes}
+
+def reason_of(error: Exception) -> str:
+    """Why, in words that an owner may read; the log has the rest."""
+    match error:
+        case SoftTimeLimitExceeded():
+            return "it took too long."
+        case OSError():
+            return "its file could not be written."
+        case OperationalError() | InterfaceError():
+            return "the database did not answer."
+        case _:
+            return "something went wrong."
+
+
+@shared_task(
+    base=ExportTask,
+    autoretry_for=TRANSIENT,
+    retry_backoff=1,  # seconds, doubled each time
+    retry_backoff_max=60,
+    retry_jitter=True,
+    max_retries=5,
+)
+def write_export(export_id: str) -> int:
+    """Write the CSV file of an export; returns the number of rows. One that is no longer open is left alone."""
+    export = Export.objects.filter(pk=export_id, state__in=Export.OPEN).first()
+    if export is None:
+        logger.info("export %s is not open any more", export_id)
+        return 0
+    exporting.write(export)
+    export.refresh_from_db()
+    logger.info("export %s: %d rows, %d bytes", export_id, export.rows_done, export.size)
+    return int(export.rows_done)
 
 
 @shared_task
-def refresh_summary() -> None:
-    """Keep the sums at the foot of each page fresh; beat calls it every five minutes."""
-    services.count_all()
+def tend_exports() -> dict[str, int]:
+    """Every five minutes: hand over what the broker did not take, and remove what has had its time."""
+    again = services.hand_over_again()
+    files, records = exporting.remove_expired()
+    return {"handed over again": again, "files": files, "records": records}

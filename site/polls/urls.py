@@ -4,9 +4,12 @@ from polls import views
 
 urlpatterns = [
     path("", views.index, name="index"),
+    path("new/", views.create, name="create"),
     path("<int:pk>/", views.detail, name="detail"),
     path("<int:pk>/results/", views.results, name="results"),
-    path("recount/", views.start_recount, name="start-recount"),
-    path("recount/<uuid:task_id>/", views.recount, name="recount"),
-    path("recount/<uuid:task_id>/state", views.recount_state, name="recount-state"),
+    path("<int:pk>/results/state", views.results_state, name="results-state"),
+    path("exports/", views.exports, name="exports"),
+    path("exports/check/<str:pk>", views.check, name="check"),
+    path("exports/<uuid:pk>/", views.export, name="export"),
+    path("exports/<uuid:pk>/download", views.download, name="download"),
 ]

@@ -1,95 +1,191 @@
 """The pages. Views take a request and return a response; what is done is in `services`."""
 
-from uuid import UUID
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
 
+from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth.decorators import login_required, permission_required
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.http import content_disposition_header
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
-from polls import progress, services
-from polls.forms import VoteForm
-from polls.models import Question, Summary, Vote
+from polls import services, visitors
+from polls.forms import PollForm, VoteForm
+from polls.models import Export, Question, Vote
 
 PER_PAGE = 20
-#: The session's own recounts; only they may be followed from it.
-RECOUNTS = "recounts"
+#: The largest key that the database can compare with.
+LARGEST_KEY = 2**63 - 1
+
+require_form = require_http_methods(["GET", "HEAD", "POST"])
+
+
+# --- polls ---
 
 
 def _question(pk: int) -> Question:
+    if pk > LARGEST_KEY:
+        raise Http404("No such poll")
     return get_object_or_404(Question, pk=pk, published_at__lte=timezone.now())
-
-
-def _session_key(request: HttpRequest) -> str:
-    if not request.session.session_key:
-        request.session.create()
-    return str(request.session.session_key)
 
 
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
-    """The newest polls, and how many votes there are in all."""
+    """The newest polls, or those that contain the words asked for."""
+    words = request.GET.get("q", "").strip().replace("\0", "")[:100]
     polls = Question.objects.filter(published_at__lte=timezone.now())
+    if words:
+        polls = polls.filter(text__icontains=words)
     page = Paginator(polls, PER_PAGE).get_page(request.GET.get("page"))
-    return render(request, "polls/index.html", {"page": page, "summary": Summary.objects.first()})
+    return render(request, "polls/index.html", {"page": page, "words": words})
 
 
+@require_form
+@login_required
+@permission_required("polls.add_question", raise_exception=True)
+def create(request: HttpRequest) -> HttpResponse:
+    """A new poll, by whoever may add one."""
+    form = PollForm(request.POST if request.method == "POST" else None)
+    if form.is_valid():
+        question = services.create_poll(form.cleaned_data["text"], form.cleaned_data["choices"])
+        messages.success(request, "Your poll is open.")
+        return redirect("detail", pk=question.pk)
+    return render(request, "polls/create.html", {"form": form}, status=_status(form))
+
+
+def _status(form: VoteForm | PollForm) -> int:
+    return HTTPStatus.BAD_REQUEST if form.is_bound else HTTPStatus.OK
+
+
+@require_form
 def detail(request: HttpRequest, pk: int) -> HttpResponse:
     """A poll: GET shows its choices, POST votes for one."""
     question = _question(pk)
     form = VoteForm(question, request.POST if request.method == "POST" else None)
-    if form.is_valid():
-        if services.cast_vote(question, form.cleaned_data["choice"], _session_key(request)):
-            messages.success(request, "Your vote is counted.")
-        else:
-            messages.info(request, "You had voted in this poll before; that vote stands.")
-        return redirect("results", pk=pk)
-    status = 400 if form.is_bound else 200
-    return render(request, "polls/detail.html", {"question": question, "form": form}, status=status)
+    if not form.is_valid():
+        page = render(request, "polls/detail.html", {"question": question, "form": form}, status=_status(form))
+        return visitors.mark(request, page)
+    visitor = visitors.known(request) or uuid4()
+    if services.cast_vote(question, form.cleaned_data["choice"], visitor):
+        messages.success(request, "Your vote is counted.")
+    else:
+        messages.info(request, "You had voted in this poll before; that vote stands.")
+    response = redirect("results", pk=pk)
+    visitors.remember(response, visitor)
+    return response
 
 
 @require_safe
 @never_cache
 def results(request: HttpRequest, pk: int) -> HttpResponse:
-    """The votes of a poll, and this session's own."""
+    """The votes of a poll, and the visitor's own."""
     question = _question(pk)
+    own = None
+    if visitor := visitors.known(request):
+        own = Vote.objects.filter(question=question, visitor=visitor).values_list("choice_id", flat=True).first()
+    return render(request, "polls/results.html", {"question": question, "own": own, **_bars(question)})
+
+
+def _bars(question: Question) -> dict[str, Any]:
     tally = question.tally()
-    own = Vote.objects.filter(question=question, session_key=request.session.session_key or "")
-    context = {
-        "question": question,
-        "tally": tally,
-        "total": sum(votes for _, votes in tally),
-        "own": own.values_list("choice_id", flat=True).first(),
-    }
-    return render(request, "polls/results.html", context)
-
-
-@require_POST
-def start_recount(request: HttpRequest) -> HttpResponse:
-    """Queue a recount and go to the page that follows it."""
-    task_id = services.start_recount()
-    request.session[RECOUNTS] = [*request.session.get(RECOUNTS, []), task_id][-10:]
-    return redirect("recount", task_id=task_id)
-
-
-def _own_recount(request: HttpRequest, task_id: UUID) -> progress.Progress:
-    if str(task_id) not in request.session.get(RECOUNTS, []):
-        raise Http404("No such recount in this session")
-    return progress.of_task(str(task_id))
+    total = sum(votes for _, votes in tally)
+    bars = [
+        {"pk": choice.pk, "text": choice.text, "votes": votes, "percent": round(100 * votes / total) if total else 0}
+        for choice, votes in tally
+    ]
+    return {"total": total, "bars": bars}
 
 
 @require_safe
 @never_cache
-def recount(request: HttpRequest, task_id: UUID) -> HttpResponse:
-    """How far a recount of this session is; the page follows it, by script or by refreshing itself."""
-    return render(request, "polls/recount.html", {"progress": _own_recount(request, task_id), "task_id": task_id})
+def results_state(request: HttpRequest, pk: int) -> JsonResponse:
+    """The votes of a poll, for the page to follow."""
+    return JsonResponse(_bars(_question(pk)))
+
+
+# --- exports ---
+
+
+@require_form
+@never_cache
+def exports(request: HttpRequest) -> HttpResponse:
+    """One's own exports; POST asks for another."""
+    owner = visitors.owner(request)
+    if request.method == "POST":
+        return _ask(request, owner)
+    own = Export.objects.filter(owner=owner)[:PER_PAGE] if owner else []
+    return visitors.mark(request, render(request, "polls/exports.html", {"exports": own}))
+
+
+def _ask(request: HttpRequest, owner: str) -> HttpResponse:
+    visitor = visitors.known(request) or uuid4()
+    try:
+        export = services.ask_for_export(owner or f"visitor:{visitor}")
+    except services.TooManyExportsError:
+        return render(request, "429.html", {"limit": settings.EXPORTS_OPEN_LIMIT}, status=HTTPStatus.TOO_MANY_REQUESTS)
+    response = redirect("export", pk=export.pk)
+    visitors.remember(response, visitor)
+    return response
+
+
+def _own_export(request: HttpRequest, pk: UUID) -> Export:
+    """An export of whoever asks; for everybody else it is not there."""
+    owner = visitors.owner(request)
+    if not owner:
+        raise Http404("No such export")
+    return get_object_or_404(Export, pk=pk, owner=owner)
 
 
 @require_safe
 @never_cache
-def recount_state(request: HttpRequest, task_id: UUID) -> JsonResponse:
-    """The same as JSON."""
-    return JsonResponse(_own_recount(request, task_id).as_dict())
+def export(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """How far an export is; the page follows it, by script or by refreshing itself."""
+    return render(request, "polls/export.html", {"export": _own_export(request, pk)})
+
+
+@require_safe
+@never_cache
+def check(request: HttpRequest, pk: str) -> JsonResponse:
+    """The state of an export as JSON; 404 for whatever is not one's own, were it not even an id."""
+    try:
+        found = _own_export(request, UUID(pk))
+    except (ValueError, Http404):
+        return JsonResponse({"state": "unknown", "text": "There is no such export."}, status=HTTPStatus.NOT_FOUND)
+    state = found.current_state
+    return JsonResponse(
+        {
+            "state": state,
+            "done": found.rows_done,
+            "total": max(found.rows_total, 1),
+            "text": found.sentence,
+            "download": reverse("download", args=[found.pk]) if state == Export.State.DONE else None,
+        }
+    )
+
+
+@require_safe
+@never_cache
+def download(request: HttpRequest, pk: UUID) -> HttpResponseBase:
+    """The file, for its owner: by the web server where one stands before us, else streamed from here."""
+    found = _own_export(request, pk)
+    if found.current_state != Export.State.DONE or not found.path.is_file():
+        raise Http404("This export has no file")
+    return send(found.path, found.name, "text/csv; charset=utf-8")
+
+
+def send(path: Path, name: str, content_type: str) -> HttpResponseBase:
+    """A file that is not to be had by an address, under the name that its owner is to see."""
+    if not settings.PROTECTED_URL:
+        return FileResponse(path.open("rb"), as_attachment=True, filename=name, content_type=content_type)
+    response = HttpResponse(content_type=content_type)
+    response["X-Accel-Redirect"] = f"{settings.PROTECTED_URL}{path.name}"
+    response["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=name)
+    return response

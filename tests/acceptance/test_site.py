@@ -1,9 +1,12 @@
 """The contract of every runtime, over HTTP alone."""
 
+import csv
+import io
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 
@@ -25,7 +28,7 @@ def choices(visitor: Visitor, poll: str) -> list[str]:
 
 
 def votes(visitor: Visitor, poll: str) -> int:
-    found = re.search(r"<caption>(\d+) vote", visitor.get(f"{poll}results/").text)
+    found = re.search(r'id="total">(\d+)<', visitor.get(f"{poll}results/").text)
     assert found
     return int(found[1])
 
@@ -57,25 +60,83 @@ def test_ten_browsers_at_once_give_ten_votes(base_url: str, visitor: Visitor) ->
     assert votes(visitor, poll) == before + 10
 
 
-def test_a_long_task_is_followed_to_its_end(visitor: Visitor, another: Visitor) -> None:
-    started = visitor.post("/recount/", form_on="/")
-    assert started.status_code == HTTPStatus.FOUND
-    page = started.headers["Location"]
-    assert "<progress" in visitor.get(page).text
-    seen = []
+def wait_for(visitor: Visitor, page: str) -> list[dict[str, Any]]:
+    """Ask for the state of an export until it has ended; returns all answers."""
+    answers = []
     deadline = time.monotonic() + TASK_SECONDS
     while time.monotonic() < deadline:
-        state = visitor.get(f"{page}state").json()
-        seen.append((state["state"], state["done"]))
-        if state["state"] in ("done", "failed"):
+        answers.append(visitor.get(page.replace("/exports/", "/exports/check/").rstrip("/")).json())
+        if answers[-1]["state"] not in ("waiting", "running"):
             break
         time.sleep(0.1)
-    assert seen[-1][0] == "done", seen
-    done = [number for state, number in seen if state == "running"]
+    return answers
+
+
+def test_an_export_is_followed_to_its_end_and_only_its_owner_fetches_it(visitor: Visitor, another: Visitor) -> None:
+    poll = first_poll(visitor)
+    visitor.post(poll, choice=choices(visitor, poll)[0])
+    asked = visitor.post("/exports/")
+    assert asked.status_code == HTTPStatus.FOUND
+    page = asked.headers["Location"]
+    assert "<progress" in visitor.get(page).text
+    answers = wait_for(visitor, page)
+    assert answers[-1]["state"] == "done", answers
+    done = [answer["done"] for answer in answers]
     assert done == sorted(done)
-    assert "All votes are counted." in visitor.get(page).text
-    assert re.search(r"\d+ votes? on \d+ polls?", visitor.get("/").text)
-    assert another.get(f"{page}state").status_code == HTTPStatus.NOT_FOUND
+    assert "Ready:" in visitor.get(page).text
+
+    file = visitor.get(answers[-1]["download"])
+    assert file.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert file.headers["Content-Disposition"].startswith(
+        "attachment; filename*=utf-8''Votes%20%E2%80%93%20all%20polls"
+    )
+    rows = list(csv.reader(io.StringIO(file.content.decode())))
+    assert rows[0] == ["vote", "cast at (UTC)", "poll", "answer"]
+    assert len(rows) - 1 == answers[-1]["total"] >= 1
+
+    another.get("/exports/")
+    for path in (page, page.replace("/exports/", "/exports/check/").rstrip("/"), answers[-1]["download"]):
+        assert another.get(path).status_code == HTTPStatus.NOT_FOUND
+    key = page.rstrip("/").rsplit("/", 1)[1]
+    for path in (f"/protected/{key}.csv", f"/static/{key}.csv", f"/media/{key}.csv"):
+        assert visitor.get(path).status_code == HTTPStatus.NOT_FOUND
+
+
+def test_an_id_that_is_none_is_a_404_in_json(visitor: Visitor) -> None:
+    for key in ("x", "6d9a3a5c-7a0e-4b0f-9f0e-0d8b3f1c2a4e", "%27"):
+        answer = visitor.get(f"/exports/check/{key}")
+        assert (answer.status_code, answer.json()["state"]) == (HTTPStatus.NOT_FOUND, "unknown")
+
+
+def test_a_hundred_posts_of_one_browser_give_one_vote(base_url: str, visitor: Visitor) -> None:
+    poll = first_poll(visitor)
+    before = votes(visitor, poll)
+    page = visitor.get(poll).text
+    answer, token = choices(visitor, poll)[0], re.search(r'csrfmiddlewaretoken" value="([^"]+)"', page)
+    assert token
+    data = {"choice": answer, "csrfmiddlewaretoken": token[1]}
+    headers = {"Referer": f"{base_url}{poll}"}
+    with ThreadPoolExecutor(10) as pool:
+        codes = list(pool.map(lambda _: visitor.http.post(poll, data=data, headers=headers).status_code, range(100)))
+    assert codes == [HTTPStatus.FOUND] * 100
+    assert votes(visitor, poll) == before + 1
+
+
+def test_polls_are_searched_and_opened_by_the_administrator(visitor: Visitor, admin: tuple[str, str]) -> None:
+    assert visitor.get("/new/").status_code == HTTPStatus.FOUND
+    visitor.post("/admin/login/", username=admin[0], password=admin[1])
+    text = f"Is it {time.time_ns()}?"
+    opened = visitor.post("/new/", text=text, choices="Yes\nNo")
+    assert opened.status_code == HTTPStatus.FOUND
+    assert text in visitor.get(f"/?q={text[6:-1]}").text
+    assert len(choices(visitor, opened.headers["Location"])) == 2
+    assert visitor.post("/new/", text=text, choices="Only one").status_code == HTTPStatus.BAD_REQUEST
+
+
+def test_each_response_has_a_request_id_and_a_strict_policy(visitor: Visitor) -> None:
+    response = visitor.get("/")
+    assert re.fullmatch(r"[0-9a-f]{32}", response.headers["X-Request-ID"])
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
 
 
 def test_static_files_are_served(visitor: Visitor) -> None:
@@ -102,11 +163,11 @@ def test_the_administrator_signs_in_and_others_do_not(
 def test_the_periodic_task_is_on_the_schedule(visitor: Visitor, admin: tuple[str, str]) -> None:
     visitor.post("/admin/login/", username=admin[0], password=admin[1])
     page = visitor.get("/admin/django_celery_beat/periodictask/").text
-    assert "Refresh the summary of all polls" in page
+    assert "Tend exports" in page
     assert "*/5 * * * *" in page
 
 
-@pytest.mark.parametrize("path", ["/99999999/", "/nothing", "/recount/not-an-id/", "/static/polls/", "/0/results/"])
+@pytest.mark.parametrize("path", ["/99999999/", "/nothing", "/exports/not-an-id/", "/static/polls/", "/0/results/"])
 def test_what_is_not_there_is_a_404(visitor: Visitor, path: str) -> None:
     assert visitor.get(path).status_code == HTTPStatus.NOT_FOUND
 
@@ -114,7 +175,7 @@ def test_what_is_not_there_is_a_404(visitor: Visitor, path: str) -> None:
 def test_a_form_without_its_token_is_refused(visitor: Visitor) -> None:
     poll = first_poll(visitor)
     assert visitor.http.post(poll, data={"choice": "1"}).status_code == HTTPStatus.FORBIDDEN
-    assert visitor.http.post("/recount/").status_code == HTTPStatus.FORBIDDEN
+    assert visitor.http.post("/exports/").status_code == HTTPStatus.FORBIDDEN
 
 
 def test_an_answer_that_is_none_is_refused_and_changes_nothing(visitor: Visitor) -> None:
@@ -125,6 +186,8 @@ def test_an_answer_that_is_none_is_refused_and_changes_nothing(visitor: Visitor)
     assert votes(visitor, poll) == before
 
 
-@pytest.mark.parametrize(("method", "path"), [("DELETE", "/"), ("PUT", "/readyz"), ("GET", "/recount/"), ("POST", "/")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("DELETE", "/"), ("PUT", "/readyz"), ("PATCH", "/exports/"), ("POST", "/")]
+)
 def test_a_method_that_a_page_does_not_have_is_refused(visitor: Visitor, method: str, path: str) -> None:
     assert visitor.http.request(method, path).status_code in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.FORBIDDEN)

@@ -35,9 +35,10 @@ def failed_dev(run_folder: Path, *words: str, **env: str) -> Result:
     return invoke(support.ROOT, "dev", "--native", *words, env={"INVOKE_PROJECT_RUN": str(run_folder), **env})
 
 
-def start_recount(visitor: Visitor) -> str:
+def ask_for_export(visitor: Visitor) -> str:
     """Start the long task; returns the address of its state."""
-    return str(visitor.post("/recount/", form_on="/").headers["Location"]) + "state"
+    page = str(visitor.post("/exports/").headers["Location"])
+    return page.replace("/exports/", "/exports/check/").rstrip("/")
 
 
 def state(visitor: Visitor, address: str) -> str:
@@ -79,56 +80,67 @@ def test_a_kill_of_the_front_leaves_nothing_behind_either(run_folder: Path) -> N
 
 
 def test_a_killed_workers_task_runs_again_and_completes(run_folder: Path) -> None:
-    with Dev(support.ROOT, run_folder, env={"POLLS_RECOUNT_PAUSE": "1"}) as dev:
+    with Dev(support.ROOT, run_folder, env={"EXPORTS_PAUSE": "3"}) as dev:
         visitor = Visitor(dev.url)
-        address = start_recount(visitor)
-        wait_until(lambda: visitor.get(address).json()["done"] >= 2, 20, "the task is under way")
+        address = ask_for_export(visitor)
+        wait_until(lambda: state(visitor, address) == "running", 20, "the task is under way")
         main = min(dev.processes(r"bin/celery -A mysite --quiet worker").keys() - dev.processes("reloader").keys())
         os.kill(main, signal.SIGKILL)
         wait_until(lambda: state(visitor, address) == "done", 60, "the task is done")
-        assert dev.output.count("Task polls.tasks.recount") >= 2 + 1  # received twice, succeeded once
+        assert len(re.findall(r"Task polls\.tasks\.write_export\S+ received", dev.output)) == 2
+        assert len(re.findall(r"Task polls\.tasks\.write_export\S+ succeeded", dev.output)) == 1
         assert dev.output.count("ended by SIGKILL; starting it again") == 1
 
 
 def test_a_running_task_is_finished_before_all_ends(run_folder: Path) -> None:
-    with Dev(support.ROOT, run_folder, env={"POLLS_RECOUNT_PAUSE": "0.8"}) as dev:
+    with Dev(support.ROOT, run_folder, env={"EXPORTS_PAUSE": "4"}) as dev:
         visitor = Visitor(dev.url)
-        address = start_recount(visitor)
+        address = ask_for_export(visitor)
         wait_until(lambda: state(visitor, address) == "running", 20, "the task is under way")
         dev.stop(signal.SIGINT)
-        assert re.search(r"Task polls\.tasks\.recount\S+ succeeded", dev.output)
+        assert re.search(r"Task polls\.tasks\.write_export\S+ succeeded", dev.output)
         assert not dev.processes()
 
 
 def test_a_task_too_long_to_wait_for_goes_back_to_the_queue(run_folder: Path) -> None:
-    with Dev(support.ROOT, run_folder, env={"POLLS_RECOUNT_PAUSE": "30"}) as dev:
+    with Dev(support.ROOT, run_folder, env={"EXPORTS_PAUSE": "30"}) as dev:
         visitor = Visitor(dev.url)
-        address = start_recount(visitor)
+        address = ask_for_export(visitor)
         wait_until(lambda: state(visitor, address) == "running", 20, "the task is under way")
         dev.stop(signal.SIGTERM)
         assert not dev.processes()
         assert len(list((run_folder / "broker/queues").glob("*.celery.msg"))) == 1
-    with Dev(support.ROOT, run_folder, env={"POLLS_RECOUNT_PAUSE": "0"}) as dev:
+    with Dev(support.ROOT, run_folder, env={"EXPORTS_PAUSE": "0"}) as dev:
         visitor.base_url, visitor.http.base_url = dev.url, httpx.URL(dev.url)
         wait_until(lambda: state(visitor, address) == "done", 30, "the task is done after the next start")
 
 
-def test_beat_runs_what_the_admin_schedules(run_folder: Path) -> None:
-    with Dev(support.ROOT, run_folder) as dev:
+def test_beat_runs_what_the_admin_schedules_and_expired_exports_go(run_folder: Path) -> None:
+    with Dev(support.ROOT, run_folder, env={"EXPORTS_KEEP_SECONDS": "1"}) as dev:
+        visitor = Visitor(dev.url)
+        address = ask_for_export(visitor)
+        wait_until(lambda: state(visitor, address) == "expired", 30, "the export was made and has expired")
+        files = run_folder / "protected"
+        assert len(list(files.iterdir())) == 1
         every_second = (
             "from django_celery_beat.models import *;"
             "s, _ = IntervalSchedule.objects.get_or_create(every=1, period='seconds');"
-            "p = PeriodicTask.objects.get(task='polls.tasks.refresh_summary');"
+            "p = PeriodicTask.objects.get(task='polls.tasks.tend_exports');"
             "p.crontab, p.interval = None, s; p.save()"
         )
         manage(run_folder, "shell", "-v0", "-c", every_second)
+        wait_until(lambda: not list(files.iterdir()), 30, "the file is gone")
+        assert state(visitor, address) == "expired"
 
-        def counted() -> list[str]:
-            return re.findall(r'datetime="([^"]+)"', httpx.get(f"{dev.url}/", trust_env=False).text)
 
-        wait_until(lambda: bool(counted()), 30, "the summary is on the page")
-        first = counted()
-        wait_until(lambda: counted() != first, 30, "the summary is counted anew")
+def test_a_tasks_log_lines_have_the_id_of_the_request_that_asked_for_it(run_folder: Path) -> None:
+    with Dev(support.ROOT, run_folder) as dev:
+        visitor = Visitor(dev.url)
+        given = "0123456789ab4def8123456789abcdef"
+        visitor.http.headers["X-Request-ID"] = given
+        address = ask_for_export(visitor)
+        wait_until(lambda: state(visitor, address) == "done", 30, "the export is done")
+        wait_until(lambda: bool(re.search(rf"worker .*polls\.tasks \[{given}\] export", dev.output)), 10, "the line")
 
 
 def test_several_workers_are_distinct_nodes(run_folder: Path) -> None:

@@ -11,7 +11,7 @@ GOOD = {
     "DJANGO_SETTINGS_MODULE": "mysite.settings.production",
     "SECRET_KEY": "k7!Pq2zV" * 8,
     "ALLOWED_HOSTS": "polls.example.org",
-    "DATABASE_URL": "sqlite:////nowhere/db",
+    "DATABASE_URL": "postgres://portico@127.0.0.1/portico",
     "CELERY_BROKER_URL": "amqp://127.0.0.1",
 }
 
@@ -35,6 +35,7 @@ def test_production_starts_with_all_it_needs_and_has_no_warning() -> None:
         ("SECRET_KEY", "insecure-development-key" * 3, "SECRET_KEY is missing, short or a default"),
         ("ALLOWED_HOSTS", "", "ALLOWED_HOSTS is empty"),
         ("DATABASE_URL", "", "DATABASE_URL is missing"),
+        ("DATABASE_URL", "sqlite:////nowhere/db", "DATABASE_URL names SQLite"),
         ("CELERY_BROKER_URL", "", "CELERY_BROKER_URL is missing"),
     ],
 )

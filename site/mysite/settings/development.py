@@ -32,4 +32,4 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
 #: Seconds between two looks of a worker's timer, and how long an idle one takes to end.
 CELERY_WORKER_TIMER_PRECISION = 0.2
 
-POLLS_RECOUNT_PAUSE = env.float("POLLS_RECOUNT_PAUSE", default=0.5)
+PROTECTED_ROOT = RUN_DIR("protected")

@@ -3,7 +3,7 @@
 from django.core.exceptions import ImproperlyConfigured
 
 from mysite.settings.settings import *  # noqa: F403
-from mysite.settings.settings import env
+from mysite.settings.settings import LOGGING, SQLITE_OPTIONS, env
 
 DEBUG = False
 
@@ -27,21 +27,43 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 if not ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS is empty: set it to the site's host names, by comma")
 
+# --- Servers ---
+
 DATABASES = {"default": env.db_url_config(required("DATABASE_URL"))}
+if "sqlite3" in DATABASES["default"]["ENGINE"]:
+    if not env.bool("ALLOW_SQLITE", default=False):
+        raise ImproperlyConfigured(
+            "DATABASE_URL names SQLite, which serves one machine only: name PostgreSQL, or set ALLOW_SQLITE=1"
+        )
+    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)  # seconds
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+
 CELERY_BROKER_URL = required("CELERY_BROKER_URL")
 
-# --- HTTPS ---
+# --- HTTPS, by one switch ---
 
-SECURE_SSL_REDIRECT = env.bool("HTTPS_ONLY", default=True)
-SESSION_COOKIE_SECURE = SECURE_SSL_REDIRECT
-CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT
-SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if SECURE_SSL_REDIRECT else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_SSL_REDIRECT
-SECURE_HSTS_PRELOAD = SECURE_SSL_REDIRECT
+HTTPS_ONLY = env.bool("HTTPS_ONLY", default=True)
+SECURE_SSL_REDIRECT = HTTPS_ONLY
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz)$"]  # asked on the inside, without TLS
+SESSION_COOKIE_SECURE = HTTPS_ONLY
+CSRF_COOKIE_SECURE = HTTPS_ONLY
+SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if HTTPS_ONLY else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS_ONLY
+SECURE_HSTS_PRELOAD = HTTPS_ONLY
 
-# --- Static files ---
+# Only our own proxy sets this header, and overwrites what a client sends; without one, a client could claim HTTPS.
+if env.bool("BEHIND_PROXY", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# --- Static files, with a hash in each name, so that a browser may keep them for ever ---
 
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
 }
+
+# --- Log ---
+
+LOGGING["handlers"]["stderr"]["formatter"] = env.str("LOG_FORMAT", default="json")

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from csp.constants import NONE, SELF
+from django_guid.integrations import CeleryIntegration
 
 #: Reads NAME, or the file that NAME_FILE names.
 env = environ.FileAwareEnv()
@@ -22,10 +24,14 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_celery_beat",
     "django_celery_results",
+    "django_guid",
+    "csp",
 ]
 
 MIDDLEWARE = [
+    "django_guid.middleware.guid_middleware",
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -40,6 +46,7 @@ WSGI_APPLICATION = "mysite.wsgi.application"
 TEMPLATES: list[dict[str, Any]] = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -71,6 +78,26 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+LOGIN_URL = "admin:login"
+
+# --- Security ---
+# Nothing from elsewhere and nothing inline: a script that somebody smuggles into a page does not run.
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],  # the admin's icons
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
 
 # --- Language and time ---
 
@@ -79,10 +106,49 @@ TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
 
-# --- Static files ---
+# --- Files ---
 
 STATIC_URL = "static/"
 STATIC_ROOT = env.path("STATIC_ROOT", default=str(BASE_DIR / "static"))
+
+#: Where exports are written: outside of everything that is served.
+PROTECTED_ROOT = env.path("PROTECTED_ROOT", default=str(BASE_DIR / "protected"))
+#: The address that the web server before us serves them by, for us alone (X-Accel-Redirect); empty: we serve them.
+PROTECTED_URL = env.str("PROTECTED_URL", default="")
+
+# --- Log ---
+# The id of a request is in each of its log lines, in those of the tasks that it asked for, and in the response.
+
+DJANGO_GUID = {
+    "GUID_HEADER_NAME": "X-Request-ID",
+    "VALIDATE_GUID": True,  # what is no proper id is replaced, not logged
+    "EXPOSE_HEADER": False,
+    "INTEGRATIONS": [CeleryIntegration()],
+}
+
+LOG_FORMAT = env.str("LOG_FORMAT", default="text")  # or json
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"request_id": {"()": "django_guid.log_filters.CorrelationId", "correlation_id_field": "request_id"}},
+    "formatters": {
+        "text": {"format": "%(levelname)s %(name)s [%(request_id)s] %(message)s"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "format": "%(levelname)s %(name)s %(request_id)s %(message)s",
+            "timestamp": True,
+            "rename_fields": {"levelname": "level", "name": "logger"},
+        },
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["request_id"]}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "loggers": {
+        "django": {"level": "INFO"},  # without Django's own handlers, which would say it twice
+        "django_guid": {"level": "WARNING"},
+        "django.server": {"handlers": ["stderr"], "propagate": False},
+    },
+}
 
 # --- Celery ---
 # A task is acknowledged when it is done, not when it is taken: a worker that dies gives it back. So tasks must bear
@@ -92,6 +158,7 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_MAX_TASKS_PER_CHILD = 1000
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False  # a worker logs as the site does
 CELERY_TASK_TRACK_STARTED = True
 CELERY_TASK_SOFT_TIME_LIMIT = 600  # seconds; the task may tidy up
 CELERY_TASK_TIME_LIMIT = 660
@@ -102,7 +169,14 @@ CELERY_RESULT_EXPIRES = 24 * 60 * 60  # seconds; beat runs the clean-up
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_TIMEZONE = TIME_ZONE
 
-# --- Polls ---
+# --- Exports ---
 
-#: Seconds that a recount spends on each poll beyond its work: a short job looks long enough to follow.
-POLLS_RECOUNT_PAUSE = env.float("POLLS_RECOUNT_PAUSE", default=0.0)
+#: How many exports one may have under way.
+EXPORTS_OPEN_LIMIT = env.int("EXPORTS_OPEN_LIMIT", default=3)
+#: Seconds for which a finished file can be fetched, and for which its record is then still shown.
+EXPORTS_KEEP_SECONDS = env.int("EXPORTS_KEEP_SECONDS", default=24 * 60 * 60)
+EXPORTS_REMEMBER_SECONDS = env.int("EXPORTS_REMEMBER_SECONDS", default=7 * 24 * 60 * 60)
+#: Seconds for which an export may wait before it is handed to the workers once more.
+EXPORTS_PATIENCE_SECONDS = env.int("EXPORTS_PATIENCE_SECONDS", default=10 * 60)
+#: Seconds that an export rests after each chunk: makes a short one long enough to look at, or to kill.
+EXPORTS_PAUSE = env.float("EXPORTS_PAUSE", default=0.0)

@@ -4,7 +4,7 @@ from django.apps.registry import Apps
 from django.db import migrations
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
-NAME = "Refresh the summary of all polls"
+NAME = "Tend exports"
 
 
 def add(apps: Apps, editor: BaseDatabaseSchemaEditor) -> None:
@@ -14,9 +14,7 @@ def add(apps: Apps, editor: BaseDatabaseSchemaEditor) -> None:
     every_five_minutes, _ = crontab.objects.get_or_create(
         minute="*/5", hour="*", day_of_month="*", month_of_year="*", day_of_week="*", timezone="UTC"
     )
-    task.objects.get_or_create(
-        name=NAME, defaults={"task": "polls.tasks.refresh_summary", "crontab": every_five_minutes}
-    )
+    task.objects.get_or_create(name=NAME, defaults={"task": "polls.tasks.tend_exports", "crontab": every_five_minutes})
 
 
 def remove(apps: Apps, editor: BaseDatabaseSchemaEditor) -> None:

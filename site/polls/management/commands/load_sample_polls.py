@@ -5,7 +5,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 
-from polls.models import Choice, Question
+from polls import services
+from polls.models import Question
 
 SAMPLES: dict[str, tuple[str, ...]] = {
     "How do you deploy on a Friday?": ("With tests and a smile", "With a rollback ready", "I do not"),
@@ -34,8 +35,5 @@ class Command(BaseCommand):
             self.stdout.write("There are polls already; nothing loaded.")
             return
         for text, choices in SAMPLES.items():
-            question = Question.objects.create(text=text)
-            Choice.objects.bulk_create(
-                Choice(question=question, text=choice, position=position) for position, choice in enumerate(choices)
-            )
+            services.create_poll(text, choices)
         self.stdout.write(f"Loaded {len(SAMPLES)} sample polls.")

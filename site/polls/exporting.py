@@ -1,0 +1,130 @@
+"""Writing an export: all votes as CSV, row by row, whole or not at all."""
+
+import csv
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from django.conf import settings
+from django.utils import timezone
+
+from polls.models import Export, Vote
+
+#: Rows fetched from the database at a time; memory grows with this, not with the table.
+CHUNK = 2000
+#: Seconds between two reports of progress.
+REPORT_SECONDS = 0.5
+#: Spreadsheets take a cell that begins so for a formula (OWASP, "CSV Injection").
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+HEADER = ("vote", "cast at (UTC)", "poll", "answer")
+
+
+def harmless(cell: str) -> str:
+    """A text that no spreadsheet calculates."""
+    return f"'{cell}" if cell.startswith(FORMULA) else cell
+
+
+def rows() -> Iterator[tuple[int, str, str, str]]:
+    """Every vote in order, fetched in chunks."""
+    votes = Vote.objects.order_by("pk").values_list("pk", "cast_at", "question__text", "choice__text")
+    cast_at: datetime
+    for pk, cast_at, question, choice in votes.iterator(chunk_size=CHUNK):
+        yield pk, cast_at.isoformat(timespec="seconds"), harmless(question), harmless(choice)
+
+
+def write(export: Export) -> None:
+    """Write the file of an export and record it. Running it twice, or two at once, ends with one whole file.
+
+    The rows go to a file of their own, which gets its name when it is whole. Raises OSError when the disk does not
+    take it; what was half written is then removed.
+    """
+    path = export.path
+    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.stem}.{uuid4().hex}.part")
+    report = reporter(export, Vote.objects.count())
+    try:
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
+            unfinished.chmod(0o640)  # the group is the web server's, which serves it
+            count = write_rows(file, rows(), report)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    now = timezone.now()
+    Export.objects.filter(pk=export.pk, state__in=Export.OPEN).update(
+        state=Export.State.DONE,
+        rows_done=count,
+        rows_total=count,
+        size=path.stat().st_size,
+        touched_at=now,
+        expires_at=now + timedelta(seconds=settings.EXPORTS_KEEP_SECONDS),
+    )
+
+
+def write_rows(file: object, lines: Iterable[tuple[int, str, str, str]], report: Callable[[int], None]) -> int:
+    """Write a header and the lines; returns how many there were."""
+    writer = csv.writer(file)  # type: ignore[arg-type]
+    writer.writerow(HEADER)
+    count = 0
+    for count, line in enumerate(lines, start=1):
+        writer.writerow(line)
+        if count % CHUNK == 0:
+            report(count)
+    return count
+
+
+def reporter(export: Export, total: int) -> Callable[[int], None]:
+    """Record that it has begun; returns what records how many rows are done, at most every `REPORT_SECONDS`."""
+    running = Export.objects.filter(pk=export.pk, state__in=Export.OPEN)
+    running.update(state=Export.State.RUNNING, rows_done=0, rows_total=total, touched_at=timezone.now())
+    last = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal last
+        if settings.EXPORTS_PAUSE:
+            time.sleep(settings.EXPORTS_PAUSE)
+        if time.monotonic() - last >= REPORT_SECONDS:
+            last = time.monotonic()
+            running.update(rows_done=done, rows_total=max(total, done), touched_at=timezone.now())
+
+    report(0)
+    return report
+
+
+def remove_expired() -> tuple[int, int]:
+    """Remove what has had its time: files, then records; returns how many of each.
+
+    An export whose task has given no sign of life for longer than any task may run has failed, and is told so.
+    """
+    now = timezone.now()
+    silent = now - timedelta(seconds=2 * settings.CELERY_TASK_TIME_LIMIT)
+    Export.objects.filter(state=Export.State.RUNNING, touched_at__lt=silent).update(
+        state=Export.State.FAILED, reason="it was interrupted."
+    )
+    files = 0
+    for export in Export.objects.filter(state=Export.State.DONE, expires_at__lte=now):
+        export.path.unlink(missing_ok=True)
+        files += Export.objects.filter(pk=export.pk).update(state=Export.State.EXPIRED)
+    ended = (Export.State.EXPIRED, Export.State.FAILED)
+    forgotten = now - timedelta(seconds=settings.EXPORTS_REMEMBER_SECONDS)
+    records, _ = Export.objects.filter(state__in=ended, touched_at__lt=forgotten).delete()
+    remove_orphans(now - timedelta(seconds=2 * settings.CELERY_TASK_TIME_LIMIT))
+    return files, records
+
+
+def remove_orphans(before: datetime) -> None:
+    """Remove files that no record has: parts of killed tasks, and those of deleted records."""
+    folder = Path(str(settings.PROTECTED_ROOT))
+    if not folder.is_dir():
+        return
+    known = {str(pk) for pk in Export.objects.filter(state=Export.State.DONE).values_list("pk", flat=True)}
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if path.stem not in known and path.stat().st_mtime < before.timestamp():
+                path.unlink()

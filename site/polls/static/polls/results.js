@@ -1,0 +1,32 @@
+// Keeps the bars of a poll up to date while votes come in.
+(function () {
+  "use strict";
+  const table = document.getElementById("results");
+  const every = 2000; // milliseconds
+
+  function show(now) {
+    document.getElementById("total").textContent = now.total;
+    document.getElementById("plural").textContent = now.total === 1 ? "" : "s";
+    for (const bar of now.bars) {
+      const row = table.querySelector(`[data-choice="${bar.pk}"]`);
+      if (!row) continue;
+      row.querySelector("rect").setAttribute("width", `${bar.percent}%`);
+      row.querySelector(".percent").textContent = bar.percent;
+      row.querySelector(".votes").textContent = bar.votes;
+    }
+  }
+
+  async function follow() {
+    if (!document.hidden) {
+      try {
+        const response = await fetch(table.dataset.url);
+        if (response.ok) show(await response.json());
+      } catch {
+        // The site is away for a moment; the numbers shown stay true to when they were read.
+      }
+    }
+    setTimeout(follow, every);
+  }
+
+  setTimeout(follow, every);
+})();
