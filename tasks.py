@@ -151,7 +151,7 @@ def _in_dev(c: Context, arguments: list[str], dry_run: bool) -> None:
 
 @task(
     help={
-        "suite": "Suites to run, by comma: unit, site, native, acceptance (default: all that this machine can).",
+        "suite": "Suites, by comma: unit, site, native, acceptance, browser (default: all that this machine can).",
         "require": "`all`, or suites by comma, in which a skipped test is a failure.",
         **DRY_RUN,
     }

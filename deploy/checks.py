@@ -11,7 +11,7 @@ from deploy.errors import Failure
 from deploy.shell import Run
 from deploy.venvs import Store
 
-SUITES = ("unit", "site", "native", "acceptance")
+SUITES = ("unit", "site", "native", "acceptance", "browser")
 
 
 def suites(text: str, option: str) -> list[str]:

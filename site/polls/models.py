@@ -23,7 +23,9 @@ class Question(models.Model):
 
     def tally(self) -> "list[tuple[Choice, int]]":
         """Its choices in order, each with its number of votes, in one query."""
-        return [(choice, choice.votes) for choice in self.choices.annotate(votes=Count("vote"))]
+        # A query that groups leaves out the model's own order.
+        choices = self.choices.annotate(votes=Count("vote")).order_by("position", "pk")
+        return [(choice, choice.votes) for choice in choices]
 
 
 class Choice(models.Model):

@@ -108,12 +108,12 @@ def test_a_conflict_names_both_files_and_the_reason() -> None:
 def test_required_suites_are_passed_on() -> None:
     command = checks.pytest(PROJECT, STORE, "unit,site", "all", ["-k", "vote"])
     assert command.argv[1:] == [
-        *["-m", "pytest", "--require", "unit,site,native,acceptance", "tests/unit", "tests/site", "-k", "vote"]
+        *["-m", "pytest", "--require", "unit,site,native,acceptance,browser", "tests/unit", "tests/site", "-k", "vote"]
     ]
 
 
 def test_an_unknown_suite_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(Failure, match=r"--suite bogus: .* unit, site, native, acceptance"):
+    with pytest.raises(Failure, match=r"--suite bogus: .* unit, site, native, acceptance, browser"):
         checks.pytest(PROJECT, STORE, "bogus", "", [])
 
 

@@ -1,0 +1,26 @@
+"""The whole suite once more, on the database of production."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests import support
+from tests.rig import postgres
+
+
+def test_the_whole_suite_passes_on_postgresql() -> None:
+    if postgres.programs() is None:
+        pytest.skip("there is no PostgreSQL server here: `sudo apt install postgresql`")
+    with postgres.server("fsync=off") as url:
+        command = [sys.executable, "-m", "pytest", "tests/site", "-q", "-p", "no:cacheprovider", "--deselect", __file__]
+        done = subprocess.run(
+            [*command, "-k", "not on_postgresql and not filesystem_broker and not test_settings"],
+            cwd=support.ROOT,
+            env=support.environment(DATABASE_URL=url),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert " passed" in done.stdout
