@@ -27,7 +27,7 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
         "data_folder_out": RUN_DIR("broker/queues"),
         "processed_folder": RUN_DIR("broker/claimed"),
         "control_folder": RUN_DIR("broker/control"),
-        "polling_interval": 0.2,  # seconds; a task waits half of this on average
+        "polling_interval": 0.05,  # seconds; a task waits half of this on average
     }
 #: Seconds between two looks of a worker's timer, and how long an idle one takes to end.
 CELERY_WORKER_TIMER_PRECISION = 0.2

@@ -1,0 +1,188 @@
+"""The site on gunicorn with PostgreSQL, as in production: requests a second and latency; exports; tasks.
+
+Needs wrk and PostgreSQL (`sudo apt install wrk postgresql`), and the prod environment (`invoke venv --env prod`).
+"""
+
+import os
+import re
+import secrets
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy.shell import Run, run
+from tests.rig import postgres
+from tests.support import ROOT, environment, free_port, wait_until
+
+BIN = ROOT / ".venvs" / "prod" / "bin"
+SITE = ROOT / "site"
+#: Of each measurement; wrk opens so many connections from one thread, on a machine of two cores that it shares.
+SECONDS, CONNECTIONS = 8, 16
+VOTES, TASKS = 1_000_000, 500
+
+LUA = """
+wrk.method = "POST"
+wrk.body = "csrfmiddlewaretoken={token}&choice={choice}"
+wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
+wrk.headers["Cookie"] = "csrftoken={token}"
+"""
+
+QUERIES = """
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.db import connection
+from polls.models import Choice, Question
+from polls.services import create_poll
+Choice.objects.count()
+for number in (2, 20):
+    poll = create_poll(f'{number} choices', [str(n) for n in range(number)])
+    for name, path in (('list', '/'), ('poll', f'/{poll.pk}/'), ('results', f'/{poll.pk}/results/')):
+        with CaptureQueriesContext(connection) as captured:
+            Client(headers={'host': 'localhost'}).get(path)
+        print(name, number, len(captured))
+"""
+
+FILL = f"""
+from django.db import connection
+from polls.models import Choice
+choice = Choice.objects.first()
+with connection.cursor() as cursor:
+    cursor.execute('INSERT INTO polls_vote (question_id, choice_id, visitor, cast_at) SELECT %s, %s, gen_random_uuid(),'
+                   ' now() FROM generate_series(1, {VOTES})', [choice.question_id, choice.pk])
+"""
+
+EXPORT = """
+import time
+from polls.models import Export
+from polls.tasks import write_export
+export = Export.objects.create(owner='bench', slot=0)
+began = time.perf_counter()
+rows = write_export(str(export.pk))
+print(rows / (time.perf_counter() - began))
+"""
+
+SEND = f"""
+import time
+from uuid import uuid4
+from django_celery_results.models import TaskResult
+from polls.tasks import write_export
+began = time.perf_counter()
+for _ in range({TASKS}):
+    write_export.apply_async(args=(str(uuid4()),))
+while TaskResult.objects.filter(status='SUCCESS').count() < {TASKS}:
+    time.sleep(0.02)
+print({TASKS} / (time.perf_counter() - began))
+"""
+
+
+def settings(url: str, folder: Path) -> dict[str, str]:
+    """The environment of production, on this machine alone."""
+    return environment(
+        DJANGO_SETTINGS_MODULE="mysite.settings.production",
+        SECRET_KEY=secrets.token_urlsafe(50),
+        ALLOWED_HOSTS="localhost,127.0.0.1",
+        HTTPS_ONLY="0",
+        DATABASE_URL=url,
+        CELERY_BROKER_URL="memory://",
+        STATIC_ROOT=str(folder / "static"),
+        PROTECTED_ROOT=str(folder / "protected"),
+        LOG_LEVEL="WARNING",
+    )
+
+
+def manage(env: dict[str, str], *words: str) -> str:
+    return run(Run([str(BIN / "python"), "manage.py", *words], env, cwd=SITE), capture=True).stdout
+
+
+def shell(env: dict[str, str], code: str) -> str:
+    return manage(env, "shell", "-v0", "-c", code).strip()
+
+
+@contextmanager
+def gunicorn(env: dict[str, str]) -> Iterator[str]:
+    """The site as a server runs it: two processes of four threads; yields its base URL."""
+    url = f"127.0.0.1:{free_port()}"
+    options = [
+        "--bind",
+        url,
+        "--workers",
+        "2",
+        "--threads",
+        "4",
+        "--worker-tmp-dir",
+        "/dev/shm",
+        "--log-level",
+        "warning",
+    ]
+    command = [str(BIN / "gunicorn"), *options, "--no-control-socket", "mysite.wsgi"]
+    with subprocess.Popen(command, env=env, cwd=SITE) as process:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+        def answers() -> bool:
+            try:
+                return bool(opener.open(f"http://{url}/healthz", timeout=2).status == 200)
+            except OSError:
+                return False
+
+        try:
+            wait_until(answers, 30, "gunicorn answers")
+            yield f"http://{url}"
+        finally:
+            process.terminate()
+
+
+def load(url: str, script: Path | None = None) -> str:
+    """One measurement by wrk: requests a second, the 99th percentile, what failed."""
+    options = ["-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", *(["-s", str(script)] if script else [])]
+    said = run(Run(["wrk", *options, url]), capture=True).stdout
+    rate, p99 = (re.search(pattern, said) for pattern in (r"Requests/sec:\s+([\d.]+)", r"99%\s+(\S+)"))
+    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+    assert rate
+    assert p99
+    return f"{float(rate[1]):7.0f} requests a second, p99 {p99[1]}, {failed[1] if failed else 0} failed"
+
+
+def tasks(env: dict[str, str], folder: Path) -> float:
+    """Tasks a second from sending the first to the result of the last, on the embedded broker and database."""
+    env = {**env, "DJANGO_SETTINGS_MODULE": "mysite.settings.development", "RUN_DIR": str(folder / "run")}
+    env = {**env, "DATABASE_URL": "", "CELERY_BROKER_URL": "", "READY_FILE": str(folder / "ready")}
+    manage(env, "migrate", "--verbosity", "0")
+    command = [str(BIN / "celery"), "-A", "mysite", "--quiet", "worker", "-c", "2", "-l", "warning"]
+    with subprocess.Popen(command, env=env, cwd=SITE, stderr=subprocess.DEVNULL) as worker:
+        try:
+            wait_until((folder / "ready").exists, 30, "the worker is ready")
+            return float(shell(env, SEND))
+        finally:
+            worker.terminate()
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as scratch, postgres.server("shared_buffers=256MB") as url:
+        folder = Path(scratch)
+        env = settings(url, folder)
+        for words in (["migrate"], ["load_sample_polls"], ["collectstatic", "--noinput"]):
+            manage(env, *words, "--verbosity", "0")
+        print("queries (page, choices, queries):", ", ".join(shell(env, QUERIES).splitlines()))
+        poll, choice = shell(
+            env, "from polls.models import *; c = Choice.objects.first(); print(c.question_id, c.pk)"
+        ).split()
+        script = folder / "vote.lua"
+        script.write_text(LUA.format(token=secrets.token_hex(16), choice=choice))
+        with gunicorn(env) as base:
+            print(f"list     {load(base + '/')}")
+            print(f"vote     {load(f'{base}/{poll}/', script)}")
+            print(f"results  {load(f'{base}/{poll}/results/')}")
+        shell(env, FILL)
+        print(f"export   {float(shell(env, EXPORT)):7.0f} rows a second, of {VOTES} votes and those cast above")
+        time.sleep(1)
+        rate = tasks(env, folder)
+        print(f"tasks    {rate:7.0f} a second, sent, done and stored, {TASKS} of them, on the embedded broker")
+        print(f"machine: {os.cpu_count()} cores, shared by load, server, database and worker")
+
+
+if __name__ == "__main__":
+    main()
