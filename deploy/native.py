@@ -96,7 +96,7 @@ def plan(project: Project, store: Store, port: int, workers: int) -> Plan:
 def kept(project: Project, store: Store, command: Sequence[str], more: dict[str, str]) -> Run:
     """A process that is started anew when the code changes, and ends with us."""
     reloader = [str(store.link("tools") / "bin" / "python"), "-m", "deploy.reloader"]
-    options = ["--watch", str(project.site_folder), "--grace", str(GRACE_SECONDS), "--owner", str(os.getpid())]
+    options = ["--watch", str(project.site_folder), "--grace", str(GRACE_SECONDS)]
     env = {**environment(project), "PYTHONPATH": f"{project.root}{os.pathsep}{project.site_folder}", **more}
     return Run([*reloader, *options, "--", *command], env)
 
@@ -193,7 +193,9 @@ def run_all(plan: Plan) -> None:
     honcho.manager.KILL_WAIT = KILL_SECONDS
     manager = honcho.manager.Manager(Announcer(sys.stdout))
     for name, command in plan.processes.items():
-        manager.add_process(name, f"exec {shlex.join(command.argv)}", env={**os.environ, **command.env})
+        # Each ends with us, also when we are killed; a command that somebody pasted has no owner.
+        env = {**os.environ, **command.env, "PORTICO_OWNER": str(os.getpid())}
+        manager.add_process(name, f"exec {shlex.join(command.argv)}", env=env)
     # A closed terminal ends us as Ctrl-C does; honcho itself listens to INT and TERM only.
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     manager.loop()

@@ -1,6 +1,8 @@
 """Keeps one command of the native runtime running: anew when the code changes, gone when `invoke dev` is.
 
-    python -m deploy.reloader --watch FOLDER --grace SECONDS --owner PID -- COMMAND…
+    python -m deploy.reloader --watch FOLDER --grace SECONDS -- COMMAND…
+
+With PORTICO_OWNER in its environment it ends as soon as there is no process of that id.
 
 The command leads a session of its own, so that a signal to our group reaches only us: Celery finishes its tasks when
 TERM comes to its main process alone, and loses them when the pool gets it too.
@@ -23,6 +25,8 @@ from watchfiles import PythonFilter, watch
 from deploy import shell
 from deploy.shell import Run
 
+#: The environment variable that names the process to end with.
+OWNER = "PORTICO_OWNER"
 #: Milliseconds between two looks at the child and the owner.
 LOOK = 500
 #: A command that ran for this many seconds and then fails is started again; one that fails at once is not.
@@ -107,9 +111,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="reloader", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--watch", type=Path, required=True)
     parser.add_argument("--grace", type=float, required=True)
-    parser.add_argument("--owner", type=int, required=True)
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
+
+    owner = int(os.environ.get(OWNER, "0"))
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -127,7 +132,7 @@ def main() -> int:
             raise_interrupt=False,
         )
         for change in changes:
-            if not owner_lives(options.owner):
+            if owner and not owner_lives(owner):
                 break
             if change:
                 files = sorted({Path(path).name for _, path in change})

@@ -126,12 +126,18 @@ class Link:
 
 
 def perform(steps: Iterable[Step], *, dry_run: bool = False) -> None:
-    """Carry the steps out in order, or print them without touching anything."""
+    """Carry the steps out in order, or print them without touching anything.
+
+    Raises `Failure` when a command fails or the disk does not take a file.
+    """
     for step in steps:
         if dry_run:
             print(step.render())
-        else:
+            continue
+        try:
             step.perform()
+        except OSError as error:
+            raise Failure(f"{error.filename}: {error.strerror}; mend that and repeat, nothing is half done") from None
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def show_tree(store: Store) -> None:
     def grow(branch: Tree, name: str, parent: str = "") -> None:
         others = [other for other in graph[name] if other != parent]
         also = f", also on {', '.join(others)}" if parent and others else ""
-        twig = branch.add(f"{name}  +{added[name]} packages{also}")
+        twig = branch.add(f"{name}  +{added[name]} package{'' if added[name] == 1 else 's'}{also}")
         for upper in graph:
             if name in graph[upper]:
                 grow(twig, upper, name)

@@ -119,7 +119,7 @@ def read_record(layer: Path) -> Record | None:
 
 def describe_running() -> Python:
     """The interpreter that runs this, or the one that its environment was made from."""
-    import sysconfig  # 8 ms, which a command that builds nothing does not need
+    import sysconfig  # late: a command that builds nothing does not need it
 
     version = f"{sys.version_info[0]}.{sys.version_info[1]}{sys.abiflags}"
     multiarch: str = getattr(sys.implementation, "_multiarch", "")
@@ -200,16 +200,16 @@ def creation(layer: Layer, building: Path, python: Python, uv: str | None) -> Ru
 def installation(store: Store, layer: Layer, building: Path, uv: str | None, keep: tuple[int, ...]) -> Run:
     """The command that installs the difference, its hashes checked and nothing else drawn in."""
     python = str(building / "bin" / "python")
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]  # bars and names are for people
     what = ["--no-deps", "--require-hashes", "-r", str(building / "requirements.txt")]
     if uv:
-        quiet = [] if sys.stderr.isatty() else ["--quiet"]
         return Run([uv, "pip", "install", *quiet, "--python", python, *what], NO_DOWNLOADS, keep=keep)
     if layer.name == TOOLS:
         pip = [python, "-m", "pip"]
     else:
         pip = [str(store.link(TOOLS) / "bin" / "python"), "-m", "pip", "--python", python]
-    quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-compile"]
-    return Run([*pip, "install", *quiet, "--progress-bar", "on" if sys.stderr.isatty() else "off", *what], keep=keep)
+    options = ["--disable-pip-version-check", "--no-input", "--no-compile"]
+    return Run([*pip, "install", *quiet, *options, *what], keep=keep)
 
 
 def building_steps(

@@ -248,6 +248,7 @@ def test_a_dry_run_prints_what_a_shell_understands_and_starts_nothing(run_folder
         *["migrate", "load_sample", "runserver", "worker", "beat"]
     ]
     assert not run_folder.exists()
+    assert not re.search(r"\b\d{4,7}\b", " ".join(line for line in lines if "beat" in line))  # no process id
 
 
 def test_without_an_engine_dev_is_native_and_says_why(run_folder: Path) -> None:

