@@ -29,9 +29,13 @@ def test_a_vote_is_counted_and_shown(client: Client, question: Question) -> None
 
 
 def test_a_browser_votes_once(client: Client, question: Question) -> None:
+    said = []
     for choice in question.choices.all():
         vote(client, question, choice)
+        said.append(client.get(reverse("results", args=[question.pk])).content.decode())
     assert Vote.objects.count() == 1
+    assert "Your vote is counted." in said[0]
+    assert "that vote stands" in said[1]
 
 
 def test_another_browser_votes_too(question: Question) -> None:
