@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
 import re
-import shlex
 import signal
 import socket
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -72,15 +69,17 @@ def manage(project: Project, store: Store, arguments: list[str]) -> Run:
 def plan(project: Project, store: Store, port: int, workers: int) -> Plan:
     """Decide what runs."""
     ready = project.run_folder / "ready"
-    celery = [str(store.link("dev") / "bin" / "celery"), "-A", project.package, "--quiet"]
+    celery = [str(store.link("dev") / "bin" / "celery"), "--workdir", str(project.site_folder), "-A", project.package]
     served = manage(project, store, ["runserver", "--noreload", f"{HOST}:{port}"])
     names = ["worker"] if workers == 1 else [f"worker{number}" for number in range(1, workers + 1)]
     processes = {"web": kept(project, store, served.argv, {})}
     for name in names:
         # Equal node names on one machine would share a mailbox.
-        command = [*celery, "worker", "-n", f"{name}@%h", "-c", str(CONCURRENCY), "-l", "info"]
+        command = [*celery, "--quiet", "worker", "-n", f"{name}@%h", "-c", str(CONCURRENCY), "-l", "info"]
         processes[name] = kept(project, store, command, {"READY_FILE": str(ready / name)})
-    processes["beat"] = kept(project, store, [*celery, "beat", "-l", "info"], {"READY_FILE": str(ready / "beat")})
+    processes["beat"] = kept(
+        project, store, [*celery, "--quiet", "beat", "-l", "info"], {"READY_FILE": str(ready / "beat")}
+    )
     return Plan(
         project=project,
         port=port,
@@ -97,8 +96,7 @@ def kept(project: Project, store: Store, command: Sequence[str], more: dict[str,
     """A process that is started anew when the code changes, and ends with us."""
     reloader = [str(store.link("tools") / "bin" / "python"), "-m", "deploy.reloader"]
     options = ["--watch", str(project.site_folder), "--grace", str(GRACE_SECONDS)]
-    env = {**environment(project), "PYTHONPATH": f"{project.root}{os.pathsep}{project.site_folder}", **more}
-    return Run([*reloader, *options, "--", *command], env)
+    return Run([*reloader, *options, "--", *command], {**environment(project), "PYTHONPATH": str(project.root), **more})
 
 
 def precheck(plan: Plan) -> None:
@@ -175,32 +173,12 @@ def explain(stdout: str, stderr: str) -> str:
 
 
 def run_all(plan: Plan) -> None:
-    """Run the processes under honcho until one of them ends or we are told to stop."""
-    import honcho.manager
-    from honcho.printer import Message, Printer
+    """Run the processes until we are told to stop. Raises `Failure` when one of them ends by itself."""
+    from deploy import side_by_side
 
-    class Announcer(Printer):  # type: ignore[misc]
-        """honcho's printer, which begins to wait for readiness once honcho has forked all that it forks."""
-
-        waiting: threading.Thread | None = None
-
-        def write(self, message: Message) -> None:
-            super().write(message)
-            if self.waiting is None:
-                self.waiting = threading.Thread(target=announce, args=(plan,), daemon=True)
-                self.waiting.start()
-
-    honcho.manager.KILL_WAIT = KILL_SECONDS
-    manager = honcho.manager.Manager(Announcer(sys.stdout))
-    for name, command in plan.processes.items():
-        # Each ends with us, also when we are killed; a command that somebody pasted has no owner.
-        env = {**os.environ, **command.env, "PORTICO_OWNER": str(os.getpid())}
-        manager.add_process(name, f"exec {shlex.join(command.argv)}", env=env)
-    # A closed terminal ends us as Ctrl-C does; honcho itself listens to INT and TERM only.
-    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    manager.loop()
-    if manager.returncode not in (0, 128 + signal.SIGINT, 128 + signal.SIGTERM):
-        raise Failure("a process ended by itself; its last lines above say why", code=manager.returncode or 1)
+    code = side_by_side.run(plan.processes, patience=KILL_SECONDS, when_forked=lambda: announce(plan))
+    if code not in (0, 128 + signal.SIGINT, 128 + signal.SIGTERM):
+        raise Failure("a process ended by itself; its last lines above say why", code=code)
     print("All stopped.")
 
 

@@ -119,7 +119,8 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    keeper = Keeper(Run(options.command), options.grace)
+    # Our import path is not the site's, which may have a package of the same name as one of ours.
+    keeper = Keeper(Run(options.command, {"PYTHONPATH": ""}), options.grace)
     try:
         keeper.start()
         changes = watch(

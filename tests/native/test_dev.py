@@ -73,6 +73,16 @@ def test_ctrl_c_and_a_closed_terminal_end_it_too(run_folder: Path, number: signa
         assert not dev.processes()
 
 
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1, 2.5])
+def test_term_at_any_moment_of_the_start_leaves_nothing_and_says_no_traceback(run_folder: Path, seconds: float) -> None:
+    run_folder.mkdir()
+    dev = Dev(support.ROOT, run_folder)
+    time.sleep(seconds)
+    dev.stop(signal.SIGTERM)
+    wait_until(lambda: not dev.processes(), 10, "every process has ended")
+    assert "Traceback" not in dev.output
+
+
 def test_a_kill_of_the_front_leaves_nothing_behind_either(run_folder: Path) -> None:
     with Dev(support.ROOT, run_folder) as dev:
         dev.stop(signal.SIGKILL)
@@ -84,7 +94,7 @@ def test_a_killed_workers_task_runs_again_and_completes(run_folder: Path) -> Non
         visitor = Visitor(dev.url)
         address = ask_for_export(visitor)
         wait_until(lambda: state(visitor, address) == "running", 20, "the task is under way")
-        main = min(dev.processes(r"bin/celery -A mysite --quiet worker").keys() - dev.processes("reloader").keys())
+        main = min(dev.processes(r"bin/celery .*--quiet worker").keys() - dev.processes("reloader").keys())
         os.kill(main, signal.SIGKILL)
         wait_until(lambda: state(visitor, address) == "done", 60, "the task is done")
         assert len(re.findall(r"Task polls\.tasks\.write_export\S+ received", dev.output)) == 2

@@ -1,10 +1,12 @@
 """What would be done: configuration, plans and command lists, compared as values."""
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from honcho.printer import Message
 
-from deploy import checks, config, doctor, lock, native, venvs
+from deploy import checks, config, doctor, lock, native, side_by_side, venvs
 from deploy.config import Project
 from deploy.errors import Failure
 from deploy.layers import Layer, Pin
@@ -120,3 +122,15 @@ def test_an_unknown_suite_is_refused_with_the_known_ones() -> None:
 def test_the_doctor_knows_a_remedy_for_each_thing_on_each_system() -> None:
     for system in (doctor.DEBIAN, doctor.MACOS):
         assert all(check.remedy for check in doctor.examine(Store.of(ROOT), system))
+
+
+def test_a_signal_before_the_processes_have_told_their_ids_is_kept_for_then(capsys: pytest.CaptureFixture[str]) -> None:
+    announcer = side_by_side.Announcer(lambda: None)
+    manager = announcer.manager
+    manager.add_process("web", "true")
+    manager.terminate()  # honcho's own would end in a KeyError here
+    ended: list[int] = []
+    manager._processes["web"]["pid"] = 4711
+    manager._procmgr = type("Processes", (), {"terminate": ended.append})
+    announcer.write(Message("line", "web started", datetime.now(), "system", None))
+    assert ended == [4711]
