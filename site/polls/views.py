@@ -156,11 +156,12 @@ def check(request: HttpRequest, pk: str) -> JsonResponse:
     except (ValueError, Http404):
         return JsonResponse({"state": "unknown", "text": "There is no such export."}, status=HTTPStatus.NOT_FOUND)
     state = found.current_state
+    total = max(found.rows_total, 1)
     return JsonResponse(
         {
             "state": state,
-            "done": found.rows_done,
-            "total": max(found.rows_total, 1),
+            "done": total if state == Export.State.DONE else found.rows_done,
+            "total": total,
             "text": found.sentence,
             "download": reverse("download", args=[found.pk]) if state == Export.State.DONE else None,
         }

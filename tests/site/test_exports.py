@@ -217,6 +217,13 @@ def test_a_task_that_gave_up_tells_the_owner_why(
     assert client.get(reverse("check", args=[export.pk])).json()["state"] == "failed"
 
 
+def test_the_bar_of_an_export_without_votes_is_full_in_the_end(client: Client, db: None, sent: list[str]) -> None:
+    export = ask(client)
+    tasks.write_export(str(export.pk))
+    answer = client.get(reverse("check", args=[export.pk])).json()
+    assert (answer["state"], answer["done"], answer["total"]) == ("done", 1, 1)
+
+
 # --- fetching ---
 
 
