@@ -190,9 +190,11 @@ def announce(plan: Plan) -> None:
         time.sleep(0.1)
         missing = lacking(plan)
     if missing:
-        print(f"Not ready after {PATIENCE_SECONDS} s: {', '.join(missing)}; the lines above may say why.", flush=True)
+        line = f"Not ready after {PATIENCE_SECONDS} s: {', '.join(missing)}; the lines above may say why."
     else:
-        print(f"Ready: {plan.url} ({', '.join(plan.processes)}). Ctrl-C ends it.", flush=True)
+        line = f"Ready: {plan.url} ({', '.join(plan.processes)}). Ctrl-C ends it."
+    sys.stdout.write(f"{line}\n")  # at once with its end: honcho writes beside this thread
+    sys.stdout.flush()
 
 
 def lacking(plan: Plan) -> list[str]:
