@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+#: The oldest Python that this runs on, and that the locks are made for.
 OLDEST = (3, 11)
 #: Our process id once we have gone over: a tools environment that is not one must not make us go on for ever.
 ENTERED = "PORTICO_ENTERED"

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deploy import layers
+from deploy.bootstrap import OLDEST
 from deploy.errors import Failure
 from deploy.shell import Run, run
 
 #: The lowest Python that the locks serve; they hold for every later one too.
-PYTHON = "3.11"
+PYTHON = ".".join(map(str, OLDEST))
 
 
 def compilation(uv: str, name: str, constraints: list[str], folder: Path, *, upgrade: bool = False) -> Run:

@@ -23,10 +23,8 @@ from pathlib import Path
 from watchfiles import PythonFilter, watch
 
 from deploy import shell
-from deploy.shell import Run
+from deploy.shell import OWNER, Run
 
-#: The environment variable that names the process to end with.
-OWNER = "PORTICO_OWNER"
 #: Milliseconds between two looks at the child and the owner.
 LOOK = 500
 #: A command that ran for this many seconds and then fails is started again; one that fails at once is not.

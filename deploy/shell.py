@@ -18,6 +18,8 @@ from typing import Protocol
 
 from deploy.errors import Failure
 
+#: The environment variable that names the process with which a child is to end, however that one ends.
+OWNER = "PORTICO_OWNER"
 #: Seconds between asking a child to end (TERM) and ending it (KILL) when we ourselves are told to stop.
 TERMINATE_SECONDS = 10
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import honcho.manager
 from honcho.printer import Message, Printer
 
-from deploy.shell import Run
+from deploy.shell import OWNER, Run
 
 
 class Manager(honcho.manager.Manager):  # type: ignore[misc]
@@ -53,7 +53,7 @@ def run(commands: Mapping[str, Run], *, patience: float, when_forked: Callable[[
     manager = Announcer(when_forked).manager
     for name, command in commands.items():
         # Each ends with us, also when we are killed; a command that somebody pasted has no owner.
-        env = {**os.environ, **command.env, "PORTICO_OWNER": str(os.getpid())}
+        env = {**os.environ, **command.env, OWNER: str(os.getpid())}
         manager.add_process(name, f"exec {shlex.join(command.argv)}", env=env)
     # A closed terminal ends us as Ctrl-C does; honcho itself listens to INT and TERM only.
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))

@@ -21,14 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy import layers
+from deploy.bootstrap import OLDEST
 from deploy.errors import Failure
 from deploy.layers import Layer
 from deploy.shell import Link, MakeFolder, Move, Remove, Run, Step, Write, perform, run
 
 TOOLS = "tools"
 RECORD = "layer.json"
-#: The oldest Python that the locks are made for.
-OLDEST = (3, 11)
 #: uv would otherwise fetch an interpreter that it does not find.
 NO_DOWNLOADS = {"UV_PYTHON_DOWNLOADS": "never"}
 FINISH = Path(__file__).with_name("finish_layer.py")

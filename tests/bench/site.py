@@ -9,14 +9,14 @@ import secrets
 import subprocess
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deploy import native
 from deploy.shell import Run, run
 from tests.rig import postgres
-from tests.support import ROOT, environment, free_port, wait_until
+from tests.support import ROOT, environment, wait_until
 
 BIN = ROOT / ".venvs" / "prod" / "bin"
 SITE = ROOT / "site"
@@ -105,7 +105,7 @@ def shell(env: dict[str, str], code: str) -> str:
 @contextmanager
 def gunicorn(env: dict[str, str]) -> Iterator[str]:
     """The site as a server runs it: two processes of four threads; yields its base URL."""
-    url = f"127.0.0.1:{free_port()}"
+    url = f"127.0.0.1:{native.free_port()}"
     options = [
         "--bind",
         url,
@@ -120,16 +120,8 @@ def gunicorn(env: dict[str, str]) -> Iterator[str]:
     ]
     command = [str(BIN / "gunicorn"), *options, "--no-control-socket", "mysite.wsgi"]
     with subprocess.Popen(command, env=env, cwd=SITE) as process:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-        def answers() -> bool:
-            try:
-                return bool(opener.open(f"http://{url}/healthz", timeout=2).status == 200)
-            except OSError:
-                return False
-
         try:
-            wait_until(answers, 30, "gunicorn answers")
+            wait_until(lambda: native.answers(f"http://{url}/healthz"), 30, "gunicorn answers")
             yield f"http://{url}"
         finally:
             process.terminate()

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deploy.native import free_port
 from deploy.shell import Result
 from tests import support
 from tests.acceptance.conftest import Visitor
@@ -215,19 +216,19 @@ def test_a_number_that_is_none_is_one_line(run_folder: Path, words: tuple[str, s
 
 def test_a_run_folder_that_cannot_be_written_is_one_line(run_folder: Path) -> None:
     run_folder.write_text("a file, where a folder should be")
-    line = one_line(failed_dev(run_folder, "--port", str(support.free_port())))
+    line = one_line(failed_dev(run_folder, "--port", str(free_port())))
     assert line.startswith(f"{run_folder}: cannot be written")
 
 
 def test_a_second_start_on_the_same_data_is_refused(run_folder: Path) -> None:
     with Dev(support.ROOT, run_folder):
-        line = one_line(failed_dev(run_folder, "--port", str(support.free_port())))
+        line = one_line(failed_dev(run_folder, "--port", str(free_port())))
     assert "another `invoke dev` runs on" in line
 
 
 def test_a_database_that_does_not_answer_is_one_line(run_folder: Path) -> None:
-    url = f"postgres://me:hunter2@127.0.0.1:{support.free_port()}/polls"
-    result = failed_dev(run_folder, "--port", str(support.free_port()), DATABASE_URL=url)
+    url = f"postgres://me:hunter2@127.0.0.1:{free_port()}/polls"
+    result = failed_dev(run_folder, "--port", str(free_port()), DATABASE_URL=url)
     assert "OperationalError" in one_line(result)
     assert "hunter2" not in result.stdout + result.stderr
 
@@ -242,7 +243,7 @@ def test_a_broken_migration_is_one_line_and_leaves_no_process(tmp_path: Path) ->
         "    dependencies = [('polls', '0002_schedule')]\n"
         "    operations = [migrations.RunSQL('SELECT * FROM gone')]\n"
     )
-    result = invoke(project, "dev", "--native", "--port", str(support.free_port()))
+    result = invoke(project, "dev", "--native", "--port", str(free_port()))
     line = one_line(result)
     assert line.startswith("migrate: polls.0003_broken: django.db.utils.OperationalError: no such table: gone")
     assert (project / ".run" / "migrate.log").exists()

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support import free_port, wait_until
+from deploy.native import free_port
+from tests.support import wait_until
 
 #: Who runs the server when we are root, which it refuses to run as.
 ACCOUNT = "postgres"
