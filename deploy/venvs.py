@@ -143,10 +143,14 @@ def find_python(python: str) -> Python:
     found = shutil.which(command)
     if found is None:
         raise Failure(f"{command}: no such Python on this machine; install it, or name another with --python")
-    described = describe_other(found)
-    version = described.tag.split("-")[1]
+    needed = f"the layers need Python {'.'.join(map(str, OLDEST))} or newer; name another with --python"
+    try:
+        described = describe_other(found)
+        version = described.tag.split("-")[1]
+    except (Failure, TypeError, IndexError):
+        raise Failure(f"{found} does not answer as a Python that this runs on; {needed}") from None
     if tuple(int(part) for part in version.rstrip("tdmu").split(".")) < OLDEST:
-        raise Failure(f"{found} is Python {version}; the layers need {'.'.join(map(str, OLDEST))} or newer")
+        raise Failure(f"{found} is Python {version}; {needed}")
     return described
 
 

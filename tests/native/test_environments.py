@@ -252,6 +252,14 @@ def test_an_environment_and_its_layer_are_removed_and_come_back(shared: Path) ->
     assert invoke(shared, "venv", "--env", "dev").code == 0
 
 
+@pytest.mark.parametrize("python", ["2.7", "9.99", "true", "/nowhere/python"])
+def test_a_python_that_is_none_is_one_line_and_changes_nothing(shared: Path, python: str) -> None:
+    before = venv_of(shared, "dev").resolve()
+    line = one_line(invoke(shared, "venv", "--env", "dev", "--python", python))
+    assert "no such Python" in line or "the layers need Python 3.11 or newer" in line
+    assert venv_of(shared, "dev").resolve() == before
+
+
 def test_an_unwritable_store_is_one_line(project: Path) -> None:
     (project / ".venvs").write_text("a file, where a folder should be")
     assert "cannot be written" in one_line(invoke(project, "--list"))
