@@ -103,14 +103,93 @@ def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dr
     from deploy import native as runtime
 
     this = project(c)
-    if not native:
-        say(f"Running natively: {doctor.why_native()}.")
     number, nodes = config.port_number(port or this.port, "--port"), config.whole_number(workers, "--workers", 1, 32)
+    why = "" if native else doctor.why_native()
+    if not native and not why:
+        _dev_in_containers(this, number if port else 0, nodes, dry_run)
+        return
+    if why:
+        say(f"Running natively: {why}.")
     plan = runtime.plan(this, store(), number, nodes)
     if not dry_run:
         runtime.precheck(plan)
     make("dev", dry_run=dry_run)
     runtime.dev(plan, dry_run=dry_run)
+
+
+def _dev_in_containers(this: "Project", port: int, workers: int, dry_run: bool) -> None:
+    from deploy import compose, live
+
+    compose.need_engine(this.free_gigabytes)
+    stack = compose.prepare(this, compose.DEV, dry_run=dry_run, say=say)
+    if port:
+        stack = compose.Stack(this, compose.DEV, stack.env.model_copy(update={"port": port}))
+    if not dry_run:
+        compose.need_ports(live.ports(stack), compose.replicas(stack.name))
+    live.dev(stack, workers, say, dry_run=dry_run)
+
+
+@task(
+    help={
+        "detach": "Return when it serves; else its log is shown, and Ctrl-C leaves it running.",
+        "tag": "An earlier image instead of a new build: how to go back.",
+        **DRY_RUN,
+    }
+)
+def prod(c: Context, detach: bool = False, tag: str = "", dry_run: bool = False) -> None:
+    """Run the site as in production, or put a new release of it into service without losing a request."""
+    from deploy import compose, rollout
+    from deploy.shell import become
+
+    this = project(c)
+    compose.need_engine(this.free_gigabytes)
+    stack = compose.prepare(this, compose.PROD, dry_run=dry_run, say=say)
+    rollout.check(stack)
+    if dry_run:
+        rollout.show(stack, tag)
+        return
+    compose.need_ports(rollout.ports(stack), compose.replicas(stack.name))
+    rollout.prod(stack, tag, say)
+    say(f"Serving: {rollout.url(stack)}")
+    if not detach:
+        become(compose.logs(stack, "", follow=True))
+
+
+STACK = {"stack": "dev or prod (default: the one that runs)."}
+
+
+@task(help={"volumes": "Delete the data too; asks before.", "yes": "Do not ask.", **STACK, **DRY_RUN})
+def down(c: Context, volumes: bool = False, yes: bool = False, stack: str = "", dry_run: bool = False) -> None:
+    """Stop and remove the containers; the data stays."""
+    from deploy import compose
+
+    compose.down(compose.known_stack(project(c), stack), volumes=volumes, confirmed=yes, dry_run=dry_run)
+
+
+@task(help=STACK)
+def status(c: Context, stack: str = "") -> None:
+    """List the containers: state, health, release."""
+    from deploy import compose
+
+    compose.show(compose.need_stack(project(c), stack))
+
+
+@task(help={"follow": "Go on with what comes.", "service": "One service (default: all).", **STACK})
+def logs(c: Context, follow: bool = False, service: str = "", stack: str = "") -> None:
+    """Show the logs."""
+    from deploy import compose
+    from deploy.shell import become
+
+    become(compose.logs(compose.need_stack(project(c), stack), service, follow=follow))
+
+
+@task(help={"service": "app or celery_worker.", "replicas": "How many.", **STACK})
+def scale(c: Context, service: str, replicas: str, stack: str = "") -> None:
+    """Have more or fewer replicas, until `.env` or the next scale says otherwise."""
+    from deploy import compose, config, rollout
+
+    number = config.whole_number(replicas, "--replicas", 1, 64)
+    rollout.scale(compose.need_stack(project(c), stack), service, number, say)
 
 
 @task(help={})
@@ -124,25 +203,36 @@ def doctor(c: Context) -> None:
 # --- code -----------------------------------------------------------------------------------------------------------
 
 
-@task(help=DRY_RUN)
-def manage(c: Context, dry_run: bool = False) -> None:
-    """Run manage.py in the dev environment: `invoke manage -- ARGS`."""
-    _in_dev(c, words_after_dashes() or ["help"], dry_run)
+WHERE = {"stack": "native, dev or prod (default: the one that runs in containers, else native)."}
 
 
-@task(help=DRY_RUN)
-def shell(c: Context, dry_run: bool = False) -> None:
+@task(help={**WHERE, **DRY_RUN})
+def manage(c: Context, stack: str = "", dry_run: bool = False) -> None:
+    """Run manage.py where the site runs, else in the dev environment: `invoke manage -- ARGS`."""
+    _manage(c, words_after_dashes() or ["help"], stack, dry_run)
+
+
+@task(help={**WHERE, **DRY_RUN})
+def shell(c: Context, stack: str = "", dry_run: bool = False) -> None:
     """Open Django's Python shell."""
-    _in_dev(c, ["shell"], dry_run)
+    _manage(c, ["shell"], stack, dry_run)
 
 
-def _in_dev(c: Context, arguments: list[str], dry_run: bool) -> None:
+def _manage(c: Context, arguments: list[str], where: str, dry_run: bool) -> None:
     from deploy import native
     from deploy.shell import become, perform
 
     this = project(c)
-    make("dev", dry_run=dry_run)
-    command = native.manage(this, store(), arguments)
+    stack = None
+    if where != "native":
+        from deploy import compose
+
+        stack = compose.need_stack(this, where, stopped=False) if where else compose.running_stack(this)
+    if stack:
+        command = compose.manage(stack, arguments)
+    else:
+        make("dev", dry_run=dry_run)
+        command = native.manage(this, store(), arguments)
     if dry_run:
         perform([command], dry_run=True)
     else:
@@ -177,6 +267,38 @@ def lint(c: Context, fix: bool = False, dry_run: bool = False) -> None:
     this = project(c)
     make("test", dry_run=dry_run)
     checks.lint(this, store(), fix=fix, dry_run=dry_run, say=say)
+
+
+# --- images ---------------------------------------------------------------------------------------------------------
+
+
+@task(
+    help={
+        "tag": "The image's tag (default: the revision).",
+        "platform": "What it is to run on, as linux/arm64 (default: this machine's).",
+        **DRY_RUN,
+    }
+)
+def build(c: Context, tag: str = "", platform: str = "", dry_run: bool = False) -> None:
+    """Build the production image."""
+    from deploy import compose, images, rollout
+    from deploy.shell import perform
+
+    this = project(c)
+    compose.need_engine(this.free_gigabytes)
+    stack = compose.prepare(this, compose.PROD, dry_run=dry_run, say=say)
+    perform([rollout.build(stack, images.tag(tag) if tag else "", platform)], dry_run=dry_run)
+
+
+@task(help={"tag": "The image's tag (default: the revision).", **DRY_RUN})
+def push(c: Context, tag: str = "", dry_run: bool = False) -> None:
+    """Push an image to the registry that IMAGE in .env begins with."""
+    from deploy import compose, images
+    from deploy.shell import perform
+
+    stack = compose.load(project(c), compose.PROD)
+    version = images.tag(tag) if tag else images.revision(bootstrap.ROOT).tag
+    perform([images.push(f"{stack.env.image}:{version}")], dry_run=dry_run)
 
 
 # --- environments ---------------------------------------------------------------------------------------------------
@@ -262,7 +384,12 @@ def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool =
     locking.lock(store().requirements, uv, upgrade=upgrade, check=check, dry_run=dry_run, say=say)
 
 
-ns = Collection(dev, doctor, manage, shell, test, lint, venv, venv_list, venv_tree, venv_check, venv_remove, lock)
+ns = Collection(
+    *[dev, prod, down, status, logs, scale, doctor],
+    *[manage, shell, test, lint],
+    *[build, push],
+    *[venv, venv_list, venv_tree, venv_check, venv_remove, lock],
+)
 ns.configure(
     {
         "project": {
@@ -272,6 +399,7 @@ ns.configure(
             "port": "8000",  # of the development site, on 127.0.0.1
             "samples": "load_sample_polls",  # fills an empty development database; "" for none
             "run": ".run",  # what the native runtime writes
+            "free_gigabytes": "3",  # what the container engine's disk must have left
         },
     }
 )

@@ -72,23 +72,29 @@ def program(name: str, *version: str) -> str:
     return "" if result.code else (result.stdout.strip().splitlines() or ["found"])[0].split(" (")[0]
 
 
+def at_most(seconds: str) -> list[str]:
+    """Words before a command that end it after so many seconds, where the system has them."""
+    return ["timeout", seconds] if shutil.which("timeout") else []
+
+
 def engine() -> str:
     """The version of a container engine that answers; empty without one. Kept from hanging on a dead socket."""
     if shutil.which("docker") is None:
         return ""
-    timeout = ["timeout", ENGINE_SECONDS] if shutil.which("timeout") else []
-    command = Run([*timeout, "docker", "version", "--format", "{{.Server.Version}}"])
+    command = Run([*at_most(ENGINE_SECONDS), "docker", "version", "--format", "{{.Server.Version}}"])
     result = shell.run(command, capture=True, check=False)
     return result.stdout.strip() if result.code == 0 else ""
 
 
 def why_native() -> str:
-    """Why `invoke dev` runs natively on this machine."""
+    """Why `invoke dev` runs natively on this machine; empty where it can use containers."""
     if shutil.which("docker") is None:
         return "there is no docker command here"
     if not engine():
         return "no container engine answers (`docker version` fails)"
-    return "this version of the project runs in development without containers"
+    if shell.run(Run(["docker", "compose", "version"]), capture=True, check=False).code:
+        return "this docker has no Compose v2"
+    return ""
 
 
 def compiler() -> str:

@@ -68,16 +68,46 @@ class Write:
 
 
 @dataclass(frozen=True)
+class WriteSecret:
+    """A text file with this content and mode, from its first moment on; whole, or as it was before."""
+
+    path: Path
+    text: str
+    mode: int = 0o600
+
+    def render(self) -> str:
+        return f"# {self.path}: written with mode {self.mode:o}; what is in it is not shown"
+
+    def perform(self) -> None:
+        if self.path.is_file() and self.path.read_text() == self.text:
+            return
+        fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self.mode)
+            with os.fdopen(descriptor, "w") as file:
+                os.fchmod(file.fileno(), self.mode)
+                file.write(self.text)
+            fresh.replace(self.path)
+        except OSError as error:
+            fresh.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+
+
+@dataclass(frozen=True)
 class MakeFolder:
     """A folder, with its parents, if it is not there yet."""
 
     path: Path
+    mode: int = 0o777
 
     def render(self) -> str:
-        return shlex.join(["mkdir", "-p", str(self.path)])
+        private = ["-m", f"{self.mode:o}"] if self.mode != 0o777 else []
+        return shlex.join(["mkdir", "-p", *private, str(self.path)])
 
     def perform(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
+        if self.mode != 0o777:
+            self.path.chmod(self.mode)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mysite.settings.settings import *  # noqa: F403
-from mysite.settings.settings import BASE_DIR, SQLITE_OPTIONS, env
+from mysite.settings.settings import BASE_DIR, CELERY_BROKER_URL, SQLITE_OPTIONS, env
 
 DEBUG = True
 SECRET_KEY = "insecure-development-key"
@@ -20,7 +20,7 @@ else:
         "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": RUN_DIR("db.sqlite3"), "OPTIONS": SQLITE_OPTIONS}
     }
 
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="") or "filesystem://"
+CELERY_BROKER_URL = CELERY_BROKER_URL or "filesystem://"
 if CELERY_BROKER_URL.startswith("filesystem:"):
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "data_folder_in": RUN_DIR("broker/queues"),
@@ -32,4 +32,4 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
 #: Seconds between two looks of a worker's timer, and how long an idle one takes to end.
 CELERY_WORKER_TIMER_PRECISION = 0.2
 
-PROTECTED_ROOT = RUN_DIR("protected")
+PROTECTED_ROOT = env.path("PROTECTED_ROOT", default=RUN_DIR("protected"))

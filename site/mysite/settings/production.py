@@ -40,7 +40,7 @@ else:
     DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)  # seconds
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 
-CELERY_BROKER_URL = required("CELERY_BROKER_URL")
+required("CELERY_BROKER_URL")
 
 # --- HTTPS, by one switch ---
 

@@ -154,10 +154,20 @@ LOGGING: dict[str, Any] = {
 # A task is acknowledged when it is done, not when it is taken: a worker that dies gives it back. So tasks must bear
 # to be run twice.
 
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="")
+if CELERY_BROKER_URL.startswith("amqp"):
+    # RabbitMQ: queues that are kept by several nodes and survive the loss of one, each message confirmed when it is
+    # safe. Delayed tasks on such queues need the topic exchange.
+    CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum"
+    CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "topic"
+    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"confirm_publish": True}
+
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_MAX_TASKS_PER_CHILD = 1000
+#: Seconds that running tasks have when a worker is told to stop; then they go back to their queue.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = env.float("WORKER_STOP_SECONDS", default=60.0)
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False  # a worker logs as the site does
 CELERY_TASK_TRACK_STARTED = True
 CELERY_TASK_SOFT_TIME_LIMIT = 600  # seconds; the task may tidy up

@@ -1,0 +1,87 @@
+# The site's image. Targets: `app`, which production runs, and `dev`, which holds no code: that is mounted.
+#
+# `invoke build` calls this with the revision; a private CA for a proxy before the package index is the secret
+# `build_ca`. What a stage may copy from here is listed in .dockerignore.
+
+ARG PYTHON_IMAGE=python:3.13-slim-trixie
+
+# --- What runs: Python, the libraries that packages were linked with, and a user without rights.
+
+FROM ${PYTHON_IMAGE} AS runtime
+ARG DEBIAN_FRONTEND=noninteractive
+RUN apt-get update -qq \
+    && apt-get install -qq --no-install-recommends libpq5 >/dev/null \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 app \
+    && useradd --uid 10001 --gid app --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin app \
+    && install -d -o app -g app -m 2750 /srv/protected \
+    && install -d -o app -g app -m 2755 /srv/static
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 STATIC_ROOT=/usr/share/static
+WORKDIR /app
+
+# --- What builds: a compiler, headers, and the uv of our own lock. Nothing of it reaches an image.
+
+FROM runtime AS builder
+ARG DEBIAN_FRONTEND=noninteractive
+RUN apt-get update -qq \
+    && apt-get install -qq --no-install-recommends gcc libc6-dev libpq-dev >/dev/null \
+    && rm -rf /var/lib/apt/lists/*
+COPY requirements/tools.txt /tmp/tools.txt
+RUN --mount=type=secret,id=build_ca --mount=type=cache,target=/root/.cache/pip \
+    if [ -s /run/secrets/build_ca ]; then export PIP_CERT=/run/secrets/build_ca; fi; \
+    awk '/^[^ #]/ { wanted = /^uv==/ } wanted' /tmp/tools.txt >/tmp/uv.txt \
+    && pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes -r /tmp/uv.txt
+# A cache mount is another file system, so files are copied out of it; bytecode is written now, as code is read-only.
+ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never
+
+# --- The locked packages, each lock a layer of its own: it changes when the lock does.
+
+FROM builder AS prod-packages
+COPY requirements/prod.txt /tmp/packages.txt
+RUN --mount=type=secret,id=build_ca --mount=type=cache,target=/root/.cache/uv \
+    if [ -s /run/secrets/build_ca ]; then export SSL_CERT_FILE=/run/secrets/build_ca; fi; \
+    uv venv --quiet /opt/venv \
+    && uv pip install --quiet --python /opt/venv --no-deps --require-hashes -r /tmp/packages.txt
+
+FROM builder AS dev-packages
+COPY requirements/dev.txt /tmp/packages.txt
+RUN --mount=type=secret,id=build_ca --mount=type=cache,target=/root/.cache/uv \
+    if [ -s /run/secrets/build_ca ]; then export SSL_CERT_FILE=/run/secrets/build_ca; fi; \
+    uv venv --quiet /opt/venv \
+    && uv pip install --quiet --python /opt/venv --no-deps --require-hashes -r /tmp/packages.txt
+
+# --- The code, compiled; the static files, collected under hashed names and compressed once, not for each request.
+
+FROM prod-packages AS site
+ARG SITE=site
+WORKDIR /app
+COPY ${SITE} ./
+# The values satisfy the settings for this one command; none of them is in an image.
+RUN chmod -R u=rwX,go=rX /app \
+    && python -m compileall -q -j 0 /app \
+    && SECRET_KEY=$(head -c 48 /dev/urandom | base64) ALLOWED_HOSTS=build DATABASE_URL=postgres://build \
+       CELERY_BROKER_URL=memory:// python manage.py collectstatic --noinput --verbosity 0 \
+    && find "$STATIC_ROOT" -type f -size +512c \
+       \( -name '*.css' -o -name '*.js' -o -name '*.svg' -o -name '*.txt' -o -name '*.json' \) -exec gzip -9nk '{}' +
+
+# --- Development: packages only.
+
+FROM runtime AS dev
+COPY --from=dev-packages /opt/venv /opt/venv
+USER app
+CMD ["python", "manage.py", "runserver", "--noreload", "0.0.0.0:8000"]
+
+# --- Production.
+
+FROM runtime AS app
+COPY --from=prod-packages /opt/venv /opt/venv
+COPY --from=site /usr/share/static /usr/share/static
+COPY --from=site /app /app
+USER app
+EXPOSE 8000
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \
+    CMD ["python", "healthcheck.py", "http://127.0.0.1:8000/healthz"]
+CMD ["gunicorn"]
+ARG REVISION=unknown
+ARG CREATED=unknown
+LABEL org.opencontainers.image.revision=${REVISION} org.opencontainers.image.created=${CREATED}

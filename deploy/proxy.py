@@ -1,0 +1,69 @@
+"""What nginx is told beyond `nginx/site.conf`: the files of /etc/nginx/runtime, rendered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+#: The replicas by the service's own name: all that the engine's name server knows at this moment.
+ALL = ("app",)
+
+
+@dataclass(frozen=True)
+class Front:
+    """How the site is reached."""
+
+    hosts: Sequence[str]
+    tls: bool
+    #: The port of HTTPS as clients see it, for the redirect.
+    https_port: int
+    #: Networks whose word on the client's address and scheme counts.
+    trusted: Sequence[str]
+    static_root: str = "/srv/static"
+    protected_root: str = "/srv/protected"
+
+
+def runtime_files(front: Front, upstream: Iterable[str]) -> dict[str, str]:
+    """The files that differ from one place to another, by name; ``upstream`` names the replicas that serve."""
+    names = " ".join(front.hosts)
+    certificate = (
+        "ssl_certificate /etc/nginx/runtime/tls.crt;\nssl_certificate_key /etc/nginx/runtime/tls.key;\nhttp2 on;\n"
+    )
+    plain = f"listen 80;\nserver_name {names};\n"
+    return {
+        "http.conf": http(front, upstream),
+        "server.conf": f"listen 443 ssl;\n{certificate}server_name {names};\n" if front.tls else plain,
+        "unknown.conf": "listen 80 default_server;\nserver_name _;\n"
+        + ("listen 443 ssl default_server;\nssl_reject_handshake on;\n" if front.tls else ""),
+    }
+
+
+def http(front: Front, upstream: Iterable[str]) -> str:
+    """Who serves, where files are, whom to trust; and the redirect where there is a certificate.
+
+    `resolve` follows a replica that comes back under another address. `max_fails=0`: a failure never marks a replica as
+    down, which would outlast the failure by ten seconds, and strike whoever gets its address next.
+    """
+    servers = "".join(f"    server {name}:8000 resolve max_fails=0;\n" for name in upstream)
+    trusted = "".join(f"    {network} 1;\n" for network in front.trusted)
+    real = "".join(f"set_real_ip_from {network};\n" for network in front.trusted)
+    if real:
+        real += "real_ip_header X-Forwarded-For;\nreal_ip_recursive on;\n"
+    port = "" if front.https_port == 443 else f":{front.https_port}"
+    redirect = (
+        f"server {{\n    listen 80;\n    server_name {' '.join(front.hosts)};\n"
+        f"    return 308 https://$host{port}$request_uri;\n}}\n"
+    )
+    return (
+        f"upstream app {{\n    zone app 64k;\n{servers}}}\n"
+        f"map $host $static_root {{ default {front.static_root}; }}\n"
+        f"map $host $protected_root {{ default {front.protected_root}; }}\n"
+        f"geo $realip_remote_addr $from_trusted_proxy {{\n    default 0;\n{trusted}}}\n{real}"
+        f"{redirect if front.tls else ''}"
+    )
+
+
+def serving(text: str) -> tuple[str, ...]:
+    """The replicas that an `http.conf` names."""
+    return tuple(re.findall(r"^    server ([\w.-]+):8000", text, re.MULTILINE))

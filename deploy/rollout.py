@@ -1,0 +1,392 @@
+"""A release into production with compose: new replicas beside the old ones, nginx turned to them, the old ones drained.
+
+Compose itself replaces a container by stopping it first. What loses no request was found by measuring:
+nginx is told the old replicas by name, so that none gets a request for being there; the new ones start, and are asked
+whether they are well; nginx is told the new ones, and reloads; once the nginx processes that knew the old ones are gone,
+nothing is on its way to those any more, and they stop. Were they stopped earlier, what waits to be accepted by them
+would be cut off: nginx rightly does not send a POST twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from deploy import images, proxy, server_env, shell
+from deploy.compose import (
+    DATASTORES,
+    DEFAULT_REPLICAS,
+    Replica,
+    Say,
+    Stack,
+    build_ca,
+    nginx_steps,
+    replicas,
+    secret_steps,
+)
+from deploy.errors import Failure
+from deploy.native import explain
+from deploy.shell import Run, Step
+
+#: Seconds for new containers to become healthy.
+HEALTH_SECONDS = 150
+#: Seconds for a healthy replica to say that it is ready: servers reached, migrations applied.
+READY_SECONDS = 20
+#: Seconds to wait for nginx processes that still serve old connections; those then go on without the old replicas.
+DRAIN_SECONDS = 60
+#: Seconds for a request, and for a task, that an old container is at when it is told to stop.
+STOP_SECONDS = {"app": 40, "celery_worker": 75}
+#: Images of earlier releases that are kept, to go back to with `invoke prod --tag`.
+KEPT_IMAGES = 5
+ROLLING = ("app", "celery_worker")
+
+
+def check(stack: Stack) -> None:
+    """Raise `Failure` for what would stop a rollout later."""
+    if stack.env.tls_certificate and stack.env.tls_key:
+        server_env.check_certificate(stack.env.tls_certificate, stack.env.tls_key)
+
+
+@contextmanager
+def alone(stack: Stack) -> Iterator[None]:
+    """Hold the stack; raises `Failure` when another command does. The system frees it however we end."""
+    shell.perform(secret_steps(stack)[:1])
+    with (stack.secrets / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure(f"another command is changing {stack.name} at this moment; repeat when it is done") from None
+        yield
+
+
+def wanted(stack: Stack, running: Sequence[Replica]) -> dict[str, int]:
+    """How many replicas of what rolls: as `.env` says, else as many as run, else the default."""
+    named = {"app": stack.env.app_replicas, "celery_worker": stack.env.worker_replicas}
+    counts = {service: sum(1 for each in running if each.service == service and each.running) for service in ROLLING}
+    return {service: named[service] or counts[service] or DEFAULT_REPLICAS[service] for service in ROLLING}
+
+
+def prod(stack: Stack, tag: str, say: Say) -> None:
+    """Put the work tree's release, or that of an earlier image, into service.
+
+    Raises `Failure` when that does not succeed; then what served before serves on.
+    """
+    with alone(stack):
+        before = _image_id(stack.image)
+        fetch_image(stack, tag, say)
+        shell.perform(secret_steps(stack))
+        if any(each.running for each in replicas(stack.name, "app")):
+            update(stack, before, say)
+        else:
+            first_start(stack, say)
+        prune_images(stack)
+
+
+def fetch_image(stack: Stack, tag: str, say: Say) -> None:
+    """Build the image, or take an earlier one by its tag."""
+    if not tag:
+        version = images.revision(stack.project.root)
+        say(f"build: {version.name}")
+        shell.run(build(stack))
+        return
+    source = f"{stack.env.image}:{images.tag(tag)}"
+    if not _image_id(source) and shell.run(Run(["docker", "pull", source]), capture=True, check=False).code:
+        raise Failure(f"{source}: there is no such image here, nor in a registry; `docker image ls` lists those here")
+    shell.run(Run(["docker", "tag", source, stack.image]))
+
+
+def build(stack: Stack, tag: str = "", platform: str = "") -> Run:
+    """Build the production image under its revision or a tag; without one, the next container is made of it."""
+    version = images.revision(stack.project.root)
+    names = [f"{stack.env.image}:{tag}"] if tag else [f"{stack.env.image}:{version.tag}", stack.image]
+    return images.build(stack.project, "app", names, version, ca=build_ca(stack.env), platform=platform)
+
+
+def show(stack: Stack, tag: str) -> None:
+    """Print what a first start would run. An update does the same beside what runs, and then turns nginx."""
+    image = Run(["docker", "tag", f"{stack.env.image}:{images.tag(tag)}", stack.image]) if tag else build(stack)
+    once = ["up", "-d", "--no-deps", "--no-build", "--wait"]
+    counts = wanted(stack, replicas(stack.name))
+    steps: list[Step] = [
+        image,
+        *secret_steps(stack),
+        *nginx_steps(stack, proxy.ALL),
+        stack.compose(*once, *DATASTORES),
+        stack.compose("run", "--rm", "-T", "--no-deps", "release"),
+        stack.compose(*once, *scales(counts), *ROLLING, "celery_beat"),
+        stack.compose(*once, "nginx"),
+    ]
+    shell.perform(steps, dry_run=True)
+
+
+def ports(stack: Stack) -> dict[str, tuple[str, int]]:
+    """The ports of this machine that the stack takes: key in `.env`, service and number."""
+    return {"HTTP_PORT": ("nginx", stack.env.http_port), "HTTPS_PORT": ("nginx", stack.env.https_port)}
+
+
+def url(stack: Stack) -> str:
+    """Where the site is found on this machine."""
+    scheme, port = ("https", stack.env.https_port) if stack.env.tls else ("http", stack.env.http_port)
+    host = next((name for name in stack.env.allowed_hosts if not name.startswith(".")), stack.env.allowed_hosts[0])
+    return f"{scheme}://{host}/" if port in (80, 443) else f"{scheme}://{host}:{port}/"
+
+
+def first_start(stack: Stack, say: Say) -> None:
+    """Start everything, in the order in which one needs the other."""
+    shell.perform(nginx_steps(stack, proxy.ALL))
+    counts = wanted(stack, replicas(stack.name))
+    say(f"start: {', '.join(DATASTORES)}")
+    up(stack, *DATASTORES)
+    release(stack, say)
+    say(f"start: {', '.join(f'{number} {service}' for service, number in counts.items())}, 1 celery_beat")
+    shell.run(stack.compose("up", "-d", "--no-deps", "--no-build", *scales(counts), *ROLLING, "celery_beat"))
+    await_well(stack, replicas(stack.name, *ROLLING, "celery_beat"))
+    up(stack, "nginx")
+    await_well(stack, replicas(stack.name, "nginx"))
+
+
+def update(stack: Stack, before: str, say: Say) -> None:
+    """Replace what runs without losing a request; what fails is taken away again.
+
+    ``before`` is the image of the release that runs.
+    """
+    clear_up(stack, say)
+    old = [each for each in replicas(stack.name, *ROLLING) if each.running]
+    counts = wanted(stack, old)
+    up(stack, *DATASTORES, recreate=False)
+    warn_of_changes(stack, say)
+    # In the file before anything starts: who is named in it serves, should we not live to the end of this.
+    serve(stack, names(old, "app"))
+    try:
+        release(stack, say)
+        say(f"start beside the old ones: {', '.join(f'{number} {service}' for service, number in counts.items())}")
+        new = grow(stack, counts)
+    except BaseException:
+        if before:  # whatever starts later is not to start from what failed
+            shell.run(Run(["docker", "tag", before, stack.image]), check=False)
+        serve(stack, proxy.ALL)
+        raise
+    say(f"turn nginx to {', '.join(names(new, 'app'))}")
+    serve(stack, names(new, "app"), wait=True)
+    say(f"drain and stop {', '.join(each.name for each in old)}")
+    retire(old)
+    up(stack, "celery_beat", force=True)  # one beat: the old one stops before the new one starts
+    up(stack, "nginx")
+    serve(stack, proxy.ALL)
+    await_well(stack, replicas(stack.name, "celery_beat", "nginx"))
+
+
+def scale(stack: Stack, service: str, number: int, say: Say) -> None:
+    """Have so many replicas of a service, without losing what those that go are at. Raises `Failure` for a service
+    that cannot be scaled."""
+    allowed = ROLLING if stack.kind == "prod" else ("celery_worker",)
+    if service not in allowed:
+        why = "there must be one beat" if service == "celery_beat" else f"of {stack.kind}, {' and '.join(allowed)} can"
+        raise Failure(f"--service is {service!r}: {why}")
+    with alone(stack):
+        clear_up(stack, say)
+        now = [each for each in replicas(stack.name, service) if each.running]
+        rolling = service == "app"
+        if number > len(now):
+            if rolling:
+                serve(stack, names(now, "app"))
+            try:
+                grow(stack, {service: number - len(now)})
+            finally:
+                if rolling:
+                    serve(stack, proxy.ALL)
+        elif number < len(now):
+            if rolling:
+                serve(stack, names(now[:number], "app"), wait=True)
+            retire(now[number:])
+            if rolling:
+                serve(stack, proxy.ALL)
+    say(f"{service}: {len(now)} → {number}")
+
+
+# --- Steps ---
+
+
+def up(stack: Stack, *services: str, recreate: bool = True, force: bool = False) -> None:
+    """Start services that are not running, and wait until they are healthy; replace those that changed, or all."""
+    words = ["--force-recreate"] if force else [] if recreate else ["--no-recreate"]
+    result = shell.run(
+        stack.compose("up", "-d", "--no-deps", "--no-build", "--wait", *words, *services), capture=True, check=False
+    )
+    if result.code:
+        sick = [each for each in replicas(stack.name, *services) if not each.well]
+        tell_last_lines(sick)
+        raise Failure(f"{', '.join(services)}: {shell.last_line(result.stderr)}", code=result.code)
+
+
+def release(stack: Stack, say: Say) -> None:
+    """Run the one-shot service that migrates and publishes static files. Raises `Failure` when it fails."""
+    say("release: static files, migrations")
+    result = shell.run(stack.compose("run", "--rm", "-T", "--no-deps", "release"), capture=True, check=False)
+    if result.code:
+        sys.stderr.write(result.stdout + result.stderr)
+        raise Failure(f"release: {explain(result.stdout, result.stderr)}; nothing else was changed", code=1)
+
+
+def grow(stack: Stack, more: Mapping[str, int]) -> list[Replica]:
+    """Start so many replicas beside those that run, and wait until they are well; returns them.
+
+    Raises `Failure` when they do not become well, having taken all of them away again.
+    """
+    known = {each.name for each in replicas(stack.name, *more)}
+    totals = {
+        service: number + sum(1 for each in replicas(stack.name, service) if each.name in known)
+        for service, number in more.items()
+    }
+    try:
+        shell.run(stack.compose("up", "-d", "--no-deps", "--no-build", "--no-recreate", *scales(totals), *more))
+        fresh = [each for each in replicas(stack.name, *more) if each.name not in known]
+        await_well(stack, fresh)
+        for each in fresh:
+            if each.service == "app":
+                await_ready(each)
+        return fresh
+    except BaseException as error:
+        fresh = [each for each in replicas(stack.name, *more) if each.name not in known]
+        if isinstance(error, Failure):
+            tell_last_lines([each for each in fresh if not each.well] or fresh)
+        remove(fresh)
+        raise
+
+
+def scales(counts: Mapping[str, int]) -> list[str]:
+    """The words that say how many replicas."""
+    return [word for service, number in counts.items() for word in ("--scale", f"{service}={number}")]
+
+
+def names(some: Sequence[Replica], service: str) -> list[str]:
+    return [each.name for each in some if each.service == service]
+
+
+def await_well(stack: Stack, some: Sequence[Replica]) -> None:
+    """Return once all of them are healthy. Raises `Failure` for one that ends, restarts or takes too long."""
+    mine = {each.name for each in some}
+    deadline = time.monotonic() + HEALTH_SECONDS
+    while True:
+        now = [each for each in replicas(stack.name) if each.name in mine]
+        for each in now:
+            if each.broken:
+                how = f"ended with exit code {each.exit_code}" if not each.health == "unhealthy" else "is unhealthy"
+                raise Failure(f"{each.name} {how}; its last lines are above", code=1)
+        missing = mine - {each.name for each in now if each.well}
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            raise Failure(f"not healthy within {HEALTH_SECONDS} s: {', '.join(sorted(missing))}", code=1)
+        time.sleep(0.3)
+
+
+def await_ready(replica: Replica) -> None:
+    """Return once a replica reaches its servers. Raises `Failure` with what it says of itself."""
+    asked = Run(["docker", "exec", replica.name, "python", "healthcheck.py", "http://127.0.0.1:8000/readyz"])
+    deadline = time.monotonic() + READY_SECONDS
+    while (result := shell.run(asked, capture=True, check=False)).code:
+        if time.monotonic() > deadline:
+            raise Failure(f"{replica.name} is not ready: {shell.last_line(result.stderr)}", code=1)
+        time.sleep(0.5)
+
+
+def serve(stack: Stack, upstream: Sequence[str], *, wait: bool = False) -> None:
+    """Turn nginx to these replicas; with ``wait``, return when no process of it knows any others."""
+    shell.perform(nginx_steps(stack, upstream))
+    for each in replicas(stack.name, "nginx"):
+        if not each.running:
+            continue
+        nginx = ["docker", "exec", each.name, "nginx", "-c", "/etc/nginx/shared/nginx.conf"]
+        before = nginx_workers(each.name)
+        tested = shell.run(Run([*nginx, "-q", "-t"]), capture=True, check=False)
+        if tested.code:
+            raise Failure(f"nginx does not take its configuration: {shell.last_line(tested.stderr)}", code=1)
+        shell.run(Run([*nginx, "-s", "reload"]), capture=True)
+        deadline = time.monotonic() + (DRAIN_SECONDS if wait else 2)
+        # At least until the new ones are there, so that the next reload follows on this one.
+        while time.monotonic() < deadline and (
+            not (now := nginx_workers(each.name)) - before or (wait and now & before)
+        ):
+            time.sleep(0.1)
+
+
+def nginx_workers(container: str) -> set[int]:
+    """The ids of the processes that serve, those included that only finish what they have."""
+    listed = shell.run(Run(["docker", "top", container, "-eo", "pid,args"]), capture=True, check=False).stdout
+    return {int(line.split()[0]) for line in listed.splitlines() if "worker process" in line}
+
+
+def retire(some: Sequence[Replica]) -> None:
+    """Stop replicas that nothing is sent to any more, each with the time that its work may take; then remove them."""
+    for service in ROLLING:
+        mine = names(some, service)
+        if mine:
+            shell.run(Run(["docker", "stop", "--time", str(STOP_SECONDS[service]), *mine]), capture=True, check=False)
+    remove(some)
+
+
+def remove(some: Sequence[Replica]) -> None:
+    """Remove containers at once."""
+    if some:
+        shell.run(Run(["docker", "rm", "--force", *(each.name for each in some)]), capture=True, check=False)
+
+
+def clear_up(stack: Stack, say: Say) -> None:
+    """Remove what an earlier command left when it was killed: replicas that ended, and those that do not serve."""
+    left = left_over(replicas(stack.name, *ROLLING), _serving(stack))
+    if left:
+        say(f"remove what an earlier command left: {', '.join(each.name for each in left)}")
+        remove(left)
+
+
+def left_over(some: Sequence[Replica], serving: Sequence[str]) -> list[Replica]:
+    """What an interrupted command left behind, by the replicas that nginx is told to use."""
+    ended = [each for each in some if each.state in ("created", "exited", "dead")]
+    if tuple(serving) == proxy.ALL or not any(each.name in serving and each.running for each in some):
+        return ended
+    return [each for each in some if each in ended or (each.service == "app" and each.name not in serving)]
+
+
+def _serving(stack: Stack) -> tuple[str, ...]:
+    path = stack.secrets / "nginx" / "http.conf"
+    return proxy.serving(path.read_text()) if path.exists() else proxy.ALL
+
+
+def tell_last_lines(some: Sequence[Replica]) -> None:
+    """Show the end of the logs, on standard error."""
+    for each in some:
+        result = shell.run(Run(["docker", "logs", "--tail", "20", each.name]), capture=True, check=False)
+        for line in (result.stdout + result.stderr).splitlines():
+            sys.stderr.write(f"{each.name} | {line}\n")
+
+
+def warn_of_changes(stack: Stack, say: Say) -> None:
+    """Name the datastores whose definition has changed: replacing one is a pause, so it is not done in passing."""
+    hashes = shell.run(stack.compose("config", "--hash", ",".join(DATASTORES)), capture=True, check=False).stdout
+    for line in hashes.splitlines():
+        service, _, value = line.partition(" ")
+        for each in replicas(stack.name, service):
+            label = '{{index .Config.Labels "com.docker.compose.config-hash"}}'
+            now = shell.run(Run(["docker", "inspect", "-f", label, each.name]), capture=True, check=False).stdout
+            if now.strip() != value.strip():
+                say(f"{service}: its definition has changed, and it runs on as it was;"
+                    f" `docker compose up -d --no-deps {service}` replaces it, with a pause")  # fmt: skip
+
+
+def prune_images(stack: Stack) -> None:
+    """Remove images of releases long past; what a container uses stays."""
+    listed = shell.run(
+        Run(["docker", "image", "ls", stack.env.image, "--format", "{{.Tag}}"]), capture=True, check=False
+    )
+    tags = [tag for tag in listed.stdout.split() if tag not in ("latest", "<none>")]
+    for old in tags[KEPT_IMAGES:]:
+        shell.run(Run(["docker", "rmi", f"{stack.env.image}:{old}"]), capture=True, check=False)
+
+
+def _image_id(name: str) -> str:
+    found = shell.run(Run(["docker", "image", "inspect", "-f", "{{.Id}}", name]), capture=True, check=False)
+    return found.stdout.strip() if found.code == 0 else ""
