@@ -54,6 +54,7 @@ RUN --mount=type=secret,id=build_ca --mount=type=cache,target=/root/.cache/uv \
 
 FROM prod-packages AS site
 ARG SITE=site
+ENV DJANGO_SETTINGS_MODULE=mysite.settings.production
 WORKDIR /app
 COPY ${SITE} ./
 # The values satisfy the settings for this one command; none of them is in an image.
@@ -61,6 +62,7 @@ RUN chmod -R u=rwX,go=rX /app \
     && python -m compileall -q -j 0 /app \
     && SECRET_KEY=$(head -c 48 /dev/urandom | base64) ALLOWED_HOSTS=build DATABASE_URL=postgres://build \
        CELERY_BROKER_URL=memory:// python manage.py collectstatic --noinput --verbosity 0 \
+    && test -s "$STATIC_ROOT/staticfiles.json" \
     && find "$STATIC_ROOT" -type f -size +512c \
        \( -name '*.css' -o -name '*.js' -o -name '*.svg' -o -name '*.txt' -o -name '*.json' \) -exec gzip -9nk '{}' +
 
@@ -77,6 +79,7 @@ FROM runtime AS app
 COPY --from=prod-packages /opt/venv /opt/venv
 COPY --from=site /usr/share/static /usr/share/static
 COPY --from=site /app /app
+ENV DJANGO_SETTINGS_MODULE=mysite.settings.production
 USER app
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \

@@ -241,7 +241,7 @@ def _manage(c: Context, arguments: list[str], where: str, dry_run: bool) -> None
 
 @task(
     help={
-        "suite": "Suites, by comma: unit, site, native, acceptance, browser (default: all that this machine can).",
+        "suite": "Suites, by comma: unit, site, native, acceptance, browser, docker (default: all that this machine can).",
         "require": "`all`, or suites by comma, in which a skipped test is a failure.",
         **DRY_RUN,
     }
@@ -399,6 +399,7 @@ ns.configure(
             "port": "8000",  # of the development site, on 127.0.0.1
             "samples": "load_sample_polls",  # fills an empty development database; "" for none
             "run": ".run",  # what the native runtime writes
+            "probes": "/readyz /",  # what a new release must answer before it gets requests
             "free_gigabytes": "3",  # what the container engine's disk must have left
         },
     }

@@ -11,7 +11,14 @@ from deploy.errors import Failure
 from deploy.shell import Run
 from deploy.venvs import Store
 
-SUITES = ("unit", "site", "native", "acceptance", "browser")
+SCRIPTS = (
+    ".ci/run",
+    "tests/rig/up",
+    "tests/rig/down",
+    "tests/rig/images/postgres-entrypoint",
+    "tests/rig/images/rabbitmq-entrypoint",
+)
+SUITES = ("unit", "site", "native", "acceptance", "browser", "docker")
 
 
 def suites(text: str, option: str) -> list[str]:
@@ -50,7 +57,7 @@ def lint_commands(project: Project, store: Store, *, fix: bool) -> dict[str, Run
             [str(folder / "python"), "-m", "mypy", "tasks.py", "deploy", "tests"], cwd=project.root
         ),
         "types of the site": Run([str(folder / "python"), "-m", "mypy", "."], cwd=project.site_folder),
-        "shell": Run([str(folder / "shellcheck"), ".ci/run"], cwd=project.root),
+        "shell": Run([str(folder / "shellcheck"), *SCRIPTS], cwd=project.root),
         "migrations": Run(
             [str(folder / "python"), str(project.manage), "makemigrations", "--check", "--dry-run", "--verbosity", "0"],
             env={"DATABASE_URL": "sqlite://:memory:"},

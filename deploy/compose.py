@@ -70,7 +70,7 @@ class Stack:
 
     def compose(self, *words: str) -> Run:
         """`docker compose` on this stack. `.env` decides, not what a shell happens to have under the same name."""
-        values = {**self.env.interpolated(), "PORT": str(self.port), "DEV_USER": f"{os.getuid()}:{os.getgid()}"}
+        values = {**self.env.interpolated(), "PORT": str(self.port)}
         ca = build_ca(self.env)
         files = ("deploy/compose/base.yaml", f"deploy/compose/{self.kind}.yaml")
         return Run(
@@ -113,8 +113,8 @@ def secrets_folder(project: Project) -> Path:
 
 
 def build_ca(env: ServerEnv) -> str:
-    """A private certificate authority for builds: from `.env`, else the variable of that name."""
-    return str(env.build_ca_file or os.environ.get("BUILD_CA_FILE", ""))
+    """A private certificate authority for builds: from `.env`, else the one that this machine's programs are told."""
+    return str(env.build_ca_file or os.environ.get("SSL_CERT_FILE", ""))
 
 
 # --- .env ---
@@ -146,7 +146,9 @@ def prepare(project: Project, kind: str, *, dry_run: bool, say: Say) -> Stack:
             f" .env back, or give the data up with `docker volume rm {orphan} {stack.name}_rabbitmq`"
         )
     shell.perform([WriteSecret(path, text)], dry_run=dry_run)
-    say(f"{'would write' if dry_run else 'wrote'} {path} with random secrets, for you alone; keep a copy of it, as of the data")
+    say(
+        f"{'would write' if dry_run else 'wrote'} {path} with random secrets, for you alone; keep a copy of it, as of the data"
+    )
     return stack
 
 
@@ -328,7 +330,9 @@ def logs(stack: Stack, service: str, *, follow: bool) -> Run:
 
 def manage(stack: Stack, arguments: Sequence[str]) -> Run:
     """manage.py in a container of the site; as this user in development, where it writes into the work tree."""
-    return stack.compose("exec", *([] if sys.stdin.isatty() else ["-T"]), "app", "python", "manage.py", *arguments)
+    terminal = [] if sys.stdin.isatty() else ["-T"]
+    user = ["--user", f"{os.getuid()}:{os.getgid()}"] if stack.kind == DEV else []
+    return stack.compose("exec", *terminal, *user, "app", "python", "manage.py", *arguments)
 
 
 def show(stack: Stack) -> None:

@@ -142,7 +142,8 @@ def first_start(stack: Stack, say: Say) -> None:
     up(stack, *DATASTORES)
     release(stack, say)
     say(f"start: {', '.join(f'{number} {service}' for service, number in counts.items())}, 1 celery_beat")
-    shell.run(stack.compose("up", "-d", "--no-deps", "--no-build", *scales(counts), *ROLLING, "celery_beat"))
+    services = (*ROLLING, "celery_beat")
+    shell.run(stack.compose("up", "-d", "--no-deps", "--no-build", *scales(counts), *services), capture=True)
     await_well(stack, replicas(stack.name, *ROLLING, "celery_beat"))
     up(stack, "nginx")
     await_well(stack, replicas(stack.name, "nginx"))
@@ -242,12 +243,12 @@ def grow(stack: Stack, more: Mapping[str, int]) -> list[Replica]:
         for service, number in more.items()
     }
     try:
-        shell.run(stack.compose("up", "-d", "--no-deps", "--no-build", "--no-recreate", *scales(totals), *more))
+        shell.run(stack.compose("up", "-d", "--no-deps", "--no-build", "--no-recreate", *scales(totals), *more), capture=True)
         fresh = [each for each in replicas(stack.name, *more) if each.name not in known]
         await_well(stack, fresh)
         for each in fresh:
             if each.service == "app":
-                await_ready(each)
+                await_ready(each, stack.project.probes)
         return fresh
     except BaseException as error:
         fresh = [each for each in replicas(stack.name, *more) if each.name not in known]
@@ -274,7 +275,7 @@ def await_well(stack: Stack, some: Sequence[Replica]) -> None:
         now = [each for each in replicas(stack.name) if each.name in mine]
         for each in now:
             if each.broken:
-                how = f"ended with exit code {each.exit_code}" if not each.health == "unhealthy" else "is unhealthy"
+                how = f"ended with exit code {each.exit_code}" if each.health != "unhealthy" else "is unhealthy"
                 raise Failure(f"{each.name} {how}; its last lines are above", code=1)
         missing = mine - {each.name for each in now if each.well}
         if not missing:
@@ -284,14 +285,15 @@ def await_well(stack: Stack, some: Sequence[Replica]) -> None:
         time.sleep(0.3)
 
 
-def await_ready(replica: Replica) -> None:
-    """Return once a replica reaches its servers. Raises `Failure` with what it says of itself."""
-    asked = Run(["docker", "exec", replica.name, "python", "healthcheck.py", "http://127.0.0.1:8000/readyz"])
+def await_ready(replica: Replica, probes: Sequence[str]) -> None:
+    """Return once a replica answers all of these paths without an error. Raises `Failure` with what it answers."""
     deadline = time.monotonic() + READY_SECONDS
-    while (result := shell.run(asked, capture=True, check=False)).code:
-        if time.monotonic() > deadline:
-            raise Failure(f"{replica.name} is not ready: {shell.last_line(result.stderr)}", code=1)
-        time.sleep(0.5)
+    for path in probes:
+        asked = Run(["docker", "exec", replica.name, "python", "healthcheck.py", f"http://127.0.0.1:8000{path}"])
+        while (result := shell.run(asked, capture=True, check=False)).code:
+            if time.monotonic() > deadline:
+                raise Failure(f"{replica.name} is not ready: {shell.last_line(result.stderr)}", code=1)
+            time.sleep(0.5)
 
 
 def serve(stack: Stack, upstream: Sequence[str], *, wait: bool = False) -> None:

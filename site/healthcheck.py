@@ -1,14 +1,14 @@
 """Whether what runs beside this is well: exits 0 or 1. Standard library only, to be quick.
 
-    healthcheck.py http://127.0.0.1:8000/readyz     that address answers 200
-    healthcheck.py /tmp/ready [SECONDS]             that file exists, and was touched within so many seconds
+healthcheck.py http://127.0.0.1:8000/readyz     that address answers, and not with an error
+healthcheck.py /tmp/ready [SECONDS]             that file exists, and was touched within so many seconds
 """
 
 import os
 import sys
 import time
-import urllib.error
-import urllib.request
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 #: Seconds for an answer.
 TIMEOUT = 4
@@ -28,15 +28,18 @@ def problem(target: str, seconds: float) -> str:
         except FileNotFoundError:
             return "not at work yet"
         return f"no sign of life for {age:.0f} s" if age > seconds else ""
-    request = urllib.request.Request(target, headers={"Host": host()})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    address = urlsplit(target)
+    connection = HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT)
     try:
-        with opener.open(request, timeout=TIMEOUT):
-            return ""
-    except urllib.error.HTTPError as error:
-        return f"{error.code} {error.read(500).decode(errors='replace').strip()}"
+        # As our own proxy asks, or the answer would be a redirect to HTTPS.
+        connection.request("GET", address.path, headers={"Host": host(), "X-Forwarded-Proto": "https"})
+        response = connection.getresponse()
+        text = response.read(500).decode(errors="replace").strip()
+        return "" if response.status < 400 else f"{address.path}: {response.status} {text}"
     except OSError as error:
-        return str(error)
+        return f"{address.path}: {error}"
+    finally:
+        connection.close()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The site that the suite asks: the one named by --base-url, else a native one started for it."""
 
 import re
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,12 @@ class Visitor:
     """A browser without scripts: follows nothing by itself, keeps its cookies, fills in forms."""
 
     base_url: str
+    ca: str = ""
     http: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.http = httpx.Client(base_url=self.base_url, timeout=30, trust_env=False)
+        verify = ssl.create_default_context(cafile=self.ca) if self.ca else True
+        self.http = httpx.Client(base_url=self.base_url, timeout=30, trust_env=False, verify=verify)
 
     def get(self, path: str) -> httpx.Response:
         return self.http.get(path)
@@ -59,16 +62,16 @@ def create_admin(run_folder: Path) -> None:
 
 
 @pytest.fixture
-def visitor(base_url: str) -> Iterator[Visitor]:
-    visitor = Visitor(base_url)
+def visitor(base_url: str, request: pytest.FixtureRequest) -> Iterator[Visitor]:
+    visitor = Visitor(base_url, request.config.getoption("--ca"))
     yield visitor
     visitor.http.close()
 
 
 @pytest.fixture
-def another(base_url: str) -> Iterator[Visitor]:
+def another(base_url: str, request: pytest.FixtureRequest) -> Iterator[Visitor]:
     """A second browser, which shares nothing with the first."""
-    visitor = Visitor(base_url)
+    visitor = Visitor(base_url, request.config.getoption("--ca"))
     yield visitor
     visitor.http.close()
 

@@ -14,8 +14,8 @@ from deploy.venvs import Python, Store
 from tests.support import ROOT
 
 VALUES: dict[str, object] = {"name": "portico", "site": "site", "package": "mysite", "port": 8000, "run": ".run"}
-VALUES["samples"] = "load_samples"
-PROJECT = Project(Path("/p q"), "portico", "site", "mysite", 8000, "load_samples", ".run")
+VALUES |= {"samples": "load_samples", "probes": "/readyz", "free_gigabytes": "3"}
+PROJECT = Project(Path("/p q"), "portico", "site", "mysite", 8000, "load_samples", ".run", ("/readyz",), 3)
 STORE = Store.of(PROJECT.root)
 LAYER = Layer("dev", "cpython-3.11", (Pin("six", "1", "", ("--hash=sha256:00",)),))
 

@@ -1,0 +1,246 @@
+"""An update loses no request; a release that fails is taken away; what is killed heals, and nothing accepted is lost."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import support
+from tests.acceptance.conftest import Visitor
+from tests.docker.conftest import Stack, docker
+from tests.load import Load
+from tests.support import one_line, wait_until
+
+STYLE = "site/polls/static/polls/style.css"
+
+
+def votes(stack: Stack) -> int:
+    return int(stack.shell("from polls.models import Vote; print(Vote.objects.count())"))
+
+
+def serves(stack: Stack) -> bool:
+    try:
+        return Visitor(stack.url).get("/readyz").status_code == 200
+    except OSError:
+        return False
+
+
+def unhurt(load: Load) -> None:
+    """Nothing failed, and it was a load worth the name."""
+    print(load.report())
+    assert not load.failures, load.failures[:5]
+    assert load.accepted > 100
+
+
+def test_three_updates_under_load_lose_no_request_and_no_vote(prod: Stack) -> None:
+    before = votes(prod)
+    with Load(prod.port) as load:
+        for number in range(3):
+            old = prod.containers("app")
+            (prod.project / STYLE).open("a").write(f"\n.release-{number} {{ color: red }}\n")
+            prod.must("prod", "--detach")
+            assert not set(old) & set(prod.containers("app"))
+        time.sleep(2)
+    unhurt(load)
+    styles = [path for path in load.files if "style" in path]
+    assert len(styles) == 4, "the files of all four releases were asked for, and each was there to the end"
+    assert votes(prod) == before + load.accepted
+    assert len(prod.containers("celery_beat")) == 1
+
+
+def test_a_release_that_cannot_boot_is_taken_away_and_the_old_one_serves_on(prod: Stack) -> None:
+    old, image = prod.containers("app"), docker("image", "inspect", "-f", "{{.Id}}", f"{prod.name}:latest")
+    with Load(prod.port) as load:
+        prod.edit("site/polls/apps.py", "class", "raise RuntimeError('this release cannot boot')\nclass")
+        # The build itself notices; so it is made a release that builds and does not boot.
+        prod.edit("site/polls/apps.py", "raise", "import os\nif os.environ.get('DATABASE_URL_FILE'): raise")
+        prod.edit("site/release.py", "    os.execvp", "    return\n    os.execvp")
+        result = prod.invoke("prod", "--detach")
+        time.sleep(1)
+    unhurt(load)
+    line = one_line(result)
+    assert re.search(rf"{prod.name}-\S+ ended with exit code \d+", line)
+    assert "this release cannot boot" in result.stderr
+    assert prod.containers("app") == old
+    assert docker("image", "inspect", "-f", "{{.Id}}", f"{prod.name}:latest") == image
+    restore(prod)
+
+
+def test_a_release_that_answers_with_errors_is_taken_away(prod: Stack) -> None:
+    old = prod.containers("app")
+    with Load(prod.port) as load:
+        prod.edit("site/polls/urls.py", "urlpatterns = [", "urlpatterns = [\n    path('', lambda request: 1 / 0),")
+        result = prod.invoke("prod", "--detach")
+    unhurt(load)
+    assert re.search(r"is not ready: /: 500", one_line(result))
+    assert prod.containers("app") == old
+    restore(prod)
+
+
+def test_a_migration_that_fails_changes_nothing(prod: Stack) -> None:
+    everything = prod.containers()
+    broken = prod.project / "site" / "polls" / "migrations" / "0003_broken.py"
+    broken.write_text(
+        "from django.db import migrations\n"
+        "class Migration(migrations.Migration):\n"
+        "    dependencies = [('polls', '0002_schedule')]\n"
+        "    operations = [migrations.RunSQL('SELECT * FROM gone')]\n"
+    )
+    with Load(prod.port) as load:
+        result = prod.invoke("prod", "--detach")
+        time.sleep(1)
+    unhurt(load)
+    assert re.match(r"release: polls\.0003_broken: .*relation \"gone\" does not exist", one_line(result))
+    assert prod.containers() == everything
+    broken.unlink()
+
+
+def test_an_earlier_image_comes_back_by_its_tag(prod: Stack) -> None:
+    prod.must("build", "--tag", "keep")
+    prod.edit("site/mysite/health.py", '"ok\\n"', '"newer\\n"')
+    prod.must("prod", "--detach")
+    assert Visitor(prod.url).get("/healthz").text == "newer\n"
+    with Load(prod.port) as load:
+        prod.must("prod", "--detach", "--tag", "keep")
+        time.sleep(1)
+    unhurt(load)
+    assert Visitor(prod.url).get("/healthz").text == "ok\n"
+    restore(prod)
+    assert "there is no such image" in one_line(prod.invoke("prod", "--tag", "never"))
+
+
+def test_a_command_killed_half_way_leaves_a_site_that_serves_and_the_next_one_clears_up(prod: Stack) -> None:
+    with Load(prod.port) as load:
+        for seconds in (3.0, 6.0, 8.0):
+            process = subprocess.Popen(
+                ["python3", str(prod.project / "tasks.py"), "prod", "--detach"],
+                env={**support.environment(), "PATH": f"{support.TOOLS}:{os.environ['PATH']}"},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            time.sleep(seconds)
+            process.kill()
+            process.wait()
+            time.sleep(1)
+        prod.must("prod", "--detach")
+    unhurt(load)
+    assert len(prod.containers("app")) == 2
+
+
+def test_two_updates_at_once_are_one_and_a_clear_line(prod: Stack) -> None:
+    first = subprocess.Popen(
+        ["python3", str(prod.project / "tasks.py"), "prod", "--detach"],
+        env={**support.environment(), "PATH": f"{support.TOOLS}:{os.environ['PATH']}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(2)
+    assert f"another command is changing {prod.name}" in one_line(prod.invoke("prod", "--detach"))
+    assert first.wait(120) == 0
+
+
+# --- what is killed ---
+
+
+def kill(stack: Stack, container: str) -> None:
+    """As a crash would: the engine has no part in it."""
+    os.kill(stack.pid(container), signal.SIGKILL)
+
+
+def exports(stack: Stack, number: int) -> list[str]:
+    """Ask for exports, one for each of so many people; returns their ids."""
+    ids = []
+    for _ in range(number):
+        visitor = Visitor(stack.url)
+        page = visitor.post("/exports/").headers["Location"]
+        ids.append(page.rstrip("/").rsplit("/", 1)[1])
+    return ids
+
+
+def all_done(stack: Stack, ids: list[str]) -> bool:
+    count = f"from polls.models import Export; print(Export.objects.filter(pk__in={ids}, state='done').count())"
+    return int(stack.shell(count)) == len(ids)
+
+
+@pytest.mark.parametrize("service", ["app", "nginx"])
+def test_a_killed_replica_or_nginx_comes_back_and_no_vote_is_lost(prod: Stack, service: str) -> None:
+    before = votes(prod)
+    with Load(prod.port, clients=4) as load:
+        time.sleep(1)
+        kill(prod, prod.containers(service)[0])
+        time.sleep(5)
+        failures = len(load.failures)
+        time.sleep(3)
+    print(load.report())
+    assert len(load.failures) == failures, "healed, it fails no more"
+    assert votes(prod) >= before + load.accepted
+    wait_until(lambda: serves(prod), 30, "the site serves")
+
+
+def test_a_killed_worker_loses_no_task(prod: Stack) -> None:
+    """Each task is made long enough to be killed in."""
+    prod.set_env(WORKER_REPLICAS="1")
+    slow(prod)
+    ids = exports(prod, 6)
+    wait_until(lambda: "running" in states(prod, ids), 30, "a task runs")
+    kill(prod, prod.containers("celery_worker")[0])
+    wait_until(lambda: all_done(prod, ids), 120, "every export is done")
+
+
+def states(stack: Stack, ids: list[str]) -> str:
+    return stack.shell(f"from polls.models import Export; print([e.state for e in Export.objects.filter(pk__in={ids})])")
+
+
+def slow(stack: Stack) -> None:
+    """Enough votes for some chunks, with a pause after each."""
+    stack.shell(
+        "from polls.models import *; from uuid import uuid4; c = Choice.objects.first();"
+        "Vote.objects.count() > 9000 or Vote.objects.bulk_create("
+        "[Vote(question_id=c.question_id, choice=c, visitor=uuid4()) for _ in range(9000)])"
+    )
+    if "EXPORTS_PAUSE" not in (stack.project / "deploy/compose/base.yaml").read_text():
+        stack.edit("deploy/compose/base.yaml", "    READY_FILE", "    EXPORTS_PAUSE: '1'\n      READY_FILE")
+        text = (stack.project / "deploy/compose/base.yaml").read_text()
+        (stack.project / "deploy/compose/base.yaml").write_text(text.replace("    EXPORTS_PAUSE", "  EXPORTS_PAUSE"))
+        stack.must("prod", "--detach")
+
+
+def test_a_worker_that_is_replaced_finishes_its_tasks(prod: Stack) -> None:
+    slow(prod)
+    ids = exports(prod, 4)
+    wait_until(lambda: "running" in states(prod, ids), 30, "a task runs")
+    prod.must("prod", "--detach")
+    wait_until(lambda: all_done(prod, ids), 120, "every export is done")
+    text = docker("logs", prod.containers("celery_worker")[0])
+    assert "was interrupted" not in text
+
+
+@pytest.mark.parametrize("service", ["rabbitmq", "postgres"])
+def test_a_restart_of_a_server_is_healed_and_every_task_is_done(prod: Stack, service: str) -> None:
+    slow(prod)
+    before = votes(prod)
+    ids = exports(prod, 4)
+    with Load(prod.port, clients=4, rest=0.05) as load:
+        time.sleep(1)
+        docker("restart", prod.containers(service)[0])
+        wait_until(lambda: serves(prod), 60, "the site is ready again")
+        failures = len(load.failures)
+        time.sleep(3)
+    print(service, load.report())
+    assert len(load.failures) - failures <= 4, "healed, it fails no more"  # what was under way when it was ready again
+    ids += exports(prod, 2)
+    wait_until(lambda: all_done(prod, ids), 180, "every export is done")
+    assert votes(prod) >= before + load.accepted
+
+
+def restore(stack: Stack) -> None:
+    """The site as it was."""
+    for name in ("apps.py", "urls.py"):
+        shutil.copy2(support.ROOT / "site" / "polls" / name, stack.project / "site" / "polls" / name)
+    shutil.copy2(support.ROOT / "site" / "release.py", stack.project / "site" / "release.py")
+    shutil.copy2(Path(support.ROOT, "site/mysite/health.py"), stack.project / "site/mysite/health.py")

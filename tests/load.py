@@ -1,0 +1,113 @@
+"""A steady load on a site of this machine: half of it votes, each of a new visitor; pages, and the files they name."""
+
+import random
+import re
+import secrets
+import socket
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from types import TracebackType
+from typing import Self
+
+#: The most requests that one load sends, and the seconds after which it ends by itself.
+MOST_REQUESTS, MOST_SECONDS = 100_000, 300
+
+
+@dataclass
+class Load:
+    """Clients that ask 127.0.0.1 without a pause, each request over a connection of its own."""
+
+    port: int
+    clients: int = 6
+    #: Seconds that a client rests after each request, so that the machine has room for what is tested.
+    rest: float = 0.02
+    codes: Counter[int] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+    accepted: int = 0
+    files: set[str] = field(default_factory=set)
+
+    def __enter__(self) -> Self:
+        self._end = threading.Event()
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        page = self._ask("GET", "/")[1]
+        self.poll = re.findall(r'href="(/\d+/)"', page)[0]
+        self.choice = re.findall(r'name="choice" value="(\d+)"', self._ask("GET", self.poll)[1])[0]
+        self._threads = [threading.Thread(target=self._client, args=(n,), daemon=True) for n in range(self.clients)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    @property
+    def total(self) -> int:
+        return sum(self.codes.values()) + len(self.failures)
+
+    def _client(self, number: int) -> None:
+        while not self._end.is_set() and self.total < MOST_REQUESTS and time.monotonic() < self._began + MOST_SECONDS:
+            if number % 2:
+                self._vote()
+            elif self.files and random.random() < 0.4:
+                self._get(random.choice(sorted(self.files)))
+            else:
+                page = self._get(random.choice(["/", self.poll, f"{self.poll}results/"]))
+                # Every file that any release's page named: a page that is still open must find them all.
+                self.files |= set(re.findall(r'(?:href|src)="(/static/[^"]+)"', page))
+            time.sleep(self.rest)
+
+    def _get(self, path: str) -> str:
+        code, text = self._count("GET", path)
+        if code and code != 200:
+            self._fail(f"GET {path}: {code}")
+        return text
+
+    def _vote(self) -> None:
+        token = secrets.token_hex(16)
+        body = f"csrfmiddlewaretoken={token}&choice={self.choice}"
+        code, _ = self._count("POST", self.poll, body, {"Cookie": f"csrftoken={token}"})
+        if code == 302:
+            with self._lock:
+                self.accepted += 1
+        elif code:
+            self._fail(f"POST {self.poll}: {code}")
+
+    def _count(self, method: str, path: str, body: str = "", headers: dict[str, str] | None = None) -> tuple[int, str]:
+        began = time.monotonic()
+        try:
+            code, text = self._ask(method, path, body, headers)
+        except (HTTPException, OSError, socket.timeout) as error:
+            self._fail(f"{method} {path}: {error!r}")
+            return 0, ""
+        with self._lock:
+            self.codes[code] += 1
+            self.slowest = max(self.slowest, time.monotonic() - began)
+        return code, text
+
+    def _ask(self, method: str, path: str, body: str = "", headers: dict[str, str] | None = None) -> tuple[int, str]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            more = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
+            connection.request(
+                method, path, body or None, {"Connection": "close", "Host": "localhost", **more, **(headers or {})}
+            )
+            response = connection.getresponse()
+            return response.status, response.read().decode(errors="replace")
+        finally:
+            connection.close()
+
+    def _fail(self, line: str) -> None:
+        with self._lock:
+            self.failures.append(f"{time.monotonic() - self._began:.1f} s: {line}")
+
+    def report(self) -> str:
+        return f"{self.total} requests, {len(self.failures)} failed, slowest {self.slowest:.2f} s, {dict(self.codes)}"
