@@ -101,10 +101,13 @@ class Replica:
     def well(self) -> bool:
         return self.running and self.health in ("healthy", "")
 
-    @property
-    def broken(self) -> bool:
-        """Whether it has failed and not merely is not ready yet."""
-        return self.state in ("exited", "dead", "restarting") or self.restarts > 0 or self.health == "unhealthy"
+    def failed(self, restarts: int) -> str:
+        """How it has failed, and not merely is not ready yet; empty when it has not. ``restarts``: of earlier."""
+        if self.state in ("exited", "dead", "restarting"):
+            return f"ended with exit code {self.exit_code}"
+        if self.restarts > restarts:
+            return "ended, and was started again"
+        return "is unhealthy" if self.health == "unhealthy" else ""
 
 
 def secrets_folder(project: Project) -> Path:
@@ -161,10 +164,10 @@ def secret_steps(stack: Stack) -> list[Step]:
     ]
 
 
-def nginx_steps(stack: Stack, upstream: Sequence[str]) -> list[Step]:
+def nginx_steps(stack: Stack, upstream: Sequence[str], resolved: Sequence[str] = ()) -> list[Step]:
     """What lays out nginx's part of the configuration, certificate included."""
     folder = stack.secrets / "nginx"
-    texts = proxy.runtime_files(stack.front(), upstream)
+    texts = proxy.runtime_files(stack.front(), upstream, resolved)
     if stack.env.tls_certificate and stack.env.tls_key:
         texts["tls.crt"] = stack.env.tls_certificate.read_text()
         texts["tls.key"] = stack.env.tls_key.read_text()

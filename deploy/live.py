@@ -13,7 +13,8 @@ from types import FrameType
 from deploy import images, shell
 from deploy.compose import DATASTORES, Replica, Say, Stack, build_ca, replicas, secret_steps
 from deploy.errors import Failure
-from deploy.native import PATIENCE_SECONDS, answers, explain
+from deploy.native import PATIENCE_SECONDS, answers
+from deploy.rollout import run_once
 from deploy.shell import Run, Step
 
 PROCESSES = ("app", "celery_worker", "celery_beat")
@@ -65,7 +66,8 @@ def dev(stack: Stack, workers: int, say: Say, *, dry_run: bool) -> None:
     try:
         for step in steps:
             if isinstance(step, Run) and "run" in step.argv:
-                _quietly(step, say)
+                say(f"{step.argv[-1]} …")
+                run_once(stack, step, step.argv[-1])
             else:
                 shell.perform([step])
         _run(stack, workers)
@@ -78,16 +80,6 @@ def dev(stack: Stack, workers: int, say: Say, *, dry_run: bool) -> None:
 
 def _leave(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
-
-
-def _quietly(step: Run, say: Say) -> None:
-    """Run a one-shot command; what it says is shown only when it fails."""
-    name = step.argv[-1]
-    say(f"{name} …")
-    result = shell.run(step, capture=True, check=False)
-    if result.code:
-        sys.stderr.write(result.stdout + result.stderr)
-        raise Failure(f"{name}: {explain(result.stdout, result.stderr)}", code=1)
 
 
 def _run(stack: Stack, workers: int) -> None:

@@ -24,28 +24,35 @@ class Front:
     protected_root: str = "/srv/protected"
 
 
-def runtime_files(front: Front, upstream: Iterable[str]) -> dict[str, str]:
-    """The files that differ from one place to another, by name; ``upstream`` names the replicas that serve."""
+def runtime_files(front: Front, upstream: Iterable[str], resolved: Iterable[str] = ()) -> dict[str, str]:
+    """The files that differ from one place to another, by name.
+
+    ``upstream`` names the replicas that serve, ``resolved`` those whose addresses are to be known beforehand.
+    """
     names = " ".join(front.hosts)
     certificate = (
         "ssl_certificate /etc/nginx/runtime/tls.crt;\nssl_certificate_key /etc/nginx/runtime/tls.key;\nhttp2 on;\n"
     )
     plain = f"listen 80;\nserver_name {names};\n"
     return {
-        "http.conf": http(front, upstream),
+        "http.conf": http(front, upstream, resolved),
         "server.conf": f"listen 443 ssl;\n{certificate}server_name {names};\n" if front.tls else plain,
         "unknown.conf": "listen 80 default_server;\nserver_name _;\n"
         + ("listen 443 ssl default_server;\nssl_reject_handshake on;\n" if front.tls else ""),
     }
 
 
-def http(front: Front, upstream: Iterable[str]) -> str:
+def http(front: Front, upstream: Iterable[str], resolved: Iterable[str] = ()) -> str:
     """Who serves, where files are, whom to trust; and the redirect where there is a certificate.
 
     `resolve` follows a replica that comes back under another address. `max_fails=0`: a failure never marks a replica as
-    down, which would outlast the failure by ten seconds, and strike whoever gets its address next.
+    down, which would outlast the failure by ten seconds, and strike whoever gets its address next. `down`: it gets no
+    request, but its name is looked up. A name that is new in a reload is looked up only after it, and until then there
+    is nobody to send a request to; the addresses of one that was there before are taken over
+    (ngx_http_upstream_zone_preresolve in nginx's source).
     """
     servers = "".join(f"    server {name}:8000 resolve max_fails=0;\n" for name in upstream)
+    servers += "".join(f"    server {name}:8000 resolve max_fails=0 down;\n" for name in resolved)
     trusted = "".join(f"    {network} 1;\n" for network in front.trusted)
     real = "".join(f"set_real_ip_from {network};\n" for network in front.trusted)
     if real:
@@ -65,5 +72,5 @@ def http(front: Front, upstream: Iterable[str]) -> str:
 
 
 def serving(text: str) -> tuple[str, ...]:
-    """The replicas that an `http.conf` names."""
-    return tuple(re.findall(r"^    server ([\w.-]+):8000", text, re.MULTILINE))
+    """The replicas that an `http.conf` sends requests to."""
+    return tuple(re.findall(r"^    server ([\w.-]+):8000(?!.* down;)", text, re.MULTILINE))

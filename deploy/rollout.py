@@ -29,7 +29,7 @@ from deploy.compose import (
 )
 from deploy.errors import Failure
 from deploy.native import explain
-from deploy.shell import Run, Step
+from deploy.shell import MakeFolder, Run, Step, Write
 
 #: Seconds for new containers to become healthy.
 HEALTH_SECONDS = 150
@@ -37,6 +37,8 @@ HEALTH_SECONDS = 150
 READY_SECONDS = 20
 #: Seconds to wait for nginx processes that still serve old connections; those then go on without the old replicas.
 DRAIN_SECONDS = 60
+#: Seconds for nginx to start new processes, and to look up the names that they are told.
+RELOAD_SECONDS, RESOLVE_SECONDS = 5, 1.0
 #: Seconds for a request, and for a task, that an old container is at when it is told to stop.
 STOP_SECONDS = {"app": 40, "celery_worker": 75}
 #: Images of earlier releases that are kept, to go back to with `invoke prod --tag`.
@@ -226,10 +228,16 @@ def up(stack: Stack, *services: str, recreate: bool = True, force: bool = False)
 def release(stack: Stack, say: Say) -> None:
     """Run the one-shot service that migrates and publishes static files. Raises `Failure` when it fails."""
     say("release: static files, migrations")
-    result = shell.run(stack.compose("run", "--rm", "-T", "--no-deps", "release"), capture=True, check=False)
+    run_once(stack, stack.compose("run", "--rm", "-T", "--no-deps", "release"), "release")
+
+
+def run_once(stack: Stack, command: Run, name: str) -> None:
+    """Run a one-shot command to its end. Raises `Failure` with the reason; all that it said is then in a log."""
+    result = shell.run(command, capture=True, check=False)
     if result.code:
-        sys.stderr.write(result.stdout + result.stderr)
-        raise Failure(f"release: {explain(result.stdout, result.stderr)}; nothing else was changed", code=1)
+        log = stack.project.run_folder / f"{name}.log"
+        shell.perform([MakeFolder(log.parent), Write(log, result.stdout + result.stderr)])
+        raise Failure(f"{name}: {explain(result.stdout, result.stderr)}; all of it is in {log}", code=1)
 
 
 def grow(stack: Stack, more: Mapping[str, int]) -> list[Replica]:
@@ -269,15 +277,14 @@ def names(some: Sequence[Replica], service: str) -> list[str]:
 
 def await_well(stack: Stack, some: Sequence[Replica]) -> None:
     """Return once all of them are healthy. Raises `Failure` for one that ends, restarts or takes too long."""
-    mine = {each.name for each in some}
+    mine = {each.name: each.restarts for each in some}
     deadline = time.monotonic() + HEALTH_SECONDS
     while True:
         now = [each for each in replicas(stack.name) if each.name in mine]
         for each in now:
-            if each.broken:
-                how = f"ended with exit code {each.exit_code}" if each.health != "unhealthy" else "is unhealthy"
+            if how := each.failed(mine[each.name]):
                 raise Failure(f"{each.name} {how}; its last lines are above", code=1)
-        missing = mine - {each.name for each in now if each.well}
+        missing = set(mine) - {each.name for each in now if each.well}
         if not missing:
             return
         if time.monotonic() > deadline:
@@ -297,23 +304,37 @@ def await_ready(replica: Replica, probes: Sequence[str]) -> None:
 
 
 def serve(stack: Stack, upstream: Sequence[str], *, wait: bool = False) -> None:
-    """Turn nginx to these replicas; with ``wait``, return when no process of it knows any others."""
+    """Turn nginx to these replicas; with ``wait``, return when no process of it knows any others.
+
+    In two steps: first it learns the addresses, still serving by those before; then it uses them.
+    """
+    fronts = [each.name for each in replicas(stack.name, "nginx") if each.running]
+    before = _serving(stack)
+    if fronts and set(before) != set(upstream):
+        shell.perform(nginx_steps(stack, before, [name for name in upstream if name not in before]))
+        for front in fronts:
+            reload(front)
+        time.sleep(RESOLVE_SECONDS)
     shell.perform(nginx_steps(stack, upstream))
-    for each in replicas(stack.name, "nginx"):
-        if not each.running:
-            continue
-        nginx = ["docker", "exec", each.name, "nginx", "-c", "/etc/nginx/shared/nginx.conf"]
-        before = nginx_workers(each.name)
-        tested = shell.run(Run([*nginx, "-q", "-t"]), capture=True, check=False)
-        if tested.code:
-            raise Failure(f"nginx does not take its configuration: {shell.last_line(tested.stderr)}", code=1)
-        shell.run(Run([*nginx, "-s", "reload"]), capture=True)
-        deadline = time.monotonic() + (DRAIN_SECONDS if wait else 2)
-        # At least until the new ones are there, so that the next reload follows on this one.
-        while time.monotonic() < deadline and (
-            not (now := nginx_workers(each.name)) - before or (wait and now & before)
-        ):
-            time.sleep(0.1)
+    for front in fronts:
+        reload(front, wait=wait)
+
+
+def reload(front: str, *, wait: bool = False) -> None:
+    """Have nginx take its configuration, and return when it has; with ``wait``, when none of its processes goes by
+    the one before. Raises `Failure` for a configuration that it does not take: it goes on as it was."""
+    nginx = ["docker", "exec", front, "nginx", "-c", "/etc/nginx/shared/nginx.conf"]
+    tested = shell.run(Run([*nginx, "-q", "-t"]), capture=True, check=False)
+    if tested.code:
+        raise Failure(f"nginx does not take its configuration: {shell.last_line(tested.stderr)}", code=1)
+    before = nginx_workers(front)
+    shell.run(Run([*nginx, "-s", "reload"]), capture=True)
+    began = time.monotonic()
+    while True:
+        now, seconds = nginx_workers(front), time.monotonic() - began
+        if (now - before or seconds > RELOAD_SECONDS) and not (wait and now & before and seconds < DRAIN_SECONDS):
+            return
+        time.sleep(0.1)
 
 
 def nginx_workers(container: str) -> set[int]:

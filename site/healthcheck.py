@@ -35,7 +35,8 @@ def problem(target: str, seconds: float) -> str:
         connection.request("GET", address.path, headers={"Host": host(), "X-Forwarded-Proto": "https"})
         response = connection.getresponse()
         text = response.read(500).decode(errors="replace").strip()
-        return "" if response.status < 400 else f"{address.path}: {response.status} {text}"
+        shown = "" if text.startswith("<") else text  # a page says nothing in one line
+        return "" if response.status < 400 else f"{address.path}: {response.status} {shown}".strip()
     except OSError as error:
         return f"{address.path}: {error}"
     finally:
