@@ -263,6 +263,6 @@ def test_a_dry_run_prints_what_a_shell_understands_and_starts_nothing(run_folder
 
 
 def test_without_an_engine_dev_is_native_and_says_why(run_folder: Path) -> None:
-    env = {"INVOKE_PROJECT_RUN": str(run_folder), "PATH": f"{support.TOOLS}:/usr/bin:/bin"}
+    env = {"INVOKE_PROJECT_RUN": str(run_folder), "DOCKER_HOST": f"unix://{run_folder}/none.sock"}
     result = invoke(support.ROOT, "dev", "--dry-run", env=env)
     assert re.match(r"Running natively: .*(no docker|no container engine)", result.stderr)

@@ -1,0 +1,214 @@
+"""The images and the production stack, each beside a rival in the same run, on the same machine.
+
+Needs an engine (`tests/rig/up`) and wrk. The rival of the stack is the configuration that the project grew out of: one
+nginx process, one gunicorn process that takes one request at a time, files sent by Django.
+"""
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy.shell import Run, run
+from tests.acceptance.conftest import Visitor
+from tests.docker.conftest import Stack, docker, new_stack, remove
+from tests.load import Load
+from tests.support import wait_until
+
+#: Seconds of each measurement, connections, and how often each is repeated, in turns.
+SECONDS, CONNECTIONS, TURNS = 6, 16, 3
+DOWNLOAD = 100 * 1024 * 1024
+TASKS = 1000
+
+VOTE = """
+wrk.method = "POST"
+wrk.body = "csrfmiddlewaretoken={token}&choice={choice}"
+wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
+wrk.headers["Cookie"] = "csrftoken={token}"
+"""
+WAITING = """
+local n = 0
+request = function()
+  n = n + 1
+  return wrk.format("GET", n % 50 == 0 and "/waits" or "/")
+end
+"""
+SEND = f"""
+import time
+from uuid import uuid4
+from django_celery_results.models import TaskResult
+from polls.tasks import write_export
+TaskResult.objects.all().delete()
+began = time.perf_counter()
+for _ in range({TASKS}):
+    write_export.apply_async(args=(str(uuid4()),))
+sent = time.perf_counter() - began
+while TaskResult.objects.filter(status='SUCCESS').count() < {TASKS}:
+    time.sleep(0.05)
+print({TASKS} / sent, {TASKS} / (time.perf_counter() - began))
+"""
+
+
+def seconds(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+@contextmanager
+def stack(folder: Path, change: Callable[[Stack], None] = lambda _: None) -> Iterator[Stack]:
+    made = new_stack(folder, "prod")
+    change(made)
+    try:
+        made.must("prod", "--detach")
+        made.fill()
+        yield made
+    finally:
+        remove(made)
+
+
+def waits(made: Stack) -> None:
+    """A page that waits a second for something else, as one that asks another service does."""
+    made.edit(
+        "site/polls/urls.py",
+        "urlpatterns = [",
+        "import time\nfrom django.http import HttpResponse\nurlpatterns = [\n"
+        "    path('waits', lambda request: (time.sleep(1), HttpResponse('done'))[1]),",
+    )
+
+
+def as_the_original(made: Stack) -> None:
+    """One of everything, one request at a time, files through Django."""
+    waits(made)
+    made.set_env(APP_REPLICAS="1", WEB_CONCURRENCY="1")
+    made.edit("site/gunicorn.conf.py", '"gthread"', '"sync"')
+    made.edit("site/gunicorn.conf.py", '"WEB_THREADS", "8"', '"WEB_THREADS", "1"')
+    made.edit("nginx/nginx.conf", "worker_processes auto", "worker_processes 1")
+    made.edit("deploy/compose/prod.yaml", "      PROTECTED_URL: /protected/\n", "")
+
+
+def wrk(made: Stack, path: str, script: str = "", seconds: int = SECONDS, connections: int = CONNECTIONS) -> tuple[float, float]:
+    """Requests a second and the 99th percentile in milliseconds."""
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script)
+        file.flush()
+        options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "30", *(["-s", file.name] if script else [])]
+        said = run(Run(["wrk", *options, made.url + path]), capture=True).stdout
+    rate, p99 = re.search(r"Requests/sec:\s+([\d.]+)", said), re.search(r"99%\s+([\d.]+)(us|ms|s)", said)
+    assert rate
+    assert p99
+    assert "Non-2xx" not in said, said
+    return float(rate[1]), float(p99[1]) * {"us": 0.001, "ms": 1, "s": 1000}[p99[2]]
+
+
+def in_turns(name: str, ours: Callable[[], tuple[float, float]], rival: Callable[[], tuple[float, float]], goal: str) -> None:
+    pairs = [(ours(), rival()) for _ in range(TURNS)]
+    mine, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
+    a, b = statistics.median(x for x, _ in mine), statistics.median(x for x, _ in theirs)
+    p, q = statistics.median(x for _, x in mine), statistics.median(x for _, x in theirs)
+    ratio = statistics.median(m[0] / t[0] for m, t in pairs)
+    print(f"{name:<34} {a:7.0f}/s, p99 {p:6.0f} ms   {b:7.0f}/s, p99 {q:6.0f} ms   {ratio:5.2f}   {goal}", flush=True)
+
+
+def vote_script(made: Stack) -> tuple[str, str]:
+    visitor = Visitor(made.url)
+    poll = re.findall(r'href="(/\d+/)"', visitor.get("/").text)[0]
+    choice = re.findall(r'name="choice" value="(\d+)"', visitor.get(poll).text)[0]
+    return poll, VOTE.format(token=os.urandom(16).hex(), choice=choice)
+
+
+def download(made: Stack) -> tuple[float, float]:
+    """Megabytes a second of four downloads in turn, and the 99th percentile of the list page meanwhile, in ms."""
+    visitor = Visitor(made.url)
+    page = visitor.post("/exports/").headers["Location"]
+    wait_until(lambda: "Ready:" in visitor.get(page).text, 60, "the export is done")
+    key = page.rstrip("/").rsplit("/", 1)[1]
+    docker("exec", made.containers("app")[0], "truncate", "-s", str(DOWNLOAD), f"/srv/protected/{key}.csv")
+    address = visitor.get(page.replace("/exports/", "/exports/check/").rstrip("/")).json()["download"]
+    took: list[float] = []
+
+    def fetch() -> None:
+        while not took or sum(took) < SECONDS:
+            began = time.perf_counter()
+            with visitor.http.stream("GET", address) as response:
+                size = sum(len(part) for part in response.iter_raw(1 << 20))
+            assert size == DOWNLOAD, size
+            took.append(time.perf_counter() - began)
+
+    thread = threading.Thread(target=fetch)
+    thread.start()
+    _, p99 = wrk(made, "/", connections=4)
+    thread.join()
+    return DOWNLOAD / 1e6 / statistics.median(took), p99
+
+
+def images(made: Stack) -> None:
+    base = re.search(r"^ARG PYTHON_IMAGE=(.+)$", (made.project / "Dockerfile").read_text(), re.MULTILINE)
+    assert base
+    sizes = [int(docker("image", "inspect", "-f", "{{.Size}}", name)) for name in (f"{made.name}:latest", base[1])]
+    print(f"image: {(sizes[0] - sizes[1]) / 1e6:.0f} MB above its base image of {sizes[1] / 1e6:.0f} MB")
+
+    def changed_code() -> float:
+        (made.project / "site" / "polls" / "services.py").open("a").write("# changed\n")
+        return seconds(lambda: made.must("build", "--tag", "bench"))
+
+    def changed_lock() -> float:
+        (made.project / "requirements" / "prod.txt").open("a").write("# changed\n")
+        return seconds(lambda: made.must("build", "--tag", "bench"))
+
+    print(f"build after a change of code: {statistics.median(changed_code() for _ in range(3)):.1f} s (goal: 3)")
+    print(f"build after a change of a lock: {changed_lock():.1f} s")
+    docker("builder", "prune", "-af")
+    print(f"build with nothing cached: {seconds(lambda: made.must('build', '--tag', 'bench')):.1f} s", flush=True)
+
+
+def release(made: Stack) -> None:
+    (made.project / "site" / "polls" / "static" / "polls" / "style.css").open("a").write("\n.x { color: red }\n")
+
+
+def update(made: Stack) -> None:
+    """`invoke prod` of a change beside `docker compose up -d` of one, under the same load, the image built by both."""
+    for name in ("invoke prod", "docker compose up -d", "invoke prod", "docker compose up -d"):
+        release(made)
+        with Load(made.port) as load:
+            time.sleep(1)
+            began = time.perf_counter()
+            if name == "invoke prod":
+                made.must("prod", "--detach")
+            else:
+                made.must("build")
+                subprocess.run(["docker", "compose", "up", "-d"], cwd=made.project, check=True, capture_output=True)
+            took = time.perf_counter() - began
+            time.sleep(8)
+        print(f"update by {name:<22} {took:5.1f} s, {load.report()}", flush=True)
+        wait_until(lambda: Visitor(made.url).get("/readyz").status_code == 200, 60, "it serves")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+        with stack(Path(one), waits) as ours, stack(Path(two), as_the_original) as original:
+            print(f"{'':<34} {'ours':>25}   {'the original configuration':>25}   ratio   goal")
+            in_turns("list", lambda: wrk(ours, "/"), lambda: wrk(original, "/"), ">= 1.8")
+            mine, theirs = vote_script(ours), vote_script(original)
+            in_turns("vote", lambda: wrk(ours, *mine), lambda: wrk(original, *theirs), ">= 1.8")
+            waiting = [lambda made=made: wrk(made, "/", WAITING, 10, 32) for made in (ours, original)]
+            in_turns("list, 2 % wait a second", waiting[0], waiting[1], ">= 5")
+            in_turns("100 MB download (MB), list meanwhile", lambda: download(ours), lambda: download(original), "")
+            rates = [float(word) for word in ours.shell(SEND).split()]
+            print(f"tasks on RabbitMQ: {rates[0]:.0f} a second sent, {rates[1]:.0f} a second sent, done and stored")
+        with stack(Path(one) / "again") as ours:
+            update(ours)
+            images(ours)
+    engine = json.loads(docker("version", "--format", "{{json .Server}}"))
+    print(f"machine: {os.cpu_count()} cores shared by load, servers and site; engine {engine['Version']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""Production on a real engine: the contract, and nothing open, privileged or readable that need not be."""
+
+import re
+import socket
+import ssl
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.acceptance.conftest import Visitor
+from tests.docker.conftest import Stack, docker
+from tests.support import one_line, wait_until
+
+OURS = ("app", "celery_worker", "celery_beat")
+
+
+def secret_values(stack: Stack) -> list[str]:
+    """The values of `.env` that nobody else may see."""
+    found = re.findall(r"^(?:SECRET_KEY|\w+_PASSWORD)=(.+)$", stack.env.read_text(), re.MULTILINE)
+    assert len(found) == 3
+    return [str(value) for value in found]
+
+
+def test_the_acceptance_suite_passes(prod: Stack) -> None:
+    prod.accept()
+
+
+def test_a_bare_docker_compose_means_this_stack(prod: Stack) -> None:
+    done = subprocess.run(
+        ["docker", "compose", "ps", "--services"], cwd=prod.project, capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) == {*OURS, "nginx", "postgres", "rabbitmq"}
+
+
+def test_status_and_logs_show_what_runs(prod: Stack) -> None:
+    shown = prod.must("status").stdout
+    assert shown.count("running, healthy") == 7
+    assert "ready." in prod.must("logs", "--service", "celery_worker").stdout
+    assert "there are: app, celery_beat" in one_line(prod.invoke("logs", "--service", "web"))
+
+
+def test_nothing_but_nginx_can_be_reached_from_the_host(prod: Stack) -> None:
+    published = {
+        name: docker("port", name).split() for name in prod.containers() if docker("port", name, check=False).strip()
+    }
+    assert [name.rsplit("-", 2)[1] for name in published] == ["nginx"]
+    for service in ("postgres", "rabbitmq"):
+        networks = prod.inspect(prod.containers(service)[0])["NetworkSettings"]["Networks"]  # type: ignore[index]
+        assert [name.rpartition("_")[2] for name in networks] == ["data"]
+    assert docker("network", "inspect", "-f", "{{.Internal}}", f"{prod.name}_data").strip() == "true"
+
+
+def test_no_process_of_the_site_or_of_nginx_is_root_or_has_rights(prod: Stack) -> None:
+    for service in (*OURS, "nginx"):
+        for name in prod.containers(service):
+            users = docker("top", name, "-eo", "uid").split()[1:]
+            assert users
+            assert "0" not in users, name
+            facts = prod.inspect(name)
+            host = facts["HostConfig"]
+            assert isinstance(host, dict)
+            assert host["CapDrop"] == ["ALL"]
+            assert not host["CapAdd"]
+            assert host["ReadonlyRootfs"] is True
+            assert "no-new-privileges:true" in host["SecurityOpt"]
+            assert host["Memory"] > 0
+            status = Path(f"/proc/{prod.pid(name)}/status").read_text()
+            assert re.search(r"CapEff:\s+0+$", status, re.MULTILINE)
+
+
+def test_the_code_cannot_be_changed_by_who_runs_it(prod: Stack) -> None:
+    app = prod.containers("app")[0]
+    assert docker("exec", app, "stat", "-c", "%U", "/app/manage.py").strip() == "root"
+    tried = subprocess.run(["docker", "exec", app, "touch", "/app/x"], capture_output=True, text=True, check=False)
+    assert "Read-only file system" in tried.stderr
+
+
+def test_no_secret_shows_anywhere(prod: Stack) -> None:
+    """Not in what the engine tells of containers and images, not in logs, not in a command line."""
+    image = f"{prod.name}:latest"
+    told = {name: docker("inspect", name) + docker("logs", name) for name in prod.containers()}
+    told["history"] = docker("history", "--no-trunc", image) + docker("image", "inspect", image)
+    told["processes"] = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    told["environment"] = "".join(
+        docker("exec", name, "cat", "/proc/1/environ") for service in OURS for name in prod.containers(service)
+    )
+    files = docker("run", "--rm", "--entrypoint", "sh", image, "-c", "cat /app/.env* /app/*.py 2>/dev/null; ls -a /app")
+    told["files"] = files
+    for value in secret_values(prod):
+        for where, text in told.items():
+            assert value not in text, where
+    assert prod.env.stat().st_mode & 0o777 == 0o600
+    assert (prod.project / ".secrets").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_name_that_is_not_ours_gets_no_answer(prod: Stack) -> None:
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(prod.url, headers={"Host": "evil.example"}, trust_env=False)
+
+
+def last_log_line(stack: Stack, text: str) -> str:
+    lines = [line for line in docker("logs", "--tail", "200", stack.containers("nginx")[0]).splitlines() if text in line]
+    assert lines
+    return lines[-1]
+
+
+def test_a_client_cannot_say_who_it_is_or_how_it_came(prod: Stack) -> None:
+    """Spoofed headers change neither the log nor what the site believes."""
+    false = {
+        "X-Forwarded-For": "203.0.113.9",
+        "X-Forwarded-Proto": "https",
+        "X-Real-IP": "203.0.113.9",
+        "Forwarded": "for=203.0.113.9;proto=https",
+        "X-Forwarded-Host": "evil.example",
+    }
+    page = httpx.get(f"{prod.url}/admin/login/?spoofed", headers=false, trust_env=False)
+    assert page.status_code == 200
+    assert "evil.example" not in page.text
+    line = last_log_line(prod, "/admin/login/")
+    assert '"client":"203.0.113.9"' not in line
+    seen = prod.shell(
+        "from django.test import RequestFactory as F; from mysite.settings import production as p;"
+        "print(p.SECURE_PROXY_SSL_HEADER)"
+    )
+    assert seen == "('HTTP_X_FORWARDED_PROTO', 'https')"
+    # Django compares a form's origin with the scheme it believes in: with the spoofed one, this would be refused.
+    visitor = Visitor(prod.url)
+    visitor.http.headers.update({**false, "Origin": prod.url})
+    poll = re.search(r'href="(/\d+/)"', visitor.get("/").text)
+    assert poll
+    choice = re.search(r'name="choice" value="(\d+)"', visitor.get(poll[1]).text)
+    assert choice
+    assert visitor.post(poll[1], choice=choice[1]).status_code == 302
+
+
+def test_each_line_of_the_access_log_has_the_id_of_the_request(prod: Stack) -> None:
+    answer = httpx.get(f"{prod.url}/?looked-for", trust_env=False)
+    time.sleep(0.5)
+    assert f'"request_id":"{answer.headers["X-Request-ID"]}"' in docker("logs", prod.containers("nginx")[0])
+    assert "looked-for" not in docker("logs", prod.containers("nginx")[0]), "a query may hold what is nobody's business"
+
+
+def test_static_files_are_compressed_and_kept_for_ever_and_folders_not_listed(prod: Stack) -> None:
+    page = httpx.get(prod.url, trust_env=False).text
+    style = re.search(r'href="(/static/[^"]+\.css)"', page)
+    assert style
+    answer = httpx.get(prod.url + style[1], headers={"Accept-Encoding": "gzip"}, trust_env=False)
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert "immutable" in answer.headers["Cache-Control"]
+    assert answer.headers["Content-Type"] == "text/css"
+    plain = re.sub(r"\.[0-9a-f]{12}\.", ".", style[1])
+    assert "immutable" not in httpx.get(prod.url + plain, trust_env=False).headers["Cache-Control"]
+    assert httpx.get(f"{prod.url}/static/staticfiles.json", trust_env=False).status_code in (200, 404)
+    for path in ("/static/", "/static/polls/", "/static/../.env", "/protected/", "/static/%2e%2e/%2e%2e/etc/passwd"):
+        assert httpx.get(prod.url + path, trust_env=False).status_code in (400, 404), path
+
+
+def test_too_large_a_body_and_too_many_logins_are_refused(prod: Stack) -> None:
+    big = httpx.post(f"{prod.url}/", content=b"x" * 11_000_000, trust_env=False)
+    assert big.status_code == 413
+    with httpx.Client(base_url=prod.url, trust_env=False) as client:
+        codes = [client.post("/admin/login/", data={"username": "x"}).status_code for _ in range(40)]
+        assert codes.count(429) >= 10
+        assert client.get("/admin/login/").status_code == 200
+
+
+def test_a_protected_file_has_no_address_of_its_own(prod: Stack) -> None:
+    visitor = Visitor(prod.url)
+    page = visitor.post("/exports/").headers["Location"]
+    key = page.rstrip("/").rsplit("/", 1)[1]
+    wait_until(lambda: "Ready:" in visitor.get(page).text, 30, "the export is done")
+    for path in (f"/protected/{key}.csv", f"/static/../protected/{key}.csv", f"/protected/..%2fprotected/{key}.csv"):
+        assert visitor.get(path).status_code in (400, 404)
+    mode = docker("exec", prod.containers("app")[0], "stat", "-c", "%a %U %G", f"/srv/protected/{key}.csv").strip()
+    assert mode == "640 app app"
+
+
+def test_four_workers_are_four_nodes_and_two_again(prod: Stack) -> None:
+    prod.must("scale", "--service", "celery_worker", "--replicas", "4")
+    answer = docker("exec", prod.containers("app")[0], "celery", "-A", "mysite", "inspect", "ping", "--timeout", "5")
+    assert "4 nodes online" in answer
+    prod.must("scale", "--service", "celery_worker", "--replicas", "2")
+    assert len(prod.containers("celery_worker")) == 2
+    prod.must("scale", "--service", "app", "--replicas", "3")
+    assert len(prod.containers("app")) == 3
+    prod.must("scale", "--service", "app", "--replicas", "2")
+    assert Visitor(prod.url).get("/readyz").status_code == 200
+    assert "there must be one beat" in one_line(prod.invoke("scale", "--service", "celery_beat", "--replicas", "2"))
+
+
+def test_the_image_says_what_it_is_and_holds_no_tools(prod: Stack) -> None:
+    labels = docker("image", "inspect", "-f", "{{json .Config.Labels}}", f"{prod.name}:latest")
+    assert "org.opencontainers.image.revision" in labels
+    assert "org.opencontainers.image.created" in labels
+    found = docker("exec", prod.containers("app")[0], "sh", "-c", "command -v uv gcc git || true")
+    assert not found.strip()
+    compiled = docker("exec", prod.containers("app")[0], "sh", "-c", "find /app /opt/venv -name '*.pyc' | head -n 3")
+    assert compiled.count(".pyc") == 3
+
+
+def test_a_second_down_with_volumes_asks_first(prod: Stack) -> None:
+    assert "add --yes" in one_line(prod.invoke("down", "--volumes"))
+    assert len(prod.containers()) >= 7
+
+
+# --- with a certificate, which comes last: the site then insists on HTTPS ---
+
+
+def certificate(folder: Path) -> Path:
+    """A certificate authority, and a certificate of it for localhost; returns the folder."""
+    folder.mkdir()
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    key = ["-newkey", "rsa:2048", "-nodes"]
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", "/CN=A test's own")
+    openssl("req", *key, "-keyout", "site.key", "-out", "site.csr", "-subj", "/CN=localhost")
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    openssl(
+        *["x509", "-req", "-in", "site.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"],
+        *["-out", "site.crt", "-days", "2", "-extfile", "names"],
+    )
+    return folder
+
+
+def test_with_a_certificate_everything_is_https(prod: Stack, tmp_path: Path) -> None:
+    folder = certificate(tmp_path / "tls")
+    prod.set_env(TLS_CERTIFICATE=str(folder / "site.crt"), TLS_KEY=str(folder / "site.key"))
+    prod.must("prod", "--detach")
+    url = f"https://localhost:{prod.https_port}"
+    prod.accept(url, str(folder / "ca.crt"))
+
+    plain = httpx.get(f"http://localhost:{prod.port}/exports/?a=b", trust_env=False)
+    assert (plain.status_code, plain.headers["Location"]) == (308, f"{url}/exports/?a=b")
+    context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    answer = httpx.get(url, verify=context, trust_env=False)
+    assert "max-age=31536000" in answer.headers["Strict-Transport-Security"]
+    cookie = httpx.get(f"{url}/admin/login/", verify=context, trust_env=False).headers["Set-Cookie"]
+    assert "Secure" in cookie
+
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with socket.create_connection(("127.0.0.1", prod.https_port)) as raw:
+        with context.wrap_socket(raw, server_hostname="localhost") as wrapped:
+            assert wrapped.selected_alpn_protocol() == "h2"
+    old = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+    with pytest.warns(DeprecationWarning):
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with socket.create_connection(("127.0.0.1", prod.https_port)) as raw, pytest.raises(ssl.SSLError):
+        old.wrap_socket(raw, server_hostname="localhost")
+    with socket.create_connection(("127.0.0.1", prod.https_port)) as raw, pytest.raises(ssl.SSLError):
+        context.wrap_socket(raw, server_hostname="evil.example")
+
+    (folder / "site.key").write_text((folder / "ca.key").read_text())
+    assert "are no pair that works" in one_line(prod.invoke("prod", "--detach"))

@@ -1,0 +1,214 @@
+"""Decisions about stacks: values of .env, nginx's files, command lists, who is left over."""
+
+import json
+import re
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from dotenv import dotenv_values
+
+from deploy import compose, images, proxy, rollout, server_env
+from deploy.compose import Replica, Stack
+from deploy.config import Project
+from deploy.errors import Failure
+from deploy.live import lacking
+from tests.support import ROOT
+
+PROJECT = Project(Path("/p"), "shop", "site", "mysite", 8000, "", ".run", ("/readyz",), 3)
+VALUES = {
+    "STACK": "shop",
+    "IMAGE": "registry.example/shop",
+    "ALLOWED_HOSTS": "shop.example, .shop.example",
+    "SECRET_KEY": "k" * 50,
+    "POSTGRES_PASSWORD": "p" * 20,
+    "RABBITMQ_PASSWORD": "r" * 20,
+}
+
+
+def stack(kind: str = "prod", **values: str) -> Stack:
+    return Stack(PROJECT, kind, server_env.parse({**VALUES, **values}, ".env"))
+
+
+def replica(name: str, service: str = "app", state: str = "running", health: str = "healthy", restarts: int = 0) -> Replica:
+    return Replica(name, service, state, health, 0, restarts, "", "")
+
+
+# --- .env ---
+
+
+@pytest.mark.parametrize("development", [True, False])
+def test_the_example_with_random_secrets_is_a_valid_env(tmp_path: Path, development: bool) -> None:
+    texts = [
+        server_env.fresh((ROOT / ".env.example").read_text(), stack="shop", development=development) for _ in range(2)
+    ]
+    assert texts[0] != texts[1], "random"
+    path = tmp_path / ".env"
+    path.write_text(texts[0])
+    path.chmod(0o600)
+    env = server_env.load(path)
+    assert (env.stack, env.allowed_hosts) == ("shop", ["localhost", "127.0.0.1"])
+    assert ("dev.yaml" in texts[0]) is development
+
+
+def test_each_key_of_env_is_explained_in_the_example() -> None:
+    text = (ROOT / ".env.example").read_text()
+    for name in server_env.ServerEnv.model_fields:
+        assert re.search(rf"^#?{name.upper()}=", text, re.MULTILINE), name
+
+
+def test_the_secrets_are_in_files_and_never_in_what_compose_is_told() -> None:
+    env = stack().env
+    told = json.dumps(env.interpolated()) + repr(env)
+    files = env.secret_files()
+    for value in ("k" * 50, "p" * 20, "r" * 20):
+        assert value not in told
+        assert any(value in text for text in files.values())
+    assert files["database_url"] == f"postgres://site:{'p' * 20}@postgres:5432/site"
+    assert "default_user = site" in files["rabbitmq.conf"]
+
+
+def test_https_only_follows_the_certificate_unless_it_is_said() -> None:
+    tls = {"TLS_CERTIFICATE": "/c", "TLS_KEY": "/k"}
+    assert [stack(**values).env.secure for values in ({}, tls, {"HTTPS_ONLY": "1"}, {**tls, "HTTPS_ONLY": "0"})] == [
+        *[False, True, True, False]
+    ]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="sudo apt install openssl")
+def test_a_certificate_that_ended_is_named(tmp_path: Path) -> None:
+    files = ["-keyout", str(tmp_path / "k"), "-out", str(tmp_path / "c")]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, "-days", "1", "-subj", "/CN=x"]
+    subprocess.run(command, check=True, capture_output=True)
+    server_env.check_certificate(tmp_path / "c", tmp_path / "k")
+    with pytest.raises(Failure, match=r"ended on \d{4}-\d\d-\d\d; renew it"):
+        server_env.check_certificate(tmp_path / "c", tmp_path / "k", datetime(2100, 1, 1, tzinfo=UTC))
+
+
+# --- nginx ---
+
+FRONT = proxy.Front(["a.example", "b.example"], tls=False, https_port=443, trusted=[])
+
+
+def test_who_serves_is_read_back_from_what_was_written() -> None:
+    text = proxy.http(FRONT, ["shop-app-1", "shop-app-2"], ["app"])
+    assert proxy.serving(text) == ("shop-app-1", "shop-app-2")
+    assert "server app:8000 resolve max_fails=0 down;" in text
+    assert proxy.serving(proxy.http(FRONT, proxy.ALL)) == proxy.ALL
+
+
+def test_without_a_certificate_nothing_listens_for_tls() -> None:
+    assert "443" not in "".join(proxy.runtime_files(FRONT, proxy.ALL).values())
+
+
+def test_with_a_certificate_plain_http_is_a_redirect_only() -> None:
+    front = proxy.Front(["a.example"], tls=True, https_port=8443, trusted=[])
+    files = proxy.runtime_files(front, proxy.ALL)
+    assert "return 308 https://$host:8443$request_uri;" in files["http.conf"]
+    assert "listen 80" not in files["server.conf"]
+    assert "ssl_reject_handshake on;" in files["unknown.conf"]
+
+
+def test_only_proxies_that_are_named_are_believed() -> None:
+    assert "set_real_ip_from" not in proxy.http(FRONT, proxy.ALL)
+    trusting = proxy.http(proxy.Front(["a"], tls=False, https_port=443, trusted=["10.0.0.0/8"]), proxy.ALL)
+    assert "set_real_ip_from 10.0.0.0/8;" in trusting
+    assert "    10.0.0.0/8 1;" in trusting
+
+
+# --- command lists ---
+
+
+def test_compose_is_told_what_env_says_and_not_what_a_shell_has() -> None:
+    command = stack(HTTP_PORT="8080").compose("ps")
+    assert list(command.argv) == [
+        *["docker", "compose", "--env-file", ".env"],
+        *["-f", "deploy/compose/base.yaml", "-f", "deploy/compose/prod.yaml", "ps"],
+    ]
+    assert command.env["HTTP_PORT"] == "8080"
+    assert command.env["APP_REPLICAS"] == ""
+    names = set(re.findall(r"\$\{([A-Z_]+)", "".join(p.read_text() for p in (ROOT / "deploy/compose").glob("*.yaml"))))
+    assert names <= set(command.env), "a variable of the files that .env cannot decide"
+
+
+def test_the_image_is_built_under_its_revision() -> None:
+    version = images.Revision("0123456789abcdef", "2026-01-01T00:00:00+00:00")
+    command = images.build(PROJECT, "app", ["shop:x"], version, ca="/ca", platform="linux/arm64").argv
+    assert list(command) == [
+        *["docker", "buildx", "build", "--load", "--target", "app"],
+        *["--build-arg", "SITE=site", "--build-arg", "REVISION=0123456789abcdef"],
+        *["--build-arg", "CREATED=2026-01-01T00:00:00+00:00", "--secret", "id=build_ca,src=/ca"],
+        *["--platform", "linux/arm64", "--tag", "shop:x", "."],
+    ]
+    assert images.Revision("0123456789abcdef-changed", "").tag == "0123456789ab-changed"
+
+
+@pytest.mark.parametrize("text", ["", "-x", "a b", "a/b", "x" * 129])
+def test_a_tag_that_no_registry_takes_is_refused(text: str) -> None:
+    with pytest.raises(Failure, match="--tag"):
+        images.tag(text)
+
+
+# --- what runs ---
+
+
+def test_what_inspect_says_becomes_replicas_in_the_order_of_their_numbers() -> None:
+    def container(name: str, oneoff: str = "False") -> dict[str, object]:
+        labels = {"com.docker.compose.service": "app", "com.docker.compose.oneoff": oneoff}
+        state = {"Status": "running", "ExitCode": 0, "StartedAt": "", "Health": {"Status": "starting"}}
+        return {"Name": f"/{name}", "Config": {"Labels": labels}, "State": state, "RestartCount": 0}
+
+    text = json.dumps([container("s-app-10"), container("s-app-9"), container("s-app-run-1", "True")])
+    assert [each.name for each in compose.parse_replicas(text)] == ["s-app-9", "s-app-10"]
+    assert not compose.parse_replicas(text)[0].well
+    assert compose.parse_replicas("") == []
+
+
+def test_a_replica_that_was_started_again_before_is_no_failure_of_now() -> None:
+    assert not replica("a", restarts=2).failed(2)
+    assert replica("a", restarts=3).failed(2) == "ended, and was started again"
+    assert replica("a", state="exited").failed(0) == "ended with exit code 0"
+
+
+def test_how_many_env_says_else_as_many_as_run_else_the_default() -> None:
+    running = [replica("1"), replica("2"), replica("3"), replica("4", state="exited")]
+    assert rollout.wanted(stack(), running) == {"app": 3, "celery_worker": 1}
+    assert rollout.wanted(stack(), []) == {"app": 2, "celery_worker": 1}
+    assert rollout.wanted(stack(APP_REPLICAS="5"), running) == {"app": 5, "celery_worker": 1}
+
+
+def test_what_a_killed_command_left_is_known_by_whom_nginx_uses() -> None:
+    some = [replica("app-1"), replica("app-2"), replica("app-3", state="created"), replica("w-1", "celery_worker")]
+    assert rollout.left_over(some, proxy.ALL) == [some[2]]
+    assert rollout.left_over(some, ["app-1"]) == [some[1], some[2]]
+    assert rollout.left_over(some, ["gone"]) == [some[2]], "whoever is left serves"
+
+
+def test_development_is_ready_when_every_worker_is() -> None:
+    now = [replica("a"), replica("w1", "celery_worker"), replica("w2", "celery_worker", health="starting")]
+    assert lacking(now, 2) == ["celery_worker", "celery_beat"]
+
+
+# --- the files ---
+
+
+@pytest.mark.parametrize("name", ["base", "dev", "prod"])
+def test_no_service_has_a_fixed_name_a_public_datastore_or_a_password(name: str) -> None:
+    text = (ROOT / "deploy" / "compose" / f"{name}.yaml").read_text()
+    services = yaml.safe_load(text)["services"]
+    assert "container_name" not in text
+    assert "privileged" not in text
+    for service, spec in services.items():
+        for key, value in spec.get("environment", {}).items():
+            assert "PASSWORD" not in key or key.endswith("_FILE"), (service, key, value)
+        if service != "nginx":
+            assert all(str(port).startswith("127.0.0.1:") for port in spec.get("ports", []))
+
+
+def test_the_context_of_a_build_is_an_allow_list() -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines[0] == "*"
+    assert [line for line in lines if line.startswith("!")] == ["!site", "!requirements/*.txt"]
