@@ -241,7 +241,7 @@ def _manage(c: Context, arguments: list[str], where: str, dry_run: bool) -> None
 
 @task(
     help={
-        "suite": "Suites, by comma: unit, site, native, acceptance, browser, docker (default: all that this machine can).",
+        "suite": "By comma: unit, site, native, acceptance, browser, docker (default: all that this machine can).",
         "require": "`all`, or suites by comma, in which a skipped test is a failure.",
         **DRY_RUN,
     }

@@ -13,7 +13,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy import proxy, server_env, shell
@@ -149,9 +149,8 @@ def prepare(project: Project, kind: str, *, dry_run: bool, say: Say) -> Stack:
             f" .env back, or give the data up with `docker volume rm {orphan} {stack.name}_rabbitmq`"
         )
     shell.perform([WriteSecret(path, text)], dry_run=dry_run)
-    say(
-        f"{'would write' if dry_run else 'wrote'} {path} with random secrets, for you alone; keep a copy of it, as of the data"
-    )
+    wrote = "would write" if dry_run else "wrote"
+    say(f"{wrote} {path} with random secrets, for you alone; keep a copy of it, as of the data")
     return stack
 
 
@@ -208,8 +207,8 @@ def need_room(folder: str, gigabytes: int) -> None:
         free = shutil.disk_usage(folder).free / 1e9
         if free < gigabytes:
             raise Failure(
-                f"{folder} has {free:.1f} GB left, but an image and its build want {gigabytes} (project.free_gigabytes):"
-                " `docker system prune` removes what nothing uses"
+                f"{folder} has {free:.1f} GB left, but an image and its build want {gigabytes}"
+                " (project.free_gigabytes): `docker system prune` removes what nothing uses"
             )
 
 
@@ -264,6 +263,15 @@ def replicas(stack_name: str, *services: str) -> list[Replica]:
     # One may go between the two questions, and is then not in the answer.
     said = shell.run(Run(["docker", "inspect", *listed]), capture=True, check=False).stdout
     return [replica for replica in parse_replicas(said) if not services or replica.service in services]
+
+
+def inspect(some: Sequence[Replica]) -> list[Replica]:
+    """The same containers as they are now, in the same order; one that is gone has ended."""
+    if not some:
+        return []
+    said = shell.run(Run(["docker", "inspect", *(each.name for each in some)]), capture=True, check=False).stdout
+    now = {each.name: each for each in parse_replicas(said)}
+    return [now.get(each.name, replace(each, state="dead")) for each in some]
 
 
 def running_stack(project: Project, kind: str = "", *, stopped: bool = False) -> Stack | None:
@@ -345,11 +353,10 @@ def show(stack: Stack) -> None:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("container", "service", "state", "restarts", "release", "since"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for each in replicas(stack.name):
         ended = "" if each.running else f" ({each.exit_code})"
         state = f"{each.state}{ended}" if not each.health else f"{each.state}, {each.health}"
         since = each.started[:19].replace("T", " ")
         table.add_row(each.name, each.service, state, str(each.restarts or ""), each.revision[:12], since)
-    console = Console()
-    console.print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -1,10 +1,10 @@
 """A release into production with compose: new replicas beside the old ones, nginx turned to them, the old ones drained.
 
-Compose itself replaces a container by stopping it first. What loses no request was found by measuring:
-nginx is told the old replicas by name, so that none gets a request for being there; the new ones start, and are asked
-whether they are well; nginx is told the new ones, and reloads; once the nginx processes that knew the old ones are gone,
-nothing is on its way to those any more, and they stop. Were they stopped earlier, what waits to be accepted by them
-would be cut off: nginx rightly does not send a POST twice.
+Compose itself replaces a container by stopping it first. What loses no request was found by measuring: nginx is told
+the old replicas by name, so that none gets a request for being there; the new ones start, and are asked whether they are
+well; nginx is told the new ones, and reloads; once the nginx processes that knew the old ones are gone, nothing is on
+its way to those any more, and they stop. Were they stopped earlier, what waits to be accepted by them would be cut off:
+nginx rightly does not send a POST twice.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from deploy.compose import (
     Say,
     Stack,
     build_ca,
+    inspect,
     nginx_steps,
     replicas,
     secret_steps,
@@ -39,8 +40,6 @@ READY_SECONDS = 20
 DRAIN_SECONDS = 60
 #: Seconds for nginx to start new processes, and to look up the names that they are told.
 RELOAD_SECONDS, RESOLVE_SECONDS = 5, 1.0
-#: Seconds for a request, and for a task, that an old container is at when it is told to stop.
-STOP_SECONDS = {"app": 40, "celery_worker": 75}
 #: Images of earlier releases that are kept, to go back to with `invoke prod --tag`.
 KEPT_IMAGES = 5
 ROLLING = ("app", "celery_worker")
@@ -146,9 +145,8 @@ def first_start(stack: Stack, say: Say) -> None:
     say(f"start: {', '.join(f'{number} {service}' for service, number in counts.items())}, 1 celery_beat")
     services = (*ROLLING, "celery_beat")
     shell.run(stack.compose("up", "-d", "--no-deps", "--no-build", *scales(counts), *services), capture=True)
-    await_well(stack, replicas(stack.name, *ROLLING, "celery_beat"))
+    await_well(replicas(stack.name, *services))
     up(stack, "nginx")
-    await_well(stack, replicas(stack.name, "nginx"))
 
 
 def update(stack: Stack, before: str, say: Say) -> None:
@@ -179,7 +177,6 @@ def update(stack: Stack, before: str, say: Say) -> None:
     up(stack, "celery_beat", force=True)  # one beat: the old one stops before the new one starts
     up(stack, "nginx")
     serve(stack, proxy.ALL)
-    await_well(stack, replicas(stack.name, "celery_beat", "nginx"))
 
 
 def scale(stack: Stack, service: str, number: int, say: Say) -> None:
@@ -214,15 +211,10 @@ def scale(stack: Stack, service: str, number: int, say: Say) -> None:
 
 
 def up(stack: Stack, *services: str, recreate: bool = True, force: bool = False) -> None:
-    """Start services that are not running, and wait until they are healthy; replace those that changed, or all."""
+    """Start services that are not running, and wait until they are well; replace those that changed, or all."""
     words = ["--force-recreate"] if force else [] if recreate else ["--no-recreate"]
-    result = shell.run(
-        stack.compose("up", "-d", "--no-deps", "--no-build", "--wait", *words, *services), capture=True, check=False
-    )
-    if result.code:
-        sick = [each for each in replicas(stack.name, *services) if not each.well]
-        tell_last_lines(sick)
-        raise Failure(f"{', '.join(services)}: {shell.last_line(result.stderr)}", code=result.code)
+    shell.run(stack.compose("up", "-d", "--no-deps", "--no-build", *words, *services), capture=True)
+    await_well(replicas(stack.name, *services))
 
 
 def release(stack: Stack, say: Say) -> None:
@@ -237,7 +229,7 @@ def run_once(stack: Stack, command: Run, name: str) -> None:
     if result.code:
         log = stack.project.run_folder / f"{name}.log"
         shell.perform([MakeFolder(log.parent), Write(log, result.stdout + result.stderr)])
-        raise Failure(f"{name}: {explain(result.stdout, result.stderr)}; all of it is in {log}", code=1)
+        raise Failure(f"{name}: {explain(result.stdout, result.stderr)}; all of it is in {log}")
 
 
 def grow(stack: Stack, more: Mapping[str, int]) -> list[Replica]:
@@ -251,18 +243,17 @@ def grow(stack: Stack, more: Mapping[str, int]) -> list[Replica]:
         for service, number in more.items()
     }
     try:
-        shell.run(stack.compose("up", "-d", "--no-deps", "--no-build", "--no-recreate", *scales(totals), *more), capture=True)
+        shell.run(
+            stack.compose("up", "-d", "--no-deps", "--no-build", "--no-recreate", *scales(totals), *more), capture=True
+        )
         fresh = [each for each in replicas(stack.name, *more) if each.name not in known]
-        await_well(stack, fresh)
+        await_well(fresh)
         for each in fresh:
             if each.service == "app":
                 await_ready(each, stack.project.probes)
         return fresh
-    except BaseException as error:
-        fresh = [each for each in replicas(stack.name, *more) if each.name not in known]
-        if isinstance(error, Failure):
-            tell_last_lines([each for each in fresh if not each.well] or fresh)
-        remove(fresh)
+    except BaseException:
+        remove([each for each in replicas(stack.name, *more) if each.name not in known])
         raise
 
 
@@ -275,31 +266,39 @@ def names(some: Sequence[Replica], service: str) -> list[str]:
     return [each.name for each in some if each.service == service]
 
 
-def await_well(stack: Stack, some: Sequence[Replica]) -> None:
-    """Return once all of them are healthy. Raises `Failure` for one that ends, restarts or takes too long."""
-    mine = {each.name: each.restarts for each in some}
+def await_well(some: Sequence[Replica]) -> None:
+    """Return once all of them are healthy.
+
+    Raises `Failure` for one that ends, restarts or takes too long, its last lines shown.
+    """
     deadline = time.monotonic() + HEALTH_SECONDS
     while True:
-        now = [each for each in replicas(stack.name) if each.name in mine]
-        for each in now:
-            if how := each.failed(mine[each.name]):
-                raise Failure(f"{each.name} {how}; its last lines are above", code=1)
-        missing = set(mine) - {each.name for each in now if each.well}
+        now = inspect(some)
+        for each, before in zip(now, some, strict=True):
+            if how := each.failed(before.restarts):
+                tell_last_lines([each])
+                raise Failure(f"{each.name} {how}; its last lines are above")
+        missing = [each for each in now if not each.well]
         if not missing:
             return
         if time.monotonic() > deadline:
-            raise Failure(f"not healthy within {HEALTH_SECONDS} s: {', '.join(sorted(missing))}", code=1)
+            tell_last_lines(missing)
+            raise Failure(f"not healthy within {HEALTH_SECONDS} s: {', '.join(each.name for each in missing)}")
         time.sleep(0.3)
 
 
 def await_ready(replica: Replica, probes: Sequence[str]) -> None:
-    """Return once a replica answers all of these paths without an error. Raises `Failure` with what it answers."""
+    """Return once a replica answers all of these paths without an error.
+
+    Raises `Failure` with what it answers, its last lines shown.
+    """
     deadline = time.monotonic() + READY_SECONDS
     for path in probes:
         asked = Run(["docker", "exec", replica.name, "python", "healthcheck.py", f"http://127.0.0.1:8000{path}"])
         while (result := shell.run(asked, capture=True, check=False)).code:
             if time.monotonic() > deadline:
-                raise Failure(f"{replica.name} is not ready: {shell.last_line(result.stderr)}", code=1)
+                tell_last_lines([replica])
+                raise Failure(f"{replica.name} is not ready: {shell.last_line(result.stderr)}")
             time.sleep(0.5)
 
 
@@ -326,7 +325,7 @@ def reload(front: str, *, wait: bool = False) -> None:
     nginx = ["docker", "exec", front, "nginx", "-c", "/etc/nginx/shared/nginx.conf"]
     tested = shell.run(Run([*nginx, "-q", "-t"]), capture=True, check=False)
     if tested.code:
-        raise Failure(f"nginx does not take its configuration: {shell.last_line(tested.stderr)}", code=1)
+        raise Failure(f"nginx does not take its configuration: {shell.last_line(tested.stderr)}")
     before = nginx_workers(front)
     shell.run(Run([*nginx, "-s", "reload"]), capture=True)
     began = time.monotonic()
@@ -344,11 +343,9 @@ def nginx_workers(container: str) -> set[int]:
 
 
 def retire(some: Sequence[Replica]) -> None:
-    """Stop replicas that nothing is sent to any more, each with the time that its work may take; then remove them."""
-    for service in ROLLING:
-        mine = names(some, service)
-        if mine:
-            shell.run(Run(["docker", "stop", "--time", str(STOP_SECONDS[service]), *mine]), capture=True, check=False)
+    """Stop replicas that nothing is sent to any more, each with its `stop_grace_period`; then remove them."""
+    if some:
+        shell.run(Run(["docker", "stop", *(each.name for each in some)]), capture=True, check=False)
     remove(some)
 
 

@@ -148,6 +148,8 @@ def parse(values: Mapping[str, str | None], source: str) -> ServerEnv:
             said = {
                 "missing": "is missing; .env.example explains it",
                 "extra_forbidden": f"is not known; known are: {', '.join(known)}",
+                "int_parsing": "must be a whole number",
+                "too_short": f"is too short: {each.get('ctx', {}).get('min_length')} characters at least",
             }.get(each["type"], each["msg"].removeprefix("Value error, "))
             hidden = not name or name == "SECRET_KEY" or name.endswith("PASSWORD") or each["type"] == "extra_forbidden"
             shown = "" if hidden or not ours.get(name) else f" is {ours[name]!r}:"

@@ -3,7 +3,6 @@
 import random
 import re
 import secrets
-import socket
 import threading
 import time
 from collections import Counter
@@ -85,7 +84,7 @@ class Load:
         began = time.monotonic()
         try:
             code, text = self._ask(method, path, body, headers)
-        except (HTTPException, OSError, socket.timeout) as error:
+        except (TimeoutError, HTTPException, OSError) as error:
             self._fail(f"{method} {path}: {error!r}")
             return 0, ""
         with self._lock:

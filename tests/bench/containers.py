@@ -94,12 +94,22 @@ def as_the_original(made: Stack) -> None:
     made.edit("deploy/compose/prod.yaml", "      PROTECTED_URL: /protected/\n", "")
 
 
-def wrk(made: Stack, path: str, script: str = "", seconds: int = SECONDS, connections: int = CONNECTIONS) -> tuple[float, float]:
+def wrk(
+    made: Stack, path: str, script: str = "", seconds: int = SECONDS, connections: int = CONNECTIONS
+) -> tuple[float, float]:
     """Requests a second and the 99th percentile in milliseconds."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
         file.flush()
-        options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "30", *(["-s", file.name] if script else [])]
+        options = [
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--latency",
+            "--timeout",
+            "30",
+            *(["-s", file.name] if script else []),
+        ]
         said = run(Run(["wrk", *options, made.url + path]), capture=True).stdout
     rate, p99 = re.search(r"Requests/sec:\s+([\d.]+)", said), re.search(r"99%\s+([\d.]+)(us|ms|s)", said)
     assert rate
@@ -108,7 +118,9 @@ def wrk(made: Stack, path: str, script: str = "", seconds: int = SECONDS, connec
     return float(rate[1]), float(p99[1]) * {"us": 0.001, "ms": 1, "s": 1000}[p99[2]]
 
 
-def in_turns(name: str, ours: Callable[[], tuple[float, float]], rival: Callable[[], tuple[float, float]], goal: str) -> None:
+def in_turns(
+    name: str, ours: Callable[[], tuple[float, float]], rival: Callable[[], tuple[float, float]], goal: str
+) -> None:
     pairs = [(ours(), rival()) for _ in range(TURNS)]
     mine, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
     a, b = statistics.median(x for x, _ in mine), statistics.median(x for x, _ in theirs)

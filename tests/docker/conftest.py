@@ -137,7 +137,7 @@ def new_stack(folder: Path, kind: str) -> Stack:
 def remove(stack: Stack) -> None:
     """End it, with its data and images."""
     stack.must("down", "--volumes", "--yes", "--stack", stack.kind)
-    image = stack.name if stack.kind == "prod" else stack.name
+    image = stack.name
     tags = [f"{image}:{tag}" for tag in docker("image", "ls", image, "--format={{.Tag}}").split()]
     if tags:
         docker("rmi", "-f", *tags, check=False)

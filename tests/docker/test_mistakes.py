@@ -61,7 +61,10 @@ def test_an_engine_without_compose(project: Path, tmp_path: Path) -> None:
     path = only(tmp_path / "bin", docker=old)
     line = one_line(invoke(project, "prod", env={"PATH": path}))
     assert line.startswith("this docker has no Compose v2 (`docker compose`): sudo apt install docker-compose")
-    assert "Running natively: this docker has no Compose v2" in invoke(project, "dev", "--dry-run", env={"PATH": path}).stderr
+    assert (
+        "Running natively: this docker has no Compose v2"
+        in invoke(project, "dev", "--dry-run", env={"PATH": path}).stderr
+    )
 
 
 def test_port_80_taken(project: Path) -> None:
@@ -88,7 +91,7 @@ def test_a_disk_nearly_full(project: Path) -> None:
         ("HTTPS_PORT", "70000", ".env: HTTPS_PORT is '70000': "),
         ("ALLOWED_HOSTS", "*", ".env: ALLOWED_HOSTS is '*': '*' is no host name; name each host"),
         ("TRUSTED_PROXIES", "10.0.0.0/40", ".env: TRUSTED_PROXIES is '10.0.0.0/40': "),
-        ("POSTGRES_PASSWORD", "short", ".env: POSTGRES_PASSWORD String should have at least 16 characters"),
+        ("POSTGRES_PASSWORD", "short", ".env: POSTGRES_PASSWORD is too short: 16 characters at least"),
         ("HTTP_PROT", "80", ".env: HTTP_PROT is not known; known are: "),
         ("TLS_KEY", "/k.pem", ".env: TLS_CERTIFICATE and TLS_KEY go together"),
         ("APP_REPLICAS", "0", ".env: APP_REPLICAS is '0': "),
@@ -98,7 +101,7 @@ def test_a_wrong_value_in_env(project: Path, key: str, value: str, words: str) -
     with_env(project, **{key: value})
     result = invoke(project, "prod", "--detach")
     assert one_line(result).startswith(words)
-    assert "short" not in one_line(result)
+    assert key != "POSTGRES_PASSWORD" or f" {value!r}" not in result.stderr
 
 
 def test_every_wrong_value_is_named_at_once(project: Path) -> None:
@@ -126,7 +129,9 @@ def test_a_lost_env_beside_data_that_was_made_with_it(project: Path) -> None:
 @pytest.mark.parametrize("command", [["status"], ["logs"], ["down"], ["scale", "--service", "app", "--replicas", "2"]])
 def test_a_command_on_a_stack_that_does_not_run(project: Path, command: list[str]) -> None:
     with_env(project)
-    assert "no stack of this project runs: `invoke dev` or `invoke prod` starts one" in one_line(invoke(project, *command))
+    assert "no stack of this project runs: `invoke dev` or `invoke prod` starts one" in one_line(
+        invoke(project, *command)
+    )
 
 
 def test_a_certificate_that_is_not_there(project: Path) -> None:

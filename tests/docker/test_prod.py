@@ -56,7 +56,7 @@ def test_nothing_but_nginx_can_be_reached_from_the_host(prod: Stack) -> None:
 def test_no_process_of_the_site_or_of_nginx_is_root_or_has_rights(prod: Stack) -> None:
     for service in (*OURS, "nginx"):
         for name in prod.containers(service):
-            users = docker("top", name, "-eo", "uid").split()[1:]
+            users = [line.split()[1] for line in docker("top", name, "-eo", "pid,uid").splitlines()[1:]]
             assert users
             assert "0" not in users, name
             facts = prod.inspect(name)
@@ -102,7 +102,9 @@ def test_a_name_that_is_not_ours_gets_no_answer(prod: Stack) -> None:
 
 
 def last_log_line(stack: Stack, text: str) -> str:
-    lines = [line for line in docker("logs", "--tail", "200", stack.containers("nginx")[0]).splitlines() if text in line]
+    lines = [
+        line for line in docker("logs", "--tail", "200", stack.containers("nginx")[0]).splitlines() if text in line
+    ]
     assert lines
     return lines[-1]
 
@@ -243,15 +245,15 @@ def test_with_a_certificate_everything_is_https(prod: Stack, tmp_path: Path) -> 
     assert "Secure" in cookie
 
     context.set_alpn_protocols(["h2", "http/1.1"])
-    with socket.create_connection(("127.0.0.1", prod.https_port)) as raw:
-        with context.wrap_socket(raw, server_hostname="localhost") as wrapped:
-            assert wrapped.selected_alpn_protocol() == "h2"
+    address = ("127.0.0.1", prod.https_port)
+    with socket.create_connection(address) as raw, context.wrap_socket(raw, server_hostname="localhost") as wrapped:
+        assert wrapped.selected_alpn_protocol() == "h2"
     old = ssl.create_default_context(cafile=str(folder / "ca.crt"))
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         old.maximum_version = ssl.TLSVersion.TLSv1_1
-    with socket.create_connection(("127.0.0.1", prod.https_port)) as raw, pytest.raises(ssl.SSLError):
+    with socket.create_connection(address) as raw, pytest.raises(ssl.SSLError):
         old.wrap_socket(raw, server_hostname="localhost")
-    with socket.create_connection(("127.0.0.1", prod.https_port)) as raw, pytest.raises(ssl.SSLError):
+    with socket.create_connection(address) as raw, pytest.raises(ssl.SSLError):
         context.wrap_socket(raw, server_hostname="evil.example")
 
     (folder / "site.key").write_text((folder / "ca.key").read_text())

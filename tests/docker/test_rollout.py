@@ -1,4 +1,4 @@
-"""An update loses no request; a release that fails is taken away; what is killed heals, and nothing accepted is lost."""
+"""An update loses no request; a release that fails is taken away; what is killed heals, and no task is lost."""
 
 import os
 import re
@@ -206,7 +206,9 @@ def test_a_killed_worker_loses_no_task(prod: Stack) -> None:
 
 
 def states(stack: Stack, ids: list[str]) -> str:
-    return stack.shell(f"from polls.models import Export; print([e.state for e in Export.objects.filter(pk__in={ids})])")
+    return stack.shell(
+        f"from polls.models import Export; print([e.state for e in Export.objects.filter(pk__in={ids})])"
+    )
 
 
 @pytest.fixture
