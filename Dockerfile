@@ -59,7 +59,7 @@ WORKDIR /app
 COPY ${SITE} ./
 # The values satisfy the settings for this one command; none of them is in an image.
 RUN chmod -R u=rwX,go=rX /app \
-    && python -m compileall -q -j 0 /app \
+    && python -m compileall -q /app \
     && SECRET_KEY=$(head -c 48 /dev/urandom | base64) ALLOWED_HOSTS=build DATABASE_URL=postgres://build \
        CELERY_BROKER_URL=memory:// python manage.py collectstatic --noinput --verbosity 0 \
     && test -s "$STATIC_ROOT/staticfiles.json" \

@@ -1,15 +1,16 @@
-"""A release into production with compose: new replicas beside the old ones, nginx turned to them, the old ones drained.
+"""A release into production with compose: new replicas beside the old, nginx turned to them, the old ones drained.
 
 Compose itself replaces a container by stopping it first. What loses no request was found by measuring: nginx is told
-the old replicas by name, so that none gets a request for being there; the new ones start, and are asked whether they are
-well; nginx is told the new ones, and reloads; once the nginx processes that knew the old ones are gone, nothing is on
-its way to those any more, and they stop. Were they stopped earlier, what waits to be accepted by them would be cut off:
-nginx rightly does not send a POST twice.
+the old replicas by name, so that none gets a request for being there; the new ones start, and are asked whether they
+are well; nginx is told the new ones, and reloads; once the nginx processes that knew the old ones are gone, nothing is
+on its way to those any more, and they stop. Were they stopped earlier, what waits to be accepted by them would be cut
+off: nginx rightly does not send a POST twice.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from deploy.compose import (
 )
 from deploy.errors import Failure
 from deploy.native import explain
-from deploy.shell import MakeFolder, Run, Step, Write
+from deploy.shell import MakeFolder, Run, Step, Write, WriteSecret
 
 #: Seconds for new containers to become healthy.
 HEALTH_SECONDS = 150
@@ -43,6 +44,8 @@ RELOAD_SECONDS, RESOLVE_SECONDS = 5, 1.0
 #: Images of earlier releases that are kept, to go back to with `invoke prod --tag`.
 KEPT_IMAGES = 5
 ROLLING = ("app", "celery_worker")
+#: Where it is remembered with which definitions the services were started that outlive a release.
+DEFINITIONS = "definitions.json"
 
 
 def check(stack: Stack) -> None:
@@ -147,6 +150,7 @@ def first_start(stack: Stack, say: Say) -> None:
     shell.run(stack.compose("up", "-d", "--no-deps", "--no-build", *scales(counts), *services), capture=True)
     await_well(replicas(stack.name, *services))
     up(stack, "nginx")
+    record(stack, [*DATASTORES, "nginx"])
 
 
 def update(stack: Stack, before: str, say: Say) -> None:
@@ -158,7 +162,12 @@ def update(stack: Stack, before: str, say: Say) -> None:
     old = [each for each in replicas(stack.name, *ROLLING) if each.running]
     counts = wanted(stack, old)
     up(stack, *DATASTORES, recreate=False)
-    warn_of_changes(stack, say)
+    other = changed(stack)
+    for service in set(other) & set(DATASTORES):
+        say(
+            f"{service}: its definition has changed, and it runs on as it was;"
+            f" `docker compose up -d --no-deps {service}` replaces it, with a pause"
+        )
     # In the file before anything starts: who is named in it serves, should we not live to the end of this.
     serve(stack, names(old, "app"))
     try:
@@ -175,7 +184,10 @@ def update(stack: Stack, before: str, say: Say) -> None:
     say(f"drain and stop {', '.join(each.name for each in old)}")
     retire(old)
     up(stack, "celery_beat", force=True)  # one beat: the old one stops before the new one starts
-    up(stack, "nginx")
+    if "nginx" in other:
+        say("replace nginx, whose definition has changed: connections are refused for a moment")
+    up(stack, "nginx", recreate="nginx" in other)
+    record(stack, ["nginx"])
     serve(stack, proxy.ALL)
 
 
@@ -384,17 +396,29 @@ def tell_last_lines(some: Sequence[Replica]) -> None:
             sys.stderr.write(f"{each.name} | {line}\n")
 
 
-def warn_of_changes(stack: Stack, say: Say) -> None:
-    """Name the datastores whose definition has changed: replacing one is a pause, so it is not done in passing."""
-    hashes = shell.run(stack.compose("config", "--hash", ",".join(DATASTORES)), capture=True, check=False).stdout
-    for line in hashes.splitlines():
-        service, _, value = line.partition(" ")
-        for each in replicas(stack.name, service):
-            label = '{{index .Config.Labels "com.docker.compose.config-hash"}}'
-            now = shell.run(Run(["docker", "inspect", "-f", label, each.name]), capture=True, check=False).stdout
-            if now.strip() != value.strip():
-                say(f"{service}: its definition has changed, and it runs on as it was;"
-                    f" `docker compose up -d --no-deps {service}` replaces it, with a pause")  # fmt: skip
+def definitions(stack: Stack) -> dict[str, str]:
+    """A hash of what the files and `.env` say of each service that is not replaced by each release."""
+    said = shell.run(stack.compose("config", "--hash", ",".join((*DATASTORES, "nginx"))), capture=True).stdout
+    return {service: value for service, _, value in (line.partition(" ") for line in said.splitlines())}
+
+
+def changed(stack: Stack) -> list[str]:
+    """The services whose definition is another than when they were started.
+
+    The engine's own record does not tell: Compose computes another one when it starts a service without the others.
+    """
+    path = stack.secrets / DEFINITIONS
+    recorded = json.loads(path.read_text()) if path.exists() else {}
+    return [service for service, value in definitions(stack).items() if recorded.get(service, value) != value]
+
+
+def record(stack: Stack, services: Sequence[str]) -> None:
+    """Remember the definitions with which these services were started."""
+    path = stack.secrets / DEFINITIONS
+    recorded = json.loads(path.read_text()) if path.exists() else {}
+    now = definitions(stack)
+    recorded.update({service: now[service] for service in services if service in now})
+    shell.perform([WriteSecret(path, json.dumps(recorded))])
 
 
 def prune_images(stack: Stack) -> None:

@@ -52,7 +52,7 @@ class ServerEnv(BaseModel):
     https_only: bool | None = None
     app_replicas: Count | None = None
     worker_replicas: Count | None = None
-    web_concurrency: Count = 2
+    web_concurrency: Count = 1
     port: Port | None = None
     postgres_port: Port = 5432
     rabbitmq_port: Port = 5672

@@ -102,6 +102,7 @@ def test_a_name_that_is_not_ours_gets_no_answer(prod: Stack) -> None:
 
 
 def last_log_line(stack: Stack, text: str) -> str:
+    time.sleep(1.5)  # the log is written every second
     lines = [
         line for line in docker("logs", "--tail", "200", stack.containers("nginx")[0]).splitlines() if text in line
     ]
@@ -140,7 +141,7 @@ def test_a_client_cannot_say_who_it_is_or_how_it_came(prod: Stack) -> None:
 
 def test_each_line_of_the_access_log_has_the_id_of_the_request(prod: Stack) -> None:
     answer = httpx.get(f"{prod.url}/?looked-for", trust_env=False)
-    time.sleep(0.5)
+    time.sleep(1.5)  # the log is written every second
     assert f'"request_id":"{answer.headers["X-Request-ID"]}"' in docker("logs", prod.containers("nginx")[0])
     assert "looked-for" not in docker("logs", prod.containers("nginx")[0]), "a query may hold what is nobody's business"
 

@@ -128,6 +128,17 @@ def test_an_earlier_image_comes_back_by_its_tag(prod: Stack) -> None:
     assert "there is no such image" in one_line(prod.invoke("prod", "--tag", "never"))
 
 
+def test_after_a_bare_docker_compose_up_an_update_still_loses_nothing_and_keeps_nginx(prod: Stack) -> None:
+    subprocess.run(["docker", "compose", "up", "-d"], cwd=prod.project, check=True, capture_output=True)
+    wait_until(lambda: serves(prod), 60, "the site serves")
+    front = prod.inspect(prod.containers("nginx")[0])["Id"]
+    with Load(prod.port) as load:
+        prod.must("prod", "--detach")
+        time.sleep(1)
+    unhurt(load)
+    assert prod.inspect(prod.containers("nginx")[0])["Id"] == front
+
+
 def test_a_command_killed_half_way_leaves_a_site_that_serves_and_the_next_one_clears_up(prod: Stack) -> None:
     with Load(prod.port) as load:
         for seconds in (3.0, 6.0, 8.0):
