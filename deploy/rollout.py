@@ -79,11 +79,10 @@ def prod(stack: Stack, tag: str, say: Say) -> None:
     Raises `Failure` when that does not succeed; then what served before serves on.
     """
     with alone(stack):
-        before = _image_id(stack.image)
         fetch_image(stack, tag, say)
         shell.perform(secret_steps(stack))
         if any(each.running for each in replicas(stack.name, "app")):
-            update(stack, before, say)
+            update(stack, say)
         else:
             first_start(stack, say)
         prune_images(stack)
@@ -153,11 +152,8 @@ def first_start(stack: Stack, say: Say) -> None:
     record(stack, [*DATASTORES, "nginx"])
 
 
-def update(stack: Stack, before: str, say: Say) -> None:
-    """Replace what runs without losing a request; what fails is taken away again.
-
-    ``before`` is the image of the release that runs.
-    """
+def update(stack: Stack, say: Say) -> None:
+    """Replace what runs without losing a request; what fails is taken away again."""
     clear_up(stack, say)
     old = [each for each in replicas(stack.name, *ROLLING) if each.running]
     counts = wanted(stack, old)
@@ -175,8 +171,7 @@ def update(stack: Stack, before: str, say: Say) -> None:
         say(f"start beside the old ones: {', '.join(f'{number} {service}' for service, number in counts.items())}")
         new = grow(stack, counts)
     except BaseException:
-        if before:  # whatever starts later is not to start from what failed
-            shell.run(Run(["docker", "tag", before, stack.image]), check=False)
+        keep_image(stack, old)
         serve(stack, proxy.ALL)
         raise
     say(f"turn nginx to {', '.join(names(new, 'app'))}")
@@ -419,6 +414,12 @@ def record(stack: Stack, services: Sequence[str]) -> None:
     now = definitions(stack)
     recorded.update({service: now[service] for service in services if service in now})
     shell.perform([WriteSecret(path, json.dumps(recorded))])
+
+
+def keep_image(stack: Stack, serving: Sequence[Replica]) -> None:
+    """Have the next container made of the image that serves: not of what has just failed."""
+    asked = Run(["docker", "inspect", "-f", "{{.Image}}", serving[0].name])
+    shell.run(Run(["docker", "tag", shell.run(asked, capture=True).stdout.strip(), stack.image]), check=False)
 
 
 def prune_images(stack: Stack) -> None:

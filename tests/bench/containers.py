@@ -9,6 +9,7 @@ import os
 import re
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -203,21 +204,32 @@ def update(made: Stack) -> None:
         wait_until(lambda: Visitor(made.url).get("/readyz").status_code == 200, 60, "it serves")
 
 
+def beside_the_original(one: Path, two: Path) -> None:
+    """Requests and downloads of our stack and of the original's configuration, both on the machine, in turns."""
+    with stack(one, waits) as ours, stack(two, as_the_original) as original:
+        print(f"{'':<34} {'ours':>25}   {'the original configuration':>25}   ratio   goal")
+        in_turns("list", lambda: wrk(ours, "/"), lambda: wrk(original, "/"), ">= 1.8")
+        mine, theirs = vote_script(ours), vote_script(original)
+        in_turns("vote", lambda: wrk(ours, *mine), lambda: wrk(original, *theirs), ">= 1.8")
+        waiting = [lambda made=made: wrk(made, "/", WAITING, 10, 32) for made in (ours, original)]
+        in_turns("list, 2 % wait a second", waiting[0], waiting[1], ">= 5")
+        in_turns("100 MB download (MB), list meanwhile", lambda: download(ours), lambda: download(original), "")
+        rates = [float(word) for word in ours.shell(SEND).split()]
+        print(f"tasks on RabbitMQ: {rates[0]:.0f} a second sent, {rates[1]:.0f} a second sent, done and stored")
+
+
 def main() -> None:
-    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
-        with stack(Path(one), waits) as ours, stack(Path(two), as_the_original) as original:
-            print(f"{'':<34} {'ours':>25}   {'the original configuration':>25}   ratio   goal")
-            in_turns("list", lambda: wrk(ours, "/"), lambda: wrk(original, "/"), ">= 1.8")
-            mine, theirs = vote_script(ours), vote_script(original)
-            in_turns("vote", lambda: wrk(ours, *mine), lambda: wrk(original, *theirs), ">= 1.8")
-            waiting = [lambda made=made: wrk(made, "/", WAITING, 10, 32) for made in (ours, original)]
-            in_turns("list, 2 % wait a second", waiting[0], waiting[1], ">= 5")
-            in_turns("100 MB download (MB), list meanwhile", lambda: download(ours), lambda: download(original), "")
-            rates = [float(word) for word in ours.shell(SEND).split()]
-            print(f"tasks on RabbitMQ: {rates[0]:.0f} a second sent, {rates[1]:.0f} a second sent, done and stored")
-        with stack(Path(one) / "again") as ours:
-            update(ours)
-            images(ours)
+    """All of it, or the parts named: stack, update, images."""
+    parts = sys.argv[1:] or ["stack", "update", "images"]
+    with tempfile.TemporaryDirectory() as folder:
+        if "stack" in parts:
+            beside_the_original(Path(folder, "ours"), Path(folder, "original"))
+        if {"update", "images"} & set(parts):
+            with stack(Path(folder, "alone")) as ours:
+                if "update" in parts:
+                    update(ours)
+                if "images" in parts:
+                    images(ours)
     engine = json.loads(docker("version", "--format", "{{json .Server}}"))
     print(f"machine: {os.cpu_count()} cores shared by load, servers and site; engine {engine['Version']}")
 

@@ -1,5 +1,6 @@
 """What goes wrong ends in one line that says what to do, and leaves nothing half done."""
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -67,14 +68,21 @@ def test_an_engine_without_compose(project: Path, tmp_path: Path) -> None:
     )
 
 
-def test_port_80_taken(project: Path) -> None:
+def test_port_80_taken_when_there_is_no_env_yet(project: Path) -> None:
+    """`.env` is written, for nobody else to read; and then it is what the line names."""
     with socket.socket() as taken:
-        taken.bind(("0.0.0.0", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        with_env(project, HTTP_PORT=port, HTTPS_PORT=str(free_port()))
-        line = one_line(invoke(project, "prod", "--detach"))
-    assert line == f"port {port} is in use by another program: end that, or set HTTP_PORT in .env"
+        try:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("0.0.0.0", 80))
+            taken.listen()
+        except OSError as error:
+            if error.errno == errno.EACCES:
+                pytest.skip("port 80 needs root")
+        result = invoke(project, "prod", "--detach", env={"INVOKE_PROJECT_NAME": "mistakes"})
+    assert one_line(result) == "port 80 is in use by another program: end that, or set HTTP_PORT in .env"
+    assert "with random secrets, for you alone" in result.stderr
+    assert (project / ".env").stat().st_mode & 0o777 == 0o600
+    assert not (project / ".secrets").exists()
 
 
 def test_a_disk_nearly_full(project: Path) -> None:
