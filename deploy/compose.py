@@ -32,7 +32,7 @@ ENGINE_SECONDS = "10"
 #: Replicas where neither `.env` nor what runs says how many.
 DEFAULT_REPLICAS = {"app": 2, "celery_worker": 1}
 DATASTORES = ("postgres", "rabbitmq")
-#: The group that nginx runs in, whose files it serves; the Dockerfile makes it.
+#: The mode of a file that containers read, whoever they run as; its folder is its owner's alone.
 READABLE = 0o444
 
 
@@ -164,9 +164,13 @@ def secret_steps(stack: Stack) -> list[Step]:
 
 
 def nginx_steps(stack: Stack, upstream: Sequence[str], resolved: Sequence[str] = ()) -> list[Step]:
-    """What lays out nginx's part of the configuration, certificate included."""
+    """What lays nginx's configuration out, certificate included.
+
+    A copy, so that a half-done edit in the work tree is not what nginx finds when it has to start again.
+    """
     folder = stack.secrets / "nginx"
-    texts = proxy.runtime_files(stack.front(), upstream, resolved)
+    texts = {path.name: path.read_text() for path in sorted((stack.project.root / "nginx").glob("*.conf"))}
+    texts |= proxy.runtime_files(stack.front(), upstream, resolved)
     if stack.env.tls_certificate and stack.env.tls_key:
         texts["tls.crt"] = stack.env.tls_certificate.read_text()
         texts["tls.key"] = stack.env.tls_key.read_text()

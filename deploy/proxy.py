@@ -1,4 +1,4 @@
-"""What nginx is told beyond `nginx/site.conf`: the files of /etc/nginx/runtime, rendered."""
+"""What nginx is told beyond `nginx/site.conf`: the files of /etc/nginx/site, rendered."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def runtime_files(front: Front, upstream: Iterable[str], resolved: Iterable[str]
     ``upstream`` names the replicas that serve, ``resolved`` those whose addresses are to be known beforehand.
     """
     names = " ".join(front.hosts)
-    certificate = (
-        "ssl_certificate /etc/nginx/runtime/tls.crt;\nssl_certificate_key /etc/nginx/runtime/tls.key;\nhttp2 on;\n"
-    )
+    certificate = "ssl_certificate /etc/nginx/site/tls.crt;\nssl_certificate_key /etc/nginx/site/tls.key;\nhttp2 on;\n"
     plain = f"listen 80;\nserver_name {names};\n"
     return {
         "http.conf": http(front, upstream, resolved),

@@ -20,6 +20,7 @@ from deploy import images, proxy, server_env, shell
 from deploy.compose import (
     DATASTORES,
     DEFAULT_REPLICAS,
+    READABLE,
     Replica,
     Say,
     Stack,
@@ -164,9 +165,9 @@ def update(stack: Stack, say: Say) -> None:
             f"{service}: its definition has changed, and it runs on as it was;"
             f" `docker compose up -d --no-deps {service}` replaces it, with a pause"
         )
-    # In the file before anything starts: who is named in it serves, should we not live to the end of this.
-    serve(stack, names(old, "app"))
     try:
+        # In the file before anything starts: who is named in it serves, should we not live to the end of this.
+        serve(stack, names(old, "app"))
         release(stack, say)
         say(f"start beside the old ones: {', '.join(f'{number} {service}' for service, number in counts.items())}")
         new = grow(stack, counts)
@@ -312,8 +313,19 @@ def await_ready(replica: Replica, probes: Sequence[str]) -> None:
 def serve(stack: Stack, upstream: Sequence[str], *, wait: bool = False) -> None:
     """Turn nginx to these replicas; with ``wait``, return when no process of it knows any others.
 
-    In two steps: first it learns the addresses, still serving by those before; then it uses them.
+    In two steps: first it learns the addresses, still serving by those before; then it uses them. Raises `Failure` for
+    a configuration that it does not take; then the files are as they were, too.
     """
+    laid = [path for path in (stack.secrets / "nginx").glob("*") if path.is_file()]
+    before = [WriteSecret(path, path.read_text(), READABLE) for path in laid]
+    try:
+        _turn(stack, upstream, wait=wait)
+    except Failure:
+        shell.perform(before)
+        raise
+
+
+def _turn(stack: Stack, upstream: Sequence[str], *, wait: bool) -> None:
     fronts = [each.name for each in replicas(stack.name, "nginx") if each.running]
     before = _serving(stack)
     if fronts and set(before) != set(upstream):
@@ -329,10 +341,11 @@ def serve(stack: Stack, upstream: Sequence[str], *, wait: bool = False) -> None:
 def reload(front: str, *, wait: bool = False) -> None:
     """Have nginx take its configuration, and return when it has; with ``wait``, when none of its processes goes by
     the one before. Raises `Failure` for a configuration that it does not take: it goes on as it was."""
-    nginx = ["docker", "exec", front, "nginx", "-c", "/etc/nginx/shared/nginx.conf"]
+    nginx = ["docker", "exec", front, "nginx", "-c", "/etc/nginx/site/nginx.conf"]
     tested = shell.run(Run([*nginx, "-q", "-t"]), capture=True, check=False)
     if tested.code:
-        raise Failure(f"nginx does not take its configuration: {shell.last_line(tested.stderr)}")
+        said = [line for line in tested.stderr.splitlines() if "[emerg]" in line] or [shell.last_line(tested.stderr)]
+        raise Failure(f"nginx does not take its configuration: {said[0].partition('[emerg] ')[2] or said[0]}")
     before = nginx_workers(front)
     shell.run(Run([*nginx, "-s", "reload"]), capture=True)
     began = time.monotonic()

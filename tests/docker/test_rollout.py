@@ -27,6 +27,7 @@ def site_as_it_was(prod: Stack) -> Iterator[None]:
     for name in ("polls", "mysite"):
         shutil.rmtree(prod.project / "site" / name)
         shutil.copytree(support.ROOT / "site" / name, prod.project / "site" / name)
+    shutil.copy2(support.ROOT / "nginx" / "site.conf", prod.project / "nginx" / "site.conf")
     shutil.copy2(support.ROOT / "site" / "release.py", prod.project / "site" / "release.py")
 
 
@@ -113,6 +114,18 @@ def test_a_migration_that_fails_changes_nothing(prod: Stack) -> None:
     unhurt(load)
     assert re.match(r"release: polls\.0003_broken: .*relation \"gone\" does not exist", one_line(result))
     assert prod.containers() == everything
+
+
+def test_a_configuration_that_nginx_does_not_take_changes_nothing_and_survives_a_crash(prod: Stack) -> None:
+    everything = prod.containers()
+    prod.edit("nginx/site.conf", "server_tokens off;", "server_tokens of;")
+    with Load(prod.port) as load:
+        result = prod.invoke("prod", "--detach")
+    assert not load.failures, load.failures[:5]
+    assert re.match(r"nginx does not take its configuration: .*server_tokens", one_line(result))
+    assert prod.containers() == everything
+    kill(prod, prod.containers("nginx")[0])
+    wait_until(lambda: serves(prod), 30, "nginx is back, by the configuration that it knew")
 
 
 def test_an_earlier_image_comes_back_by_its_tag(prod: Stack) -> None:
