@@ -72,3 +72,9 @@ def http(front: Front, upstream: Iterable[str], resolved: Iterable[str] = ()) ->
 def serving(text: str) -> tuple[str, ...]:
     """The replicas that an `http.conf` sends requests to."""
     return tuple(re.findall(r"^    server ([\w.-]+):8000(?!.* down;)", text, re.MULTILINE))
+
+
+def complaint(text: str) -> str:
+    """What `nginx -t` finds wrong, in the names of the work tree."""
+    found = re.search(r"\[emerg\] (?:\d+#\d+: )?(.+)", text)
+    return (found[1] if found else text.strip()).replace("/etc/nginx/site/", "nginx/")

@@ -344,8 +344,7 @@ def reload(front: str, *, wait: bool = False) -> None:
     nginx = ["docker", "exec", front, "nginx", "-c", "/etc/nginx/site/nginx.conf"]
     tested = shell.run(Run([*nginx, "-q", "-t"]), capture=True, check=False)
     if tested.code:
-        said = [line for line in tested.stderr.splitlines() if "[emerg]" in line] or [shell.last_line(tested.stderr)]
-        raise Failure(f"nginx does not take its configuration: {said[0].partition('[emerg] ')[2] or said[0]}")
+        raise Failure(f"nginx does not take its configuration: {proxy.complaint(tested.stderr)}")
     before = nginx_workers(front)
     shell.run(Run([*nginx, "-s", "reload"]), capture=True)
     began = time.monotonic()
