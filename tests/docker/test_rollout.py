@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from deploy.shell import Result
@@ -46,7 +47,7 @@ def last_line(result: Result) -> str:
 def serves(stack: Stack) -> bool:
     try:
         return Visitor(stack.url).get("/readyz").status_code == 200
-    except OSError:
+    except httpx.TransportError:
         return False
 
 
