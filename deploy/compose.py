@@ -6,11 +6,9 @@ request; `live` is development.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +17,7 @@ from pathlib import Path
 from deploy import proxy, server_env, shell
 from deploy.config import Project
 from deploy.errors import Failure
+from deploy.running import HOST, taken
 from deploy.server_env import ServerEnv
 from deploy.shell import MakeFolder, Run, Step, WriteSecret
 
@@ -27,8 +26,6 @@ Say = Callable[[str], None]
 DEV, PROD = "dev", "prod"
 #: The oldest engine whose health checks can be asked more often while a container starts.
 OLDEST_ENGINE = 25
-#: Seconds for an engine to answer.
-ENGINE_SECONDS = "10"
 #: Replicas where neither `.env` nor what runs says how many.
 DEFAULT_REPLICAS = {"app": 2, "celery_worker": 1}
 DATASTORES = ("postgres", "rabbitmq")
@@ -51,7 +48,8 @@ class Stack:
 
     @property
     def secrets(self) -> Path:
-        return secrets_folder(self.project)
+        """Where what containers get from `.env` lies: its owner's alone."""
+        return self.project.root / ".secrets"
 
     @property
     def image(self) -> str:
@@ -110,11 +108,6 @@ class Replica:
         return "is unhealthy" if self.health == "unhealthy" else ""
 
 
-def secrets_folder(project: Project) -> Path:
-    """Where what containers get from `.env` lies: its owner's alone."""
-    return project.root / ".secrets"
-
-
 def build_ca(env: ServerEnv) -> str:
     """A private certificate authority for builds: from `.env`, else the one that this machine's programs are told."""
     return str(env.build_ca_file or os.environ.get("SSL_CERT_FILE", ""))
@@ -137,11 +130,7 @@ def prepare(project: Project, kind: str, *, dry_run: bool, say: Say) -> Stack:
     if path.exists():
         return load(project, kind)
     text = server_env.fresh((project.root / ".env.example").read_text(), stack=project.name, development=kind == DEV)
-    from io import StringIO
-
-    from dotenv import dotenv_values
-
-    stack = Stack(project, kind, server_env.parse(dotenv_values(stream=StringIO(text), interpolate=False), ".env"))
+    stack = Stack(project, kind, server_env.read(text, path.name))
     orphan = f"{stack.name}_postgres"
     if not dry_run and shell.run(Run(["docker", "volume", "inspect", orphan]), capture=True, check=False).code == 0:
         raise Failure(
@@ -192,15 +181,15 @@ def need_engine(free_gigabytes: int) -> None:
         raise Failure(f"docker: not found on this machine: {install('engine', 'compose')}")
     facts = "{{.ServerVersion}} {{.DockerRootDir}}"
     asked = shell.run(
-        Run([*doctor.at_most(ENGINE_SECONDS), "docker", "info", "--format", facts]), capture=True, check=False
+        Run([*doctor.at_most(doctor.ENGINE_SECONDS), "docker", "info", "--format", facts]), capture=True, check=False
     )
     version, _, folder = asked.stdout.strip().partition(" ")
     if asked.code or not version:
-        reason = shell.last_line(asked.stderr) or f"no answer within {ENGINE_SECONDS} s"
+        reason = shell.last_line(asked.stderr) or f"no answer within {doctor.ENGINE_SECONDS} s"
         raise Failure(f"no container engine answers ({reason}): start it, with `sudo systemctl start docker` on Debian")
     if int(version.partition(".")[0]) < OLDEST_ENGINE:
         raise Failure(f"the container engine is {version}, but must be {OLDEST_ENGINE} or newer: {install('engine')}")
-    if shell.run(Run(["docker", "compose", "version"]), capture=True, check=False).code:
+    if not doctor.compose():
         raise Failure(f"this docker has no Compose v2 (`docker compose`): {install('compose')}")
     need_room(folder, free_gigabytes)
 
@@ -222,13 +211,12 @@ def need_ports(wanted: dict[str, tuple[str, int]], running: Sequence[Replica]) -
     for key, (service, port) in wanted.items():
         if service in ours:
             continue
-        with socket.socket() as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(("127.0.0.1" if service != "nginx" else "0.0.0.0", port))
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    raise Failure(f"port {port} is in use by another program: end that, or set {key} in .env") from None
+        try:
+            used = taken(port, "0.0.0.0" if service == "nginx" else HOST)
+        except OSError:  # not ours to try, as a low port is: the engine will
+            continue
+        if used:
+            raise Failure(f"port {port} is in use by another program: end that, or set {key} in .env")
 
 
 def parse_replicas(text: str) -> list[Replica]:
@@ -281,23 +269,25 @@ def inspect(some: Sequence[Replica]) -> list[Replica]:
 def running_stack(project: Project, kind: str = "", *, stopped: bool = False) -> Stack | None:
     """The stack of this project that runs: the one of that kind, else whichever; None where none does.
 
-    With ``stopped``, one whose containers have all ended counts too.
-
-    Raises `Failure` when both run and none is named.
+    With ``stopped``, one whose containers have all ended will do where none runs. Raises `Failure` when it would be
+    both, and none is named.
     """
     if not (project.root / ".env").exists() or shutil.which("docker") is None:
         return None
-    kinds = [kind] if kind else [PROD, DEV]
-    found = []
-    for each in kinds:
-        stack = load(project, each)
-        mine = ["--filter", f"label=com.docker.compose.project={stack.name}"]
-        asked = shell.run(Run(["docker", "ps", "-aq" if stopped else "-q", *mine]), capture=True, check=False)
-        if asked.code == 0 and asked.stdout.strip():
-            found.append(stack)
-    if len(found) > 1:
-        raise Failure("both stacks of this project run: say --stack prod or --stack dev")
-    return found[0] if found else None
+    stacks = [load(project, each) for each in ([kind] if kind else [PROD, DEV])]
+    for which in ("-q", "-aq") if stopped else ("-q",):
+        found = [stack for stack in stacks if _has_containers(stack, which)]
+        if len(found) > 1:
+            raise Failure("both stacks of this project run: say --stack prod or --stack dev")
+        if found:
+            return found[0]
+    return None
+
+
+def _has_containers(stack: Stack, which: str) -> bool:
+    mine = ["--filter", f"label=com.docker.compose.project={stack.name}"]
+    asked = shell.run(Run(["docker", "ps", which, *mine]), capture=True, check=False)
+    return asked.code == 0 and bool(asked.stdout.strip())
 
 
 def known_stack(project: Project, kind: str = "") -> Stack:
@@ -312,7 +302,7 @@ def _kind(text: str) -> str:
 
 
 def need_stack(project: Project, kind: str = "", *, stopped: bool = True) -> Stack:
-    """The stack that has containers, running ones unless ``stopped``. Raises `Failure` when none does."""
+    """The stack that runs, or with ``stopped`` has run. Raises `Failure` when there is none."""
     stack = running_stack(project, _kind(kind) if kind else "", stopped=stopped)
     if stack is None:
         raise Failure("no stack of this project runs: `invoke dev` or `invoke prod` starts one")

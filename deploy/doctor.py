@@ -92,9 +92,12 @@ def why_native() -> str:
         return "there is no docker command here"
     if not engine():
         return "no container engine answers (`docker version` fails)"
-    if shell.run(Run(["docker", "compose", "version"]), capture=True, check=False).code:
-        return "this docker has no Compose v2"
-    return ""
+    return "" if compose() else "this docker has no Compose v2"
+
+
+def compose() -> str:
+    """What Compose v2 says of its version; empty without it."""
+    return program("docker", "compose", "version")
 
 
 def compiler() -> str:
@@ -112,7 +115,6 @@ def examine(store: Store, system: System) -> list[Check]:
     pip = "found" if importlib.util.find_spec("ensurepip") else ""
     ssh = "found" if shutil.which("ssh") else ""
     containers = "containers"
-    compose = program("docker", "compose", "version")
     return [
         Check("Python", "everything", sys.version.split()[0], system.install("python"), required=True),
         Check("venv", "`venv` without uv", pip, system.install("venv"), required=uv is None),
@@ -120,7 +122,7 @@ def examine(store: Store, system: System) -> list[Check]:
         Check("git", "releases", program("git", "--version"), system.install("git")),
         Check("C compiler, libpq", "`venv --env prod`", compiler(), system.install("gcc", "headers", "libpq")),
         Check("container engine", containers, engine(), system.install("engine")),
-        Check("Compose v2", containers, compose, system.install("compose")),
+        Check("Compose v2", containers, compose(), system.install("compose")),
         Check("ssh", "plain hosts", ssh, system.install("ssh")),
     ]
 

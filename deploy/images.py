@@ -52,16 +52,15 @@ def tag(text: str) -> str:
 
 
 def build(
-    project: Project, target: str, names: Sequence[str], version: Revision, *, ca: str = "", platform: str = ""
+    project: Project, target: str, names: Sequence[str], version: Revision | None, *, ca: str = "", platform: str = ""
 ) -> Run:
-    """Build a target of the Dockerfile under these names."""
-    labels = {"SITE": project.site} if target == "dev" else {"SITE": project.site, "REVISION": version.name}
-    if target != "dev":
-        labels["CREATED"] = version.created
+    """Build a target of the Dockerfile under these names, labelled with a revision where it holds one."""
+    labels = {"REVISION": version.name, "CREATED": version.created} if version else {}
+    arguments = {"SITE": project.site, **labels}
     return Run(
         [
             *["docker", "buildx", "build", "--load", "--target", target],
-            *(word for key, value in labels.items() for word in ("--build-arg", f"{key}={value}")),
+            *(word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")),
             *(["--secret", f"id=build_ca,src={ca}"] if ca else []),
             *(["--platform", platform] if platform else []),
             *(word for name in names for word in ("--tag", name)),

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Sequence
-from types import FrameType
 
 from deploy import images, shell
 from deploy.compose import DATASTORES, Replica, Say, Stack, build_ca, replicas, secret_steps
 from deploy.errors import Failure
-from deploy.native import PATIENCE_SECONDS, answers
-from deploy.rollout import run_once
+from deploy.running import HOST, announce, answers, exit_when_told, run_once
 from deploy.shell import Run, Step
 
 PROCESSES = ("app", "celery_worker", "celery_beat")
@@ -24,7 +20,7 @@ STOP_SECONDS = 20
 
 
 def url(stack: Stack) -> str:
-    return f"http://127.0.0.1:{stack.port}/"
+    return f"http://{HOST}:{stack.port}/"
 
 
 def ports(stack: Stack) -> dict[str, tuple[str, int]]:
@@ -36,19 +32,23 @@ def ports(stack: Stack) -> dict[str, tuple[str, int]]:
     }
 
 
-def first(stack: Stack) -> list[Step]:
-    """What is done before the site runs, in order."""
-    project = stack.project
-    build = images.build(project, "dev", [stack.image], images.Revision("", ""), ca=build_ca(stack.env))
-    once = ["run", "--rm", "-T", "--no-deps"]
-    samples = [stack.compose(*once, "app", "python", "manage.py", project.samples)] if project.samples else []
+def foundations(stack: Stack) -> list[Step]:
+    """What is there before the site can run: secret files, the image, the servers."""
     return [
         *secret_steps(stack),
-        build,
+        images.build(stack.project, "dev", [stack.image], None, ca=build_ca(stack.env)),
         stack.compose("up", "-d", "--no-deps", "--no-build", "--wait", *DATASTORES),
-        stack.compose(*once, "release"),
-        *samples,
     ]
+
+
+def first(stack: Stack) -> dict[str, Run]:
+    """What runs once before the site, by name."""
+    once = ["run", "--rm", "-T", "--no-deps"]
+    samples = stack.project.samples
+    return {
+        "release": stack.compose(*once, "release"),
+        **({"samples": stack.compose(*once, "app", "python", "manage.py", samples)} if samples else {}),
+    }
 
 
 def attached(stack: Stack, workers: int) -> Run:
@@ -58,29 +58,21 @@ def attached(stack: Stack, workers: int) -> Run:
 
 def dev(stack: Stack, workers: int, say: Say, *, dry_run: bool) -> None:
     """Run the stack until Ctrl-C or TERM, then stop it. Raises `Failure` when a part of it fails."""
-    steps = first(stack)
     if dry_run:
-        shell.perform([*steps, attached(stack, workers)], dry_run=True)
+        shell.perform([*foundations(stack), *first(stack).values(), attached(stack, workers)], dry_run=True)
         return
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    exit_when_told()
     try:
-        for step in steps:
-            if isinstance(step, Run) and "run" in step.argv:
-                say(f"{step.argv[-1]} …")
-                run_once(stack, step, step.argv[-1])
-            else:
-                shell.perform([step])
+        shell.perform(foundations(stack))
+        for name, command in first(stack).items():
+            say(f"{name} …")
+            run_once(name, command, stack.project.run_folder)
         _run(stack, workers)
     finally:
         say("Stopping.")
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C too many is not to leave half of it
         shell.run(stack.compose("stop", "--timeout", str(STOP_SECONDS)), capture=True, check=False)
         say("All stopped; the data is kept until `invoke down --volumes`.")
-
-
-def _leave(number: int, _: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def _run(stack: Stack, workers: int) -> None:
@@ -101,21 +93,11 @@ def _run(stack: Stack, workers: int) -> None:
 
 
 def _announce(stack: Stack, workers: int, child: subprocess.Popen[str]) -> None:
-    """Say in one line when everything is at work, or what is not."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while child.poll() is None and time.monotonic() < deadline:
-        missing = lacking(replicas(stack.name, *PROCESSES), workers) or (
-            [] if answers(f"{url(stack)}readyz") else ["app"]
-        )
-        if not missing:
-            names = ", ".join([*PROCESSES, *DATASTORES])
-            sys.stdout.write(f"Ready: {url(stack)} ({names}). Ctrl-C ends it.\n")
-            sys.stdout.flush()
-            return
-        time.sleep(0.3)
-    if child.poll() is None:
-        sys.stdout.write(f"Not ready after {PATIENCE_SECONDS} s: {', '.join(missing)}; the lines above may say why.\n")
-        sys.stdout.flush()
+    def missing() -> list[str]:
+        sick = lacking(replicas(stack.name, *PROCESSES), workers)
+        return sick or ([] if answers(f"{url(stack)}readyz") else ["app"])
+
+    announce(url(stack), [*PROCESSES, *DATASTORES], missing, ended=lambda: child.poll() is not None)
 
 
 def lacking(now: Sequence[Replica], workers: int) -> list[str]:

@@ -9,12 +9,11 @@ off: nginx rightly does not send a POST twice.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from deploy import images, proxy, server_env, shell
 from deploy.compose import (
@@ -31,8 +30,8 @@ from deploy.compose import (
     secret_steps,
 )
 from deploy.errors import Failure
-from deploy.native import explain
-from deploy.shell import MakeFolder, Run, Step, Write, WriteSecret
+from deploy.running import alone, run_once
+from deploy.shell import Run, Step, WriteSecret
 
 #: Seconds for new containers to become healthy.
 HEALTH_SECONDS = 150
@@ -55,16 +54,12 @@ def check(stack: Stack) -> None:
         server_env.check_certificate(stack.env.tls_certificate, stack.env.tls_key)
 
 
-@contextmanager
-def alone(stack: Stack) -> Iterator[None]:
-    """Hold the stack; raises `Failure` when another command does. The system frees it however we end."""
+def only_one(stack: Stack) -> AbstractContextManager[None]:
+    """Hold the stack; raises `Failure` when another command does."""
     shell.perform(secret_steps(stack)[:1])
-    with (stack.secrets / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Failure(f"another command is changing {stack.name} at this moment; repeat when it is done") from None
-        yield
+    return alone(
+        stack.secrets / "lock", f"another command is changing {stack.name} at this moment; repeat when it is done"
+    )
 
 
 def wanted(stack: Stack, running: Sequence[Replica]) -> dict[str, int]:
@@ -79,7 +74,7 @@ def prod(stack: Stack, tag: str, say: Say) -> None:
 
     Raises `Failure` when that does not succeed; then what served before serves on.
     """
-    with alone(stack):
+    with only_one(stack):
         fetch_image(stack, tag, say)
         shell.perform(secret_steps(stack))
         if any(each.running for each in replicas(stack.name, "app")):
@@ -194,7 +189,7 @@ def scale(stack: Stack, service: str, number: int, say: Say) -> None:
     if service not in allowed:
         why = "there must be one beat" if service == "celery_beat" else f"of {stack.kind}, {' and '.join(allowed)} can"
         raise Failure(f"--service is {service!r}: {why}")
-    with alone(stack):
+    with only_one(stack):
         clear_up(stack, say)
         now = [each for each in replicas(stack.name, service) if each.running]
         rolling = service == "app"
@@ -228,16 +223,7 @@ def up(stack: Stack, *services: str, recreate: bool = True, force: bool = False)
 def release(stack: Stack, say: Say) -> None:
     """Run the one-shot service that migrates and publishes static files. Raises `Failure` when it fails."""
     say("release: static files, migrations")
-    run_once(stack, stack.compose("run", "--rm", "-T", "--no-deps", "release"), "release")
-
-
-def run_once(stack: Stack, command: Run, name: str) -> None:
-    """Run a one-shot command to its end. Raises `Failure` with the reason; all that it said is then in a log."""
-    result = shell.run(command, capture=True, check=False)
-    if result.code:
-        log = stack.project.run_folder / f"{name}.log"
-        shell.perform([MakeFolder(log.parent), Write(log, result.stdout + result.stderr)])
-        raise Failure(f"{name}: {explain(result.stdout, result.stderr)}; all of it is in {log}")
+    run_once("release", stack.compose("run", "--rm", "-T", "--no-deps", "release"), stack.project.run_folder)
 
 
 def grow(stack: Stack, more: Mapping[str, int]) -> list[Replica]:

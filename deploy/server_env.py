@@ -7,6 +7,7 @@ import secrets
 import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from io import StringIO
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Self
@@ -157,15 +158,20 @@ def parse(values: Mapping[str, str | None], source: str) -> ServerEnv:
         raise Failure("\n".join(problems)) from None
 
 
+def read(text: str, source: str) -> ServerEnv:
+    """The checked values of a `.env` file's text; a dollar sign in it is one. Raises `Failure` as `parse` does."""
+    return parse(dotenv_values(stream=StringIO(text), interpolate=False), source)
+
+
 def load(path: Path) -> ServerEnv:
     """Read and check `.env`. Raises `Failure` naming what is wrong with it."""
     try:
         if path.stat().st_mode & 0o077:
             raise Failure(f"{path.name} holds secrets, but others may read it: chmod 600 {path}")
-        values = dotenv_values(path, interpolate=False)
+        text = path.read_text()
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}; make it yours, or remove it") from None
-    return parse(values, path.name)
+    return read(text, path.name)
 
 
 def check_certificate(certificate: Path, key: Path, now: datetime | None = None) -> None:

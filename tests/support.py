@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from deploy.native import free_port
+from deploy.running import free_port
 from deploy.shell import Result, Run, run
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -37,6 +37,14 @@ class Visitor:
         headers = {"Referer": f"{self.base_url}{form_on or path}"}
         return self.http.post(path, data={"csrfmiddlewaretoken": token[1], **data}, headers=headers)
 
+    def vote(self) -> None:
+        """Vote for the first answer of the first poll, and be accepted."""
+        poll = re.search(r'href="(/\d+/)"', self.get("/").text)
+        assert poll
+        choice = re.search(r'name="choice" value="(\d+)"', self.get(poll[1]).text)
+        assert choice
+        assert self.post(poll[1], choice=choice[1]).status_code == 302
+
 
 @pytest.fixture(scope="session")
 def base_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from deploy.shell import Run, run
 from tests.acceptance.conftest import Visitor
+from tests.bench.site import LUA
 from tests.docker.conftest import Stack, docker, new_stack, remove
 from tests.load import Load
 from tests.support import wait_until
@@ -28,12 +29,6 @@ SECONDS, CONNECTIONS, TURNS = 6, 16, 3
 DOWNLOAD = 100 * 1024 * 1024
 TASKS = 1000
 
-VOTE = """
-wrk.method = "POST"
-wrk.body = "csrfmiddlewaretoken={token}&choice={choice}"
-wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
-wrk.headers["Cookie"] = "csrftoken={token}"
-"""
 WAITING = """
 local n = 0
 request = function()
@@ -134,7 +129,7 @@ def vote_script(made: Stack) -> tuple[str, str]:
     visitor = Visitor(made.url)
     poll = re.findall(r'href="(/\d+/)"', visitor.get("/").text)[0]
     choice = re.findall(r'name="choice" value="(\d+)"', visitor.get(poll).text)[0]
-    return poll, VOTE.format(token=os.urandom(16).hex(), choice=choice)
+    return poll, LUA.format(token=os.urandom(16).hex(), choice=choice)
 
 
 def download(made: Stack) -> tuple[float, float]:

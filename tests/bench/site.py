@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy import native
+from deploy import running
 from deploy.shell import Run, run
 from tests.rig import postgres
 from tests.support import ROOT, environment, wait_until
@@ -105,7 +105,7 @@ def shell(env: dict[str, str], code: str) -> str:
 @contextmanager
 def gunicorn(env: dict[str, str]) -> Iterator[str]:
     """The site as a server runs it: two processes of four threads; yields its base URL."""
-    url = f"127.0.0.1:{native.free_port()}"
+    url = f"127.0.0.1:{running.free_port()}"
     options = [
         "--bind",
         url,
@@ -121,7 +121,7 @@ def gunicorn(env: dict[str, str]) -> Iterator[str]:
     command = [str(BIN / "gunicorn"), *options, "--no-control-socket", "mysite.wsgi"]
     with subprocess.Popen(command, env=env, cwd=SITE) as process:
         try:
-            wait_until(lambda: native.answers(f"http://{url}/healthz"), 30, "gunicorn answers")
+            wait_until(lambda: running.answers(f"http://{url}/healthz"), 30, "gunicorn answers")
             yield f"http://{url}"
         finally:
             process.terminate()

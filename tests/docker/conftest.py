@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploy import doctor
-from deploy.native import free_port
+from deploy.running import free_port
 from deploy.shell import Result, Run, run
 from tests import support
 from tests.acceptance.conftest import ADMIN

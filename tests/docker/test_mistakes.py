@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.native import free_port
+from deploy.running import free_port
 from tests import support
 from tests.docker.conftest import docker
 from tests.support import invoke, one_line

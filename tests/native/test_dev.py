@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.native import free_port
+from deploy.running import free_port
 from deploy.shell import Result
 from tests import support
 from tests.acceptance.conftest import Visitor
@@ -46,17 +46,9 @@ def state(visitor: Visitor, address: str) -> str:
     return str(visitor.get(address).json()["state"])
 
 
-def vote(visitor: Visitor) -> None:
-    poll = re.search(r'href="(/\d+/)"', visitor.get("/").text)
-    assert poll
-    choice = re.search(r'name="choice" value="(\d+)"', visitor.get(poll[1]).text)
-    assert choice
-    assert visitor.post(poll[1], choice=choice[1]).status_code == 302
-
-
 def test_it_starts_empty_ends_on_term_leaves_no_process_and_finds_its_data_again(run_folder: Path) -> None:
     with Dev(support.ROOT, run_folder) as dev:
-        vote(Visitor(dev.url))
+        Visitor(dev.url).vote()
         assert dev.stop(signal.SIGTERM) == 0
         assert not dev.processes()
         assert dev.output.count("Ready: ") == 1

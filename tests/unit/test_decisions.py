@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from honcho.printer import Message
 
-from deploy import checks, config, doctor, lock, native, side_by_side, venvs
+from deploy import checks, config, doctor, lock, native, running, side_by_side, venvs
 from deploy.config import Project
 from deploy.errors import Failure
 from deploy.layers import Layer, Pin
@@ -69,7 +69,7 @@ def test_no_database_password_is_put_into_a_command() -> None:
 def test_a_broken_migration_is_told_from_its_output() -> None:
     said = "  Applying polls.0001_initial... OK\n  Applying polls.0007_break..."
     error = "Traceback (most recent call last):\n  File x\ndjango.db.utils.OperationalError: no such table: gone\n"
-    assert native.explain(said, error) == "polls.0007_break: django.db.utils.OperationalError: no such table: gone"
+    assert running.explain(said, error) == "polls.0007_break: django.db.utils.OperationalError: no such table: gone"
 
 
 def test_the_difference_is_installed_with_hashes_and_nothing_else() -> None:
