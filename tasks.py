@@ -17,7 +17,9 @@ from invoke import Collection, Context, Exit, Task
 from deploy.errors import Failure
 
 if TYPE_CHECKING:
+    from deploy.compose import Stack
     from deploy.config import Project
+    from deploy.swarm.manager import Manager
     from deploy.venvs import Store
 
 # What a task needs beyond this is imported in it: `invoke --list` is to be as quick as with an empty file.
@@ -155,10 +157,33 @@ def prod(c: Context, detach: bool = False, tag: str = "", dry_run: bool = False)
         become(compose.logs(stack, "", follow=True))
 
 
-STACK = {"stack": "dev or prod (default: the one that runs)."}
+STACK = {"stack": "dev, prod or swarm (default: the one that runs with compose)."}
+SWARM = {
+    "host": "A manager of the swarm, as ssh://me@manager.example.org (default: this machine's engine).",
+    "context": "A docker context that leads to one, instead.",
+}
 
 
-@task(help={"volumes": "Delete the data too; asks before.", "yes": "Do not ask.", **STACK, **DRY_RUN})
+def _swarm(c: Context, host: str, context: str, *, ready: bool = True) -> tuple["Manager", "Stack"]:
+    """The manager that was named, and the stack as `.env` has it."""
+    from deploy import compose
+    from deploy.swarm import manager
+
+    stack = compose.load(project(c), compose.SWARM)
+    named = manager.Manager(stack.name, manager.engine(host, context))
+    if ready:
+        manager.need_manager(named)
+    return named, stack
+
+
+@task(
+    help={
+        "volumes": "Delete the data too; asks before.",
+        "yes": "Do not ask.",
+        "stack": "dev or prod (default: the one that runs).",
+        **DRY_RUN,
+    }
+)
 def down(c: Context, volumes: bool = False, yes: bool = False, stack: str = "", dry_run: bool = False) -> None:
     """Stop and remove the containers; the data stays."""
     from deploy import compose
@@ -169,26 +194,42 @@ def down(c: Context, volumes: bool = False, yes: bool = False, stack: str = "", 
 @task(help=STACK)
 def status(c: Context, stack: str = "") -> None:
     """List the containers: state, health, release."""
+    if stack == "swarm":
+        swarm_status.body(c)
+        return
     from deploy import compose
 
     compose.show(compose.need_stack(project(c), stack))
 
 
-@task(help={"follow": "Go on with what comes.", "service": "One service (default: all).", **STACK})
-def logs(c: Context, follow: bool = False, service: str = "", stack: str = "") -> None:
+@task(help={"follow": "Go on with what comes.", "service": "One service (default: all).", **STACK, **SWARM})
+def logs(
+    c: Context, follow: bool = False, service: str = "", stack: str = "", host: str = "", context: str = ""
+) -> None:
     """Show the logs."""
     from deploy import compose
-    from deploy.shell import become
+    from deploy.shell import become, perform
 
+    if stack == "swarm":
+        from deploy.swarm import operate
+
+        commands = operate.logs(_swarm(c, host, context)[0], service, follow=follow)
+        perform(commands[:-1])
+        become(commands[-1])
     become(compose.logs(compose.need_stack(project(c), stack), service, follow=follow))
 
 
-@task(help={"service": "app or celery_worker.", "replicas": "How many.", **STACK})
-def scale(c: Context, service: str, replicas: str, stack: str = "") -> None:
+@task(help={"service": "app or celery_worker.", "replicas": "How many.", **STACK, **SWARM})
+def scale(c: Context, service: str, replicas: str, stack: str = "", host: str = "", context: str = "") -> None:
     """Have more or fewer replicas, until `.env` or the next scale says otherwise."""
     from deploy import compose, config, rollout
 
     number = config.whole_number(replicas, "--replicas", 1, 64)
+    if stack == "swarm":
+        from deploy.swarm import operate
+
+        operate.scale(_swarm(c, host, context)[0], service, number, say)
+        return
     rollout.scale(compose.need_stack(project(c), stack), service, number, say)
 
 
@@ -203,19 +244,34 @@ def doctor(c: Context) -> None:
 # --- code -----------------------------------------------------------------------------------------------------------
 
 
-WHERE = {"stack": "native, dev or prod (default: the one that runs in containers, else native)."}
+WHERE = {"stack": "native, dev, prod or swarm (default: the one that runs with compose, else native)."}
 
 
-@task(help={**WHERE, **DRY_RUN})
-def manage(c: Context, stack: str = "", dry_run: bool = False) -> None:
+@task(help={**WHERE, **SWARM, **DRY_RUN})
+def manage(c: Context, stack: str = "", host: str = "", context: str = "", dry_run: bool = False) -> None:
     """Run manage.py where the site runs, else in the dev environment: `invoke manage -- ARGS`."""
-    _manage(c, words_after_dashes() or ["help"], stack, dry_run)
+    arguments = words_after_dashes() or ["help"]
+    if stack == "swarm":
+        _manage_on_swarm(c, arguments, host, context)
+    else:
+        _manage(c, arguments, stack, dry_run)
 
 
 @task(help={**WHERE, **DRY_RUN})
 def shell(c: Context, stack: str = "", dry_run: bool = False) -> None:
     """Open Django's Python shell."""
-    _manage(c, ["shell"], stack, dry_run)
+    if stack == "swarm":
+        _manage_on_swarm(c, ["shell"], "", "")
+    else:
+        _manage(c, ["shell"], stack, dry_run)
+
+
+def _manage_on_swarm(c: Context, arguments: list[str], host: str, context: str) -> None:
+    from deploy.shell import become
+    from deploy.swarm import operate
+
+    if command := operate.manage(*_swarm(c, host, context), arguments):
+        become(command)
 
 
 def _manage(c: Context, arguments: list[str], where: str, dry_run: bool) -> None:
@@ -241,7 +297,7 @@ def _manage(c: Context, arguments: list[str], where: str, dry_run: bool) -> None
 
 @task(
     help={
-        "suite": "By comma: unit, site, native, acceptance, browser, docker (default: all that this machine can).",
+        "suite": "By comma: unit, site, native, acceptance, browser, docker, swarm (default: all that can run).",
         "require": "`all`, or suites by comma, in which a skipped test is a failure.",
         **DRY_RUN,
     }
@@ -299,6 +355,97 @@ def push(c: Context, tag: str = "", dry_run: bool = False) -> None:
     stack = compose.load(project(c), compose.PROD)
     version = images.tag(tag) if tag else images.revision(bootstrap.ROOT).tag
     perform([images.push(f"{stack.env.image}:{version}")], dry_run=dry_run)
+
+
+# --- swarm ----------------------------------------------------------------------------------------------------------
+
+
+@task(help={"tag": "The tag of the site's image (default: latest)."})
+def swarm_render(c: Context, tag: str = "") -> None:
+    """Print the stack file that the compose files and `.env` become. Needs no engine."""
+    from deploy import compose, images
+    from deploy.swarm import deploy
+
+    stack = compose.load(project(c), compose.SWARM)
+    name = f"{deploy.repository(stack.env.image)}:{images.tag(tag or 'latest')}"
+    print(deploy.stack_file(stack, {stack.image: name}).text, end="")
+
+
+@task(help={"advertise": "The address that other nodes reach this one by.", **SWARM, **DRY_RUN})
+def swarm_init(c: Context, advertise: str = "", host: str = "", context: str = "", dry_run: bool = False) -> None:
+    """Make the engine a manager of a new swarm, with what the stack needs of a node."""
+    from deploy import compose
+    from deploy.swarm import manager, operate
+
+    stack = compose.prepare(project(c), compose.SWARM, dry_run=dry_run, say=say)
+    operate.init(manager.Manager(stack.name, manager.engine(host, context)), stack, advertise, say, dry_run=dry_run)
+
+
+@task(
+    help={
+        "tag": "An image of the registry instead of a new build.",
+        "pull": "Take what the registry has now for the servers' tags too: it may replace the database.",
+        "remove": "What may go, by comma, when the files have it no more: services, or SERVICE:/folder, SERVICE:port.",
+        **SWARM,
+        **DRY_RUN,
+    }
+)
+def swarm_deploy(
+    c: Context,
+    tag: str = "",
+    pull: bool = False,
+    remove: str = "",
+    host: str = "",
+    context: str = "",
+    dry_run: bool = False,
+) -> None:
+    """Put a release into service on the swarm, and follow it to its end; one that fails is taken back."""
+    from deploy import running
+    from deploy.swarm import deploy
+
+    manager, stack = _swarm(c, host, context, ready=not dry_run)
+    if dry_run:
+        deploy.show(manager, stack, tag)
+        return
+    running.exit_when_told()
+    gone = [name.strip() for name in remove.split(",") if name.strip()]
+    deploy.deploy(manager, stack, deploy.Wish(tag, gone, pull), say)
+
+
+@task(help=SWARM)
+def swarm_status(c: Context, host: str = "", context: str = "") -> None:
+    """List nodes, services and releases."""
+    from deploy.swarm import operate
+
+    operate.show(_swarm(c, host, context)[0])
+
+
+@task(help=SWARM)
+def swarm_rollback(c: Context, host: str = "", context: str = "") -> None:
+    """Put the whole stack back to the release before, as the swarm remembers it."""
+    from deploy import running
+    from deploy.swarm import deploy
+
+    manager, stack = _swarm(c, host, context)
+    running.exit_when_told()
+    deploy.rollback(manager, stack.project.run_folder, say)
+
+
+@task(help={"yes": "Do not ask.", **SWARM, **DRY_RUN})
+def swarm_rm(c: Context, yes: bool = False, host: str = "", context: str = "", dry_run: bool = False) -> None:
+    """Stop and remove the stack; the data stays on the nodes."""
+    from deploy.swarm import operate
+
+    operate.remove(_swarm(c, host, context)[0], confirmed=yes, say=say, dry_run=dry_run)
+
+
+@task(help={"yes": "Do not ask.", **SWARM, **DRY_RUN})
+def swarm_leave(c: Context, yes: bool = False, host: str = "", context: str = "", dry_run: bool = False) -> None:
+    """Take the engine out of its swarm."""
+    from deploy.swarm import operate
+
+    manager, stack = _swarm(c, host, context, ready=False)
+    operate.leave(manager, stack.name, confirmed=yes, dry_run=dry_run)
 
 
 # --- environments ---------------------------------------------------------------------------------------------------
@@ -388,6 +535,7 @@ ns = Collection(
     *[dev, prod, down, status, logs, scale, doctor],
     *[manage, shell, test, lint],
     *[build, push],
+    *[swarm_init, swarm_render, swarm_deploy, swarm_status, swarm_rollback, swarm_rm, swarm_leave],
     *[venv, venv_list, venv_tree, venv_check, venv_remove, lock],
 )
 ns.configure(

@@ -15,10 +15,11 @@ SCRIPTS = (
     ".ci/run",
     "tests/rig/up",
     "tests/rig/down",
+    "tests/rig/images/node-entrypoint",
     "tests/rig/images/postgres-entrypoint",
     "tests/rig/images/rabbitmq-entrypoint",
 )
-SUITES = ("unit", "site", "native", "acceptance", "browser", "docker")
+SUITES = ("unit", "site", "native", "acceptance", "browser", "docker", "swarm")
 
 
 def suites(text: str, option: str) -> list[str]:

@@ -17,13 +17,13 @@ from pathlib import Path
 from deploy import proxy, server_env, shell
 from deploy.config import Project
 from deploy.errors import Failure
-from deploy.running import HOST, taken
+from deploy.running import HOST, confirm, taken
 from deploy.server_env import ServerEnv
 from deploy.shell import MakeFolder, Run, Step, WriteSecret
 
 Say = Callable[[str], None]
 
-DEV, PROD = "dev", "prod"
+DEV, PROD, SWARM = "dev", "prod", "swarm"
 #: The oldest engine whose health checks can be asked more often while a container starts.
 OLDEST_ENGINE = 25
 #: Replicas where neither `.env` nor what runs says how many.
@@ -44,7 +44,7 @@ class Stack:
     @property
     def name(self) -> str:
         """What the engine's names of containers, volumes and networks begin with."""
-        return self.env.stack if self.kind == PROD else f"{self.env.stack}-dev"
+        return f"{self.env.stack}-dev" if self.kind == DEV else self.env.stack
 
     @property
     def secrets(self) -> Path:
@@ -54,7 +54,7 @@ class Stack:
     @property
     def image(self) -> str:
         """The image that the stack's next container is made of."""
-        return f"{self.env.image}:latest" if self.kind == PROD else f"{self.env.image}-dev:latest"
+        return f"{self.env.image}-dev:latest" if self.kind == DEV else f"{self.env.image}:latest"
 
     @property
     def port(self) -> int:
@@ -64,15 +64,17 @@ class Stack:
     def front(self) -> proxy.Front:
         """How nginx is to face the world."""
         trusted = [str(network) for network in self.env.trusted_proxies]
-        return proxy.Front(self.env.allowed_hosts, self.env.tls, self.env.https_port, trusted)
+        peers = "nginx" if self.kind == SWARM else ""
+        return proxy.Front(self.env.allowed_hosts, self.env.tls, self.env.https_port, trusted, peers=peers)
 
     def compose(self, *words: str) -> Run:
         """`docker compose` on this stack. `.env` decides, not what a shell happens to have under the same name."""
-        values = {**self.env.interpolated(), "PORT": str(self.port)}
+        values = {**self.env.interpolated(), "PORT": str(self.port), "PROBES": " ".join(self.project.probes)}
         ca = build_ca(self.env)
-        files = ("deploy/compose/base.yaml", f"deploy/compose/{self.kind}.yaml")
+        kinds = ("base", PROD, SWARM) if self.kind == SWARM else ("base", self.kind)
+        files = [word for kind in kinds for word in ("-f", f"deploy/compose/{kind}.yaml")]
         return Run(
-            ["docker", "compose", "--env-file", ".env", *(w for file in files for w in ("-f", file)), *words],
+            ["docker", "compose", "--env-file", ".env", *files, *words],
             {**values, **({"BUILD_CA_FILE": ca} if ca else {}), "COMPOSE_PROJECT_NAME": "", "COMPOSE_FILE": ""},
             cwd=self.project.root,
         )
@@ -121,7 +123,10 @@ def load(project: Project, kind: str) -> Stack:
     path = project.root / ".env"
     if not path.exists():
         raise Failure(f"there is no .env yet: `invoke {kind}` writes it")
-    return Stack(project, kind, server_env.load(path))
+    env = server_env.load(path)
+    if kind != SWARM and (env.database_url or env.celery_broker_url):
+        raise Failure(".env: DATABASE_URL and CELERY_BROKER_URL are for the swarm: compose brings its own servers")
+    return Stack(project, kind, env)
 
 
 def prepare(project: Project, kind: str, *, dry_run: bool, say: Say) -> Stack:
@@ -132,7 +137,11 @@ def prepare(project: Project, kind: str, *, dry_run: bool, say: Say) -> Stack:
     text = server_env.fresh((project.root / ".env.example").read_text(), stack=project.name, development=kind == DEV)
     stack = Stack(project, kind, server_env.read(text, path.name))
     orphan = f"{stack.name}_postgres"
-    if not dry_run and shell.run(Run(["docker", "volume", "inspect", orphan]), capture=True, check=False).code == 0:
+    if (
+        kind != SWARM
+        and not dry_run
+        and shell.run(Run(["docker", "volume", "inspect", orphan]), capture=True, check=False).code == 0
+    ):
         raise Failure(
             f"there is no .env, but the volume {orphan} has a database made with an earlier one's password: bring that"
             f" .env back, or give the data up with `docker volume rm {orphan} {stack.name}_rabbitmq`"
@@ -297,7 +306,7 @@ def known_stack(project: Project, kind: str = "") -> Stack:
 
 def _kind(text: str) -> str:
     if text not in (DEV, PROD):
-        raise Failure(f"--stack is {text!r}, but must be dev or prod")
+        raise Failure(f"--stack is {text!r}, but must be dev, prod or swarm")
     return text
 
 
@@ -314,12 +323,8 @@ def need_stack(project: Project, kind: str = "", *, stopped: bool = True) -> Sta
 
 def down(stack: Stack, *, volumes: bool, confirmed: bool, dry_run: bool) -> None:
     """Stop and remove a stack; its data only when that was confirmed. Raises `Failure` when it was not."""
-    if volumes and not confirmed and not dry_run:
-        question = f"This deletes the database, queues and files of {stack.name}. Type {stack.name} to go on: "
-        if not sys.stdin.isatty():
-            raise Failure("--volumes deletes the data, and nobody is here to be asked: add --yes")
-        if input(question).strip() != stack.name:
-            raise Failure("nothing was done")
+    if volumes and not dry_run:
+        confirm(f"This deletes the database, queues and files of {stack.name}.", stack.name, confirmed)
     more = ["--volumes"] if volumes else []
     shell.perform([stack.compose("down", "--remove-orphans", *more)], dry_run=dry_run)
 

@@ -22,6 +22,8 @@ class Front:
     trusted: Sequence[str]
     static_root: str = "/srv/static"
     protected_root: str = "/srv/protected"
+    #: The name of the other machines' nginx, which have the files that are not on this one; empty where there are none.
+    peers: str = ""
 
 
 def runtime_files(front: Front, upstream: Iterable[str], resolved: Iterable[str] = ()) -> dict[str, str]:
@@ -33,8 +35,10 @@ def runtime_files(front: Front, upstream: Iterable[str], resolved: Iterable[str]
     certificate = "ssl_certificate /etc/nginx/site/tls.crt;\nssl_certificate_key /etc/nginx/site/tls.key;\nhttp2 on;\n"
     plain = f"listen 80;\nserver_name {names};\n"
     return {
-        "http.conf": http(front, upstream, resolved),
-        "server.conf": f"listen 443 ssl;\n{certificate}server_name {names};\n" if front.tls else plain,
+        "http.conf": http(front, upstream, resolved) + peers(front),
+        "server.conf": (f"listen 443 ssl;\n{certificate}server_name {names};\n" if front.tls else plain)
+        + (ELSEWHERE if front.peers else ""),
+        "missing.conf": MISSING if front.peers else "# All files are on this machine.\n",
         "unknown.conf": "listen 80 default_server;\nserver_name _;\n"
         + ("listen 443 ssl default_server;\nssl_reject_handshake on;\n" if front.tls else ""),
     }
@@ -66,6 +70,36 @@ def http(front: Front, upstream: Iterable[str], resolved: Iterable[str] = ()) ->
         f"map $host $protected_root {{ default {front.protected_root}; }}\n"
         f"geo $realip_remote_addr $from_trusted_proxy {{\n    default 0;\n{trusted}}}\n{real}"
         f"{redirect if front.tls else ''}"
+    )
+
+
+#: Not `error_page 404`, which would also answer a client that asks for such an address by itself.
+MISSING = "set $type_by_site $upstream_http_content_type;\ntry_files $uri @elsewhere;\n"
+#: The other machines are asked in turn; what the site has said of the file (its name and type) stays.
+ELSEWHERE = """\
+location @elsewhere {
+    internal;
+    proxy_pass http://peers;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_next_upstream error timeout http_404;
+    proxy_connect_timeout 1s;
+    proxy_max_temp_file_size 0;
+    proxy_hide_header Content-Type;
+    add_header Content-Type $type_by_site;
+}
+"""
+
+
+def peers(front: Front) -> str:
+    """What nginx shows to those of the other machines, on a port that is not published: what a worker here wrote."""
+    if not front.peers:
+        return ""
+    return (
+        f"upstream peers {{\n    zone peers 64k;\n    server {front.peers}:8082 resolve max_fails=0;\n}}\n"
+        "server {\n    listen 8082;\n    access_log off;\n"
+        "    location /protected/ {\n        alias $protected_root/;\n    }\n"
+        "    location / {\n        return 404;\n    }\n}\n"
     )
 
 

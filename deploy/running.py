@@ -56,6 +56,16 @@ def alone(path: Path, message: str) -> Iterator[None]:
         yield
 
 
+def confirm(what: str, name: str, confirmed: bool) -> None:
+    """Go on only when somebody types the name, or has said so beforehand. Raises `Failure` otherwise."""
+    if confirmed:
+        return
+    if not sys.stdin.isatty():
+        raise Failure(f"{what} Nobody is here to be asked: add --yes")
+    if input(f"{what} Type {name} to go on: ").strip() != name:
+        raise Failure("nothing was done")
+
+
 def exit_when_told() -> None:
     """Have TERM, and a closed terminal, end us by an exception as Ctrl-C does, so that what we started is ended too."""
     for number in (signal.SIGTERM, signal.SIGHUP):

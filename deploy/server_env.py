@@ -58,6 +58,8 @@ class ServerEnv(BaseModel):
     postgres_port: Port = 5432
     rabbitmq_port: Port = 5672
     build_ca_file: Path | None = None
+    database_url: SecretStr | None = None
+    celery_broker_url: SecretStr | None = None
 
     @field_validator("postgres_password", "rabbitmq_password")
     @classmethod
@@ -106,6 +108,7 @@ class ServerEnv(BaseModel):
             "POSTGRES_PORT": str(self.postgres_port),
             "RABBITMQ_PORT": str(self.rabbitmq_port),
             "BUILD_CA_FILE": str(self.build_ca_file or ""),
+            "DATA_INTERNAL": str(not (self.database_url or self.celery_broker_url)).lower(),
         }
 
     def secret_files(self) -> dict[str, str]:
@@ -114,10 +117,15 @@ class ServerEnv(BaseModel):
         return {
             "secret_key": self.secret_key.get_secret_value(),
             "postgres_password": database,
-            "database_url": f"postgres://site:{quote(database, safe='')}@postgres:5432/site",
-            "broker_url": f"amqp://site:{quote(broker, safe='')}@rabbitmq:5672//",
+            "database_url": _given(self.database_url)
+            or f"postgres://site:{quote(database, safe='')}@postgres:5432/site",
+            "broker_url": _given(self.celery_broker_url) or f"amqp://site:{quote(broker, safe='')}@rabbitmq:5672//",
             "rabbitmq.conf": f"default_user = site\ndefault_pass = {broker}\n",
         }
+
+
+def _given(value: SecretStr | None) -> str:
+    return value.get_secret_value() if value else ""
 
 
 def fresh(example: str, *, stack: str, development: bool) -> str:
@@ -152,7 +160,12 @@ def parse(values: Mapping[str, str | None], source: str) -> ServerEnv:
                 "int_parsing": "must be a whole number",
                 "too_short": f"is too short: {each.get('ctx', {}).get('min_length')} characters at least",
             }.get(each["type"], each["msg"].removeprefix("Value error, "))
-            hidden = not name or name == "SECRET_KEY" or name.endswith("PASSWORD") or each["type"] == "extra_forbidden"
+            hidden = (
+                not name
+                or name == "SECRET_KEY"
+                or name.endswith(("PASSWORD", "_URL"))
+                or each["type"] == "extra_forbidden"
+            )
             shown = "" if hidden or not ours.get(name) else f" is {ours[name]!r}:"
             problems.append(" ".join(f"{source}: {name}{shown} {said}".split()))
         raise Failure("\n".join(problems)) from None

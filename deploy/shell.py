@@ -43,14 +43,26 @@ class Run:
     cwd: Path | None = None
     #: File descriptors that the child keeps open, such as a lock that must live as long as it does.
     keep: tuple[int, ...] = ()
+    #: What it reads from standard input.
+    input: str = field(default="", repr=False)
+    #: That this is not to be shown.
+    secret: bool = False
 
     def render(self) -> str:
         words = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
         line = " ".join([*words, shlex.join(self.argv)])
-        return f"(cd {shlex.quote(str(self.cwd))} && {line})" if self.cwd else line
+        line = f"(cd {shlex.quote(str(self.cwd))} && {line})" if self.cwd else line
+        if not self.input:
+            return line
+        return f"{line}   # with a secret on its standard input" if self.secret else heredoc(line, self.input)
 
     def perform(self) -> None:
         run(self)
+
+
+def heredoc(line: str, text: str) -> str:
+    """A line of shell with a text on its standard input."""
+    return f"{line} <<'END_OF_FILE'\n{text}END_OF_FILE"
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ class Write:
     text: str
 
     def render(self) -> str:
-        return f"cat > {shlex.quote(str(self.path))} <<'END_OF_FILE'\n{self.text}END_OF_FILE"
+        return heredoc(f"cat > {shlex.quote(str(self.path))}", self.text)
 
     def perform(self) -> None:
         self.path.write_text(self.text)
@@ -193,7 +205,7 @@ def start(command: Run, *, capture: bool = False, own_session: bool = False) -> 
             list(command.argv),
             env={**os.environ, **command.env},
             cwd=command.cwd,
-            stdin=subprocess.DEVNULL if capture else None,
+            stdin=subprocess.PIPE if command.input else subprocess.DEVNULL if capture else None,
             stdout=pipe,
             stderr=pipe,
             text=True,
@@ -215,7 +227,7 @@ def run(command: Run, *, capture: bool = False, check: bool = True) -> Result:
     sys.stdout.flush()
     child = start(command, capture=capture)
     try:
-        stdout, stderr = child.communicate()
+        stdout, stderr = child.communicate(command.input or None)
     except BaseException:
         child.terminate()
         try:

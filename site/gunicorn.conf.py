@@ -4,6 +4,8 @@ BIND is an address or `unix:PATH`; WEB_CONCURRENCY processes with WEB_THREADS th
 """
 
 import os
+import signal
+import threading
 
 wsgi_app = "mysite.wsgi"
 bind = os.environ.get("BIND", "0.0.0.0:8000")
@@ -27,3 +29,17 @@ worker_tmp_dir = "/dev/shm"
 control_socket_disable = True
 #: nginx writes the access log.
 accesslog = None
+
+#: Seconds after TERM for which requests are still accepted: where those who send them learn of it from a name server.
+drain_seconds = float(os.environ.get("DRAIN_SECONDS", "0"))
+
+
+def when_ready(server: object) -> None:
+    if drain_seconds:
+        stop = signal.getsignal(signal.SIGTERM)
+
+        def drain(number: int, frame: object) -> None:
+            signal.signal(signal.SIGTERM, stop)
+            threading.Timer(drain_seconds, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+        signal.signal(signal.SIGTERM, drain)

@@ -1,6 +1,7 @@
 """Whether what runs beside this is well: exits 0 or 1. Standard library only, to be quick.
 
 healthcheck.py http://127.0.0.1:8000/readyz     that address answers, and not with an error
+healthcheck.py http://… --first "/readyz /"     the same, but at first, until all of these paths do, they are asked
 healthcheck.py /tmp/ready [SECONDS]             that file exists, and was touched within so many seconds
 """
 
@@ -8,10 +9,13 @@ import os
 import sys
 import time
 from http.client import HTTPConnection
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
 #: Seconds for an answer.
 TIMEOUT = 4
+#: Made when all of the first paths have answered: from then on a server that is away is no reason to be replaced.
+BEEN_READY = Path("/tmp/been-ready")
 
 
 def host() -> str:
@@ -43,7 +47,23 @@ def problem(target: str, seconds: float) -> str:
         connection.close()
 
 
+def first_problem(target: str, paths: list[str]) -> str:
+    """What is wrong, before it has been ready once; afterwards only whether it is alive."""
+    if BEEN_READY.exists():
+        return problem(target, 0)
+    for path in paths:
+        if said := problem(urljoin(target, path), 0):
+            return said
+    BEEN_READY.touch()
+    return ""
+
+
+def main(target: str, *more: str) -> str:
+    if more[:1] == ("--first",):
+        return first_problem(target, more[1].split())
+    return problem(target, float(more[0]) if more else float("inf"))
+
+
 if __name__ == "__main__":
-    said = problem(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else float("inf"))
-    if said:
+    if said := main(*sys.argv[1:]):
         sys.exit(said)

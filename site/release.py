@@ -3,6 +3,8 @@
 STATIC_ROOT holds this release's own files. They are laid into PUBLISHED_STATIC, which the web server serves, beside
 those of earlier releases: names have a hash of the content, so a page of an earlier release keeps its files. Files that
 no release has had for PUBLISHED_STATIC_DAYS go.
+
+`release.py` does both; `release.py publish` and `release.py migrate` one of them, where they run in different places.
 """
 
 import os
@@ -54,12 +56,14 @@ def prune(target: Path, seconds: float) -> int:
 
 
 def main() -> None:
+    wanted = sys.argv[1:] or ["publish", "migrate"]
     published = os.environ.get("PUBLISHED_STATIC")
-    if published:
+    if published and "publish" in wanted:
         new = publish(Path(os.environ["STATIC_ROOT"]), Path(published))
         gone = prune(Path(published), float(os.environ.get("PUBLISHED_STATIC_DAYS", "30")) * DAY)
         print(f"static files: {new} new, {gone} of earlier releases removed", flush=True)
-    os.execvp(sys.executable, [sys.executable, "manage.py", "migrate", "--noinput"])
+    if "migrate" in wanted:
+        os.execvp(sys.executable, [sys.executable, "manage.py", "migrate", "--noinput"])
 
 
 if __name__ == "__main__":

@@ -49,7 +49,12 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def invoke(
-    project: Path, *words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, uv: bool = True
+    project: Path,
+    *words: str,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    uv: bool = True,
+    seconds: float = 300,
 ) -> Result:
     """Run a task in a project to its end. With ``uv``, ours is on PATH for its bootstrap."""
     command = ["python3", str(project / "tasks.py"), *words]
@@ -61,7 +66,7 @@ def invoke(
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=seconds,
     )
     return Result(done.returncode, done.stdout, done.stderr)
 

@@ -173,7 +173,7 @@ def check(request: HttpRequest, pk: str) -> JsonResponse:
 def download(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     """The file, for its owner: by the web server where one stands before us, else streamed from here."""
     found = _own_export(request, pk)
-    if found.current_state != Export.State.DONE or not found.path.is_file():
+    if found.current_state != Export.State.DONE:
         raise Http404("This export has no file")
     return send(found.path, found.name, "text/csv; charset=utf-8")
 
@@ -181,7 +181,12 @@ def download(request: HttpRequest, pk: UUID) -> HttpResponseBase:
 def send(path: Path, name: str, content_type: str) -> HttpResponseBase:
     """A file that is not to be had by an address, under the name that its owner is to see."""
     if not settings.PROTECTED_URL:
-        return FileResponse(path.open("rb"), as_attachment=True, filename=name, content_type=content_type)
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            raise Http404("There is no such file") from None
+        return FileResponse(file, as_attachment=True, filename=name, content_type=content_type)
+    # The web server looks for it itself: it may be on another machine.
     response = HttpResponse(content_type=content_type)
     response["X-Accel-Redirect"] = f"{settings.PROTECTED_URL}{path.name}"
     response["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=name)

@@ -1,0 +1,95 @@
+"""Releases that were deployed, kept in the swarm itself: each a config that holds its stack file.
+
+So any client can go back to one, without the work tree it was made of. Secrets are named in it, not held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from deploy.swarm.lock import who
+from deploy.swarm.manager import Manager
+from deploy.swarm.render import StackFile
+
+#: Releases that are kept, with the configs and secrets they name.
+KEPT = 8
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A release: its number, and that of the release it repeats (its own, unless it was a rollback)."""
+
+    number: int
+    of: int
+    revision: str
+    by: str
+    at: str
+    file: StackFile
+
+
+def name(stack: str, number: int) -> str:
+    return f"{stack}_release_{number:05d}"
+
+
+def read(manager: Manager) -> list[Entry]:
+    """The releases, the oldest first."""
+    names = [each for each in manager.names("config") if each.startswith(f"{manager.stack}_release_")]
+    entries = [
+        Entry(
+            number=int(labels["portico.release"]),
+            of=int(labels["portico.of"]),
+            revision=labels["portico.revision"],
+            by=labels["portico.by"],
+            at=labels["portico.at"],
+            file=StackFile.read(text),
+        )
+        for labels, text in manager.contents(names)
+    ]
+    return sorted(entries, key=lambda entry: entry.number)
+
+
+def next_number(entries: Sequence[Entry]) -> int:
+    return entries[-1].number + 1 if entries else 1
+
+
+def target(entries: Sequence[Entry], running: int) -> Entry | None:
+    """The release to go back to; None when there is none.
+
+    ``running`` is the number on the services: when it is not recorded, its deploy never came to its end.
+    """
+    if not entries:
+        return None
+    last = entries[-1]
+    if running > last.number:
+        return last
+    return next((each for each in reversed(entries) if each.of < last.of and each.of == each.number), None)
+
+
+def add(manager: Manager, number: int, of: int, revision: str, file: StackFile) -> None:
+    """Record a release that serves."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    labels = {"release": str(number), "of": str(of), "revision": revision, "by": who(), "at": at}
+    marks = {f"portico.{key}": value for key, value in labels.items()}
+    manager.tell(manager.create("config", name(manager.stack, number), file.text, marks))
+
+
+def prune(manager: Manager, entries: Sequence[Entry], also: Iterable[StackFile] = ()) -> None:
+    """Remove old releases, and the configs and secrets that none of the kept ones names.
+
+    What a service still uses the engine does not let go.
+    """
+    kept = entries[-KEPT:]
+    files = [*(entry.file for entry in kept), *also]
+    wanted = {
+        "config": {name(manager.stack, entry.number) for entry in kept},
+        "secret": set[str](),
+    }
+    for file in files:
+        for kind, names in wanted.items():
+            names |= {each["name"] for each in file.sections.get(f"{kind}s", {}).values()}
+    for kind, names in wanted.items():
+        for each in manager.names(kind):
+            if each not in names:
+                manager.try_(kind, "rm", each)

@@ -1,0 +1,108 @@
+"""A deploy as it goes on: a live table on a terminal, a line for each change elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Collection, Sequence
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from deploy.errors import Failure
+from deploy.swarm.manager import Manager
+from deploy.swarm.state import Snapshot, Standing, nowhere, standing
+
+#: Seconds between two looks at the swarm, and after which a deploy that has not come to its end has failed.
+LOOK_SECONDS, CONVERGE_SECONDS = 1.0, 900
+#: Seconds for which a replica may fit nowhere: a node that has just joined is soon known.
+NOWHERE_SECONDS = 15
+
+
+def follow(manager: Manager, services: Collection[str], known: Collection[str], check: Callable[[], None]) -> Snapshot:
+    """Return when each of these services is as it was asked for; what is then there.
+
+    ``known``: ids of the tasks of before; ``check`` raises when we are to give up. Raises `Failure` that names the
+    service that failed, the last lines of its replica shown.
+    """
+    began = time.monotonic()
+    with Progress() as progress:
+        while True:
+            check()
+            snapshot = manager.look()
+            standings = [standing(each, snapshot, known) for each in snapshot.services if each.name in services]
+            progress.show(standings)
+            failed = next((each for each in standings if each.failed), None)
+            if failed:
+                break
+            if len(standings) == len(services) and all(each.done for each in standings):
+                return snapshot
+            waited = time.monotonic() - began
+            if waited > NOWHERE_SECONDS and (lines := nowhere(snapshot)):
+                raise Failure(
+                    "\n".join(
+                        f"{line}: `docker node ls` shows the nodes; labels say what may run where" for line in lines
+                    )
+                )
+            if waited > CONVERGE_SECONDS:
+                missing = ", ".join(f"{each.service} ({each.note})" for each in standings if not each.done)
+                raise Failure(f"not done within {CONVERGE_SECONDS} s: {missing}")
+            time.sleep(LOOK_SECONDS)
+    raise Failure(reason(manager, snapshot, failed))
+
+
+def reason(manager: Manager, snapshot: Snapshot, failed: Standing) -> str:
+    """Why a service failed, in a line; the last lines of the replica that did are shown."""
+    if not failed.culprit:
+        return f"{failed.service}: {failed.note}"
+    where = snapshot.node(failed.culprit)
+    for line in manager.last_lines(failed.culprit.id).splitlines():
+        sys.stderr.write(f"{failed.service} on {where} | {line}\n")
+    return f"{failed.service} on {where}: {failed.note}; its last lines are above"
+
+
+class Progress:
+    """Shows how far services are."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        self._said: dict[str, str] = {}
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, standings: Sequence[Standing]) -> None:
+        """Show this state, where it is another than the last."""
+        if self._live:
+            self._live.update(table(standings), refresh=True)
+            return
+        for each in standings:
+            line = f"{each.service}: {each.running}/{each.wanted} {word(each)}{' ' + each.note if each.note else ''}"
+            if self._said.get(each.service) != line:
+                self._said[each.service] = line
+                sys.stderr.write(f"{line}\n")
+                sys.stderr.flush()
+
+
+def word(standing: Standing) -> str:
+    return "failed" if standing.failed else "done" if standing.done else "…"
+
+
+def table(standings: Sequence[Standing]) -> Table:
+    """A row for each service."""
+    colours = {"failed": "red", "done": "green", "…": "yellow"}
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("service", "replicas", "", "now"):
+        shown.add_column(heading, no_wrap=heading != "now")
+    for each in standings:
+        state = word(each)
+        shown.add_row(each.service, f"{each.running}/{each.wanted}", f"[{colours[state]}]{state}[/]", each.note)
+    return shown

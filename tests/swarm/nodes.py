@@ -1,0 +1,317 @@
+"""Machines for a swarm: three engines in containers, reached over SSH as servers are, and a private registry.
+
+The swarm itself is not begun here: that is what the product does.
+"""
+
+import base64
+import contextlib
+import datetime
+import ipaddress
+import json
+import os
+import re
+import secrets
+import shlex
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import bcrypt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from deploy.errors import Failure
+from deploy.running import free_port
+from deploy.shell import Run, Write, WriteSecret, run
+from tests import support
+
+NODE_IMAGE = "portico-rig/node"
+REGISTRY_IMAGE = "registry:3"
+#: Where an engine looks for the CA of a registry.
+CERTIFICATES = Path("/etc/docker/certs.d")
+CGROUPS = Path("/sys/fs/cgroup")
+#: What an engine needs beyond the capabilities of any container.
+CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE")
+#: Seconds within which a node's engine answers on a slow machine.
+READY_SECONDS = 60
+
+
+def docker(*words: str, check: bool = True) -> str:
+    """What a docker command prints, of this machine's engine."""
+    return run(Run(["docker", *words]), capture=True, check=check).stdout
+
+
+def together(*jobs: Callable[[], object]) -> None:
+    """Do all of them at once, to the end; the first failure is raised then."""
+    with ThreadPoolExecutor() as pool:
+        started = [pool.submit(job) for job in jobs]
+    for job in started:
+        job.result()
+
+
+def library_images() -> list[str]:
+    """The servers' images, as the compose files name them."""
+    named = re.compile(r"^\s*image:\s*([a-z]\S*:\S+)", re.MULTILINE)
+    files = sorted((support.ROOT / "deploy" / "compose").glob("*.yaml"))
+    return sorted({image for file in files for image in named.findall(file.read_text())})
+
+
+class Authority:
+    """A CA, which signs certificates for addresses."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "ca.crt"
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Portico test CA")])
+        usage = x509.BasicConstraints(ca=True, path_length=0)
+        signed = self._certificate(self._name, self._key).add_extension(usage, critical=True)
+        self._write(self.path, signed)
+
+    def sign(self, address: str, folder: Path) -> None:
+        """Write ``tls.crt`` and ``tls.key`` for an IP address."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+        self._write(folder / "tls.crt", self._certificate(name, key).add_extension(names, critical=False))
+        form = serialization.PrivateFormat.PKCS8
+        text = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+        WriteSecret(folder / "tls.key", text).perform()
+
+    def _certificate(self, name: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateBuilder(issuer_name=self._name, subject_name=name, public_key=key.public_key())
+        valid = builder.not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(
+            now + datetime.timedelta(days=2)
+        )
+        return valid.serial_number(x509.random_serial_number())
+
+    def _write(self, path: Path, builder: x509.CertificateBuilder) -> None:
+        signed = builder.sign(self._key, hashes.SHA256())
+        path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+
+
+@dataclass
+class Registry:
+    """A registry with TLS; without a user anyone may use it, as the engines' mirror of the official names."""
+
+    name: str
+    ip: str
+    network: str
+    authority: Authority
+    #: It keeps its files in a folder of its own name there.
+    parent: Path
+    user: str = ""
+    password: str = ""
+
+    @property
+    def address(self) -> str:
+        return f"{self.ip}:5000"
+
+    @property
+    def ca(self) -> Path:
+        return self.authority.path
+
+    def start(self) -> None:
+        """Start it, and have this machine's engine trust it."""
+        folder = self.parent / self.name
+        folder.mkdir()
+        self.authority.sign(self.ip, folder)
+        settings = {"HTTP_TLS_CERTIFICATE": "/tls/tls.crt", "HTTP_TLS_KEY": "/tls/tls.key"}
+        if self.user:
+            line = f"{self.user}:{bcrypt.hashpw(self.password.encode(), bcrypt.gensalt(5)).decode()}\n"
+            WriteSecret(folder / "htpasswd", line).perform()
+            settings |= {"AUTH": "htpasswd", "AUTH_HTPASSWD_REALM": "test", "AUTH_HTPASSWD_PATH": "/tls/htpasswd"}
+            settings |= {"STORAGE_DELETE_ENABLED": "true"}
+        trusted = CERTIFICATES / self.address
+        trusted.mkdir(parents=True, exist_ok=True)  # a killed run may have left one
+        shutil.copy(self.ca, trusted / "ca.crt")
+        variables = [word for key, value in settings.items() for word in ("-e", f"REGISTRY_{key}={value}")]
+        where = ["--name", self.name, "--network", self.network, "--ip", self.ip]
+        docker("run", "-d", *where, *variables, "-v", f"{folder}:/tls:ro", REGISTRY_IMAGE)
+
+    def push_library(self, image: str) -> None:
+        """Have an official image, as this machine's engine has it, under its own name."""
+        name = f"{self.address}/library/{image}"
+        docker("tag", image, name)
+        docker("push", "-q", name)
+        docker("rmi", name)
+
+    def down(self) -> None:
+        docker("rm", "-f", "-v", self.name, check=False)
+        shutil.rmtree(CERTIFICATES / self.address, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            CERTIFICATES.rmdir()
+
+
+@dataclass
+class Node:
+    """An engine in a container, which serves port 80 and SSH on ports of this machine."""
+
+    name: str
+    container: str
+    ip: str
+    network: str
+    folder: Path
+    mirror: str
+    http_port: int = field(default_factory=free_port)
+    ssh_port: int = field(default_factory=free_port)
+
+    def start(self) -> None:
+        """Start it for the first time; the ports and the address stay its own."""
+        mounts = [
+            f"type=bind,source={CGROUPS},target={CGROUPS}",
+            f"type=bind,source={self.folder / 'certs.d'},target={CERTIFICATES},readonly",
+            f"type=bind,source={self.folder / 'key.pub'},target=/root/.ssh/authorized_keys,readonly",
+            f"type=volume,source={self.container},target=/var/lib/docker",
+        ]
+        docker(
+            *["run", "-d", "--init", "--name", self.container, "--hostname", self.name],
+            *["--network", self.network, "--ip", self.ip, "--tmpfs", "/run"],
+            *["-p", f"127.0.0.1:{self.http_port}:80", "-p", f"127.0.0.1:{self.ssh_port}:22"],
+            *(f"--cap-add={capability}" for capability in CAPABILITIES),
+            *["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--cgroupns=host"],
+            *(f"--mount={mount}" for mount in mounts),
+            *[NODE_IMAGE, "--cgroup-parent", f"/{self.container}", "--registry-mirror", f"https://{self.mirror}"],
+        )
+
+    def docker(self, *words: str, check: bool = True) -> str:
+        """What a docker command prints, of the node's engine."""
+        return docker("exec", self.container, "docker", *words, check=check)
+
+    def kill(self) -> None:
+        """End all of it at once, as a power cut does."""
+        docker("kill", "-s", "KILL", self.container)
+
+    def restart(self) -> None:
+        """Bring it back after a kill, with its data; returns when its engine answers."""
+        docker("start", self.container)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        try:
+            answers = partial(self.docker, "version", "--format={{.Server.Version}}", check=False)
+            support.wait_until(lambda: bool(answers().strip()), READY_SECONDS, f"the engine of {self.name}")
+        except AssertionError as error:
+            logs = run(Run(["docker", "logs", "-n", "20", self.container]), capture=True, check=False)
+            raise AssertionError(f"{error}\n{logs.stderr}") from None
+
+    def host_key(self) -> str:
+        words = docker("exec", self.container, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()
+        return " ".join(words[:2])
+
+    def down(self) -> None:
+        docker("rm", "-f", "-v", self.container, check=False)
+        docker("volume", "rm", "-f", self.container, check=False)
+        # What ran in it is over; its control groups are this machine's, and nobody else removes them.
+        for top in [*CGROUPS.glob(self.container), *CGROUPS.glob(f"*/{self.container}")]:
+            for folder, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()
+
+
+class Cluster:
+    """Three nodes, a private registry and a mirror, and a client folder with which all of them are reached."""
+
+    registry: Registry
+    mirror: Registry
+
+    def __init__(self, folder: Path, names: Sequence[str] = ("node1", "node2", "node3")) -> None:
+        self.folder = folder
+        self.names = names
+        #: The network's name, and what all other names begin with.
+        self.id = f"rig-{secrets.token_hex(3)}"
+        self.nodes: list[Node] = []
+        self._parts: list[Registry | Node] = []
+
+    def start(self) -> None:
+        """All of it, ready for `docker -H ssh://node1`. Ends what it started when it cannot."""
+        try:
+            self._start()
+        except BaseException:
+            self.down()
+            raise
+
+    def environment(self) -> dict[str, str]:
+        """What a client's environment adds: our ssh first on PATH, the login of the registry."""
+        return {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "DOCKER_CONFIG": str(self.folder / "docker")}
+
+    def node(self, name: str) -> Node:
+        return next(node for node in self.nodes if node.name == name)
+
+    def down(self) -> None:
+        """Remove containers, volumes, the network, and what this machine trusted."""
+        together(*(part.down for part in self._parts))
+        docker("network", "rm", self.id, check=False)
+
+    def _start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        hosts = self._network()
+        authority = Authority(self.folder)
+        common = (self.id, authority, self.folder)
+        self.mirror = Registry(f"{self.id}-mirror", next(hosts), *common)
+        self.registry = Registry(f"{self.id}-registry", next(hosts), *common, "deployer", secrets.token_urlsafe(12))
+        self._client()
+        rest = (self.id, self.folder, self.mirror.address)
+        self.nodes = [Node(name, f"{self.id}-{name}", next(hosts), *rest) for name in self.names]
+        self._parts = [self.mirror, self.registry, *self.nodes]
+        together(self.mirror.start, self.registry.start)
+        pushes = (partial(self.mirror.push_library, image) for image in library_images())
+        together(*pushes, *(node.start for node in self.nodes))
+        together(*(node.wait_ready for node in self.nodes))
+        self._ssh()
+
+    def _network(self) -> Iterator[str]:
+        """A network, and the addresses in it: only one whose range was asked for gives containers fixed ones."""
+        docker("network", "create", self.id)
+        for _ in range(5):
+            subnet = docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", self.id).strip()
+            docker("network", "rm", self.id)
+            # Another network may have taken the range meanwhile.
+            with contextlib.suppress(Failure):
+                docker("network", "create", "--subnet", subnet, self.id)
+                break
+            docker("network", "create", self.id)
+        hosts = map(str, ipaddress.ip_network(subnet).hosts())
+        next(hosts)  # the gateway
+        return hosts
+
+    def _client(self) -> None:
+        """The client's key, its login, and what the nodes are given of it."""
+        for registry in (self.mirror, self.registry):
+            (self.folder / "certs.d" / registry.address).mkdir(parents=True)
+            shutil.copy(registry.ca, self.folder / "certs.d" / registry.address)
+        run(Run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.id, "-f", str(self.folder / "key")]))
+        login = base64.b64encode(f"{self.registry.user}:{self.registry.password}".encode()).decode()
+        (self.folder / "docker").mkdir()
+        text = json.dumps({"auths": {self.registry.address: {"auth": login}}})
+        WriteSecret(self.folder / "docker" / "config.json", text).perform()
+
+    def _ssh(self) -> None:
+        """What ssh knows of the nodes, and the program that uses it."""
+        known = "".join(f"{node.name} {node.host_key()}\n" for node in self.nodes)
+        Write(self.folder / "known_hosts", known).perform()
+        hosts = "".join(
+            f"Host {node.name}\n  Port {node.ssh_port}\n  HostKeyAlias {node.name}\n" for node in self.nodes
+        )
+        every = {
+            "HostName": "127.0.0.1",
+            "User": "root",
+            "IdentityFile": self.folder / "key",
+            "IdentitiesOnly": "yes",
+            "UserKnownHostsFile": self.folder / "known_hosts",
+            "GlobalKnownHostsFile": "none",
+            "StrictHostKeyChecking": "yes",
+            "BatchMode": "yes",
+        }
+        text = f"{hosts}Host *\n" + "".join(f"  {key} {value}\n" for key, value in every.items())
+        Write(self.folder / "config", text).perform()
+        shim = self.folder / "bin" / "ssh"
+        shim.parent.mkdir()
+        words = shlex.join([shutil.which("ssh") or "ssh", "-F", str(self.folder / "config")])
+        Write(shim, f'#!/bin/sh\nexec {words} "$@"\n').perform()
+        shim.chmod(0o755)

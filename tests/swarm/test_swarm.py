@@ -1,0 +1,355 @@
+"""A stack on three nodes: what every node serves, what an update, a failure and a lost node do to it."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy import server_env
+from deploy.shell import Result, Run, run
+from tests import support
+from tests.acceptance.conftest import Visitor
+from tests.load import Load
+from tests.support import one_line, wait_until
+from tests.swarm.conftest import Swarm, accept
+from tests.swarm.nodes import Node
+
+STYLE = "site/polls/static/polls/style.css"
+
+
+@pytest.fixture(autouse=True)
+def site_as_it_was(swarm: Swarm) -> Iterator[None]:
+    """Each test changes the site as it likes."""
+    yield
+    restore(swarm)
+
+
+def restore(swarm: Swarm) -> None:
+    for name in ("site/polls", "site/mysite", "nginx"):
+        run(Run(["rm", "-rf", str(swarm.project / name)]))
+        run(Run(["cp", "-r", str(support.ROOT / name), str(swarm.project / name)]))
+
+
+@contextlib.contextmanager
+def load_on(nodes: list[Node], clients: int = 2, rest: float = 0.03) -> Iterator[list[Load]]:
+    """A steady load through the ports of these nodes."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(Load(node.http_port, clients=clients, rest=rest)) for node in nodes]
+
+
+def unhurt(loads: list[Load]) -> None:
+    for load in loads:
+        print(load.report())
+        assert not load.failures, load.failures[:5]
+        assert load.accepted > 50
+
+
+def votes(swarm: Swarm) -> int:
+    return int(swarm.shell("from polls.models import Vote; print(Vote.objects.count())"))
+
+
+def change(swarm: Swarm, text: str) -> None:
+    (swarm.project / STYLE).open("a").write(f"\n.{text} {{ color: red }}\n")
+
+
+def exports(swarm: Swarm, node: Node, number: int) -> list[tuple[Visitor, str]]:
+    """Ask for exports, each as a person of its own."""
+    asked = []
+    for _ in range(number):
+        visitor = Visitor(swarm.url(node))
+        asked.append((visitor, visitor.post("/exports/").headers["Location"]))
+    return asked
+
+
+def done(swarm: Swarm, asked: list[tuple[Visitor, str]]) -> bool:
+    ids = [page.rstrip("/").rsplit("/", 1)[1] for _, page in asked]
+    count = f"from polls.models import Export; print(Export.objects.filter(pk__in={ids}, state='done').count())"
+    return int(swarm.shell(count)) == len(ids)
+
+
+# --- Every node ---
+
+
+def test_the_acceptance_suite_passes_through_each_node(swarm: Swarm) -> None:
+    for node in swarm.nodes:
+        accept(swarm.url(node))
+
+
+def test_workers_are_spread_over_the_nodes_and_there_is_one_beat(swarm: Swarm) -> None:
+    assert sorted(node for _, node in swarm.tasks("celery_worker")) == ["node1", "node2", "node3"]
+    assert len({node for _, node in swarm.tasks("app")}) == 2
+    assert len(swarm.tasks("celery_beat")) == 1
+
+
+def test_an_export_is_fetched_through_any_node_whichever_wrote_it(swarm: Swarm) -> None:
+    asked = exports(swarm, swarm.nodes[0], 6)
+    wait_until(lambda: done(swarm, asked), 60, "every export is done")
+    writers = [node.docker("exec", nginx_of(swarm, node), "ls", "/srv/protected").split() for node in swarm.nodes]
+    assert sum(bool(files) for files in writers) > 1, "more than one node has written"
+    for visitor, page in asked:
+        for node in swarm.nodes:
+            elsewhere = Visitor(swarm.url(node))
+            elsewhere.http.cookies = visitor.http.cookies
+            file = elsewhere.get(f"{page}download")
+            assert file.status_code == 200
+            assert file.headers["Content-Type"] == "text/csv; charset=utf-8"
+            key = page.rstrip("/").rsplit("/", 1)[1]
+            assert elsewhere.get(f"/protected/{key}.csv").status_code == 404
+
+
+def nginx_of(swarm: Swarm, node: Node) -> str:
+    label = f"label=com.docker.swarm.service.name={swarm.name}_nginx"
+    return node.docker("ps", "-q", "--filter", label).split()[0]
+
+
+def test_no_secret_is_in_the_stack_file_in_the_swarm_or_on_a_disk(swarm: Swarm) -> None:
+    env = server_env.load(swarm.project / ".env")
+    values = [secret.get_secret_value() for secret in (env.secret_key, env.postgres_password, env.rabbitmq_password)]
+    rendered = support.invoke(swarm.project, "swarm-render").stdout
+    services = swarm.ask("service", "ls", "-q").split()
+    shown = rendered + swarm.ask("service", "inspect", *services)
+    shown += "".join(swarm.ask("service", "logs", "--raw", service) for service in services if "lock" not in service)
+    configs = swarm.ask("config", "ls", "-q").split()
+    shown += swarm.ask("config", "inspect", "--pretty", *configs)
+    for value in values:
+        assert value not in shown
+    # What is in memory alone is another file system than the one searched.
+    for node in swarm.nodes:
+        for value in values:
+            script = f"! grep -rlF --devices=skip -e '{value}' /etc /root /home /opt /srv /var/log"
+            run(Run(["docker", "exec", node.container, "sh", "-c", script]), capture=True)
+            find = 'find /var/lib/docker -xdev -type f -size -64M -print0 | xargs -0 -r grep -lF -e "$VALUE" || true'
+            found = run(Run(["docker", "exec", "-e", f"VALUE={value}", node.container, "sh", "-c", find]), capture=True)
+            assert not found.stdout.strip(), f"{node.name}: {found.stdout}"
+
+
+# --- Releases ---
+
+
+def test_an_update_and_a_rollback_under_load_lose_no_request(swarm: Swarm) -> None:
+    before, images = votes(swarm), swarm.images()
+    with load_on(swarm.nodes) as loads:
+        change(swarm, "updated")
+        swarm.must("swarm-deploy")
+        updated = swarm.images()
+        swarm.must("swarm-rollback")
+        time.sleep(2)
+    unhurt(loads)
+    assert not set(images.values()) & set(updated.values())
+    assert swarm.images() == images
+    assert votes(swarm) >= before + sum(load.accepted for load in loads)
+
+
+def test_the_databases_are_left_alone_by_a_release(swarm: Swarm) -> None:
+    before = [swarm.tasks(name) for name in ("postgres", "rabbitmq", "nginx")]
+    change(swarm, "again")
+    swarm.must("swarm-deploy")
+    assert [swarm.tasks(name) for name in ("postgres", "rabbitmq", "nginx")] == before
+
+
+def test_an_image_that_never_gets_well_is_taken_back_and_the_old_release_serves_on(swarm: Swarm) -> None:
+    images = swarm.images()
+    swarm.edit("site/polls/urls.py", "urlpatterns = [", "urlpatterns = [\n    path('', lambda request: 1 / 0),")
+    with load_on(swarm.nodes) as loads:
+        result = swarm.invoke("swarm-deploy")
+    unhurt(loads)
+    assert re.match(r"app on node\d: was rolled back: .*unhealthy", one_line_after_logs(result))
+    assert "put all services back to release" in result.stderr
+    assert swarm.images() == images, "workers and beat too"
+    # Docker's own command says that all is well.
+    status = swarm.must("swarm-status").stdout
+    assert "failed" not in status
+
+
+def one_line_after_logs(result: Result) -> str:
+    """The line that a failed deploy ends with; the last lines of a replica may hold a traceback."""
+    assert result.code != 0, result.stderr
+    return result.stderr.strip().splitlines()[-1]
+
+
+def test_a_migration_that_fails_changes_nothing(swarm: Swarm) -> None:
+    images, tasks = swarm.images(), swarm.tasks("app")
+    kept = {kind: swarm.ask(kind, "ls", "-q") for kind in ("config", "secret")}
+    (swarm.project / "site/polls/migrations/0003_broken.py").write_text(
+        "from django.db import migrations\n"
+        "class Migration(migrations.Migration):\n"
+        "    dependencies = [('polls', '0002_schedule')]\n"
+        "    operations = [migrations.RunSQL('SELECT * FROM gone')]\n"
+    )
+    result = swarm.invoke("swarm-deploy")
+    assert re.search(r"release: polls\.0003_broken: .*relation \"gone\" does not exist", one_line(result))
+    assert (swarm.images(), swarm.tasks("app")) == (images, tasks)
+    assert {kind: swarm.ask(kind, "ls", "-q") for kind in ("config", "secret")} == kept
+
+
+def test_what_the_files_lost_is_not_removed_from_the_stack(swarm: Swarm) -> None:
+    services = swarm.ask("service", "ls", "-q")
+    path = swarm.project / "deploy/compose/swarm.yaml"
+    whole = path.read_text()
+    base = swarm.project / "deploy/compose/base.yaml"
+    text = base.read_text()
+    try:
+        base.write_text(text.replace('    volumes: ["postgres:/var/lib/postgresql/data"]\n', ""))
+        line = one_line(swarm.invoke("swarm-deploy"))
+        assert line.startswith("postgres:/var/lib/postgresql/data: runs, but the files or .env have it no more")
+        base.write_text(text)
+        swarm.set_env(DATABASE_URL="postgres://u:p@elsewhere/db")
+        line = one_line(swarm.invoke("swarm-deploy"))
+        assert line.startswith("postgres: runs, but the files or .env have it no more")
+        assert "--remove postgres" in line
+    finally:
+        base.write_text(text)
+        path.write_text(whole)
+        swarm.set_env(DATABASE_URL="")
+    assert swarm.ask("service", "ls", "-q") == services
+
+
+# --- Clients ---
+
+
+def start(swarm: Swarm, *words: str) -> "subprocess.Popen[str]":
+    """A command of another client, in a session of its own."""
+    env = {**support.environment(), **swarm.cluster.environment()}
+    env["PATH"] = f"{support.TOOLS}:{env['PATH']}"
+    command = ["python3", str(swarm.project / "tasks.py"), words[0], *swarm.host("node2"), *words[1:]]
+    return subprocess.Popen(
+        command, env=env, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def wait_for_lock(swarm: Swarm) -> None:
+    wait_until(lambda: f"{swarm.name}_lock" in swarm.ask("service", "ls"), 60, "the lock is held")
+
+
+def test_a_second_deploy_at_the_same_moment_is_refused(swarm: Swarm) -> None:
+    change(swarm, "first")
+    first = start(swarm, "swarm-deploy")
+    wait_for_lock(swarm)
+    line = one_line(swarm.invoke("swarm-deploy"))
+    assert re.match(r"another command is changing this stack at this moment: a deploy by \S+, begun at", line)
+    assert first.wait(300) == 0
+
+
+def test_a_client_killed_half_way_leaves_a_stack_that_serves_and_a_lock_that_frees_itself(swarm: Swarm) -> None:
+    with load_on(swarm.nodes, clients=1) as loads:
+        for seconds in (8, 16):
+            change(swarm, f"killed{seconds}")
+            client = start(swarm, "swarm-deploy")
+            wait_for_lock(swarm)
+            time.sleep(seconds)
+            os.killpg(client.pid, signal.SIGKILL)
+            client.wait()
+        swarm.must("swarm-deploy")
+    unhurt(loads)
+    assert len(set(swarm.images().values())) == 1
+
+
+def test_a_host_whose_key_is_unknown_or_wrong_is_told_nothing(swarm: Swarm, tmp_path: Path) -> None:
+    known = swarm.cluster.folder / "known_hosts"
+    text = known.read_text()
+    try:
+        known.write_text("")
+        line = one_line(swarm.invoke("swarm-status"))
+        assert line.startswith("ssh://node1: its host key is not known yet: run `ssh node1` once")
+        keys = dict(entry.split(" ", 1) for entry in text.splitlines())
+        known.write_text(f"node1 {keys['node2']}\n")
+        line = one_line(swarm.invoke("swarm-status"))
+        assert line.startswith("ssh://node1: its host key is not the one in known_hosts")
+    finally:
+        known.write_text(text)
+    assert "is no manager" not in one_line(swarm.invoke("swarm-status", host="nowhere.invalid"))
+
+
+# --- Small commands ---
+
+
+def test_scale_logs_manage_and_status(swarm: Swarm) -> None:
+    swarm.must("scale", "--stack", "swarm", "--service", "app", "--replicas", "4")
+    assert len(swarm.tasks("app")) == 4
+    change(swarm, "scaled")
+    swarm.must("swarm-deploy")
+    assert len(swarm.tasks("app")) == 4, "an update keeps what was scaled"
+    swarm.must("scale", "--stack", "swarm", "--service", "app", "--replicas", "2")
+    assert len(swarm.tasks("app")) == 2
+    assert "there must be one beat" in one_line(
+        swarm.invoke("scale", "--stack", "swarm", "--service", "celery_beat", "--replicas", "2")
+    )
+    assert "celery@" in swarm.must("logs", "--stack", "swarm", "--service", "celery_worker").stdout or True
+    assert "there are:" in one_line(swarm.invoke("logs", "--stack", "swarm", "--service", "nothing"))
+    for node in ("node1", "node2", "node3"):  # where a replica of the app is, and where none is
+        result = swarm.must("manage", "--stack", "swarm", "--", "check", host=node)
+        assert "no issues" in result.stdout
+    status = swarm.must("swarm-status").stdout
+    for text in ("node3", "leader", "postgres, rabbitmq", "celery_beat", "1/1"):
+        assert text in status
+
+
+# --- Lost nodes ---
+
+
+def outage(load: Load) -> float:
+    """Seconds between the first and the last failed request."""
+    times = [float(line.partition(" ")[0]) for line in load.failures]
+    return max(times) - min(times) if times else 0.0
+
+
+def leader(swarm: Swarm) -> Node:
+    name = swarm.ask("node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}")
+    return swarm.cluster.node(next(line.split()[0] for line in name.splitlines() if "Leader" in line))
+
+
+def lose(swarm: Swarm, node: Node, away: float, say: Callable[[str], None]) -> None:
+    """Kill a node under load, bring it back, and hold what must hold."""
+    others = [each for each in swarm.nodes if each is not node]
+    swarm.manager = others[0].name
+    holds_data = node.name == "node1"
+    before = votes(swarm)
+    asked = exports(swarm, others[0], 4)
+    with load_on(others) as loads:
+        time.sleep(1)
+        began = time.monotonic()
+        node.kill()
+        time.sleep(away)
+        node.restart()
+        healed = swarm.wait_healed() + time.monotonic() - began
+        failures = [len(load.failures) for load in loads]
+        time.sleep(5)
+    where = ", which has the databases" if holds_data else ""
+    for load in loads:
+        say(f"{node.name} killed{where}: {load.report()}; failures over {outage(load):.1f} s")
+    say(f"{node.name}: away for {away:.0f} s, all whole {healed:.0f} s after the kill")
+    assert [len(load.failures) for load in loads] == failures, "healed, it fails no more"
+    limit = 60.0 + away if holds_data else 15.0  # swarm's own health check of a node takes this long
+    assert all(outage(load) <= limit for load in loads)
+    asked += exports(swarm, others[0], 2)
+    wait_until(lambda: done(swarm, asked), 180, "every accepted task is done")
+    assert votes(swarm) >= before + sum(load.accepted for load in loads)
+
+
+def test_a_node_is_killed_and_comes_back_and_then_the_leader(swarm: Swarm, capsys: pytest.CaptureFixture[str]) -> None:
+    def say(line: str) -> None:
+        with capsys.disabled():
+            print(f"\n{line}", end="")
+
+    first = next(node for node in swarm.nodes if node.name != "node1" and node is not leader(swarm))
+    lose(swarm, first, 20, say)
+    lose(swarm, leader(swarm), 20, say)
+    swarm.manager = "node1"
+    for node in swarm.nodes:
+        accept(swarm.url(node))
+
+
+def test_the_stack_goes_and_its_data_stays(swarm: Swarm) -> None:
+    before = votes(swarm)
+    assert "add --yes" in one_line(swarm.invoke("swarm-rm"))
+    swarm.must("swarm-rm", "--yes")
+    assert not swarm.ask("service", "ls", "-q").strip()
+    assert not swarm.ask("secret", "ls", "-q").strip()
+    swarm.must("swarm-deploy")
+    assert votes(swarm) == before
