@@ -2,20 +2,32 @@
 
 `docker stack deploy` never took over the Compose specification, and ignores some of what it does not know. Here each
 key is carried over, dropped because it has no meaning in a swarm (`DROPPED`), or refused by name. The document is what
-`docker compose config --format json` makes of the files; a `$$` in it is kept, as the stack file is interpolated too.
+`docker compose config --format json` makes of the files. Each `$` in it is doubled: in a value it is kept so, as the stack
+file is interpolated too; in a key, a file's name and a content it is one again, as those are not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from deploy.errors import Failure
 
@@ -25,12 +37,17 @@ DROPPED = ("build", "depends_on", "develop", "expose", "profiles")
 INSTEAD = {
     "bind": "a node has no folder of this machine: use a volume, a config or a secret",
     "container_name": "replicas cannot share a name",
+    "cpus": "set deploy.resources.limits.cpus",
     "devices": "a swarm hands out no devices",
     "environment": "content from a shell differs from one client to the next: use a file",
     "host_ip": "a swarm publishes on every address of a node",
+    "mem_limit": "set deploy.resources.limits.memory",
     "network_mode": "name networks instead",
+    "pids_limit": "set deploy.resources.limits.pids",
+    "platform": "set deploy.placement.constraints, as node.platform.arch == x86_64",
     "privileged": "name the capabilities that it needs in cap_add",
     "pull_policy": "images are named by their digest",
+    "scale": "set deploy.replicas",
     "security_opt": "set it for all containers in /etc/docker/daemon.json of each node",
     "shm_size": "mount a tmpfs of that size at /dev/shm",
 }
@@ -56,6 +73,13 @@ def _octal(value: object) -> object:
     return int(value, 8) if isinstance(value, str) and re.fullmatch("0?[0-7]{3}", value) else value
 
 
+def _mode(value: int) -> int:
+    """A file's mode. One in quotes is what Compose 2.26 takes for a decimal number."""
+    if value > 0o777 or value in (400, 440, 444):
+        raise ValueError(f"is {value:#o}: write it without quotes, as 0440")
+    return value
+
+
 def _one_port(value: object) -> object:
     if isinstance(value, str) and "-" in value:
         raise ValueError("is a range: name each port")
@@ -66,14 +90,52 @@ def _hosts(value: object) -> object:
     return [str(each).replace("=", ":", 1) for each in value] if isinstance(value, list) else value
 
 
+def _address(value: str) -> str:
+    """Of a name server: the client leaves out, without a word, what is none."""
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        raise ValueError(f"{value} is no address") from None
+    return value
+
+
+def _subnet(value: str) -> str:
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(f"{value} is no subnet") from None
+    return value
+
+
+def _some(value: list[str] | None) -> list[str] | None:
+    if value == []:
+        raise ValueError("is empty, which a swarm takes for what the image says")
+    return value
+
+
+def _plain(text: str) -> str:
+    """Text that nothing interpolates any more."""
+    return text.replace("$$", "$")
+
+
 def _values(value: object) -> object:
     """A mapping without what the client's shell was to give and did not."""
-    return {key: each for key, each in value.items() if each is not None} if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    return {_plain(str(key)): each for key, each in value.items() if each is not None}
+
+
+def _not_of_the_shell(values: dict[str, str]) -> dict[str, str]:
+    """Variables. Raises ValueError for an empty one, which `docker stack deploy` fills from its own environment."""
+    if empty := [name for name, value in values.items() if not value]:
+        raise ValueError(f"{', '.join(empty)} is empty, and would be taken from the client's shell: leave it out")
+    return values
 
 
 Text = Annotated[str, BeforeValidator(_text)]
 Texts = Annotated[dict[str, Text], BeforeValidator(_values)]
 Words = list[str]
+Call = Annotated[Words | None, AfterValidator(_some)]
 Whole = Annotated[int, BeforeValidator(lambda value: int(value) if isinstance(value, str) else value)]
 
 
@@ -91,13 +153,20 @@ class Section(BaseModel):
 
 
 class Healthcheck(Section):
-    test: Words | str | None = None
+    test: Words | None = None
     interval: str | None = None
     timeout: str | None = None
     retries: int | None = None
     start_period: str | None = None
     start_interval: str | None = None
     disable: bool | None = None
+
+    @model_validator(mode="after")
+    def _none_when_disabled(self) -> Self:
+        """A swarm takes either; in Compose, where files are merged, `disable` wins."""
+        if self.disable:
+            self.test = None
+        return self
 
 
 class Logging(Section):
@@ -119,7 +188,7 @@ class Reference(Section):
     target: str | None = None
     uid: Text | None = None
     gid: Text | None = None
-    mode: Annotated[int | None, BeforeValidator(_octal)] = None
+    mode: Annotated[int, BeforeValidator(_octal), AfterValidator(_mode)] | None = None
 
 
 class VolumeOptions(Section):
@@ -144,6 +213,20 @@ class Mount(Section):
         if isinstance(value, dict) and value.get("type") == "bind":
             raise ValueError(f"{value.get('source')} is a bind mount: {INSTEAD['bind']}")
         return value
+
+    @model_validator(mode="after")
+    def _options_fit_the_type(self) -> Self:
+        """The client refuses these when services change already, or drops them without a word."""
+        nocopy = self.volume and self.volume.nocopy
+        if self.type == "tmpfs" and (self.source or nocopy):
+            raise ValueError(f"{self.target}: a tmpfs has no source, and no nocopy")
+        if self.type == "volume" and self.tmpfs and self.tmpfs.size:
+            raise ValueError(f"{self.target}: a volume has no tmpfs.size")
+        if nocopy and not self.source:
+            raise ValueError(f"{self.target}: an anonymous volume has no nocopy: give it a name")
+        self.volume = self.volume if nocopy else None
+        self.tmpfs = self.tmpfs if self.type == "tmpfs" else None
+        return self
 
 
 class Attachment(Section):
@@ -203,23 +286,30 @@ class Deploy(Section):
     update_config: UpdateConfig | None = None
     rollback_config: UpdateConfig | None = None
 
-    @model_validator(mode="after")
-    def _global_is_one_a_node(self) -> Self:
-        if self.mode in ("global", "global-job") and self.replicas is not None:
-            raise ValueError(f"mode {self.mode} is one replica a node: replicas has no place there")
-        return self
+    @field_validator("replicas")
+    @classmethod
+    def _global_is_one_a_node(cls, replicas: int | None, info: ValidationInfo) -> int | None:
+        mode = info.data.get("mode")
+        if mode in ("global", "global-job") and replicas is not None:
+            raise ValueError(f"mode {mode} is one replica a node")
+        return replicas
 
 
 class Ulimit(Section):
     soft: int
     hard: int
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_for_both(cls, value: object) -> object:
+        return {"soft": value, "hard": value} if isinstance(value, int) else value
+
 
 class Service(Section):
     image: str
-    command: Words | str | None = None
-    entrypoint: Words | str | None = None
-    environment: Texts | None = None
+    command: Call = None
+    entrypoint: Call = None
+    environment: Annotated[Texts, AfterValidator(_not_of_the_shell)] | None = None
     user: Text | None = None
     working_dir: str | None = None
     hostname: str | None = None
@@ -231,48 +321,54 @@ class Service(Section):
     stop_grace_period: str | None = None
     cap_add: Words | None = None
     cap_drop: Words | None = None
-    dns: Words | None = None
+    dns: list[Annotated[str, AfterValidator(_address)]] | None = None
     dns_search: Words | None = None
     extra_hosts: Annotated[Words | None, BeforeValidator(_hosts)] = None
     sysctls: Texts | None = None
-    ulimits: dict[str, int | Ulimit] | None = None
+    ulimits: dict[str, Ulimit] | None = None
     labels: Texts | None = None
     healthcheck: Healthcheck | None = None
     logging: Logging | None = None
     networks: dict[str, Attachment | None] | None = None
-    ports: list[Port] | None = None
     volumes: list[Mount] | None = None
     secrets: list[Reference] | None = None
     configs: list[Reference] | None = None
     deploy: Deploy | None = None
+    ports: list[Port] | None = None
+    # Under other names in a stack file.
+    restart: Annotated[RestartPolicy, BeforeValidator(lambda value: restart_policy(str(value)))] | None = Field(
+        None, exclude=True
+    )
+    tmpfs: list[Annotated[Mount, BeforeValidator(lambda value: memory(str(value)))]] | None = Field(None, exclude=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _in_the_words_of_a_swarm(cls, value: object) -> object:
-        """Without what has no meaning there; a restart policy and memory file systems under their names there."""
-        if not isinstance(value, dict):
-            return value
-        service: dict[str, Any] = {key: each for key, each in value.items() if key not in DROPPED}
-        restart, tmpfs = service.pop("restart", None), service.pop("tmpfs", None) or []
-        deploy = service.get("deploy") or {}
-        if restart and not deploy.get("restart_policy"):
-            service["deploy"] = {**deploy, "restart_policy": restart_policy(restart)}
-        if tmpfs:
-            mounts = [memory(each) for each in ([tmpfs] if isinstance(tmpfs, str) else tmpfs)]
-            service["volumes"] = [*(service.get("volumes") or []), *mounts]
-        return service
+    def _without_what_means_nothing_here(cls, value: object) -> object:
+        return {key: each for key, each in value.items() if key not in DROPPED} if isinstance(value, dict) else value
+
+    @field_validator("ports")
+    @classmethod
+    def _ports_fit_the_names(cls, ports: list[Port] | None, info: ValidationInfo) -> list[Port] | None:
+        """Each once, as the client insists."""
+        deploy = info.data.get("deploy")
+        ingress = [str(port.target) for port in ports or [] if port.mode == "ingress"]
+        if ingress and deploy is not None and deploy.endpoint_mode == "dnsrr":
+            raise ValueError(f"{', '.join(ingress)} needs `mode: host`, because deploy.endpoint_mode is dnsrr")
+        return ports and [port for number, port in enumerate(ports) if port not in ports[:number]]
 
     @model_validator(mode="after")
-    def _ports_fit_the_names(self) -> Self:
-        direct = self.deploy is not None and self.deploy.endpoint_mode == "dnsrr"
-        for port in self.ports or []:
-            if direct and port.mode == "ingress":
-                raise ValueError(f"port {port.target} needs `mode: host`, because deploy.endpoint_mode is dnsrr")
+    def _in_the_words_of_a_swarm(self) -> Self:
+        """A policy of the swarm's own comes before `restart`, as it does in Compose."""
+        if self.restart:
+            self.deploy = self.deploy or Deploy()
+            self.deploy.restart_policy = self.deploy.restart_policy or self.restart
+        if self.tmpfs:
+            self.volumes = [*(self.volumes or []), *self.tmpfs]
         return self
 
 
 class Subnet(Section):
-    subnet: str
+    subnet: Annotated[str, AfterValidator(_subnet)]
 
 
 class Ipam(Section):
@@ -290,6 +386,13 @@ class Network(Section):
     labels: Texts | None = None
     ipam: Ipam | None = None
 
+    @model_validator(mode="after")
+    def _another_made_it(self) -> Self:
+        said = {name for name, each in _dump(self).items() if each} - {"name", "external"}
+        if self.external and said:
+            raise ValueError(f"{', '.join(sorted(said))}: whoever made an external network has decided that")
+        return self
+
 
 class Volume(Section):
     name: str | None = None
@@ -306,6 +409,17 @@ class Content(Section):
     file: str | None = None
     content: str | None = None
     external: bool | None = None
+
+    @field_validator("file", "content")
+    @classmethod
+    def _as_it_is_meant(cls, value: str | None) -> str | None:
+        return None if value is None else _plain(value)
+
+    @model_validator(mode="after")
+    def _from_somewhere(self) -> Self:
+        if not self.external and (self.file is None) == (self.content is None):
+            raise ValueError("needs a file, or content")
+        return self
 
 
 class Document(Section):
@@ -352,7 +466,7 @@ class StackFile:
 def referenced(document: Mapping[str, Any]) -> list[str]:
     """The files whose contents `render` needs."""
     sources = [*(document.get("configs") or {}).values(), *(document.get("secrets") or {}).values()]
-    return sorted({each["file"] for each in sources if each and each.get("file")})
+    return sorted({_plain(each["file"]) for each in sources if each and each.get("file")})
 
 
 def render(
@@ -375,9 +489,16 @@ def render(
         "volumes": {name: _dump(each) if each else {} for name, each in checked.volumes.items()},
     }
     named: dict[str, dict[str, str]] = {}
+    unfit: list[str] = []
     for kind, sources in (("configs", checked.configs), ("secrets", checked.secrets)):
         used = {name: sources[name] for name in _names(services, kind)}
         texts = {name: _content(name, each, contents) for name, each in used.items() if not each.external}
+        limit = CONFIG_BYTES if kind == "configs" else SECRET_BYTES
+        unfit += [
+            f"{kind.removesuffix('s')} {name}: is empty, or more than {limit} bytes"
+            for name, text in texts.items()
+            if not 0 < len(text.encode()) <= limit
+        ]
         names = {
             name: content_name(stack, name, text, key if kind == "secrets" else "") for name, text in texts.items()
         }
@@ -385,6 +506,8 @@ def render(
             name: {"external": True, "name": names.get(name) or each.name or name} for name, each in used.items()
         }
         named[kind] = {names[name]: text for name, text in texts.items()}
+    if unfit:
+        raise Failure("\n".join(unfit))
     sections = {kind: _used(kind, each, services) for kind, each in sections.items()}
     return StackFile(services, sections, named["configs"], named["secrets"])
 
@@ -402,29 +525,14 @@ def check(document: Mapping[str, Any]) -> Document:
                 )
             )
         ) from None
-    lines = [
-        *_missing(checked),
-        *(
-            f"{kind} {name}: {why}"
-            for kind, limit in (("config", CONFIG_BYTES), ("secret", SECRET_BYTES))
-            for name, each in getattr(checked, f"{kind}s").items()
-            if (why := _unfit(each, limit))
-        ),
-    ]
-    if lines:
+    if lines := _missing(checked):
         raise Failure("\n".join(lines))
     return checked
 
 
 def refusal(where: tuple[int | str, ...], kind: str, message: str, context: Mapping[str, Any]) -> str:
     """A line for what is not taken: the service, the key, why, and what would do."""
-    # The names of a union's branches are no part of the document.
-    path = [
-        str(each)
-        for each in where
-        if not isinstance(each, int)
-        and not re.fullmatch(r"(list|dict|str|int|function|Ulimit|constrained)\b.*", str(each))
-    ]
+    path = [str(each) for each in where if not isinstance(each, int)]
     section, *rest = path or ["the document"]
     label = {
         "services": "service",
@@ -436,7 +544,7 @@ def refusal(where: tuple[int | str, ...], kind: str, message: str, context: Mapp
     subject = ": ".join([f"{label[section]} {rest[0]}", *rest[1:]] if section in label and rest else path)
     last = path[-1] if path else ""
     if kind == "extra_forbidden":
-        return f"{subject}: {INSTEAD.get(last, 'a swarm has nothing like it')}"
+        return f"{subject}: {INSTEAD.get(last, 'is not carried over to a swarm')}"
     if kind == "missing":
         return f"{subject}: is missing"
     if kind == "literal_error":
@@ -454,20 +562,20 @@ def content_name(stack: str, name: str, text: str, key: str) -> str:
 def restart_policy(restart: str) -> dict[str, Any]:
     """Compose's restart policy as a swarm's. Raises ValueError for one that is none."""
     name, _, most = restart.partition(":")
-    if name in ("always", "unless-stopped"):
+    if restart in ("always", "unless-stopped"):
         return {"condition": "any"}
-    if name == "no":
+    if restart == "no":
         return {"condition": "none"}
     if name == "on-failure" and (not most or most.isdecimal()):
         return {"condition": "on-failure", **({"max_attempts": int(most)} if most else {})}
-    raise ValueError(f"restart is {restart!r}, which is no restart policy")
+    raise ValueError(f"{restart!r} is no restart policy")
 
 
 def memory(tmpfs: str) -> dict[str, Any]:
     """A short `tmpfs` as a mount. Raises ValueError for an option that a swarm's mount cannot have."""
     found = TMPFS.fullmatch(tmpfs)
     if not found:
-        raise ValueError(f"tmpfs is {tmpfs!r}, but must be a path, with its options after a colon")
+        raise ValueError(f"{tmpfs!r} must be a path, with its options after a colon")
     mount: dict[str, Any] = {"type": "tmpfs", "target": found["path"]}
     for option in filter(None, (found["options"] or "").split(",")):
         name, _, value = option.partition("=")
@@ -475,7 +583,7 @@ def memory(tmpfs: str) -> dict[str, Any]:
         if name == "size" and size:
             mount["tmpfs"] = {"size": int(size[1]) * 1024 ** " kmg".index(size[2].lower() or " ")}
         elif option not in ("mode=1777", "mode=01777", "rw", "noexec", "nosuid", "nodev"):  # as it is anyway
-            raise ValueError(f"tmpfs {found['path']}: {option}: a swarm's has only a size")
+            raise ValueError(f"{found['path']}: {option}: a swarm's has only a size")
     return mount
 
 
@@ -485,15 +593,6 @@ def _dump(section: Section) -> dict[str, Any]:
 
 def _content(name: str, source: Content, contents: Mapping[str, str]) -> str:
     return source.content if source.content is not None else contents[source.file or name]
-
-
-def _unfit(source: Content, limit: int) -> str:
-    given = [each for each in (source.file, source.content) if each is not None]
-    if not source.external and len(given) != 1:
-        return "needs a file, or content"
-    if source.content is not None and not 0 < len(source.content.encode()) <= limit:
-        return f"is empty, or more than {limit} bytes"
-    return ""
 
 
 def _names(services: Mapping[str, Mapping[str, Any]], kind: str) -> list[str]:
