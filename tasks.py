@@ -377,8 +377,10 @@ def swarm_init(c: Context, advertise: str = "", host: str = "", context: str = "
     from deploy import compose
     from deploy.swarm import manager, operate
 
-    stack = compose.prepare(project(c), compose.SWARM, dry_run=dry_run, say=say)
-    operate.init(manager.Manager(stack.name, manager.engine(host, context)), stack, advertise, say, dry_run=dry_run)
+    this, engine = project(c), manager.engine(host, context)
+    operate.need_env(manager.Manager(this.name, engine), this.root / ".env")
+    stack = compose.prepare(this, compose.SWARM, dry_run=dry_run, say=say)
+    operate.init(manager.Manager(stack.name, engine), stack, advertise, say, dry_run=dry_run)
 
 
 @task(

@@ -122,7 +122,8 @@ def load(project: Project, kind: str) -> Stack:
     """The stack as `.env` has it. Raises `Failure` without one, and for each value that is wrong."""
     path = project.root / ".env"
     if not path.exists():
-        raise Failure(f"there is no .env yet: `invoke {kind}` writes it")
+        command = "swarm-init" if kind == SWARM else kind
+        raise Failure(f"there is no .env yet: `invoke {command}` writes it")
     env = server_env.load(path)
     if kind != SWARM and (env.database_url or env.celery_broker_url):
         raise Failure(".env: DATABASE_URL and CELERY_BROKER_URL are for the swarm: compose brings its own servers")

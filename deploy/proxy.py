@@ -74,7 +74,7 @@ def http(front: Front, upstream: Iterable[str], resolved: Iterable[str] = ()) ->
 
 
 #: Not `error_page 404`, which would also answer a client that asks for such an address by itself.
-MISSING = "set $type_by_site $upstream_http_content_type;\ntry_files $uri @elsewhere;\n"
+MISSING = "try_files $uri @elsewhere;\n"
 #: The other machines are asked in turn; what the site has said of the file (its name and type) stays.
 ELSEWHERE = """\
 location @elsewhere {
@@ -86,7 +86,6 @@ location @elsewhere {
     proxy_connect_timeout 1s;
     proxy_max_temp_file_size 0;
     proxy_hide_header Content-Type;
-    add_header Content-Type $type_by_site;
 }
 """
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from deploy.swarm.lock import Lock, held
 from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
 from deploy.swarm.state import RELEASE, Snapshot, lost
-from deploy.swarm.view import follow
+from deploy.swarm.view import ServiceFailed, follow
 
 #: Where images are kept when IMAGE names no registry: on the one node, for itself alone. `swarm-init` starts it.
 LOCAL_REGISTRY = "127.0.0.1:5000"
@@ -123,13 +123,13 @@ def wanted(stack: Stack, snapshot: Snapshot) -> dict[str, int]:
 
 def guard(snapshot: Snapshot, file: StackFile, remove: Sequence[str]) -> None:
     """Raise `Failure` when something runs that the file does not have, and nobody said that it is to go."""
-    gone = lost(snapshot, file.services)
+    gone = lost(snapshot, file.services, file.secrets, DATASTORES)
     if unknown := [name for name in remove if name not in gone]:
         raise Failure(f"--remove {', '.join(unknown)}: the files still have it, or nothing of that name runs")
     if forgotten := [name for name in gone if name not in remove]:
         raise Failure(
             f"{', '.join(forgotten)}: runs, but the files or .env have it no more. Was a file cut short, a value"
-            f" forgotten? If it is to go: --remove {','.join(gone)}"
+            f" forgotten, is this another's .env? If it is to go: --remove {','.join(gone)}"
         )
 
 
@@ -378,15 +378,15 @@ def remove_services(manager: Manager, names: Sequence[str]) -> None:
 # --- Jobs ---
 
 
-def run_jobs(held: Session, file: StackFile, names: Iterable[str]) -> None:
-    """Run one-shot services to their end, in order. Raises `Failure` with the reason; all it said is then in a log."""
+def run_jobs(held: Session, file: StackFile, names: Collection[str]) -> None:
+    """Run one-shot services to their end, at once. Raises `Failure` with the reason; all it said is then in a log."""
     for name in names:
         held.say(f"{name}: {JOBS.get(name, 'once')}")
         clear_job(held, name)
-        try:
-            hand_over(held, file.only([name]), Snapshot())
-        except Failure as failure:
-            raise Failure(explained(held, name, failure)) from None
+    try:
+        hand_over(held, file.only(names), Snapshot())
+    except ServiceFailed as failure:
+        raise Failure(explained(held, failure)) from None
 
 
 def clear_job(held: Session, name: str) -> None:
@@ -399,8 +399,9 @@ def clear_job(held: Session, name: str) -> None:
         time.sleep(1)
 
 
-def explained(held: Session, name: str, failure: Failure) -> str:
+def explained(held: Session, failure: ServiceFailed) -> str:
     """Why a job failed, in one line; all that it said is in a log."""
+    name = failure.service
     result = held.manager.try_("service", "logs", "--raw", f"{held.manager.stack}_{name}")
     if not result.stdout + result.stderr:
         return failure.message
@@ -422,7 +423,7 @@ def show(manager: Manager, stack: Stack, tag: str) -> None:
         [
             *steps,
             *provide_steps(manager, file, {}),
-            *(manager.stack_deploy(file.only([job])) for job in JOBS),
+            manager.stack_deploy(file.only(JOBS)),
             manager.stack_deploy(file.only(serving(file))),
         ],
         dry_run=True,

@@ -21,7 +21,7 @@ from deploy.swarm.state import NAMESPACE, Node, Snapshot, parse_nodes, parse_ser
 #: Seconds for a log to be fetched: its node may be away.
 LOG_SECONDS = "10"
 #: Lines of a failed replica that are shown.
-LOG_LINES = "20"
+LOG_LINES = "10"
 
 
 @dataclass(frozen=True)

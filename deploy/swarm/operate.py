@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from deploy import shell
 from deploy.compose import DATASTORES, DEFAULT_REPLICAS, Say, Stack
@@ -53,6 +54,17 @@ def init(manager: Manager, stack: Stack, advertise: str, say: Say, *, dry_run: b
         say("This engine is a manager. `docker swarm join-token manager` on it shows how others join; three managers")
         say(
             "bear the loss of one. The databases stay on the node labelled for them: `invoke swarm-status` shows which."
+        )
+
+
+def need_env(manager: Manager, env: Path) -> None:
+    """Raise `Failure` when there is no `.env`, but the stack runs with another's secrets."""
+    if env.exists():
+        return
+    need_engine(manager)
+    if manager.try_("service", "ls", "-q", "--filter", f"label={manager.label}").stdout.strip():
+        raise Failure(
+            f"there is no .env, but {manager.stack} runs on this swarm with another's secrets: bring that .env here"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -199,28 +199,28 @@ def standing(service: Service, snapshot: Snapshot, known: Iterable[str] = ()) ->
     tasks, before = snapshot.of(service), set(known)
     up = {node.id for node in snapshot.nodes if node.state != "down"}
     ours = [task for task in tasks if current(task, service) and task.node in up]
-    failed = [task for task in tasks if task.id not in before and task.state in FAILED]
-    last = failed[0] if failed else None
-
     if service.job:
         complete = sum(1 for task in ours if task.state == "complete")
-        ended = next((task for task in ours if task.state in FAILED), None)
-        note = ended.message if ended else _waiting(ours)
+        broken = next((task for task in ours if task.state in FAILED), None)
+        note = broken.message if broken else _waiting(ours)
         return Standing(
-            service.name, complete, service.wanted, note, complete >= service.wanted, ended is not None, ended
+            service.name, complete, service.wanted, note, complete >= service.wanted, broken is not None, broken
         )
 
+    # A replica that ends well has failed, too: so does one that its health check has ended.
+    failed = [task for task in tasks if task.id not in before and task.state in (*FAILED, "complete")]
+    last = next((task for task in tasks if task.id in service.message), failed[0] if failed else None)
     running = sum(1 for task in ours if task.state == "running" and task.desired == "running")
     so_far = Standing(service.name, running, service.wanted, _waiting(tasks), culprit=last)
     if service.update.startswith("rollback") or service.update == "paused":
         why = "was rolled back" if "rollback" in service.update else "was paused"
-        return _failed(so_far, f"{why}: {last.message if last else service.message}")
+        return _failed(so_far, f"{why}: {ended(last) if last else service.message}")
     if service.update == "updating":
         return so_far
     if running == service.wanted:
         return Standing(service.name, running, service.wanted, "", done=True)
     if len(failed) >= FAILURES:
-        return _failed(so_far, f"does not stay up: {failed[0].message}")
+        return _failed(so_far, f"does not stay up: {ended(failed[0])}")
     return so_far
 
 
@@ -228,6 +228,13 @@ def current(task: Task, service: Service) -> bool:
     """Whether a task is of the service's present definition."""
     more = set(service.spec) - set(task.spec)
     return more <= DEFAULTS and all(service.spec.get(key) == value for key, value in task.spec.items())
+
+
+def ended(task: Task) -> str:
+    """How a replica ended that was not to end."""
+    if task.state in FAILED:
+        return task.message
+    return "a replica was not well, or ended by itself"
 
 
 def _failed(standing: Standing, note: str) -> Standing:
@@ -252,10 +259,14 @@ def nowhere(snapshot: Snapshot) -> list[str]:
     ]
 
 
-def lost(snapshot: Snapshot, services: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def lost(
+    snapshot: Snapshot, services: Mapping[str, Mapping[str, Any]], secrets: Collection[str], data: Collection[str]
+) -> list[str]:
     """What runs and would be gone after deploying these services: whole services, mounts of data, ports.
 
-    Each by the name that `--remove` takes: `app`, `postgres:/var/lib/postgresql/data`, `nginx:443`.
+    Of those that keep ``data`` their passwords, too: what is in them was made with those. ``secrets`` are the names
+    of the new ones in the swarm. Each has the name that `--remove` takes: `app`, `postgres:/var/lib/postgresql/data`,
+    `nginx:443`, `postgres:shop_postgres_password_0123456789ab`.
     """
     gone = []
     for service in snapshot.services:
@@ -273,4 +284,7 @@ def lost(snapshot: Snapshot, services: Mapping[str, Mapping[str, Any]]) -> list[
         ]
         ports = {each.get("published") for each in new.get("ports") or []}
         gone += [f"{service.name}:{port}" for port in service.ports if port and port not in ports]
+        if service.name in data:
+            theirs = [each["SecretName"] for each in service.spec.get("Secrets") or []]
+            gone += [f"{service.name}:{name}" for name in theirs if name not in secrets]
     return gone

@@ -15,16 +15,24 @@ from deploy.swarm.manager import Manager
 from deploy.swarm.state import Snapshot, Standing, nowhere, standing
 
 #: Seconds between two looks at the swarm, and after which a deploy that has not come to its end has failed.
-LOOK_SECONDS, CONVERGE_SECONDS = 1.0, 900
+LOOK_SECONDS, CONVERGE_SECONDS = 0.5, 900
 #: Seconds for which a replica may fit nowhere: a node that has just joined is soon known.
 NOWHERE_SECONDS = 15
+
+
+class ServiceFailed(Failure):
+    """A service did not come to be as it was asked for. Its name, and one line that says why."""
+
+    def __init__(self, service: str, message: str) -> None:
+        super().__init__(message)
+        self.service = service
 
 
 def follow(manager: Manager, services: Collection[str], known: Collection[str], check: Callable[[], None]) -> Snapshot:
     """Return when each of these services is as it was asked for; what is then there.
 
-    ``known``: ids of the tasks of before; ``check`` raises when we are to give up. Raises `Failure` that names the
-    service that failed, the last lines of its replica shown.
+    ``known``: ids of the tasks of before; ``check`` raises when we are to give up. Raises `ServiceFailed` for one
+    that failed, the last lines of its replica shown, and `Failure` when it takes too long.
     """
     began = time.monotonic()
     with Progress() as progress:
@@ -49,12 +57,13 @@ def follow(manager: Manager, services: Collection[str], known: Collection[str], 
                 missing = ", ".join(f"{each.service} ({each.note})" for each in standings if not each.done)
                 raise Failure(f"not done within {CONVERGE_SECONDS} s: {missing}")
             time.sleep(LOOK_SECONDS)
-    raise Failure(reason(manager, snapshot, failed))
+    raise ServiceFailed(failed.service, reason(manager, snapshot, failed))
 
 
 def reason(manager: Manager, snapshot: Snapshot, failed: Standing) -> str:
     """Why a service failed, in a line; the last lines of the replica that did are shown."""
-    if not failed.culprit:
+    service = snapshot.service(failed.service)
+    if not failed.culprit or (service and service.job):  # who runs a job keeps all of its log
         return f"{failed.service}: {failed.note}"
     where = snapshot.node(failed.culprit)
     for line in manager.last_lines(failed.culprit.id).splitlines():

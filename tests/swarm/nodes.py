@@ -61,6 +61,13 @@ def library_images() -> list[str]:
     return sorted({image for file in files for image in named.findall(file.read_text())})
 
 
+def python_image() -> str:
+    """What the site's image stands on."""
+    found = re.search(r"^ARG PYTHON_IMAGE=(.+)$", (support.ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert found
+    return found[1]
+
+
 class Authority:
     """A CA, which signs certificates for addresses."""
 
@@ -220,9 +227,13 @@ class Cluster:
     registry: Registry
     mirror: Registry
 
-    def __init__(self, folder: Path, names: Sequence[str] = ("node1", "node2", "node3")) -> None:
+    def __init__(
+        self, folder: Path, names: Sequence[str] = ("node1", "node2", "node3"), *, with_builder: bool = False
+    ) -> None:
         self.folder = folder
         self.names = names
+        #: Whether a node is to build the site, and to keep a registry for itself.
+        self.with_builder = with_builder
         #: The network's name, and what all other names begin with.
         self.id = f"rig-{secrets.token_hex(3)}"
         self.nodes: list[Node] = []
@@ -260,7 +271,8 @@ class Cluster:
         self.nodes = [Node(name, f"{self.id}-{name}", next(hosts), *rest) for name in self.names]
         self._parts = [self.mirror, self.registry, *self.nodes]
         together(self.mirror.start, self.registry.start)
-        pushes = (partial(self.mirror.push_library, image) for image in library_images())
+        images = [*library_images(), *([python_image(), REGISTRY_IMAGE] if self.with_builder else [])]
+        pushes = (partial(self.mirror.push_library, image) for image in images)
         together(*pushes, *(node.start for node in self.nodes))
         together(*(node.wait_ready for node in self.nodes))
         self._ssh()

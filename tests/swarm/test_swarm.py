@@ -133,7 +133,10 @@ def test_no_secret_is_in_the_stack_file_in_the_swarm_or_on_a_disk(swarm: Swarm) 
 
 
 def test_an_update_and_a_rollback_under_load_lose_no_request(swarm: Swarm) -> None:
+    """The databases and nginx are left alone by it, and what was scaled stays so."""
+    swarm.must("scale", "--stack", "swarm", "--service", "app", "--replicas", "3")
     before, images = votes(swarm), swarm.images()
+    others = [swarm.tasks(name) for name in ("postgres", "rabbitmq", "nginx")]
     with load_on(swarm.nodes) as loads:
         change(swarm, "updated")
         swarm.must("swarm-deploy")
@@ -144,13 +147,8 @@ def test_an_update_and_a_rollback_under_load_lose_no_request(swarm: Swarm) -> No
     assert not set(images.values()) & set(updated.values())
     assert swarm.images() == images
     assert votes(swarm) >= before + sum(load.accepted for load in loads)
-
-
-def test_the_databases_are_left_alone_by_a_release(swarm: Swarm) -> None:
-    before = [swarm.tasks(name) for name in ("postgres", "rabbitmq", "nginx")]
-    change(swarm, "again")
-    swarm.must("swarm-deploy")
-    assert [swarm.tasks(name) for name in ("postgres", "rabbitmq", "nginx")] == before
+    assert [swarm.tasks(name) for name in ("postgres", "rabbitmq", "nginx")] == others
+    assert len(swarm.tasks("app")) == 3
 
 
 def test_an_image_that_never_gets_well_is_taken_back_and_the_old_release_serves_on(swarm: Swarm) -> None:
@@ -159,7 +157,8 @@ def test_an_image_that_never_gets_well_is_taken_back_and_the_old_release_serves_
     with load_on(swarm.nodes) as loads:
         result = swarm.invoke("swarm-deploy")
     unhurt(loads)
-    assert re.match(r"app on node\d: was rolled back: .*unhealthy", one_line_after_logs(result))
+    assert re.match(r"app on node\d: was rolled back: a replica was not well", one_line_after_logs(result))
+    assert "ZeroDivisionError" in result.stderr, "the last lines of the replica"
     assert "put all services back to release" in result.stderr
     assert swarm.images() == images, "workers and beat too"
     # Docker's own command says that all is well.
@@ -192,7 +191,7 @@ def test_what_the_files_lost_is_not_removed_from_the_stack(swarm: Swarm) -> None
     services = swarm.ask("service", "ls", "-q")
     path = swarm.project / "deploy/compose/swarm.yaml"
     whole = path.read_text()
-    base = swarm.project / "deploy/compose/base.yaml"
+    base, env = swarm.project / "deploy/compose/base.yaml", (swarm.project / ".env").read_text()
     text = base.read_text()
     try:
         base.write_text(text.replace('    volumes: ["postgres:/var/lib/postgresql/data"]\n', ""))
@@ -203,10 +202,15 @@ def test_what_the_files_lost_is_not_removed_from_the_stack(swarm: Swarm) -> None
         line = one_line(swarm.invoke("swarm-deploy"))
         assert line.startswith("postgres: runs, but the files or .env have it no more")
         assert "--remove postgres" in line
+        swarm.set_env(DATABASE_URL="", POSTGRES_PASSWORD="another-one-of-sixteen")
+        line = one_line(swarm.invoke("swarm-deploy"))
+        assert re.match(
+            rf"postgres:{swarm.name}_postgres_password_\w{{12}}: runs, but .* is this another's .env\?", line
+        )
     finally:
         base.write_text(text)
         path.write_text(whole)
-        swarm.set_env(DATABASE_URL="")
+        (swarm.project / ".env").write_text(env)
     assert swarm.ask("service", "ls", "-q") == services
 
 
@@ -237,7 +241,7 @@ def test_a_second_deploy_at_the_same_moment_is_refused(swarm: Swarm) -> None:
 
 
 def test_a_client_killed_half_way_leaves_a_stack_that_serves_and_a_lock_that_frees_itself(swarm: Swarm) -> None:
-    with load_on(swarm.nodes, clients=1) as loads:
+    with load_on(swarm.nodes) as loads:
         for seconds in (8, 16):
             change(swarm, f"killed{seconds}")
             client = start(swarm, "swarm-deploy")
@@ -270,17 +274,12 @@ def test_a_host_whose_key_is_unknown_or_wrong_is_told_nothing(swarm: Swarm, tmp_
 
 
 def test_scale_logs_manage_and_status(swarm: Swarm) -> None:
-    swarm.must("scale", "--stack", "swarm", "--service", "app", "--replicas", "4")
-    assert len(swarm.tasks("app")) == 4
-    change(swarm, "scaled")
-    swarm.must("swarm-deploy")
-    assert len(swarm.tasks("app")) == 4, "an update keeps what was scaled"
     swarm.must("scale", "--stack", "swarm", "--service", "app", "--replicas", "2")
     assert len(swarm.tasks("app")) == 2
     assert "there must be one beat" in one_line(
         swarm.invoke("scale", "--stack", "swarm", "--service", "celery_beat", "--replicas", "2")
     )
-    assert "celery@" in swarm.must("logs", "--stack", "swarm", "--service", "celery_worker").stdout or True
+    assert "polls.tasks" in swarm.must("logs", "--stack", "swarm", "--service", "celery_worker").stdout
     assert "there are:" in one_line(swarm.invoke("logs", "--stack", "swarm", "--service", "nothing"))
     for node in ("node1", "node2", "node3"):  # where a replica of the app is, and where none is
         result = swarm.must("manage", "--stack", "swarm", "--", "check", host=node)

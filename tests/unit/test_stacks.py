@@ -215,3 +215,13 @@ def test_the_context_of_a_build_is_an_allow_list() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*"
     assert [line for line in lines if line.startswith("!")] == ["!site", "!requirements/*.txt"]
+
+
+def test_servers_of_ones_own_are_refused_where_compose_brings_its_own(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("".join(f"{key}={value}\n" for key, value in VALUES.items()) + "DATABASE_URL=postgres://u:p@db/x\n")
+    path.chmod(0o600)
+    project = Project(tmp_path, "shop", "site", "mysite", 8000, "", ".run", ("/readyz",), 3)
+    with pytest.raises(Failure, match="are for the swarm"):
+        compose.load(project, "prod")
+    assert compose.load(project, "swarm").env.database_url

@@ -9,6 +9,7 @@ import pytest
 
 from deploy import proxy
 from deploy.errors import Failure
+from deploy.shell import Result
 from deploy.swarm import deploy, ledger, manager, operate, state
 from deploy.swarm.ledger import Entry
 from deploy.swarm.manager import Manager
@@ -115,8 +116,13 @@ def test_services_volumes_and_ports_that_the_files_no_more_have_are_named() -> N
     running = Service("1", "db", "replicated", 1, "", "", {}, data, ports=[5432])
     snapshot = Snapshot(NODES, [running, service("app"), service("static", mode="global-job")])
     same = {"db": {"volumes": [{"type": "volume", "target": "/data"}], "ports": [{"published": 5432}]}, "app": {}}
-    assert state.lost(snapshot, same) == []
-    assert state.lost(snapshot, {"db": {}}) == ["db:/data", "db:5432", "app"]
+    assert state.lost(snapshot, same, [], []) == []
+    assert state.lost(snapshot, {"db": {}}, [], []) == ["db:/data", "db:5432", "app"]
+    password = Service("1", "db", "replicated", 1, "", "", {}, {"Secrets": [{"SecretName": "shop_password_1"}]})
+    another = Snapshot(NODES, [password])
+    assert state.lost(another, {"db": {}}, ["shop_password_1"], ["db"]) == []
+    assert state.lost(another, {"db": {}}, ["shop_password_2"], ["db"]) == ["db:shop_password_1"]
+    assert state.lost(another, {"db": {}}, ["shop_password_2"], []) == [], "a key that changes is no loss elsewhere"
     file = StackFile({"db": same["db"]}, {})
     with pytest.raises(Failure, match=r"^app: runs, but the files or \.env have it no more.*--remove app$"):
         deploy.guard(snapshot, file, [])
@@ -267,3 +273,25 @@ def test_a_certificate_of_a_swarm_is_a_config_and_its_key_a_secret(tmp_path: Pat
     assert sorted(deploy.contents(given, document).values()) == ["CERT", "KEY"]
     with pytest.raises(Failure, match="a config or secret names it"):
         deploy.contents(given, {"configs": {"x": {"file": "/nowhere/x"}}})
+
+
+def test_what_no_kept_release_names_is_removed_and_the_rest_is_kept() -> None:
+    removed: list[tuple[str, ...]] = []
+
+    class There(Manager):
+        def names(self, kind: str) -> list[str]:
+            releases = [ledger.name("shop", number) for number in range(1, 11)]
+            return [*releases, "shop_a_old", "shop_a_new"] if kind == "config" else ["shop_key_old", "shop_key_new"]
+
+        def try_(self, *words: str) -> Result:
+            removed.append(words)
+            return Result(0)
+
+    def file(suffix: str) -> StackFile:
+        names = {"configs": {"a": {"name": f"shop_a_{suffix}"}}, "secrets": {"key": {"name": f"shop_key_{suffix}"}}}
+        return StackFile({}, names)
+
+    entries = [Entry(n, n, "r", "me", "now", file("old" if n < 3 else "new")) for n in range(1, 11)]
+    ledger.prune(There("shop"), entries)
+    gone = ["config rm shop_release_00001", "config rm shop_release_00002", "config rm shop_a_old"]
+    assert [" ".join(words) for words in removed] == [*gone, "secret rm shop_key_old"]
