@@ -2,8 +2,8 @@
 
 `docker stack deploy` never took over the Compose specification, and ignores some of what it does not know. Here each
 key is carried over, dropped because it has no meaning in a swarm (`DROPPED`), or refused by name. The document is what
-`docker compose config --format json` makes of the files. Each `$` in it is doubled: in a value it is kept so, as the stack
-file is interpolated too; in a key, a file's name and a content it is one again, as those are not.
+`docker compose config --format json` makes of the files. Each `$` in it is doubled: in a value it is kept so, as the
+stack file is interpolated too; in a key, a file's name and a content it is one again, as those are not.
 """
 
 from __future__ import annotations
@@ -296,8 +296,10 @@ class Deploy(Section):
 
 
 class Ulimit(Section):
-    soft: int
-    hard: int
+    """Compose prints no limit of 0, as that of ``core: 0``."""
+
+    soft: int = 0
+    hard: int = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -358,10 +360,12 @@ class Service(Section):
 
     @model_validator(mode="after")
     def _in_the_words_of_a_swarm(self) -> Self:
-        """A policy of the swarm's own comes before `restart`, as it does in Compose."""
+        """A condition of the swarm's own comes before `restart`, as it does in Compose."""
         if self.restart:
             self.deploy = self.deploy or Deploy()
-            self.deploy.restart_policy = self.deploy.restart_policy or self.restart
+            policy = self.deploy.restart_policy or RestartPolicy()
+            if not policy.condition:
+                self.deploy.restart_policy = RestartPolicy(**{**_dump(self.restart), **_dump(policy)})
         if self.tmpfs:
             self.volumes = [*(self.volumes or []), *self.tmpfs]
         return self
@@ -495,7 +499,7 @@ def render(
         texts = {name: _content(name, each, contents) for name, each in used.items() if not each.external}
         limit = CONFIG_BYTES if kind == "configs" else SECRET_BYTES
         unfit += [
-            f"{kind.removesuffix('s')} {name}: is empty, or more than {limit} bytes"
+            f"{kind[:-1]} {name}: {'file' if used[name].file else 'content'}: is empty, or over {limit} bytes"
             for name, text in texts.items()
             if not 0 < len(text.encode()) <= limit
         ]

@@ -15,7 +15,7 @@ from deploy.swarm.manager import Manager
 from deploy.swarm.state import Snapshot, Standing, nowhere, standing
 
 #: Seconds between two looks at the swarm, and after which a deploy that has not come to its end has failed.
-LOOK_SECONDS, CONVERGE_SECONDS = 0.5, 900
+LOOK_SECONDS, CONVERGE_SECONDS = 1.0, 900
 #: Seconds for which a replica may fit nowhere: a node that has just joined is soon known.
 NOWHERE_SECONDS = 15
 
