@@ -94,8 +94,7 @@ def contents(stack: Stack, document: Mapping[str, Any]) -> dict[str, str]:
 def stack_file(stack: Stack, pinned: Mapping[str, str]) -> StackFile:
     """The stack file of the work tree. Raises `Failure` naming what a swarm cannot do, or does not take."""
     found = document(stack)
-    key = stack.env.secret_key.get_secret_value()
-    file = render.render(found, stack.name, contents(stack, found), key, pinned)
+    file = render.render(found, stack.name, contents(stack, found), pinned)
     checked = shell.run(Run(["docker", "stack", "config", "-c", "-"], input=file.text), capture=True, check=False)
     if checked.code:
         raise Failure(f"docker stack config does not take the stack file: {shell.last_line(checked.stderr)}")

@@ -9,7 +9,6 @@ stack file is interpolated too; in a key, a file's name and a content it is one 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
@@ -474,13 +473,12 @@ def referenced(document: Mapping[str, Any]) -> list[str]:
 
 
 def render(
-    document: Mapping[str, Any], stack: str, contents: Mapping[str, str], key: str, images: Mapping[str, str]
+    document: Mapping[str, Any], stack: str, contents: Mapping[str, str], images: Mapping[str, str]
 ) -> StackFile:
     """The stack file of a compose document.
 
-    ``contents`` has the text of each file that `referenced` names. Configs are named by a hash of what is in them,
-    secrets by one that only who has ``key`` could compute, so that a name tells nothing. ``images`` maps names of
-    images to names with a digest. Raises `Failure` with a line for each thing that a swarm cannot do.
+    ``contents`` has the text of each file that `referenced` names. ``images`` maps names of images to names with a
+    digest. Raises `Failure` with a line for each thing that a swarm cannot do.
     """
     checked = check(document)
     services = {
@@ -503,9 +501,7 @@ def render(
             for name, text in texts.items()
             if not 0 < len(text.encode()) <= limit
         ]
-        names = {
-            name: content_name(stack, name, text, key if kind == "secrets" else "") for name, text in texts.items()
-        }
+        names = {name: content_name(stack, name, text, secret=kind == "secrets") for name, text in texts.items()}
         sections[kind] = {
             name: {"external": True, "name": names.get(name) or each.name or name} for name, each in used.items()
         }
@@ -556,11 +552,14 @@ def refusal(where: tuple[int | str, ...], kind: str, message: str, context: Mapp
     return f"{subject}: {message.removeprefix('Value error, ')}"
 
 
-def content_name(stack: str, name: str, text: str, key: str) -> str:
-    """A name that is another whenever the content is: both are immutable in a swarm."""
-    data = text.encode()
-    digest = hmac.new(key.encode(), data, hashlib.sha256) if key else hashlib.sha256(data)
-    return f"{stack}_{name}"[: NAME_LENGTH - HASH_LENGTH - 1] + "_" + digest.hexdigest()[:HASH_LENGTH]
+def content_name(stack: str, name: str, text: str, *, secret: bool) -> str:
+    """A name that is another whenever the content is: both are immutable in a swarm.
+
+    That of a secret is made so slowly that nobody who reads it tries out passwords (RFC 7914, for interactive logins).
+    """
+    data, label = text.encode(), f"{stack}_{name}"
+    digest = hashlib.scrypt(data, salt=label.encode(), n=2**14, r=8, p=1) if secret else hashlib.sha256(data).digest()
+    return f"{label[: NAME_LENGTH - HASH_LENGTH - 1]}_{digest.hex()[:HASH_LENGTH]}"
 
 
 def restart_policy(restart: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The stack file of a compose document: what goes into it, and what is refused rather than lost."""
 
 import copy
+import hashlib
 import json
 import os
 import re
@@ -513,7 +514,7 @@ def check(document: Json, folder: Path) -> str:
     contents = {str(folder / name): text for name, text in FILES.items()}
     assert set(render.referenced(composed)) <= set(contents)
     try:
-        file = render.render(composed, "shop", contents, "key", {})
+        file = render.render(composed, "shop", contents, {})
     except Failure as failure:
         said(failure, composed)
         return "refused"
@@ -602,8 +603,8 @@ def a_document(**service: Any) -> Json:
     }
 
 
-def rendered(document: Json, text: str = "1", key: str = "key", stack: str = "shop") -> StackFile:
-    return render.render(document, stack, {"/one": text}, key, {})
+def rendered(document: Json, text: str = "1", stack: str = "shop") -> StackFile:
+    return render.render(document, stack, {"/one": text}, {})
 
 
 def refused(document: Json) -> list[str]:
@@ -612,24 +613,26 @@ def refused(document: Json) -> list[str]:
     return caught.value.message.splitlines()
 
 
-def test_the_name_of_a_content_is_another_when_the_content_is_and_a_secrets_also_when_the_key_is() -> None:
+def test_the_name_of_a_content_is_another_when_the_content_is_and_a_secrets_is_no_plain_hash() -> None:
     document = a_document(configs=[{"source": "one"}], secrets=[{"source": "one"}])
 
-    def names(text: str, key: str) -> tuple[str, str]:
-        file = rendered(document, text, key)
+    def names(text: str, stack: str = "shop") -> tuple[str, str]:
+        file = rendered(document, text, stack)
         assert (list(file.configs.values()), list(file.secrets.values())) == ([text], [text])
         return file.sections["configs"]["one"]["name"], file.sections["secrets"]["one"]["name"]
 
-    first, same, changed, rekeyed = names("1", "a"), names("1", "a"), names("2", "a"), names("1", "b")
+    first, same, changed, other = names("1"), names("1"), names("2"), names("1", "another")
     assert first == same
     assert not set(first) & set(changed)
-    assert first[0] == rekeyed[0]
-    assert first[1] not in (rekeyed[1], first[0]), "nobody guesses a secret from its name"
+    ends = [[each.rpartition("_")[2] for each in pair] for pair in (first, other)]
+    assert ends[0][0] == ends[1][0] == hashlib.sha256(b"1").hexdigest()[:12]
+    assert len({ends[0][0], ends[0][1], ends[1][1]}) == 3, "nobody looks a secret up by its name"
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.text("abcdefghij-_", min_size=1, max_size=80), st.text("abcdefghij.-_", min_size=1, max_size=80))
 def test_no_name_is_longer_than_a_swarm_takes_and_each_ends_with_its_hash(stack: str, name: str) -> None:
-    found = [render.content_name(stack, name, text, key) for text in "12" for key in ("", "a")]
+    found = [render.content_name(stack, name, text, secret=secret) for text in "12" for secret in (False, True)]
     assert len(set(found)) == 4
     assert all(len(each) <= 64 and re.search(r"_[0-9a-f]{12}$", each) for each in found)
 
