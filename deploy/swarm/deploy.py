@@ -21,7 +21,7 @@ from deploy import doctor, images, proxy, rollout, shell
 from deploy.compose import DATASTORES, DEFAULT_REPLICAS, Say, Stack, build_ca
 from deploy.errors import Failure
 from deploy.running import explain
-from deploy.shell import MakeFolder, Run, Step, Write
+from deploy.shell import MakeFolder, Run, Write
 from deploy.swarm import ledger, render
 from deploy.swarm.lock import Lock, held
 from deploy.swarm.manager import Manager
@@ -77,18 +77,22 @@ def contents(stack: Stack, document: Mapping[str, Any]) -> dict[str, str]:
     folder = stack.secrets
     made = {str(folder / name): text for name, text in stack.env.secret_files().items()}
     made |= {str(folder / "swarm" / name): text for name, text in proxy.runtime_files(stack.front(), proxy.ALL).items()}
-    for name, path in (("tls.crt", stack.env.tls_certificate), ("tls.key", stack.env.tls_key)):
-        made[str(folder / "swarm" / name)] = path.read_text() if path else NO_CERTIFICATE
-    texts = {}
-    for name in render.referenced(document):
-        try:
-            texts[name] = made[name] if name in made else Path(name).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", "") or "is no text"
-            raise Failure(f"{name}: {why}; a config or secret names it") from None
-        if not texts[name]:
-            raise Failure(f"{name}: is empty, which a swarm does not take")
-    return texts
+    pair = {"tls.crt": stack.env.tls_certificate, "tls.key": stack.env.tls_key}
+    elsewhere = {str(folder / "swarm" / name): path for name, path in pair.items() if path}
+    made |= {str(folder / "swarm" / name): NO_CERTIFICATE for name, path in pair.items() if not path}
+    return {
+        name: made[name] if name in made else read(elsewhere.get(name, Path(name)))
+        for name in render.referenced(document)
+    }
+
+
+def read(path: Path) -> str:
+    """The text of a config or secret. Raises `Failure` when there is none."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", "") or "is no text"
+        raise Failure(f"{path}: {why}; a config or secret names it") from None
 
 
 def stack_file(stack: Stack, pinned: Mapping[str, str]) -> StackFile:
@@ -150,7 +154,7 @@ def on(manager: Manager, command: Run) -> Run:
     return replace(command, env={**command.env, **manager.engine})
 
 
-def build_steps(manager: Manager, stack: Stack) -> tuple[str, images.Revision, list[Step]]:
+def build_steps(manager: Manager, stack: Stack) -> tuple[str, images.Revision, list[Run]]:
     """What builds the work tree and pushes it: the image's name, its revision, the commands."""
     version = images.revision(stack.project.root)
     name = f"{repository(stack.env.image)}:{version.tag}"
@@ -167,8 +171,6 @@ def publish(manager: Manager, stack: Stack, tag: str, say: Say) -> Image:
         return Image(pin(manager, name), tag)
     name, version, (build, push) = build_steps(manager, stack)
     say(f"build and push {name}")
-    assert isinstance(build, Run)
-    assert isinstance(push, Run)
     shell.run(build)
     result = shell.run(push, capture=True, check=False)
     if result.code:

@@ -18,6 +18,7 @@ from deploy.swarm.state import Snapshot, Standing, nowhere, standing
 LOOK_SECONDS, CONVERGE_SECONDS = 1.0, 900
 #: Seconds for which a replica may fit nowhere: a node that has just joined is soon known.
 NOWHERE_SECONDS = 15
+LABEL = "`docker node update --label-add NAME=true NODE` says that a node has the data of NAME"
 
 
 class ServiceFailed(Failure):
@@ -48,11 +49,7 @@ def follow(manager: Manager, services: Collection[str], known: Collection[str], 
                 return snapshot
             waited = time.monotonic() - began
             if waited > NOWHERE_SECONDS and (lines := nowhere(snapshot)):
-                raise Failure(
-                    "\n".join(
-                        f"{line}: `docker node ls` shows the nodes; labels say what may run where" for line in lines
-                    )
-                )
+                raise Failure("\n".join(f"{line}; {LABEL}" for line in lines))
             if waited > CONVERGE_SECONDS:
                 missing = ", ".join(f"{each.service} ({each.note})" for each in standings if not each.done)
                 raise Failure(f"not done within {CONVERGE_SECONDS} s: {missing}")
