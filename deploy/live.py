@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import threading
@@ -17,6 +18,8 @@ PROCESSES = ("app", "celery_worker", "celery_beat")
 #: Seconds for `docker compose up` to end when it is told to: in the middle of replacing containers it may not hear it.
 #: And then for the containers, of which a worker gives a running task 10.
 STOP_SECONDS = 20
+#: How often the containers are told to stop, at most.
+STOPS = 3
 
 
 def url(stack: Stack) -> str:
@@ -71,8 +74,16 @@ def dev(stack: Stack, workers: int, say: Say, *, dry_run: bool) -> None:
     finally:
         say("Stopping.")
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C too many is not to leave half of it
-        shell.run(stack.compose("stop", "--timeout", str(STOP_SECONDS)), capture=True, check=False)
+        _stop(stack)
         say("All stopped; the data is kept until `invoke down --volumes`.")
+
+
+def _stop(stack: Stack) -> None:
+    # Once more for a container that Compose had asked the engine for when it was ended.
+    for _ in range(STOPS):
+        shell.run(stack.compose("stop", "--timeout", str(STOP_SECONDS)), capture=True, check=False)
+        if not any(each.running for each in replicas(stack.name)):
+            return
 
 
 def _run(stack: Stack, workers: int) -> None:
@@ -87,7 +98,7 @@ def _run(stack: Stack, workers: int) -> None:
             try:
                 child.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                child.kill()
+                os.killpg(child.pid, signal.SIGKILL)  # Compose itself too, which is a child of docker's
     if code:
         raise Failure("docker compose ended by itself; its last lines above say why", code=code)
 

@@ -27,7 +27,8 @@ class Running:
         self.log = stack.project.parent / "dev.log"
         with self.log.open("w") as output:
             self.process = subprocess.Popen(
-                ["python3", str(stack.project / "tasks.py"), "dev", *options],
+                # What a shell starts in the background has Ctrl-C ignored, and hands that on.
+                ["env", "--default-signal=INT", "python3", str(stack.project / "tasks.py"), "dev", *options],
                 env={**support.environment(), "PATH": f"{support.TOOLS}:{os.environ['PATH']}"},
                 cwd=stack.project,
                 stdout=output,
