@@ -187,19 +187,22 @@ def load(path: Path) -> ServerEnv:
     return read(text, path.name)
 
 
-def check_certificate(certificate: Path, key: Path, now: datetime | None = None) -> None:
-    """Raise `Failure` for a pair that nginx would refuse, or that clients would: naming the file and what is wrong."""
+def check_certificate(certificate: Path, key: Path, now: datetime | None = None, source: str = ".env") -> None:
+    """Raise `Failure` for a pair that nginx would refuse, or that clients would: naming the file and what is wrong.
+
+    ``source`` is where the pair is named, for the message.
+    """
     for path in (certificate, key):
         if not path.is_file():
-            raise Failure(f".env: {path}: there is no such file; TLS_CERTIFICATE and TLS_KEY name them")
+            raise Failure(f"{source}: {path}: there is no such file; put it there, or mend the path")
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key, password=lambda: "")
         ends = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
     except ssl.SSLError as error:
         reason = (error.reason or str(error)).lower().replace("_", " ")
-        raise Failure(f".env: {certificate} and {key} are no pair that works: {reason}") from None
+        raise Failure(f"{source}: {certificate} and {key} are no pair that works: {reason}") from None
     except (OSError, ValueError) as error:
-        raise Failure(f".env: {certificate}: {error}") from None
+        raise Failure(f"{source}: {certificate}: {error}") from None
     if ends < (now or datetime.now(UTC)):
-        raise Failure(f".env: {certificate} ended on {ends:%Y-%m-%d}; renew it")
+        raise Failure(f"{source}: {certificate} ended on {ends:%Y-%m-%d}; renew it")
