@@ -1,0 +1,363 @@
+"""An environment file, `deploy/environments/NAME.yaml`: checked as a whole, before anything connects.
+
+The models and `parse` decide; `load` reads the file and looks for the local files that it names.
+`deploy/environments/example.yaml` explains each key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
+from pydantic import field_validator as checked
+from pydantic_core import ErrorDetails
+
+from deploy import server_env
+from deploy.errors import Failure
+from deploy.hosts import values, yaml_lines
+from deploy.hosts.values import ROLES, Role
+from deploy.hosts.yaml_lines import Place, Problem
+
+FOLDER = "deploy/environments"
+EXAMPLE = f"{FOLDER}/example.yaml"
+#: Roles that run the site, and so get its releases.
+SITE_ROLES = {"web", "worker", "beat"}
+#: A variable that is a secret by its name.
+_SECRET = re.compile("(PASSWORD|PASSWD|SECRET|TOKEN|(SECRET|PRIVATE|API|ACCESS)_?KEY)$")
+#: Variables that are decided elsewhere, and where.
+_ELSEWHERE = {
+    "DATABASE_URL": "say it with services.database",
+    "CELERY_BROKER_URL": "say it with services.broker",
+    "ALLOWED_HOSTS": "say it with domain and allowed_hosts",
+    "HTTPS_ONLY": "say it with https_only",
+    "WEB_CONCURRENCY": "say it with workers",
+    **dict.fromkeys(("DATABASE_PASSWORD", "BROKER_PASSWORD"), "it is made on the hosts; remove it"),
+    **dict.fromkeys(
+        ("BEHIND_PROXY", "BIND", "DJANGO_SETTINGS_MODULE", "PROTECTED_ROOT", "PROTECTED_URL", "STATIC_ROOT"),
+        "a deploy sets it; remove it",
+    ),
+}
+
+
+class Problems(ValueError):
+    """Several things that are wrong at once, each with a place of its own."""
+
+    def __init__(self, found: Sequence[Problem]) -> None:
+        super().__init__()
+        self.found = found
+
+
+# --- The models ---
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class PerHost(_Model):
+    """What can be said of the environment, and otherwise of one host."""
+
+    user: values.UserName = "deploy"
+    admin: values.UserName = "root"
+    port: values.Port = 22
+    #: The private key; None leaves it to the agent and to SSH's own defaults.
+    identity: values.LocalPath | None = None
+    jump: values.Jumps = ()
+    #: Processes of a web unit and of a Celery worker; None is as many as the host has cores.
+    workers: values.Count | None = None
+    concurrency: values.Count | None = None
+    #: What the units of a role may use, in systemd's notation; a role that is not named has no limit.
+    max_memory: dict[values.RoleName, values.Memory] = {}
+
+
+class HostEntry(PerHost):
+    """A host as the file has it."""
+
+    roles: values.Roles
+    address: values.Address | None = None
+
+
+class Host(PerHost):
+    """A host with all that holds for it, the environment's defaults among it."""
+
+    name: str
+    address: str
+    roles: tuple[Role, ...]
+
+
+class Tls(_Model):
+    """A certificate with its chain, and its key: files of this machine."""
+
+    certificate: values.LocalPath
+    key: values.LocalPath
+
+
+class Services(_Model):
+    """Servers that are not on a host of the environment."""
+
+    database: values.Database | None = None
+    broker: values.Broker | None = None
+
+
+class Hooks(_Model):
+    """Commands of this machine around a deploy; empty for none."""
+
+    before: values.Words = ()
+    after: values.Words = ()
+
+
+class Shared(PerHost):
+    """What the file says, hosts apart."""
+
+    domain: values.HostName
+    allowed_hosts: tuple[values.SiteName, ...] = ()
+    tls: Tls | None = None
+    https_only: bool | None = None
+    trusted_proxies: tuple[values.Network, ...] = ()
+    services: Services = Services()
+    secrets: dict[values.Variable, values.SecretSource]
+    settings: dict[values.Variable, values.Setting] = {}
+    #: One at a time: whatever the checks of a release do not see meets one host's clients, not everybody's.
+    batch: values.Batch = "1"
+    keep: Annotated[int, values.whole(1, 50)] = 5
+    #: Seconds that a replaced unit has for the requests or tasks that it has begun.
+    drain: values.Seconds = 60
+    backup_before_migrate: bool = False
+    hooks: Hooks = Hooks()
+    firewall: bool = True
+    unattended_upgrades: bool = True
+
+    @checked("secrets")
+    @classmethod
+    def _secrets_have_their_place(cls, value: dict[str, values.Source]) -> dict[str, values.Source]:
+        found = [*_misplaced("secrets", value)]
+        if "SECRET_KEY" not in value:
+            found.append(Problem(("secrets", "SECRET_KEY"), f"is missing; {EXAMPLE} explains it"))
+        _refuse(found)
+        return value
+
+    @checked("settings")
+    @classmethod
+    def _settings_are_no_secrets(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        found = [*_misplaced("settings", value)]
+        for name in value:
+            if name.removesuffix("_FILE") in info.data.get("secrets", {}):
+                found.append(Problem(("settings", name), "is among the secrets too; remove one of the two"))
+            elif _SECRET.search(name):
+                found.append(Problem(("settings", name), "is a secret by its name; move it to secrets"))
+        _refuse(found)
+        return value
+
+
+class EnvironmentFile(Shared):
+    """The file, each value under its key there."""
+
+    hosts: dict[values.HostName, HostEntry]
+
+    @checked("hosts")
+    @classmethod
+    def _roles_add_up(cls, value: dict[str, HostEntry], info: ValidationInfo) -> dict[str, HostEntry]:
+        found = [*_role_problems(value)]
+        if "services" in info.data:
+            found += _service_problems(value, info.data["services"])
+        if "port" in info.data:
+            found += _same_addresses(value, info.data["port"])
+        _refuse(found)
+        return value
+
+
+class Environment(Shared):
+    """A checked environment."""
+
+    name: str
+    #: The project, which paths are relative to.
+    root: Path
+    hosts: tuple[Host, ...]
+
+    @property
+    def source(self) -> str:
+        """The file, as errors name it."""
+        return f"{FOLDER}/{self.name}.yaml"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that the site answers to, the main name first."""
+        return tuple(dict.fromkeys((self.domain, *self.allowed_hosts)))
+
+    @property
+    def secure(self) -> bool:
+        """Whether the site insists on HTTPS."""
+        return self.tls is not None if self.https_only is None else self.https_only
+
+    def with_role(self, role: Role) -> tuple[Host, ...]:
+        """The hosts that have a role, in the order of the file."""
+        return tuple(host for host in self.hosts if role in host.roles)
+
+    def batches(self) -> tuple[tuple[Host, ...], ...]:
+        """The hosts that run the site, in the order in which requests move to a new release.
+
+        Web hosts are split as `batch` says, a percentage rounded down to at least one. Hosts with workers or beat and
+        no web are with the first batch: no request moves on them. A database's or broker's host by itself is in none.
+        """
+        web = self.with_role("web")
+        size = int(self.batch.rstrip("%"))
+        if self.batch.endswith("%"):
+            size = max(1, len(web) * size // 100)
+        others = tuple(host for host in self.hosts if "web" not in host.roles and SITE_ROLES & set(host.roles))
+        first, *rest = (web[start : start + size] for start in range(0, len(web), size))
+        return ((*first, *others), *rest)
+
+
+# --- What must fit together ---
+
+
+def _refuse(found: Sequence[Problem]) -> None:
+    if found:
+        raise Problems(found)
+
+
+def _misplaced(section: str, names: Iterable[str]) -> Iterator[Problem]:
+    for name in names:
+        if said := _ELSEWHERE.get(name.removesuffix("_FILE")):
+            yield Problem((section, name), f"does not go here: {said}")
+
+
+def _role_problems(hosts: Mapping[str, HostEntry]) -> Iterator[Problem]:
+    for name, host in hosts.items():
+        for role in sorted({role for role in host.roles if host.roles.count(role) > 1}):
+            yield Problem(("hosts", name, "roles"), f"{role} is there twice; remove one")
+    for role in ROLES:
+        having = [name for name, host in hosts.items() if role in host.roles]
+        if not having and role in SITE_ROLES:
+            some = "one host" if role == "beat" else "a host"
+            yield Problem(("hosts",), f"none has the role {role}; give it to {some}")
+        if role not in ("web", "worker"):
+            for name in having[1:]:
+                yield Problem(("hosts", name, "roles"), f"{role} is on {having[0]} already; give it to one host only")
+
+
+def _service_problems(hosts: Mapping[str, HostEntry], services: Services) -> Iterator[Problem]:
+    for role in ("database", "broker"):
+        having = next((name for name, host in hosts.items() if role in host.roles), None)
+        elsewhere = getattr(services, role) is not None
+        if having and elsewhere:
+            yield Problem(("services", role), f"{having} has the role {role}; remove the one or the other")
+        if not having and not elsewhere:
+            yield Problem(("hosts",), f"none has the role {role}; give it to one host, or set services.{role}")
+
+
+def _same_addresses(hosts: Mapping[str, HostEntry], port: int) -> Iterator[Problem]:
+    first: dict[tuple[str, int], str] = {}
+    for name, host in hosts.items():
+        own = host.port if "port" in host.model_fields_set else port
+        other = first.setdefault(((host.address or name).lower(), own), name)
+        if other != name:
+            yield Problem(("hosts", name), f"has the address and port of {other}; make one host of them, or mend it")
+
+
+# --- From a file to an environment ---
+
+
+def parse(text: str, name: str, root: Path) -> Environment:
+    """The environment that a file's text describes; paths in it are relative to ``root``.
+
+    Raises `Failure` with a line for each thing that is wrong: file, line number, key and remedy, and no secret.
+    """
+    document = yaml_lines.read(text, f"{FOLDER}/{name}.yaml")
+    try:
+        said = EnvironmentFile.model_validate(document.value, context=root)
+    except ValidationError as error:
+        raise document.failure(_problems(error)) from None
+    if document.problems:
+        raise document.failure([])
+    hosts = tuple(_host(each, entry, said) for each, entry in said.hosts.items())
+    return Environment.model_construct(**{**dict(said), "name": name, "root": root, "hosts": hosts})
+
+
+def _host(name: str, entry: HostEntry, defaults: Shared) -> Host:
+    inherited = {key: getattr(defaults, key) for key in PerHost.model_fields}
+    own = {key: getattr(entry, key) for key in entry.model_fields_set}
+    memory = {**defaults.max_memory, **entry.max_memory}
+    return Host.model_construct(
+        **{**inherited, **own, "name": name, "address": entry.address or name, "max_memory": memory}
+    )
+
+
+def _problems(error: ValidationError) -> Iterator[Problem]:
+    for each in error.errors(include_url=False):
+        cause = each.get("ctx", {}).get("error")
+        if isinstance(cause, Problems):
+            yield from cause.found
+        else:
+            # Pydantic ends the path of a key that is wrong itself with this.
+            yield Problem(tuple(part for part in each["loc"] if part != "[key]"), str(cause or _said(each)))
+
+
+def _said(error: ErrorDetails) -> str:
+    if error["type"] == "extra_forbidden":
+        return _unknown(error["loc"])
+    if error["type"] == "missing":
+        return f"is missing; {EXAMPLE} explains it"
+    if error["input"] == "":
+        return "has no value; give it one, or remove the key"
+    return {
+        "bool_parsing": "must be true or false",
+        "bool_type": "must be true or false",
+        "tuple_type": "must be a list, such as [a, b]",
+        "dict_type": "must have keys of its own",
+        "model_type": "must have keys of its own",
+    }.get(error["type"], error["msg"])
+
+
+def _unknown(path: Place) -> str:
+    below: dict[str | int, type[BaseModel]] = {"tls": Tls, "services": Services, "hooks": Hooks, "hosts": HostEntry}
+    known = (below[path[0]] if len(path) > 1 else EnvironmentFile).model_fields
+    near = get_close_matches(str(path[-1]), known, n=1)
+    return f"is not known; did you mean {near[0]}?" if near else f"is not known; known are: {', '.join(known)}"
+
+
+def load(root: Path, name: str) -> Environment:
+    """Read and check an environment of the project at ``root``, and the local files that it names.
+
+    Raises `Failure` as `parse` does; for a name that there is no file of, with the names that there are.
+    """
+    text = _text(root, name)
+    environment = parse(text, name, root)
+    document = yaml_lines.read(text, environment.source)
+    failures = []
+    if tls := environment.tls:
+        try:
+            source = f"{environment.source}:{document.line(('tls',))}: tls"
+            server_env.check_certificate(tls.certificate, tls.key, source=source)
+        except Failure as failure:
+            failures.append(failure.message)
+    missing = []
+    for host in environment.hosts:
+        if host.identity and not host.identity.is_file():
+            own: Place = ("hosts", host.name, "identity")
+            path = own if own in document else ("identity",)
+            missing.append(Problem(path, f"{host.identity}: there is no such file; mend the path"))
+    if missing:
+        failures.append(document.failure(missing).message)
+    if failures:
+        raise Failure("\n".join(failures))
+    return environment
+
+
+def _text(root: Path, name: str) -> str:
+    folder = root / FOLDER
+    if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name) or not (folder / f"{name}.yaml").is_file():
+        there = sorted(path.stem for path in folder.glob("*.yaml") if path.name != Path(EXAMPLE).name)
+        so = f"there are: {', '.join(there)}" if there else f"there is none yet: copy {EXAMPLE}"
+        raise Failure(f"{name!r} is no environment in {FOLDER}; {so}")
+    try:
+        return (folder / f"{name}.yaml").read_text("utf-8")
+    except OSError as error:
+        raise Failure(f"{FOLDER}/{name}.yaml:1: {error.strerror}; make it yours") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise Failure(f"{FOLDER}/{name}.yaml:{line}: is no UTF-8; save it as that") from None
