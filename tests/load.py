@@ -65,27 +65,29 @@ class Load:
             time.sleep(self.rest)
 
     def _get(self, path: str) -> str:
+        began = time.monotonic()
         code, text = self._count("GET", path)
         if code and code != 200:
-            self._fail(f"GET {path}: {code}")
+            self._fail(f"GET {path}: {code}", began)
         return text
 
     def _vote(self) -> None:
         token = secrets.token_hex(16)
         body = f"csrfmiddlewaretoken={token}&choice={self.choice}"
+        began = time.monotonic()
         code, _ = self._count("POST", self.poll, body, {"Cookie": f"csrftoken={token}"})
         if code == 302:
             with self._lock:
                 self.accepted += 1
         elif code:
-            self._fail(f"POST {self.poll}: {code}")
+            self._fail(f"POST {self.poll}: {code}", began)
 
     def _count(self, method: str, path: str, body: str = "", headers: dict[str, str] | None = None) -> tuple[int, str]:
         began = time.monotonic()
         try:
             code, text = self._ask(method, path, body, headers)
         except (TimeoutError, HTTPException, OSError) as error:
-            self._fail(f"{method} {path}: {error!r}")
+            self._fail(f"{method} {path}: {error!r}", began)
             return 0, ""
         with self._lock:
             self.codes[code] += 1
@@ -104,9 +106,10 @@ class Load:
         finally:
             connection.close()
 
-    def _fail(self, line: str) -> None:
+    def _fail(self, line: str, began: float) -> None:
+        """Note a failure, by the time at which its request was sent."""
         with self._lock:
-            self.failures.append(f"{time.monotonic() - self._began:.1f} s: {line}")
+            self.failures.append(f"{began - self._began:.1f} s: {line}")
 
     def report(self) -> str:
         return f"{self.total} requests, {len(self.failures)} failed, slowest {self.slowest:.2f} s, {dict(self.codes)}"

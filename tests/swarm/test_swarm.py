@@ -292,7 +292,7 @@ def test_scale_logs_manage_and_status(swarm: Swarm) -> None:
 
 
 def outage(load: Load) -> float:
-    """Seconds between the first and the last failed request."""
+    """Seconds between the first and the last request that was sent and failed."""
     times = [float(line.partition(" ")[0]) for line in load.failures]
     return max(times) - min(times) if times else 0.0
 
