@@ -12,8 +12,11 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from uuid import uuid4
 
 DAY = 24 * 60 * 60
+#: The lock that those who migrate hold; the number is ours alone in this database.
+MIGRATIONS_LOCK = 0x506F7274
 
 
 def publish(source: Path, target: Path) -> int:
@@ -27,7 +30,8 @@ def publish(source: Path, target: Path) -> int:
             published.touch()
             continue
         published.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = published.with_name(f".{published.name}.{os.getpid()}.part")
+        # In another container the process may have our number.
+        unfinished = published.with_name(f".{published.name}.{uuid4().hex}.part")
         shutil.copyfile(path, unfinished)
         unfinished.chmod(0o644)
         unfinished.replace(published)
@@ -55,6 +59,23 @@ def prune(target: Path, seconds: float) -> int:
     return gone
 
 
+def migrate() -> None:
+    """Apply the migrations; who comes meanwhile waits, and then finds nothing to do.
+
+    PostgreSQL's lock belongs to the connection, and is freed however we end. A swarm has been seen to run a job twice.
+    """
+    import django
+    from django.core.management import call_command
+    from django.db import connection
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings.production")
+    django.setup()
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATIONS_LOCK])
+    call_command("migrate", interactive=False)
+
+
 def main() -> None:
     wanted = sys.argv[1:] or ["publish", "migrate"]
     published = os.environ.get("PUBLISHED_STATIC")
@@ -63,7 +84,7 @@ def main() -> None:
         gone = prune(Path(published), float(os.environ.get("PUBLISHED_STATIC_DAYS", "30")) * DAY)
         print(f"static files: {new} new, {gone} of earlier releases removed", flush=True)
     if "migrate" in wanted:
-        os.execvp(sys.executable, [sys.executable, "manage.py", "migrate", "--noinput"])
+        migrate()
 
 
 if __name__ == "__main__":

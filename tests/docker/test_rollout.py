@@ -80,7 +80,7 @@ def test_a_release_that_cannot_boot_is_taken_away_and_the_old_one_serves_on(prod
         prod.edit("site/polls/apps.py", "class", "raise RuntimeError('this release cannot boot')\nclass")
         # The build itself notices; so it is made a release that builds and does not boot.
         prod.edit("site/polls/apps.py", "raise", "import os\nif os.environ.get('DATABASE_URL_FILE'): raise")
-        prod.edit("site/release.py", "    os.execvp", "    return\n    os.execvp")
+        prod.edit("site/release.py", 'if "migrate" in wanted:', "if False:")
         result = prod.invoke("prod", "--detach")
         time.sleep(1)
     unhurt(load)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from deploy import server_env
+from deploy.compose import DATASTORES
 from deploy.shell import Result, Run, run
 from tests import support
 from tests.acceptance.conftest import ADMIN, Visitor
@@ -150,6 +151,10 @@ def join(swarm: Swarm) -> None:
     token = first.docker("swarm", "join-token", "-q", "manager").strip()
     for node in others:
         node.docker("swarm", "join", "--token", token, first.ip)
+    # The data on another than the leader: what the loss of each costs is told apart.
+    for node, word in ((first, "--label-rm={0}"), (others[0], "--label-add={0}=true")):
+        labels = [word.format(name) for name in DATASTORES]
+        first.docker("node", "update", *labels, node.name)
 
 
 @pytest.fixture(scope="session")
