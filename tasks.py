@@ -297,7 +297,7 @@ def _manage(c: Context, arguments: list[str], where: str, dry_run: bool) -> None
 
 @task(
     help={
-        "suite": "By comma: unit, site, native, acceptance, browser, docker, swarm (default: all that can run).",
+        "suite": "By comma: unit, site, native, acceptance, browser, docker, swarm, hosts (default: all that can run).",
         "require": "`all`, or suites by comma, in which a skipped test is a failure.",
         **DRY_RUN,
     }
@@ -450,6 +450,29 @@ def swarm_leave(c: Context, yes: bool = False, host: str = "", context: str = ""
     operate.leave(manager, stack.name, confirmed=yes, dry_run=dry_run)
 
 
+# --- plain hosts ----------------------------------------------------------------------------------------------------
+
+
+REMOTE = {"env": "An environment of hosts: NAME of deploy/environments/NAME.yaml."}
+
+
+@task(
+    help={
+        **REMOTE,
+        "yes": "Do not ask.",
+        "replace": "Hosts, by comma, whose changed key is right: they were made anew.",
+        "dry_run": "Show the keys, and pin none.",
+    }
+)
+def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry_run: bool = False) -> None:
+    """Show the host keys of an environment, and pin those that are new; nothing else ever trusts a host."""
+    from deploy.hosts import environment, pinning
+
+    there = environment.load(bootstrap.ROOT, env)
+    changed = {name.strip() for name in replace.split(",") if name.strip()}
+    pinning.pin(there, changed, say, confirmed=yes, dry_run=dry_run)
+
+
 # --- environments ---------------------------------------------------------------------------------------------------
 
 
@@ -538,6 +561,7 @@ ns = Collection(
     *[manage, shell, test, lint],
     *[build, push],
     *[swarm_init, swarm_render, swarm_deploy, swarm_status, swarm_rollback, swarm_rm, swarm_leave],
+    *[remote_trust],
     *[venv, venv_list, venv_tree, venv_check, venv_remove, lock],
 )
 ns.configure(

@@ -18,8 +18,10 @@ SCRIPTS = (
     "tests/rig/images/node-entrypoint",
     "tests/rig/images/postgres-entrypoint",
     "tests/rig/images/rabbitmq-entrypoint",
+    "deploy/hosts/scripts/frame.sh",
+    "deploy/hosts/scripts/lock.sh",
 )
-SUITES = ("unit", "site", "native", "acceptance", "browser", "docker", "swarm")
+SUITES = ("unit", "site", "native", "acceptance", "browser", "docker", "swarm", "hosts")
 
 
 def suites(text: str, option: str) -> list[str]:

@@ -110,7 +110,7 @@ def test_a_conflict_names_both_files_and_the_reason() -> None:
 def test_required_suites_are_passed_on() -> None:
     command = checks.pytest(PROJECT, STORE, "unit,site", "all", ["-k", "vote"])
     assert command.argv[1:] == [
-        *["-m", "pytest", "--require", "unit,site,native,acceptance,browser,docker,swarm"],
+        *["-m", "pytest", "--require", "unit,site,native,acceptance,browser,docker,swarm,hosts"],
         *["tests/unit", "tests/site", "-k", "vote"],
     ]
 
