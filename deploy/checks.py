@@ -19,6 +19,8 @@ SCRIPTS = (
     "tests/rig/images/postgres-entrypoint",
     "tests/rig/images/rabbitmq-entrypoint",
     "deploy/hosts/scripts/frame.sh",
+    "deploy/hosts/scripts/helper.sh",
+    "deploy/hosts/scripts/launch.sh",
     "deploy/hosts/scripts/lock.sh",
 )
 SUITES = ("unit", "site", "native", "acceptance", "browser", "docker", "swarm", "hosts")
