@@ -18,10 +18,15 @@ SCRIPTS = (
     "tests/rig/images/node-entrypoint",
     "tests/rig/images/postgres-entrypoint",
     "tests/rig/images/rabbitmq-entrypoint",
+    "deploy/hosts/scripts/activate.sh",
+    "deploy/hosts/scripts/facts.sh",
     "deploy/hosts/scripts/frame.sh",
     "deploy/hosts/scripts/helper.sh",
     "deploy/hosts/scripts/launch.sh",
     "deploy/hosts/scripts/lock.sh",
+    "deploy/hosts/scripts/migrate.sh",
+    "deploy/hosts/scripts/ship.sh",
+    "deploy/hosts/scripts/unlock.sh",
 )
 SUITES = ("unit", "site", "native", "acceptance", "browser", "docker", "swarm", "hosts")
 
