@@ -516,6 +516,34 @@ def remote_releases(c: Context, env: str) -> None:
     operate.releases(_site(c, env))
 
 
+@task(help={**REMOTE, **ONLY})
+def remote_status(c: Context, env: str, only: str = "") -> None:
+    """List what runs on each host; exits 1 when something that should does not."""
+    from deploy.hosts import operate
+
+    operate.status(_site(c, env, only))
+
+
+@task(help={**REMOTE, "role": "web, worker or beat (default: all).", "lines": "How many of each, to 1000.", **ONLY})
+def remote_logs(c: Context, env: str, role: str = "", lines: str = "100", only: str = "") -> None:
+    """Show the last lines that the site's processes logged."""
+    from deploy import config
+    from deploy.hosts import operate
+
+    if role not in ("", "web", "worker", "beat"):
+        raise Failure(f"--role {role}: is not web, worker or beat")
+    operate.logs(_site(c, env, only), role, config.whole_number(lines, "--lines", 1, 1000))
+
+
+@task(help={**REMOTE, **ONLY})
+def remote_manage(c: Context, env: str, only: str = "") -> None:
+    """Run manage.py on a host, in the release that serves: `invoke remote-manage --env NAME -- ARGS`."""
+    from deploy.hosts import operate
+
+    if code := operate.manage(_site(c, env, only), words_after_dashes() or ["help"]):
+        raise Exit(code=code)
+
+
 @task(help={**REMOTE, "yes": "Do not ask.", **ONLY})
 def remote_unlock(c: Context, env: str, yes: bool = False, only: str = "") -> None:
     """End a deploy that hangs. One that died holds no lock, so this is hardly ever needed."""
@@ -613,6 +641,7 @@ ns = Collection(
     *[build, push],
     *[swarm_init, swarm_render, swarm_deploy, swarm_status, swarm_rollback, swarm_rm, swarm_leave],
     *[remote_trust, remote_deploy, remote_rollback, remote_releases, remote_unlock],
+    *[remote_status, remote_logs, remote_manage],
     *[venv, venv_list, venv_tree, venv_check, venv_remove, lock],
 )
 ns.configure(

@@ -23,6 +23,7 @@ SCRIPTS = (
     "deploy/hosts/scripts/frame.sh",
     "deploy/hosts/scripts/helper.sh",
     "deploy/hosts/scripts/launch.sh",
+    "deploy/hosts/scripts/journal.sh",
     "deploy/hosts/scripts/lock.sh",
     "deploy/hosts/scripts/migrate.sh",
     "deploy/hosts/scripts/ship.sh",

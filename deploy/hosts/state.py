@@ -99,6 +99,12 @@ def need_ready(states: Mapping[str, HostState], digests: Mapping[str, str], envi
     return lines
 
 
+def missing(state: HostState, roles: Sequence[str]) -> list[str]:
+    """The roles of a host that the release which serves there should run, and does not."""
+    running = {unit.kind for unit in state.units if unit.release == state.current and unit.state == "active"}
+    return [role for role in roles if role in ("web", "worker", "beat") and state.current and role not in running]
+
+
 def target(states: Mapping[str, HostState], asked: str) -> str:
     """The release to go back to: the one asked for (its id or the beginning or end of it), else the one before.
 
