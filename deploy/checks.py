@@ -20,7 +20,7 @@ SCRIPTS = (
     "tests/rig/images/postgres-entrypoint",
     "tests/rig/images/rabbitmq-entrypoint",
     "deploy/hosts/scripts/activate.sh",
-    "deploy/hosts/scripts/facts.sh",
+    "deploy/hosts/scripts/look.sh",
     "deploy/hosts/scripts/frame.sh",
     "deploy/hosts/scripts/helper.sh",
     "deploy/hosts/scripts/launch.sh",

@@ -158,7 +158,7 @@ def show(site: Site, ref: str) -> None:
     for line in state.need_ready(states, {}, site.environment.name):
         print(line)
     print("\n".join(plan(site, release, states)))
-    for name in ("lock.sh", "facts.sh", "ship.sh", "migrate.sh", "activate.sh"):
+    for name in ("lock.sh", "look.sh", "ship.sh", "migrate.sh", "activate.sh"):
         print(f"\n# --- {name}\n{script(name)}", end="")
 
 
@@ -170,7 +170,7 @@ def plan(site: Site, release: Release, states: Mapping[str, HostState]) -> list[
     lines = [
         f"release {release.id}: {release.commit} {release.subject}",
         f"serving now: {now}",
-        f"1. lock.sh, facts.sh on {every}: one deploy at a time",
+        f"1. lock.sh, look.sh on {every}: one deploy at a time",
         f"2. ship.sh on {every}: code, environment, layers, checks, static files",
         f"3. migrate.sh on {site.batches[0][0]}" + (", a backup before" if environment.backup_before_migrate else ""),
         f"4. activate.sh on {every}: the new units beside the old, asked for {' '.join(site.project.probes)}",

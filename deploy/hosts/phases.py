@@ -158,7 +158,7 @@ def look(session: Session) -> dict[str, HostState]:
     name = _lines(session.site.project.name)
 
     def ask(connection: Connection) -> HostState:
-        result = run_script(connection, script("facts.sh"), name.encode(), seconds=60)
+        result = run_script(connection, script("look.sh"), name.encode(), seconds=60)
         if result.code:
             raise Failure(f"{connection.name}: {result.last_line}")
         return state.parse(connection.name, result.text)

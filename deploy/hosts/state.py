@@ -1,4 +1,4 @@
-"""What hosts said of themselves (`scripts/facts.sh`), and what follows from it. Pure."""
+"""What hosts said of themselves (`scripts/look.sh`), and what follows from it. Pure."""
 
 from __future__ import annotations
 

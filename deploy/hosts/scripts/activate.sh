@@ -115,6 +115,7 @@ ask() {
 # --- Everything new begins beside what serves.
 
 started=1
+! has web || ! has worker || helper start worker "$release" later # meanwhile
 ! has web || start web
 ! has worker || start worker
 if has web; then
