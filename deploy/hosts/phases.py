@@ -209,7 +209,8 @@ def migrate(session: Session, release: str) -> None:
     if done.code:
         session.view.show(first.name, "failed")
         _quote(first.name, done.text.splitlines())
-        raise Failure(f"{first.name}: migrations: {printable(running.explain(done.text, done.text))}")
+        why = running.explain(done.text, done.text) or done.last_line or f"exit code {done.code}"
+        raise Failure(f"{first.name}: migrations: {printable(why)}")
     session.view.show(first.name, "migrated")
 
 
