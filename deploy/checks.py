@@ -22,6 +22,11 @@ SCRIPTS = (
     "deploy/hosts/scripts/helper.sh",
     "deploy/hosts/scripts/launch.sh",
     "deploy/hosts/scripts/lock.sh",
+    "deploy/hosts/scripts/as_root.sh",
+    "deploy/hosts/scripts/facts.sh",
+    "deploy/hosts/scripts/apply.sh",
+    "deploy/hosts/scripts/postgresql.sh",
+    "deploy/hosts/scripts/rabbitmq.sh",
 )
 SUITES = ("unit", "site", "native", "acceptance", "browser", "docker", "swarm", "hosts")
 
