@@ -15,6 +15,7 @@ SCRIPTS = (
     ".ci/run",
     "tests/rig/up",
     "tests/rig/down",
+    "tests/rig/images/host-entrypoint",
     "tests/rig/images/node-entrypoint",
     "tests/rig/images/postgres-entrypoint",
     "tests/rig/images/rabbitmq-entrypoint",

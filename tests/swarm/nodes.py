@@ -54,6 +54,22 @@ def together(*jobs: Callable[[], object]) -> None:
         job.result()
 
 
+def network(name: str) -> Iterator[str]:
+    """Make a network, and give the addresses in it: only one whose range was asked for gives containers fixed ones."""
+    docker("network", "create", name)
+    for _ in range(5):
+        subnet = docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", name).strip()
+        docker("network", "rm", name)
+        # Another network may have taken the range meanwhile.
+        with contextlib.suppress(Failure):
+            docker("network", "create", "--subnet", subnet, name)
+            break
+        docker("network", "create", name)
+    hosts = map(str, ipaddress.ip_network(subnet).hosts())
+    next(hosts)  # the gateway
+    return hosts
+
+
 def library_images() -> list[str]:
     """The servers' images, as the compose files name them."""
     named = re.compile(r"^\s*image:\s*([a-z]\S*:\S+)", re.MULTILINE)
@@ -261,7 +277,7 @@ class Cluster:
 
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        hosts = self._network()
+        hosts = network(self.id)
         authority = Authority(self.folder)
         common = (self.id, authority, self.folder)
         self.mirror = Registry(f"{self.id}-mirror", next(hosts), *common)
@@ -276,21 +292,6 @@ class Cluster:
         together(*pushes, *(node.start for node in self.nodes))
         together(*(node.wait_ready for node in self.nodes))
         self._ssh()
-
-    def _network(self) -> Iterator[str]:
-        """A network, and the addresses in it: only one whose range was asked for gives containers fixed ones."""
-        docker("network", "create", self.id)
-        for _ in range(5):
-            subnet = docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", self.id).strip()
-            docker("network", "rm", self.id)
-            # Another network may have taken the range meanwhile.
-            with contextlib.suppress(Failure):
-                docker("network", "create", "--subnet", subnet, self.id)
-                break
-            docker("network", "create", self.id)
-        hosts = map(str, ipaddress.ip_network(subnet).hosts())
-        next(hosts)  # the gateway
-        return hosts
 
     def _client(self) -> None:
         """The client's key, its login, and what the nodes are given of it."""

@@ -1,0 +1,37 @@
+"""Four machines, bare as they come, and a copy of the project that describes them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.docker.conftest import engine_or_skip
+from tests.hosts.machines import IMAGE, Fleet, Rack
+
+VERSIONS = {"web1": 12, "web2": 13, "jobs1": 12, "data1": 13}
+ROLES = {"web1": ("web",), "web2": ("web",), "jobs1": ("worker", "beat"), "data1": ("database", "broker")}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without an engine and the rig's images, what needs machines skips and says why."""
+    needing = [item for item in items if {"rack", "fleet"} & set(getattr(item, "fixturenames", ()))]
+    for version in sorted(set(VERSIONS.values())):
+        engine_or_skip(needing, f"{IMAGE}:{version}")
+
+
+@pytest.fixture(scope="session")
+def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
+    """The machines."""
+    made = Rack(tmp_path_factory.mktemp("rack"))
+    made.start(VERSIONS)
+    try:
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture(scope="session")
+def fleet(rack: Rack, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    """The machines and the project; their keys are pinned, and nothing is set up yet."""
+    made = Fleet(tmp_path_factory.mktemp("fleet") / "project", rack, dict(ROLES))
+    made.prepare()
+    return made

@@ -1,0 +1,228 @@
+"""Plain hosts for the tests: Debian with systemd and sshd in containers, and a project that is deployed to them.
+
+Nothing is set up here beyond what a new server has: that is what the product does.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from deploy.running import free_port
+from deploy.shell import Result, Run, run
+from tests import support
+from tests.swarm.nodes import docker, network, together
+
+IMAGE = "portico-rig/host"
+#: What systemd needs beyond the capabilities of any container; the last for units that hide other processes.
+CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE")
+#: Containers have what a host has: /run in memory; programs may be run from /tmp.
+MEMORY = ("/run", "/run/lock", "/tmp:exec,mode=1777")
+#: Seconds within which a machine has booted on a slow engine.
+READY_SECONDS = 60
+ENVIRONMENT = "test"
+
+
+@dataclass
+class Machine:
+    """A host that is reached as root over SSH with a key, and by `docker exec` to look around."""
+
+    name: str
+    #: Of Debian: 12 or 13.
+    version: int
+    container: str
+    address: str
+    network: str
+    #: The administrator's public key.
+    key: Path
+    #: Of 127.0.0.1, for the container's 80 and 443.
+    http_port: int = field(default_factory=free_port)
+    https_port: int = field(default_factory=free_port)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    def start(self) -> None:
+        """Start it for the first time; the ports and the address stay its own."""
+        mounts = [
+            f"type=bind,source={self.key},target=/root/.ssh/authorized_keys,readonly",
+            # A network's own name server would need rules in the machine's firewall, which is the machine's own affair.
+            "type=bind,source=/etc/resolv.conf,target=/etc/resolv.conf,readonly",
+        ]
+        docker(
+            *["run", "-d", "--name", self.container, "--hostname", self.name],
+            *["--network", self.network, "--ip", self.address],
+            *["-p", f"127.0.0.1:{self.http_port}:80", "-p", f"127.0.0.1:{self.https_port}:443"],
+            *(f"--cap-add={capability}" for capability in CAPABILITIES),
+            *["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--cgroupns=private"],
+            *(f"--tmpfs={folder}" for folder in MEMORY),
+            *(f"--mount={mount}" for mount in mounts),
+            f"{IMAGE}:{self.version}",
+        )
+
+    def ssh(self, *words: str, check: bool = True) -> str:
+        """What a command prints that root runs there. Raises `Failure` when it fails and ``check`` is set."""
+        return docker("exec", self.container, *words, check=check)
+
+    def sh(self, script: str, *, check: bool = True) -> str:
+        """What a script prints that root runs there; with ``check`` it ends at, and raises, its first failure."""
+        command = ["docker", "exec", "-i", self.container, "sh", *(["-eu"] if check else []), "-s"]
+        return run(Run(command, input=f"{script}\n"), capture=True, check=check).stdout
+
+    def journal(self, unit: str, lines: int = 100) -> str:
+        """The end of what a unit wrote."""
+        return self.ssh("journalctl", "-u", unit, "-n", str(lines), "-o", "cat", "--no-pager")
+
+    def kill(self) -> None:
+        """End all of it at once, as a power cut does."""
+        docker("kill", "-s", "KILL", self.container)
+
+    def restart(self) -> None:
+        """Boot it again, after a power cut or in order, with its files; returns when it has booted."""
+        docker("restart", "-t", "60", self.container)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait for the end of its boot. A unit that fails does not count: that may be what is tested."""
+        state = partial(self.ssh, "systemctl", "is-system-running", check=False)
+        support.wait_until(lambda: state().strip() in ("running", "degraded"), READY_SECONDS, f"{self.name} has booted")
+
+    def host_key(self) -> str:
+        """Kind and text of its key, as a file of known hosts has them."""
+        return " ".join(self.ssh("cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
+
+    def down(self) -> None:
+        docker("rm", "-f", "-v", self.container, check=False)
+
+
+class Rack:
+    """Machines on a network of their own, and the administrator's key."""
+
+    _addresses: Iterator[str]
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        #: The network's name, and what the containers' begin with.
+        self.id = f"rig-{secrets.token_hex(3)}"
+        self.identity = folder / "admin"
+        self.machines: dict[str, Machine] = {}
+
+    def start(self, versions: Mapping[str, int]) -> None:
+        """Machines by name, each with its version of Debian. Ends what it started when it cannot."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            run(Run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "admin", "-f", str(self.identity)]))
+            self._addresses = network(self.id)
+            self.add(versions)
+        except BaseException:
+            self.down()
+            raise
+
+    def add(self, versions: Mapping[str, int]) -> list[Machine]:
+        """More machines, which have booted."""
+        key = self.identity.with_suffix(".pub")
+        new = [
+            Machine(name, version, f"{self.id}-{name}", next(self._addresses), self.id, key)
+            for name, version in versions.items()
+        ]
+        self.machines |= {machine.name: machine for machine in new}
+        together(*(machine.start for machine in new))
+        together(*(machine.wait_ready for machine in new))
+        return new
+
+    def down(self) -> None:
+        """Remove the machines and the network."""
+        together(*(machine.down for machine in self.machines.values()))
+        docker("network", "rm", self.id, check=False)
+
+
+def write_environment(project: Path, hosts: Mapping[str, Mapping[str, object]], **more: object) -> None:
+    """Write `deploy/environments/test.yaml`: the hosts with what is said of each, and more keys of the file.
+
+    The site answers to the names under which this machine reaches it.
+    """
+    ours = {
+        "domain": "portico.test",
+        "allowed_hosts": ["localhost", "127.0.0.1"],
+        "secrets": {"SECRET_KEY": "env:SITE_SECRET_KEY"},
+    }
+    # JSON is YAML.
+    lines = [f"{key}: {json.dumps(value)}\n" for key, value in {**ours, **more, "hosts": hosts}.items()]
+    (project / "deploy" / "environments" / f"{ENVIRONMENT}.yaml").write_text("".join(lines))
+
+
+@dataclass
+class Fleet:
+    """A copy of the project, a repository with one commit, and the machines that it is deployed to."""
+
+    project: Path
+    rack: Rack
+    #: The roles of each host, by name.
+    roles: dict[str, tuple[str, ...]]
+    #: More keys of the environment file, or other values than ours.
+    more: dict[str, object] = field(default_factory=dict)
+    secret_key: str = field(default_factory=lambda: secrets.token_urlsafe(48))
+
+    def prepare(self) -> None:
+        """Copy the project, describe the machines, pin their keys, and commit all of it."""
+        support.copy_project(self.project)
+        (self.project / ".venvs").symlink_to(support.ROOT / ".venvs")
+        (self.rack.folder / "home").mkdir()
+        self.git("init", "-q")
+        self.configure()
+        self.must("remote-trust", "--yes")
+        self.commit("The site")
+
+    def __getitem__(self, name: str) -> Machine:
+        return self.rack.machines[name]
+
+    def with_role(self, role: str) -> list[Machine]:
+        return [self[name] for name, roles in self.roles.items() if role in roles]
+
+    def configure(self, **more: object) -> None:
+        """Write the environment file anew, with these keys from now on."""
+        self.more |= more
+        hosts = {name: {"address": self[name].address, "roles": roles} for name, roles in self.roles.items()}
+        write_environment(self.project, hosts, identity=str(self.rack.identity), **self.more)
+
+    def invoke(self, task: str, *words: str, env: Mapping[str, str] | None = None, seconds: float = 900) -> Result:
+        """A task for our environment, to its end."""
+        more = {**self.environment(), **(env or {})}
+        return support.invoke(self.project, task, "--env", ENVIRONMENT, *words, env=more, uv=True, seconds=seconds)
+
+    def must(self, task: str, *words: str, env: Mapping[str, str] | None = None) -> Result:
+        result = self.invoke(task, *words, env=env)
+        assert result.code == 0, result.stdout + result.stderr
+        return result
+
+    def environment(self) -> dict[str, str]:
+        """What a client has beside our own environment: the secret; no SSH configuration, keys or agent of ours."""
+        cache = os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache" / "uv"))
+        home = str(self.rack.folder / "home")
+        return {"SITE_SECRET_KEY": self.secret_key, "HOME": home, "SSH_AUTH_SOCK": "", "UV_CACHE_DIR": cache}
+
+    def git(self, *words: str) -> str:
+        """What git prints, of the copy."""
+        who = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+        return run(Run(["git", "-C", str(self.project), *who, *words]), capture=True).stdout
+
+    def commit(self, message: str) -> str:
+        """Commit the copy as it is. Returns the commit."""
+        self.git("add", "--all")
+        self.git("commit", "-q", "-m", message)
+        return self.git("rev-parse", "HEAD").strip()
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replace a text in a file of the copy, everywhere in it."""
+        file = self.project / path
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new))
+
+    def current(self, machine: Machine) -> str:
+        """The release that a machine runs; empty for none yet."""
+        link = machine.ssh("readlink", "/srv/portico/state/current", check=False).strip()
+        return link.rpartition("/")[2]

@@ -1,0 +1,61 @@
+"""The machines are hosts as servers are: what the other tests stand on."""
+
+from deploy.hosts import environment, pinning
+from deploy.hosts.channel import run_script
+from deploy.hosts.connect import Connections
+from tests.hosts.conftest import VERSIONS
+from tests.hosts.machines import ENVIRONMENT, Fleet
+
+#: What a unit of ours is confined with, and a process that wants more memory than it may have.
+UNIT = """
+[Service]
+Type=oneshot
+User=www-data
+ProtectSystem=strict
+ProtectProc=invisible
+ProcSubset=pid
+PrivateTmp=yes
+PrivateUsers=yes
+PrivateDevices=yes
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+SystemCallFilter=@system-service
+RuntimeDirectory=confined
+MemoryMax=64M
+ExecStart=/bin/sh -c '! touch /srv/x && touch /run/confined/x && echo confined'
+ExecStart=-/usr/bin/perl -e "print length(q(b) x 500000000), q( bytes)"
+"""
+
+
+def test_each_machine_is_bare_debian_that_is_reached_by_key(fleet: Fleet) -> None:
+    there = environment.load(fleet.project, ENVIRONMENT)
+    with Connections(pinning.load(fleet.project, ENVIRONMENT)) as connections:
+        looked = "cat /etc/debian_version; id -un; command -v sudo python3 nginx || echo bare"
+        admins = [host.model_copy(update={"user": host.admin}) for host in there.hosts]
+        found = connections.on_all(admins, lambda connection: run_script(connection, looked).text.split())
+    assert {name: (int(float(said[0])), said[1:]) for name, said in found.items() if isinstance(said, list)} == {
+        name: (version, ["root", "bare"]) for name, version in VERSIONS.items()
+    }
+
+
+def test_machines_keep_address_key_and_files_over_a_power_cut(fleet: Fleet) -> None:
+    machine = fleet["web1"]
+    key = machine.host_key()
+    machine.sh("echo kept > /srv/file; systemctl enable --now dpkg-db-backup.timer")
+    machine.kill()
+    machine.restart()
+    assert machine.ssh("hostname", "-I").split() == [machine.address]
+    assert machine.ssh("cat", "/srv/file") == "kept\n"
+    assert machine.host_key() == key
+
+
+def test_confinement_memory_limits_and_firewalls_are_real(fleet: Fleet) -> None:
+    for machine in (fleet["web1"], fleet["web2"]):
+        machine.sh(f"cat > /run/systemd/system/confined.service <<'END'\n{UNIT}END\nsystemctl start confined")
+        journal = machine.journal("confined")
+        assert "\nconfined\n" in journal
+        assert "bytes" not in journal
+        machine.sh("apt-get -qq update; apt-get -qq install nftables >/dev/null")
+        machine.sh("nft add table inet x; nft add chain inet x y '{type filter hook input priority 0; policy drop;}'")
+        assert "policy drop" in machine.ssh("nft", "list", "ruleset")
+        machine.ssh("nft", "delete", "table", "inet", "x")
