@@ -474,6 +474,28 @@ def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry
     pinning.pin(there, changed, say, confirmed=yes, dry_run=dry_run)
 
 
+@task(
+    help={
+        **REMOTE,
+        "only": "One of its hosts.",
+        "yes": "Do not ask.",
+        "dry_run": "Show what would change on each host, and change nothing.",
+    }
+)
+def remote_setup(c: Context, env: str, only: str = "", yes: bool = False, dry_run: bool = False) -> None:
+    """Make the hosts of an environment ready for deploys: users, packages, units, nginx, servers, firewall.
+
+    Shows what changes first; a second time, that is nothing. Whoever may log in as administrator may deploy: the user
+    that deploys gets that one's keys when it is made.
+    """
+    from deploy import running
+    from deploy.hosts import environment, setup
+
+    running.exit_when_told()
+    there = environment.load(bootstrap.ROOT, env)
+    setup.setup(there, project(c), setup.Wish(dry_run, only, yes), say)
+
+
 def _site(c: Context, env: str, only: str = "") -> "Site":
     """The hosts of an environment that run the site, or those that were named."""
     from deploy.hosts import environment, phases
@@ -640,7 +662,7 @@ ns = Collection(
     *[manage, shell, test, lint],
     *[build, push],
     *[swarm_init, swarm_render, swarm_deploy, swarm_status, swarm_rollback, swarm_rm, swarm_leave],
-    *[remote_trust, remote_deploy, remote_rollback, remote_releases, remote_unlock],
+    *[remote_trust, remote_setup, remote_deploy, remote_rollback, remote_releases, remote_unlock],
     *[remote_status, remote_logs, remote_manage],
     *[venv, venv_list, venv_tree, venv_check, venv_remove, lock],
 )

@@ -79,6 +79,7 @@ class HostEntry(PerHost):
 
     roles: values.Roles
     address: values.Address | None = None
+    private_address: values.Address | None = None
 
 
 class Host(PerHost):
@@ -86,6 +87,8 @@ class Host(PerHost):
 
     name: str
     address: str
+    #: How the other hosts reach it.
+    private_address: str
     roles: tuple[Role, ...]
 
 
@@ -285,10 +288,14 @@ def parse(text: str, name: str, root: Path) -> Environment:
 def _host(name: str, entry: HostEntry, defaults: Shared) -> Host:
     inherited = {key: getattr(defaults, key) for key in PerHost.model_fields}
     own = {key: getattr(entry, key) for key in entry.model_fields_set}
-    memory = {**defaults.max_memory, **entry.max_memory}
-    return Host.model_construct(
-        **{**inherited, **own, "name": name, "address": entry.address or name, "max_memory": memory}
-    )
+    address = entry.address or name
+    decided = {
+        "name": name,
+        "address": address,
+        "private_address": entry.private_address or address,
+        "max_memory": {**defaults.max_memory, **entry.max_memory},
+    }
+    return Host.model_construct(**{**inherited, **own, **decided})
 
 
 def _problems(error: ValidationError) -> Iterator[Problem]:

@@ -21,7 +21,6 @@ NGINX_GROUP = "www-data"
 #: Ports of what runs on the hosts.
 DATABASE_PORT = 5432
 BROKER_PORT = 5672
-PEERS_PORT = 8082
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The Celery application, configured by the `CELERY_…` settings."""
 
 import os
+import socket
 from pathlib import Path
 
 from celery import Celery
@@ -28,3 +29,16 @@ def announce_ready(**_: object) -> None:
     """
     if ready_file := os.environ.get("READY_FILE"):
         Path(ready_file).touch()
+
+
+@worker_ready.connect
+@beat_init.connect
+def tell_systemd(**_: object) -> None:
+    """Tell a unit of type `notify` that it has started, if we are one.
+
+    NOTIFY_SOCKET is the path of systemd's socket, or an abstract name after an @.
+    """
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+            notify.sendall(b"READY=1")

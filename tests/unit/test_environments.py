@@ -78,6 +78,12 @@ def test_what_a_host_says_holds_for_it_and_else_what_the_environment_says() -> N
     assert (web1.max_memory, web2.max_memory) == ({"web": "1G", "worker": "512M"}, {"web": "2G", "worker": "512M"})
 
 
+def test_other_hosts_reach_a_host_as_we_do_unless_it_has_an_address_of_its_own_for_them() -> None:
+    web1, web2, *_ = parsed(("address: 10.0.0.2", "address: 10.0.0.2\n    private_address: 192.168.0.2")).hosts
+    assert (web1.address, web1.private_address) == ("web1", "web1")
+    assert (web2.address, web2.private_address) == ("10.0.0.2", "192.168.0.2")
+
+
 def test_hosts_are_found_by_role_in_the_order_of_the_file() -> None:
     found = {role: [host.name for host in parsed().with_role(role)] for role in ROLES}
     assert found == {

@@ -1,0 +1,297 @@
+"""What a host is to be, what it is, and the difference: values, which are shown, sent and compared. Nothing here acts.
+
+`desired` says what a host is to be, `facts` reads what it is, `setup` carries the difference out.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import unified_diff
+from typing import Literal
+
+from pydantic import SecretStr
+
+# --- What a host is to be ---
+
+
+@dataclass(frozen=True)
+class User:
+    """A user with a group of its own and no password; one of the system cannot log in."""
+
+    name: str
+    system: bool = False
+
+    @property
+    def shell(self) -> str:
+        return "/usr/sbin/nologin" if self.system else "/bin/bash"
+
+
+@dataclass(frozen=True)
+class Folder:
+    path: str
+    owner: str = "root"
+    group: str = "root"
+    mode: int = 0o755
+
+    @property
+    def rights(self) -> tuple[str, str, str]:
+        return self.owner, self.group, f"{self.mode:o}"
+
+
+@dataclass(frozen=True)
+class File:
+    """A text file. One that is secret is never shown."""
+
+    path: str
+    text: str = field(repr=False)
+    owner: str = "root"
+    group: str = "root"
+    mode: int = 0o644
+    secret: bool = False
+
+    @property
+    def rights(self) -> tuple[str, str, str]:
+        return self.owner, self.group, f"{self.mode:o}"
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files that belong together; when ``check`` (of `scripts/apply.sh`) says no to them, all are put back."""
+
+    files: tuple[File, ...]
+    check: str = ""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit that is enabled, and that runs, with its files as they are now."""
+
+    name: str
+    #: Files whose change it is told of: by a restart, or by a reload where that is enough.
+    restart_for: tuple[str, ...] = ()
+    reload_for: tuple[str, ...] = ()
+    #: Whether it is enabled, or another unit starts it.
+    enabled: bool = True
+    #: Whether it is started now, or when the host boots.
+    runs: bool = True
+
+
+@dataclass(frozen=True)
+class Desired:
+    """All that a host is to be. Paths and names are without spaces; %PG% in them is the version of PostgreSQL."""
+
+    packages: tuple[str, ...] = ()
+    users: tuple[User, ...] = ()
+    folders: tuple[Folder, ...] = ()
+    groups: tuple[Group, ...] = ()
+    absent: tuple[str, ...] = ()
+    units: tuple[Unit, ...] = ()
+    #: Units that are neither enabled nor running.
+    idle: tuple[str, ...] = ()
+    #: Servers whose user and password are made on this host.
+    servers: tuple[Server, ...] = ()
+    #: Written when all else is done; None while something is not known that belongs here.
+    setup: File | None = None
+
+
+# --- What it is ---
+
+Server = Literal["database", "broker"]
+Kind = Literal["file", "folder", "link", "other", "absent"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is at a path. The text is None where it was not asked for."""
+
+    kind: Kind
+    owner: str = ""
+    group: str = ""
+    mode: str = ""
+    digest: str = ""
+    text: str | None = None
+
+    @property
+    def rights(self) -> tuple[str, str, str]:
+        return self.owner, self.group, self.mode
+
+
+ABSENT = Entry("absent")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a host is, as far as `scripts/facts.sh` was asked."""
+
+    system: tuple[str, str] = ("unknown", "0")
+    systemd: bool = True
+    python: tuple[int, int] | None = None
+    ipv6: bool = False
+    #: Ports of SSH: those that sshd listens on, and the one that we came by.
+    ports: tuple[int, ...] = ()
+    packages: frozenset[str] = frozenset()
+    #: Shells by user.
+    users: Mapping[str, str] = field(default_factory=dict)
+    #: Users that somebody may log in as.
+    keys: frozenset[str] = frozenset()
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    #: Whether units are enabled, and whether they run.
+    units: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: What a server's user lacks; empty when all is well.
+    missing: Mapping[Server, str] = field(default_factory=dict)
+    passwords: Mapping[Server, SecretStr] = field(default_factory=dict)
+    #: What a setup that was cut off has left to do.
+    pending: tuple[tuple[str, str], ...] = ()
+
+
+# --- The difference ---
+
+
+@dataclass(frozen=True)
+class Change:
+    """A thing to do: as a person reads it, and as `scripts/apply.sh` does."""
+
+    title: str
+    steps: tuple[str, ...] = field(repr=False)
+    #: The difference of a text.
+    body: str = ""
+
+    def __str__(self) -> str:
+        return self.body or self.title
+
+
+def diff(desired: Desired, facts: Facts) -> tuple[Change, ...]:
+    """What is to be done, in this order, so that a host is as desired; nothing for one that is."""
+    before = [*_packages(desired, facts), *_users(desired, facts), *_folders(desired, facts)]
+    files = [change for group in desired.groups for change in _group(group, facts)]
+    gone = [
+        Change(f"- {path}", (f"absent {path}",))
+        for path in desired.absent
+        if facts.entries.get(path, ABSENT).kind != "absent"
+    ]
+    written = {step.split()[1] for change in [*files, *gone] for step in change.steps if " " in step}
+    reread = [Change("systemd reads its units", ("units",))] if any("/systemd/" in path for path in written) else []
+    changes = [*before, *files, *gone, *reread, *_idle(desired, facts), *_units(desired, facts, written)]
+    for server in desired.servers:
+        if missing := facts.missing.get(server, "all"):
+            changes.append(Change(f"{server}: make {', '.join(missing.split())}", (server,)))
+    if changes and not desired.setup:
+        return tuple(changes)
+    if desired.setup and (changes or not _same(desired.setup, facts)):
+        changes.append(Change(f"+ {desired.setup.path}", ("group", _file(desired.setup))))
+    return tuple(changes)
+
+
+def steps(name: str, changes: Iterable[Change]) -> bytes:
+    """The input of `scripts/apply.sh`. There are secrets in it."""
+    lines = [f"name {name}", *(step for change in changes for step in change.steps), "end"]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def digest(desired: Desired) -> str:
+    """What tells one desired host from another, files and secrets included."""
+    return hashlib.sha256(steps("", diff(desired, Facts()))).hexdigest()
+
+
+def render(name: str, changes: Iterable[Change]) -> str:
+    """The changes of a host, for a person."""
+    shown = [str(change) for change in changes]
+    if not shown:
+        return f"{name}: no change"
+    return "\n".join([f"{name}:", *(f"  {line}" for text in shown for line in text.splitlines())])
+
+
+def _packages(desired: Desired, facts: Facts) -> Iterator[Change]:
+    if missing := [name for name in desired.packages if name not in facts.packages]:
+        yield Change(f"+ packages: {' '.join(missing)}", (f"install {' '.join(missing)}",))
+
+
+def _users(desired: Desired, facts: Facts) -> Iterator[Change]:
+    for user in desired.users:
+        kind = "system" if user.system else "login"
+        if user.name not in facts.users:
+            yield Change(f"+ user {user.name}", (f"user {user.name} {kind}",))
+        elif facts.users[user.name] != user.shell:
+            yield Change(
+                f"~ user {user.name}: shell {facts.users[user.name]} → {user.shell}", (f"user {user.name} {kind}",)
+            )
+        if not user.system and user.name not in facts.keys:
+            yield Change(f"+ keys of {user.name}: those of the administrator", (f"keys {user.name}",))
+
+
+def _folders(desired: Desired, facts: Facts) -> Iterator[Change]:
+    for folder in desired.folders:
+        entry = facts.entries.get(folder.path, ABSENT)
+        step = f"folder {folder.path} {' '.join(folder.rights)}"
+        if entry.kind != "folder":
+            yield Change(f"+ {folder.path}/ {_rights(folder.rights)}", (step,))
+        elif entry.rights != folder.rights:
+            yield Change(f"~ {folder.path}/ {_rights(entry.rights)} → {_rights(folder.rights)}", (step,))
+
+
+def _rights(rights: tuple[str, str, str]) -> str:
+    return "{}:{} {}".format(*rights)
+
+
+def _group(group: Group, facts: Facts) -> Iterator[Change]:
+    changed = [file for file in group.files if not _same(file, facts)]
+    for number, file in enumerate(changed):
+        first = ("group",) if number == 0 else ()
+        last = (f"check {group.check}",) if group.check and number == len(changed) - 1 else ()
+        entry = facts.entries.get(file.path, ABSENT)
+        yield Change(_title(file, entry), (*first, _file(file), *last), _difference(file, entry))
+
+
+def _same(file: File, facts: Facts) -> bool:
+    entry = facts.entries.get(file.path, ABSENT)
+    return entry.kind == "file" and entry.rights == file.rights and entry.digest == file.digest
+
+
+def _file(file: File) -> str:
+    return f"file {file.path} {' '.join(file.rights)} {base64.b64encode(file.text.encode()).decode()}"
+
+
+def _title(file: File, entry: Entry) -> str:
+    if entry.kind != "file":
+        return f"+ {file.path} {_rights(file.rights)}{' (secret)' if file.secret else ''}"
+    if entry.digest != file.digest:
+        return f"~ {file.path} (secret)" if file.secret else f"~ {file.path}"
+    return f"~ {file.path} {_rights(entry.rights)} → {_rights(file.rights)}"
+
+
+def _difference(file: File, entry: Entry) -> str:
+    """What changes in a text; empty where that is nothing, or not to be shown."""
+    if file.secret or entry.digest == file.digest:
+        return ""
+    before = (entry.text or "").splitlines()
+    lines = unified_diff(
+        before, file.text.splitlines(), file.path if entry.kind == "file" else "/dev/null", file.path, lineterm=""
+    )
+    return "\n".join(lines) or _title(file, entry)
+
+
+def _idle(desired: Desired, facts: Facts) -> Iterator[Change]:
+    for unit in desired.idle:
+        if any(facts.units.get(unit, (False, False))):
+            yield Change(f"disable {unit}", (f"disable {unit}",))
+
+
+def _units(desired: Desired, facts: Facts, written: set[str]) -> Iterator[Change]:
+    for unit in desired.units:
+        enabled, active = facts.units.get(unit.name, (False, False))
+        if unit.enabled and not enabled:
+            yield Change(f"enable {unit.name}", (f"enable {unit.name}",))
+        if not unit.runs:
+            continue
+        if not active or written.intersection(unit.restart_for) or ("restart", unit.name) in facts.pending:
+            yield Change(f"restart {unit.name}", (f"restart {unit.name}",))
+        elif written.intersection(unit.reload_for) or ("reload", unit.name) in facts.pending:
+            yield Change(f"reload {unit.name}", (f"reload {unit.name}",))

@@ -1,0 +1,202 @@
+# shellcheck shell=sh
+# Makes a host what the plan says. Standard input: a line for each thing to do, and `end`; nothing is done before all of
+# it has arrived. Names and paths have no spaces; contents are in base64. %PG% is the version of PostgreSQL.
+#
+#   name NAME                               the project's
+#   install PACKAGE…
+#   user NAME login|system                  with a group of its own
+#   keys NAME                               it lets in whom the administrator lets in
+#   folder PATH OWNER GROUP MODE
+#   group                                   files from here on are put back when a check says no
+#   file PATH OWNER GROUP MODE CONTENT
+#   check sudoers|nginx|firewall
+#   absent PATH
+#   units                                   systemd reads its files again
+#   enable UNIT | disable UNIT
+#   start UNIT | restart UNIT | reload UNIT
+#   database | broker                       role, database and password; user and password
+#
+# Output: what is being done, where it takes long. A failure is one line of errors.
+set -eu
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C.UTF-8
+DEBIAN_FRONTEND=noninteractive
+NEEDRESTART_SUSPEND=1
+export PATH LC_ALL DEBIAN_FRONTEND NEEDRESTART_SUSPEND
+umask 077
+cd /
+
+admin_home=$2
+name=setup
+# What would listen to everybody until we have told it otherwise.
+eager="nginx.service rabbitmq-server.service"
+
+fail() {
+    echo "$1" >&2
+    exit 1
+}
+
+work=$(mktemp -d /run/setup.XXXXXX)
+over() {
+    rm -rf "$work"
+    # shellcheck disable=SC2086 # several words
+    systemctl --quiet --runtime unmask $eager </dev/null 2>/dev/null || true
+}
+trap over EXIT
+trap 'exit 143' HUP INT TERM
+cat >"$work/plan"
+[ "$(tail -n 1 "$work/plan")" = end ] || fail "the plan did not arrive whole; repeat the command"
+exec 8>/run/setup.lock
+flock -n 8 || fail "somebody else is setting this host up; wait for that"
+mkdir "$work/old"
+
+install() {
+    echo "installing $*"
+    # What was cut off earlier is ended first.
+    if [ -n "$(dpkg --audit)" ]; then dpkg --force-confdef --force-confold --configure -a >"$work/log" 2>&1 || true; fi
+    tries=60
+    until apt-get -q update >"$work/log" 2>&1; do
+        tries=$((tries - 1))
+        if [ "$tries" -eq 0 ] || ! grep -q 'Could not get lock' "$work/log"; then
+            fail "apt-get update: $(sed -n 's/^[EW]: //p' "$work/log" | tail -n 1)"
+        fi
+        sleep 5
+    done
+    # shellcheck disable=SC2086 # several words
+    systemctl --quiet --runtime mask $eager 2>/dev/null || true
+    apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+        --no-install-recommends install -- "$@" >"$work/log" 2>&1 ||
+        fail "apt-get install: $(sed -n 's/^E: //p' "$work/log" | tail -n 1)"
+    # shellcheck disable=SC2086 # several words
+    systemctl --quiet --runtime unmask $eager 2>/dev/null || true
+}
+
+user() {
+    if ! getent passwd "$1" >/dev/null; then
+        if [ "$2" = system ]; then
+            useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$1"
+        else
+            # No password is ever right, which is not the same as an account that is locked: sshd refuses those.
+            useradd --user-group --create-home --home-dir "/home/$1" --shell /bin/bash --password '*' "$1"
+        fi
+    elif [ "$2" = login ]; then
+        usermod --shell /bin/bash "$1"
+    else
+        usermod --shell /usr/sbin/nologin "$1"
+    fi
+}
+
+keys() {
+    [ -s "$admin_home/.ssh/authorized_keys" ] ||
+        fail "$admin_home/.ssh/authorized_keys has no keys to let $1 in by: put some into /home/$1/.ssh/authorized_keys"
+    # As that user, who could have put a link there.
+    # shellcheck disable=SC2016 # that user's shell does that
+    runuser -u "$1" -- sh -c 'umask 077 && mkdir -p ~/.ssh && cat >~/.ssh/authorized_keys' \
+        <"$admin_home/.ssh/authorized_keys"
+}
+
+folder() {
+    [ ! -L "$1" ] || fail "$1 is a link; remove it"
+    [ ! -e "$1" ] || [ -d "$1" ] || fail "$1 is no folder; remove it"
+    mkdir -p "$1"
+    chown "$2:$3" "$1"
+    chmod "$4" "$1"
+}
+
+saved=0
+# Keeps a file as it is, for `put_back`.
+save() {
+    saved=$((saved + 1))
+    if [ -e "$1" ] || [ -L "$1" ]; then cp -a "$1" "$work/old/$saved"; fi
+    echo "$saved $1" >>"$work/group"
+}
+
+put_back() {
+    while read -r number path; do
+        if [ -e "$work/old/$number" ] || [ -L "$work/old/$number" ]; then
+            mv -f -T "$work/old/$number" "$path"
+        else
+            rm -f "$path"
+        fi
+    done <"$work/group"
+}
+
+file() {
+    path=$(real "$1")
+    [ ! -d "$path" ] || [ -L "$path" ] || fail "$path is a folder; remove it"
+    parent=${path%/*}
+    # A folder of another package's, which that one makes too.
+    [ -d "$parent" ] || (umask 022 && mkdir -p "$parent")
+    fresh=$parent/.${path##*/}.new
+    save "$path"
+    printf '%s' "$5" | base64 -d >"$fresh"
+    chown "$2:$3" "$fresh"
+    chmod "$4" "$fresh"
+    case $path in
+        /etc/sudoers.d/*) visudo -cqf "$fresh" >"$work/log" 2>&1 || { rm -f "$fresh" && fail "sudo does not take $path"; } ;;
+    esac
+    mv -f -T "$fresh" "$path"
+}
+
+check() {
+    case $1 in
+        nginx) nginx -t -q -c /etc/nginx/site/nginx.conf >"$work/log" 2>&1 && return ;;
+        firewall) nft -c -f "/etc/$name/firewall.nft" >"$work/log" 2>&1 && return ;;
+    esac
+    put_back
+    fail "$1 does not take its configuration, the earlier one is back: $(grep -m 1 -i -E 'emerg|error' "$work/log")"
+}
+
+need() {
+    "$@" >"$work/log" 2>&1 && return
+    unit=
+    for unit in "$@"; do :; done
+    fail "systemctl $2 $unit fails: $(journalctl -q --no-pager -n 1 -o cat -u "$unit" 2>/dev/null || tail -n 1 "$work/log")"
+}
+
+# shellcheck disable=SC2094 # it is only read
+while read -r verb a b c d e <&7; do
+    case $verb in
+        name)
+            name=$a
+            (umask 022 && mkdir -p "/etc/$name")
+            # Until the end this host is not what anybody says.
+            rm -f "/etc/$name/setup"
+            # What is not done when we are cut off, and cannot be seen later.
+            sed -n -e '/^restart /p' -e '/^reload /p' "$work/plan" >"/etc/$name/pending"
+            ;;
+        install)
+            # shellcheck disable=SC2086 # several words
+            install $a $b $c $d $e
+            ;;
+        user) user "$a" "$b" ;;
+        keys) keys "$a" ;;
+        folder) folder "$a" "$b" "$c" "$d" ;;
+        group) : >"$work/group" ;;
+        file) file "$a" "$b" "$c" "$d" "$e" ;;
+        check) check "$a" ;;
+        absent)
+            save "$(real "$a")"
+            rm -f "$(real "$a")"
+            ;;
+        units) systemctl daemon-reload ;;
+        enable | disable)
+            need systemctl "$verb" "$(real "$a")"
+            [ "$verb" = enable ] || systemctl --quiet stop "$(real "$a")" || true
+            ;;
+        start | restart | reload)
+            need systemctl "$verb" "$(real "$a")"
+            ;;
+        database)
+            echo "making the database"
+            database_make "$name" || fail "the database's role cannot be made: journalctl -u postgresql may say why"
+            ;;
+        broker)
+            echo "making the broker's user"
+            broker_make "$name" || fail "the broker's user cannot be made: /var/log/rabbitmq may say why"
+            ;;
+        end) ;;
+        *) fail "$verb is nothing that can be done" ;;
+    esac
+done 7<"$work/plan" </dev/null
+rm -f "/etc/$name/pending"

@@ -1,0 +1,21 @@
+# shellcheck shell=sh
+# Runs a script as root: the first line of standard input has it (base64); what follows is its own input. It gets two
+# arguments: the port that this connection came in by, and whose keys are taken here: the administrator's home.
+set -eu
+# shellcheck disable=SC2016 # root's shell does that
+run='IFS= read -r script; script=$(printf %s "$script" | base64 -d); eval "$script"'
+# shellcheck disable=SC2086 # four words: the client's address and port, ours
+set -- ${SSH_CONNECTION:-}
+port=${4:-22}
+if [ "$(id -u)" -eq 0 ]; then
+    exec /bin/sh -c "$run" setup "$port" "$HOME"
+fi
+if ! command -v sudo >/dev/null; then
+    echo "$(id -un) is not root, and there is no sudo" >&2
+    exit 77
+fi
+if ! sudo -n true 2>/dev/null; then
+    echo "$(id -un) may not become root without a password" >&2
+    exit 77
+fi
+exec sudo -n /bin/sh -c "$run" setup "$port" "$HOME"

@@ -1,0 +1,109 @@
+# shellcheck shell=sh
+# What there is on a host; changes nothing. Standard input: what to look for, each a line, and `end`. Output: a line for
+# each, and `end`. Names and paths have no spaces; contents are in base64. %PG% in a name is the version of PostgreSQL.
+#
+#   name NAME               the project's
+#   package NAME            package NAME                      (only if installed)
+#   user NAME               user NAME HOME SHELL GROUP        (only if there is one)
+#   keys NAME               keys NAME                         (only if it has authorized keys)
+#   open PATH               entry PATH KIND OWNER GROUP MODE SHA256 CONTENT     KIND: file folder link other absent
+#   secret PATH             the same without the content
+#   unit NAME               unit NAME ENABLED ACTIVE
+#   address NAME            address NAME ADDRESS…
+#   database | broker       state WHAT WORD…                  what is missing; nothing when all is there
+#                           password WHAT PASSWORD
+#
+# Always: system ID VERSION, python VERSION, port NUMBER, ipv6, pending VERB UNIT.
+set -eu
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+umask 077
+cd /
+
+ssh_port=$1
+name=
+
+look() {
+    path=$(real "$2")
+    if [ -L "$path" ]; then
+        echo "entry $2 link - - - - "
+    elif [ -d "$path" ]; then
+        echo "entry $2 folder $(stat -c '%U %G %a' "$path") - "
+    elif [ -f "$path" ]; then
+        digest=$(sha256sum <"$path")
+        content=
+        [ "$1" = secret ] || content=$(base64 -w 0 <"$path")
+        echo "entry $2 file $(stat -c '%U %G %a' "$path") ${digest%% *} $content"
+    elif [ -e "$path" ]; then
+        echo "entry $2 other - - - - "
+    else
+        echo "entry $2 absent - - - - "
+    fi
+}
+
+unit() {
+    enabled=$(systemctl is-enabled "$(real "$1")" 2>/dev/null) || true
+    active=$(systemctl is-active "$(real "$1")" 2>/dev/null) || true
+    echo "unit $1 ${enabled:-absent} ${active:-inactive}"
+}
+
+system() {
+    # shellcheck source=/dev/null
+    (. /etc/os-release && echo "system ${ID:-unknown} ${VERSION_ID:-0}") || echo "system unknown 0"
+    [ -d /run/systemd/system ] || echo "no-systemd"
+    if command -v python3 >/dev/null; then
+        echo "python $(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+    fi
+    [ ! -s /proc/net/if_inet6 ] || echo "ipv6"
+    {
+        echo "$ssh_port"
+        sshd -T 2>/dev/null | sed -n 's/^port //p'
+    } | sort -nu | sed 's/^/port /'
+}
+
+while read -r what first <&3; do
+    case $what in
+        name)
+            name=$first
+            system
+            if [ -s "/etc/$name/pending" ]; then sed 's/^/pending /' "/etc/$name/pending"; fi
+            ;;
+        package)
+            if [ "$(dpkg-query -W -f '${db:Status-Status}' "$first" 2>/dev/null)" = installed ]; then
+                echo "package $first"
+            fi
+            ;;
+        user)
+            if entry=$(getent passwd "$first"); then
+                home=${entry#*:*:*:*:*:}
+                echo "user $first ${home%%:*} ${home#*:} $(id -gn "$first")"
+            fi
+            ;;
+        keys)
+            if home=$(getent passwd "$first" | cut -d : -f 6) && [ -n "$home" ] && [ -s "$home/.ssh/authorized_keys" ]; then
+                echo "keys $first"
+            fi
+            ;;
+        open | secret) look "$what" "$first" ;;
+        unit) unit "$first" ;;
+        address)
+            found=$(getent ahosts "$first" | while read -r address _; do echo "$address"; done | sort -u | tr '\n' ' ') || true
+            echo "address $first $found"
+            ;;
+        database)
+            echo "state database $(database_missing "$name")"
+            [ ! -s "/etc/$name/database_password" ] || echo "password database $(head -n 1 "/etc/$name/database_password")"
+            ;;
+        broker)
+            echo "state broker $(broker_missing "$name")"
+            [ ! -s "/etc/$name/broker_password" ] || echo "password broker $(head -n 1 "/etc/$name/broker_password")"
+            ;;
+        end)
+            echo "end"
+            exit 0
+            ;;
+    esac
+done 3<&0 </dev/null
+echo "the questions did not arrive whole" >&2
+exit 1

@@ -1,0 +1,54 @@
+# shellcheck shell=sh
+# shellcheck disable=SC2317,SC2329 # facts.sh and apply.sh, which follow, call these
+# The broker on its host: functions for facts.sh and apply.sh. The user is called `site`, in the virtual host /.
+
+# An Erlang expression from standard input, evaluated by the server.
+broker_eval() {
+    rabbitmqctl --quiet eval 2>/dev/null
+}
+
+# What is missing: server, user, password; `guest` when that one is still there.
+broker_missing() {
+    password=$(head -n 1 "/etc/$1/broker_password" 2>/dev/null || true)
+    # One start of Erlang takes a second or two.
+    if ! command -v rabbitmqctl >/dev/null || ! found=$(
+        broker_eval <<ERLANG
+Users = [proplists:get_value(user, User) || User <- rabbit_auth_backend_internal:list_users()],
+Site = lists:member(<<"site">>, Users),
+Right = case rabbit_access_control:check_user_pass_login(<<"site">>, <<"$password">>) of {ok, _} -> true; _ -> false end,
+Rights = [P || P <- rabbit_auth_backend_internal:list_user_permissions(<<"site">>)] =/= [],
+io_lib:format("~s~s~s~s", [
+    if Site -> ""; true -> "user " end,
+    if Right -> ""; true -> "password " end,
+    if Site, not Rights -> "permissions "; true -> "" end,
+    case lists:member(<<"guest">>, Users) of true -> "guest "; false -> "" end
+]).
+ERLANG
+    ); then
+        echo "server user password"
+        return
+    fi
+    echo "$found"
+}
+
+broker_make() {
+    file=/etc/$1/broker_password
+    password=$(head -n 1 "$file" 2>/dev/null || true)
+    if [ -z "$password" ]; then
+        password=$(od -A n -N 24 -t x1 /dev/urandom | tr -d ' \n')
+        printf '%s\n' "$password" >"$file.new"
+        mv "$file.new" "$file"
+    fi
+    broker_eval >/dev/null <<ERLANG
+Users = [proplists:get_value(user, User) || User <- rabbit_auth_backend_internal:list_users()],
+case lists:member(<<"site">>, Users) of
+    true -> ok = rabbit_auth_backend_internal:change_password(<<"site">>, <<"$password">>, <<"setup">>);
+    false -> ok = rabbit_auth_backend_internal:add_user(<<"site">>, <<"$password">>, <<"setup">>)
+end,
+ok = rabbit_auth_backend_internal:set_permissions(<<"site">>, <<"/">>, <<".*">>, <<".*">>, <<".*">>, <<"setup">>),
+case lists:member(<<"guest">>, Users) of
+    true -> ok = rabbit_auth_backend_internal:delete_user(<<"guest">>, <<"setup">>);
+    false -> ok
+end.
+ERLANG
+}

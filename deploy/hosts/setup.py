@@ -1,0 +1,179 @@
+"""`remote-setup`: bare hosts become ready ones. Looks at all, shows what is to be done, does it, and looks again."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from pydantic import SecretStr
+
+from deploy.config import Project
+from deploy.errors import Failure
+from deploy.hosts import facts as asking
+from deploy.hosts import pinning
+from deploy.hosts.channel import Result, printable, run_script, script
+from deploy.hosts.connect import Connection, Connections, failures
+from deploy.hosts.desired import (
+    SERVERS,
+    Learned,
+    Site,
+    complaints,
+    desired,
+    need_addresses,
+    refusal,
+)
+from deploy.hosts.environment import Environment, Host
+from deploy.hosts.plan import Change, Facts, Server, diff, render, steps
+from deploy.running import confirm
+
+Say = Callable[[str], None]
+#: Seconds for a host to be asked, and to be made ready: packages come over the network.
+FACTS_SECONDS = 120
+APPLY_SECONDS = 1800
+#: How often hosts are looked at and mended. The second time gives the site's hosts the passwords that were made in the
+#: first; what is then still to do has failed.
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for."""
+
+    dry_run: bool = False
+    #: A host's name; all without.
+    only: str = ""
+    confirmed: bool = False
+
+
+def load(environment: Environment, project: Project) -> Site:
+    """The environment with the texts that go to its hosts. Raises `Failure` for one that cannot be read."""
+    if found := complaints(environment):
+        raise Failure("\n".join(found))
+    try:
+        nginx = {path.name: path.read_text() for path in sorted((project.root / "nginx").glob("*.conf"))}
+        tls = environment.tls
+        pair = (tls.certificate.read_text(), tls.key.read_text()) if tls else ("", "")
+    except OSError as error:
+        raise Failure(f"{error.filename}: {error.strerror}; make it readable") from None
+    return Site(environment, project, nginx, *pair)
+
+
+def setup(environment: Environment, project: Project, wish: Wish, say: Say) -> None:
+    """Make the hosts of an environment ready for deploys, or show what that would change.
+
+    Raises `Failure` with a line for each host: nothing is done when one cannot be looked at; when one cannot be made
+    ready, the others still are.
+    """
+    site = load(environment, project)
+    chosen = _chosen(environment, wish.only)
+    with Connections(pinning.load(environment.root, environment.name), admin=True) as connections:
+        plans = _plans(connections, site, chosen)
+        for name, changes in plans.items():
+            print(render(name, changes), flush=True)
+        if wish.dry_run or not any(plans.values()):
+            return
+        names = ", ".join(name for name, changes in plans.items() if changes)
+        confirm(f"This changes {names}.", environment.name, wish.confirmed)
+        _converge(connections, site, plans, say)
+
+
+def _chosen(environment: Environment, only: str) -> list[Host]:
+    chosen = [host for host in environment.hosts if only in ("", host.name)]
+    if not chosen:
+        names = ", ".join(host.name for host in environment.hosts)
+        raise Failure(f"--only {only}: {environment.source} has no such host; there are: {names}")
+    return chosen
+
+
+def _converge(connections: Connections, site: Site, plans: Mapping[str, tuple[Change, ...]], say: Say) -> None:
+    failed: dict[str, Failure] = {}
+    hosts = [host for host in site.environment.hosts if host.name in plans]
+    for _ in range(ROUNDS):
+        todo = [host for host in hosts if plans.get(host.name) and host.name not in failed]
+        if not todo:
+            break
+        done = connections.on_all(todo, partial(_apply, site=site, plans=plans, say=say))
+        failed |= {name: result for name, result in done.items() if isinstance(result, Failure)}
+        plans = _plans(connections, site, [host for host in hosts if host.name not in failed])
+    for host in hosts:
+        if host.name in failed:
+            continue
+        if changes := plans[host.name]:
+            titles = "; ".join(change.title for change in changes)
+            failed[host.name] = Failure(f"{host.name}: is not what was set up: {titles}: what changes it back there?")
+        else:
+            say(f"{host.name}: ready")
+    if error := failures(failed):
+        raise error
+
+
+# --- Looking ---
+
+
+def _plans(connections: Connections, site: Site, chosen: Iterable[Host]) -> dict[str, tuple[Change, ...]]:
+    """What is to be done on each host. Raises `Failure` when one of them cannot be looked at."""
+    chosen = list(chosen)
+    keepers = [host for host in site.environment.hosts if set(SERVERS) & set(host.roles)]
+    asked = {host.name: host for host in (*chosen, *keepers)}
+    found = connections.on_all(asked.values(), lambda connection: _look(connection, site))
+    if error := failures(found):
+        raise error
+    facts = {name: each for name, each in found.items() if isinstance(each, Facts)}
+    passwords = {
+        server: password
+        for each in facts.values()
+        for server, password in each.passwords.items()
+        if not each.missing.get(server, "all")
+    }
+    return {host.name: _plan(site, host, facts[host.name], passwords) for host in chosen}
+
+
+def _plan(site: Site, host: Host, facts: Facts, passwords: Mapping[Server, SecretStr]) -> tuple[Change, ...]:
+    learned = Learned(facts.ports, facts.ipv6, facts.addresses, passwords)
+    return diff(desired(site, host, learned), facts)
+
+
+def _look(connection: Connection, site: Site) -> Facts:
+    host = connection.host
+    plan = desired(site, host, Learned(passwords=dict.fromkeys(SERVERS, SecretStr(""))))
+    text = script("postgresql.sh") + script("rabbitmq.sh") + script("facts.sh")
+    result = _as_root(connection, text, asking.questions(site.project.name, plan, site.addresses), FACTS_SECONDS)
+    try:
+        facts = asking.parse(result.text)
+    except Failure as failure:
+        raise Failure(f"{connection.name}: {failure.message}") from None
+    if said := refusal(host, facts):
+        raise Failure(f"{connection.name}: {said}")
+    need_addresses(site, host, facts)
+    return facts
+
+
+# --- Doing ---
+
+
+def _apply(connection: Connection, site: Site, plans: Mapping[str, tuple[Change, ...]], say: Say) -> None:
+    text = script("postgresql.sh") + script("rabbitmq.sh") + script("apply.sh")
+    _as_root(
+        connection,
+        text,
+        steps(site.project.name, plans[connection.name]),
+        APPLY_SECONDS,
+        lambda line: say(f"{connection.name}: {printable(line)}"),
+    )
+
+
+def _as_root(
+    connection: Connection, text: str, data: bytes, seconds: int, line: Callable[[str], None] | None = None
+) -> Result:
+    """Run a script as root. Raises `Failure` when it fails, naming the host."""
+    first = base64.b64encode(text.encode()) + b"\n"
+    result = run_script(connection, script("as_root.sh"), [first + data], seconds=seconds, line=line)
+    if result.code == 77:
+        raise Failure(
+            f"{connection.name}: {result.last_line}; allow it there, or name another admin in the environment"
+        )
+    if result.code:
+        raise Failure(f"{connection.name}: {result.last_line or f'setting it up failed with exit code {result.code}'}")
+    return result
