@@ -163,9 +163,8 @@ class Change:
     steps: tuple[str, ...] = field(repr=False)
     #: The difference of a text.
     body: str = ""
-
-    def __str__(self) -> str:
-        return self.body or self.title
+    #: Whether the text is one that was not there.
+    new: bool = False
 
 
 def diff(desired: Desired, facts: Facts) -> tuple[Change, ...]:
@@ -201,9 +200,9 @@ def digest(desired: Desired) -> str:
     return hashlib.sha256(steps("", diff(desired, Facts()))).hexdigest()
 
 
-def render(name: str, changes: Iterable[Change]) -> str:
-    """The changes of a host, for a person."""
-    shown = [str(change) for change in changes]
+def render(name: str, changes: Iterable[Change], *, whole: bool) -> str:
+    """The changes of a host, for a person; with ``whole``, also the texts of files that are new."""
+    shown = [change.body if change.body and (whole or not change.new) else change.title for change in changes]
     if not shown:
         return f"{name}: no change"
     return "\n".join([f"{name}:", *(f"  {line}" for text in shown for line in text.splitlines())])
@@ -247,7 +246,8 @@ def _group(group: Group, facts: Facts) -> Iterator[Change]:
         first = ("group",) if number == 0 else ()
         last = (f"check {group.check}",) if group.check and number == len(changed) - 1 else ()
         entry = facts.entries.get(file.path, ABSENT)
-        yield Change(_title(file, entry), (*first, _file(file), *last), _difference(file, entry))
+        step = (*first, _file(file), *last)
+        yield Change(_title(file, entry), step, _difference(file, entry), new=entry.kind != "file")
 
 
 def _same(file: File, facts: Facts) -> bool:

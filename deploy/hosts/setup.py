@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,6 +29,7 @@ from deploy.hosts.plan import Change, Facts, Server, diff, render, steps
 from deploy.running import confirm
 
 Say = Callable[[str], None]
+Plan = tuple[Change, ...]
 #: Seconds for a host to be asked, and to be made ready: packages come over the network.
 FACTS_SECONDS = 120
 APPLY_SECONDS = 1800
@@ -69,9 +70,9 @@ def setup(environment: Environment, project: Project, wish: Wish, say: Say) -> N
     site = load(environment, project)
     chosen = _chosen(environment, wish.only)
     with Connections(pinning.load(environment.root, environment.name), admin=True) as connections:
-        plans = _plans(connections, site, chosen)
+        plans = _need(_plans(connections, site, chosen))
         for name, changes in plans.items():
-            print(render(name, changes), flush=True)
+            print(render(name, changes, whole=wish.dry_run), flush=True)
         if wish.dry_run or not any(plans.values()):
             return
         names = ", ".join(name for name, changes in plans.items() if changes)
@@ -87,7 +88,7 @@ def _chosen(environment: Environment, only: str) -> list[Host]:
     return chosen
 
 
-def _converge(connections: Connections, site: Site, plans: Mapping[str, tuple[Change, ...]], say: Say) -> None:
+def _converge(connections: Connections, site: Site, plans: Mapping[str, Plan], say: Say) -> None:
     failed: dict[str, Failure] = {}
     hosts = [host for host in site.environment.hosts if host.name in plans]
     for _ in range(ROUNDS):
@@ -96,7 +97,9 @@ def _converge(connections: Connections, site: Site, plans: Mapping[str, tuple[Ch
             break
         done = connections.on_all(todo, partial(_apply, site=site, plans=plans, say=say))
         failed |= {name: result for name, result in done.items() if isinstance(result, Failure)}
-        plans = _plans(connections, site, [host for host in hosts if host.name not in failed])
+        found = _plans(connections, site, [host for host in hosts if host.name not in failed])
+        failed |= {name: each for name, each in found.items() if isinstance(each, Failure)}
+        plans = {name: each for name, each in found.items() if not isinstance(each, Failure)}
     for host in hosts:
         if host.name in failed:
             continue
@@ -112,14 +115,11 @@ def _converge(connections: Connections, site: Site, plans: Mapping[str, tuple[Ch
 # --- Looking ---
 
 
-def _plans(connections: Connections, site: Site, chosen: Iterable[Host]) -> dict[str, tuple[Change, ...]]:
-    """What is to be done on each host. Raises `Failure` when one of them cannot be looked at."""
-    chosen = list(chosen)
+def _plans(connections: Connections, site: Site, chosen: Collection[Host]) -> dict[str, Plan | Failure]:
+    """What is to be done on each host, or why it cannot be looked at."""
     keepers = [host for host in site.environment.hosts if set(SERVERS) & set(host.roles)]
     asked = {host.name: host for host in (*chosen, *keepers)}
     found = connections.on_all(asked.values(), lambda connection: _look(connection, site))
-    if error := failures(found):
-        raise error
     facts = {name: each for name, each in found.items() if isinstance(each, Facts)}
     passwords = {
         server: password
@@ -127,10 +127,20 @@ def _plans(connections: Connections, site: Site, chosen: Iterable[Host]) -> dict
         for server, password in each.passwords.items()
         if not each.missing.get(server, "all")
     }
-    return {host.name: _plan(site, host, facts[host.name], passwords) for host in chosen}
+    plans: dict[str, Plan | Failure] = {name: each for name, each in found.items() if isinstance(each, Failure)}
+    for host in chosen:
+        if host.name in facts:
+            plans[host.name] = _plan(site, host, facts[host.name], passwords)
+    return plans
 
 
-def _plan(site: Site, host: Host, facts: Facts, passwords: Mapping[Server, SecretStr]) -> tuple[Change, ...]:
+def _need(plans: Mapping[str, Plan | Failure]) -> dict[str, Plan]:
+    if error := failures(plans):
+        raise error
+    return {name: plan for name, plan in plans.items() if not isinstance(plan, Failure)}
+
+
+def _plan(site: Site, host: Host, facts: Facts, passwords: Mapping[Server, SecretStr]) -> Plan:
     learned = Learned(facts.ports, facts.ipv6, facts.addresses, passwords)
     return diff(desired(site, host, learned), facts)
 
@@ -153,7 +163,7 @@ def _look(connection: Connection, site: Site) -> Facts:
 # --- Doing ---
 
 
-def _apply(connection: Connection, site: Site, plans: Mapping[str, tuple[Change, ...]], say: Say) -> None:
+def _apply(connection: Connection, site: Site, plans: Mapping[str, Plan], say: Say) -> None:
     text = script("postgresql.sh") + script("rabbitmq.sh") + script("apply.sh")
     _as_root(
         connection,

@@ -36,6 +36,10 @@ fail() {
     exit 1
 }
 
+exec 8>/run/setup.lock
+flock -n 8 || fail "somebody else is setting this host up; wait for that"
+# What is left of one that was killed.
+rm -rf /run/setup.??????
 work=$(mktemp -d /run/setup.XXXXXX)
 over() {
     rm -rf "$work"
@@ -46,8 +50,6 @@ trap over EXIT
 trap 'exit 143' HUP INT TERM
 cat >"$work/plan"
 [ "$(tail -n 1 "$work/plan")" = end ] || fail "the plan did not arrive whole; repeat the command"
-exec 8>/run/setup.lock
-flock -n 8 || fail "somebody else is setting this host up; wait for that"
 mkdir "$work/old"
 
 install() {
@@ -154,49 +156,54 @@ need() {
     fail "systemctl $2 $unit fails: $(journalctl -q --no-pager -n 1 -o cat -u "$unit" 2>/dev/null || tail -n 1 "$work/log")"
 }
 
-# shellcheck disable=SC2094 # it is only read
-while read -r verb a b c d e <&7; do
-    case $verb in
-        name)
-            name=$a
-            (umask 022 && mkdir -p "/etc/$name")
-            # Until the end this host is not what anybody says.
-            rm -f "/etc/$name/setup"
-            # What is not done when we are cut off, and cannot be seen later.
-            sed -n -e '/^restart /p' -e '/^reload /p' "$work/plan" >"/etc/$name/pending"
-            ;;
-        install)
-            # shellcheck disable=SC2086 # several words
-            install $a $b $c $d $e
-            ;;
-        user) user "$a" "$b" ;;
-        keys) keys "$a" ;;
-        folder) folder "$a" "$b" "$c" "$d" ;;
-        group) : >"$work/group" ;;
-        file) file "$a" "$b" "$c" "$d" "$e" ;;
-        check) check "$a" ;;
-        absent)
-            save "$(real "$a")"
-            rm -f "$(real "$a")"
-            ;;
-        units) systemctl daemon-reload ;;
-        enable | disable)
-            need systemctl "$verb" "$(real "$a")"
-            [ "$verb" = enable ] || systemctl --quiet stop "$(real "$a")" || true
-            ;;
-        start | restart | reload)
-            need systemctl "$verb" "$(real "$a")"
-            ;;
-        database)
-            echo "making the database"
-            database_make "$name" || fail "the database's role cannot be made: journalctl -u postgresql may say why"
-            ;;
-        broker)
-            echo "making the broker's user"
-            broker_make "$name" || fail "the broker's user cannot be made: /var/log/rabbitmq may say why"
-            ;;
-        end) ;;
-        *) fail "$verb is nothing that can be done" ;;
-    esac
-done 7<"$work/plan" </dev/null
+carry_out() {
+    # shellcheck disable=SC2094 # it is only read
+    while read -r verb a b c d e <&7; do
+        case $verb in
+            name)
+                name=$a
+                (umask 022 && mkdir -p "/etc/$name")
+                # Until the end this host is not what anybody says.
+                rm -f "/etc/$name/setup"
+                # What is not done when we are cut off, and cannot be seen later.
+                sed -n -e '/^restart /p' -e '/^reload /p' "$work/plan" >"/etc/$name/pending"
+                ;;
+            install)
+                # shellcheck disable=SC2086 # several words
+                install $a $b $c $d $e
+                ;;
+            user) user "$a" "$b" ;;
+            keys) keys "$a" ;;
+            folder) folder "$a" "$b" "$c" "$d" ;;
+            group) : >"$work/group" ;;
+            file) file "$a" "$b" "$c" "$d" "$e" ;;
+            check) check "$a" ;;
+            absent)
+                save "$(real "$a")"
+                rm -f "$(real "$a")"
+                ;;
+            units) systemctl daemon-reload ;;
+            enable | disable)
+                need systemctl "$verb" "$(real "$a")"
+                [ "$verb" = enable ] || systemctl --quiet stop "$(real "$a")" || true
+                ;;
+            start | restart | reload)
+                need systemctl "$verb" "$(real "$a")"
+                ;;
+            database)
+                echo "making the database"
+                database_make "$name" || fail "the database's role cannot be made: journalctl -u postgresql may say why"
+                ;;
+            broker)
+                echo "making the broker's user"
+                broker_make "$name" || fail "the broker's user cannot be made: /var/log/rabbitmq may say why"
+                ;;
+            end) ;;
+            *) fail "$verb is nothing that can be done" ;;
+        esac
+    done 7<"$work/plan" </dev/null
+}
+
+# Nothing that is started keeps the lock, whatever it leaves running.
+carry_out 8>&-
 rm -f "/etc/$name/pending"

@@ -2,33 +2,31 @@
 # shellcheck disable=SC2317,SC2329 # facts.sh and apply.sh, which follow, call these
 # The broker on its host: functions for facts.sh and apply.sh. The user is called `site`, in the virtual host /.
 
-# An Erlang expression from standard input, evaluated by the server.
+# An Erlang expression from standard input, evaluated by the server. With any other word (`--quiet`), rabbitmqctl reads
+# no input.
 broker_eval() {
-    rabbitmqctl --quiet eval 2>/dev/null
+    timeout 60 rabbitmqctl eval 2>/dev/null
 }
 
-# What is missing: server, user, password; `guest` when that one is still there.
+# What is missing: server, user, password, permissions; guest when that one is still there.
 broker_missing() {
     password=$(head -n 1 "/etc/$1/broker_password" 2>/dev/null || true)
-    # One start of Erlang takes a second or two.
+    # In one: a start of Erlang takes a second or two.
     if ! command -v rabbitmqctl >/dev/null || ! found=$(
         broker_eval <<ERLANG
 Users = [proplists:get_value(user, User) || User <- rabbit_auth_backend_internal:list_users()],
 Site = lists:member(<<"site">>, Users),
-Right = case rabbit_access_control:check_user_pass_login(<<"site">>, <<"$password">>) of {ok, _} -> true; _ -> false end,
-Rights = [P || P <- rabbit_auth_backend_internal:list_user_permissions(<<"site">>)] =/= [],
-io_lib:format("~s~s~s~s", [
-    if Site -> ""; true -> "user " end,
-    if Right -> ""; true -> "password " end,
-    if Site, not Rights -> "permissions "; true -> "" end,
-    case lists:member(<<"guest">>, Users) of true -> "guest "; false -> "" end
-]).
+Right = Site andalso element(1, rabbit_access_control:check_user_pass_login(<<"site">>, <<"$password">>)) =:= ok,
+Rights = Site andalso rabbit_auth_backend_internal:list_user_permissions(<<"site">>) =/= [],
+[Word || {Word, true} <- [
+    {user, not Site}, {password, not Right}, {permissions, not Rights}, {guest, lists:member(<<"guest">>, Users)}
+]].
 ERLANG
     ); then
-        echo "server user password"
+        echo "server user password permissions"
         return
     fi
-    echo "$found"
+    echo "$found" | tr -c 'a-z\n' ' '
 }
 
 broker_make() {
