@@ -26,8 +26,14 @@ _ENTRIES = 10
 def _table(*headings: str) -> Table:
     shown = Table(box=None, header_style="bold", pad_edge=False)
     for heading in headings:
-        shown.add_column(heading)
+        shown.add_column(heading, no_wrap=heading in ("release", "when", "made"))
     return shown
+
+
+def _console() -> Console:
+    """One that cuts nothing off where nobody looks at a screen."""
+    console = Console()
+    return console if console.is_terminal else Console(width=240)
 
 
 def _look(site: Site, connections: Connections) -> list[HostState]:
@@ -49,7 +55,7 @@ def status(site: Site) -> None:
         words = (host.name, " ".join(host.roles), has.current or "none", units, f"{has.free / 1e6:.1f} GB")
         shown.add_row(*map(printable, words))
         wrong += [f"{host.name}: {role} does not run" for role in state.missing(has, host.roles)]
-    Console(soft_wrap=True).print(shown)
+    _console().print(shown)
     if wrong:
         raise Failure("\n".join([*wrong, "`invoke remote-logs` says why"]))
 
@@ -70,7 +76,7 @@ def releases(site: Site) -> None:
     for entry in state.ledger(states, _ENTRIES):
         keys = ("at", "action", "release", "who", "hosts", "outcome")
         ledger.add_row(*(printable(entry.get(key, "")) for key in keys))
-    console = Console(soft_wrap=True)
+    console = _console()
     console.print(shown)
     console.print()
     console.print(ledger)
