@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deploy import shell
 from deploy.errors import Failure
-from deploy.hosts import archive, phases, pinning, state
+from deploy.hosts import archive, desired, phases, pinning, setup, state
 from deploy.hosts.channel import printable, script
 from deploy.hosts.connect import Connections
 from deploy.hosts.environment import Environment, Host
@@ -87,7 +87,7 @@ def deploy(site: Site, ref: str, say: Say) -> None:
         phases.locked(session := Session(site, connections, view), f"deploy of {release.commit[:12]}", who()) as check,
     ):
         states = phases.look(session)
-        for line in state.need_ready(states, {}, environment.name):
+        for line in state.need_ready(states, setup_digests(site), environment.name):
             view.say(line)
         headers = {
             host.name: phases.ship_header(site, release, {**variables(site, host, release.id, has.cores), **revealed})
@@ -101,6 +101,12 @@ def deploy(site: Site, ref: str, say: Say) -> None:
         figures = f"{code[1] / 1e6:.1f} MB sent to each, {view.seconds:.1f} s"
         say(f"{release.title} serves on {', '.join(site.names)} ({figures})")
     _local_hook(environment, "after", release.id)
+
+
+def setup_digests(site: Site) -> dict[str, str]:
+    """What `remote-setup` has left on each host that it made as the files say now."""
+    wanted = setup.load(site.environment, site.project)
+    return {host.name: desired.setup_digest(wanted, host) for host in site.hosts}
 
 
 def variables(site: Site, host: Host, release: str, cores: int) -> dict[str, str]:
@@ -127,7 +133,7 @@ def rollback(site: Site, to: str, say: Say) -> None:
         ) as check,
     ):
         states = phases.look(session)
-        state.need_ready({name: each for name, each in states.items() if not each.setup}, {}, site.environment.name)
+        state.need_setup(states, site.environment.name)
         chosen = state.target(states, to)
         commit = next(kept.release.commit for kept in states[site.names[0]].kept if kept.release.id == chosen)
         phases.activate(session, chosen, entry(chosen, "rollback", commit), check)
@@ -155,7 +161,7 @@ def show(site: Site, ref: str) -> None:
     known = pinning.load(site.environment.root, site.environment.name)
     with Connections(known) as connections, View([]) as view:
         states = phases.look(Session(site, connections, view))
-    for line in state.need_ready(states, {}, site.environment.name):
+    for line in state.need_ready(states, setup_digests(site), site.environment.name):
         print(line)
     print("\n".join(plan(site, release, states)))
     for name in ("lock.sh", "look.sh", "ship.sh", "migrate.sh", "activate.sh"):

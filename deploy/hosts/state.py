@@ -83,12 +83,14 @@ def parse(name: str, text: str) -> HostState:
 
 
 def need_ready(states: Mapping[str, HostState], digests: Mapping[str, str], environment: str) -> list[str]:
-    """Raise `Failure` for hosts that no release can be put on; returns lines on what had better be done."""
+    """Raise `Failure` for hosts that no release can be put on; returns lines on what had better be done.
+
+    ``digests``: what setup leaves on a host that it has made as the files say now.
+    """
+    need_setup(states, environment)
     wrong, lines = [], []
     for name, state in states.items():
-        if not state.setup:
-            wrong.append(f"{name}: is not set up: run `invoke remote-setup --env {environment}`")
-        elif state.free < LEAST_FREE:
+        if state.free < LEAST_FREE:
             wrong.append(f"{name}: only {state.free // 1024} MB are free for releases: make room, or lower keep")
         elif digests.get(name, state.setup) != state.setup:
             lines.append(
@@ -97,6 +99,13 @@ def need_ready(states: Mapping[str, HostState], digests: Mapping[str, str], envi
     if wrong:
         raise Failure("\n".join(wrong))
     return lines
+
+
+def need_setup(states: Mapping[str, HostState], environment: str) -> None:
+    """Raise `Failure` for hosts that were never set up."""
+    if bare := [name for name, state in states.items() if not state.setup]:
+        lines = (f"{name}: is not set up: run `invoke remote-setup --env {environment}`" for name in bare)
+        raise Failure("\n".join(lines))
 
 
 def missing(state: HostState, roles: Sequence[str]) -> list[str]:

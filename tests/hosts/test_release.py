@@ -296,7 +296,7 @@ def test_whenever_the_client_is_killed_each_host_serves_one_whole_release(site: 
             client.send_signal(signal.SIGKILL)
             client.wait(10)
             for name in SITE:
-                whole(site, name)
+                wait_until(partial(whole, site, name), 20, f"{name} is on one whole release")
         change(site, 2000)
         site.must("remote-deploy")
     one_release(site)
@@ -317,15 +317,14 @@ def start(site: Fleet) -> "subprocess.Popen[str]":
     )
 
 
-def whole(site: Fleet, name: str) -> None:
-    """The release that serves has all that it needs, and the unit that runs it."""
+def whole(site: Fleet, name: str) -> bool:
+    """Whether the release that serves has all that it needs, and the unit that runs it."""
     machine = site[name]
     release = site.current(machine)
-    machine.sh(
-        f"cd /srv/portico/releases/{release} && test -s env -a -s release.json -a -x venv/bin/python -a -d static"
-    )
+    files = "test -s env -a -s release.json -a -x venv/bin/python -a -d static && echo whole"
     kinds = {"web1": "web", "web2": "web", "jobs1": "worker"}
-    assert (kinds[name], release) in units(machine), (name, release, units(machine))
+    said = machine.sh(f"cd /srv/portico/releases/{release} && {files}", check=False)
+    return said.strip() == "whole" and (kinds[name], release) in units(machine)
 
 
 def test_of_two_deploys_at_once_the_second_is_told_who_holds_the_lock(site: Fleet) -> None:

@@ -152,10 +152,13 @@ def test_facts_are_read_and_torn_lines_left_out() -> None:
 
 
 def test_hosts_that_are_not_set_up_or_full_are_all_named() -> None:
-    known = states(host("web1", ""), host("web2", "", setup=""), host("web3", "", free=1024))
-    said = refusal(state.need_ready, known, {}, "x").splitlines()
-    assert said[0] == "web2: is not set up: run `invoke remote-setup --env x`"
-    assert said[1].startswith("web3: only 1 MB are free")
+    bare = states(host("web1", ""), host("web2", "", setup=""), host("web3", "", setup=""))
+    said = refusal(state.need_ready, bare, {}, "x").splitlines()
+    assert said == [f"{name}: is not set up: run `invoke remote-setup --env x`" for name in ("web2", "web3")]
+    full = states(host("web1", "", free=1024), host("web2", "", free=2048))
+    said = refusal(state.need_ready, full, {}, "x").splitlines()
+    assert said[0].startswith("web1: only 1 MB are free")
+    assert said[1].startswith("web2: only 2 MB are free")
     ready = states(host("web1", ""))
     assert state.need_ready(ready, {"web1": "digest"}, "x") == []
     assert "remote-setup --env x" in state.need_ready(ready, {"web1": "another"}, "x")[0]

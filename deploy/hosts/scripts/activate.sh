@@ -24,6 +24,13 @@ patience=20
 helper() { sudo -n "/usr/local/sbin/$name-helper" "$@" </dev/null; }
 has() { case $roles in *" $1 "*) ;; *) return 1 ;; esac; }
 serving() { link=$(readlink "$state/current" || true) && printf '%s' "${link##*/}"; }
+
+# One that was cut off may still be putting this host back, although its client's lock is free.
+exec 8>>"$state/activating"
+flock -w 60 8 || {
+    echo '! another deploy still puts this host back; repeat the command'
+    exit 1
+}
 old=$(serving)
 started='' beat_moved=''
 
@@ -106,7 +113,7 @@ probe() { # WHERE, URL WITHOUT PATH, OPTIONS OF CURL…
 
 ask() {
     # shellcheck disable=SC2016 # the inner shell's own
-    while word=$(timeout "$silence" sh -c 'IFS= read -r word && printf %s "$word"'); do
+    while word=$(timeout "$silence" sh -c 'IFS= read -r word && printf %s "$word"' 8>&-); do
         [ "$word" = . ] || return 0
     done
     gone
