@@ -15,7 +15,7 @@ from deploy import proxy
 from deploy.config import Project
 from deploy.errors import Failure
 from deploy.hosts.environment import SITE_ROLES, Environment, Host
-from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP, Layout, UnitKind
+from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP, UNIT_KINDS, Layout, UnitKind
 from deploy.hosts.plan import Desired, Facts, File, Folder, Group, Server, Unit, User, digest
 from deploy.hosts.values import Role
 
@@ -130,7 +130,7 @@ def _without_digest(site: Site, host: Host, learned: Learned) -> Desired:
     return _joined(
         [
             _common(site, host),
-            *([_site(site, host, learned)] if is_site(host) else []),
+            _site(site, host, learned) if is_site(host) else _no_site(site),
             *([_nginx(site, host, learned)] if has_files(host) else []),
             *([_database(site, host, learned)] if "database" in host.roles else []),
             *([_broker(site, host)] if "broker" in host.roles else []),
@@ -224,6 +224,15 @@ def _site(site: Site, host: Host, learned: Learned) -> Desired:
     )
 
 
+def _no_site(site: Site) -> Desired:
+    """What a host that no longer runs the site loses: above all where the servers are, with the passwords."""
+    layout = site.layout
+    units = [*map(layout.template, UNIT_KINDS), layout.boot_unit]
+    return Desired(
+        absent=(str(layout.services), *(f"/etc/systemd/system/{unit}" for unit in units)), idle=(layout.boot_unit,)
+    )
+
+
 def _sandbox(layout: Layout) -> str:
     return _text("units/sandbox", etc=str(layout.etc), root=str(layout.root))
 
@@ -265,7 +274,7 @@ def _nginx(site: Site, host: Host, learned: Learned) -> Desired:
         static_root=str(layout.static),
         protected_root=str(layout.protected),
     )
-    others = [other for other in environment.hosts if other is not host]
+    others = [other for other in environment.hosts if other.name != host.name]
     here = proxy.Here(
         front,
         socket=str(layout.upstream),
@@ -387,7 +396,7 @@ def _rules(site: Site, host: Host, learned: Learned) -> Iterator[str]:
     yield f'        tcp dport {{ {", ".join(map(str, learned.ports))} }} accept comment "SSH"'
     if "web" in host.roles:
         yield f"        tcp dport {{ {'80, 443' if site.environment.tls else '80'} }} accept"
-    others = [other for other in site.environment.hosts if other is not host]
+    others = [other for other in site.environment.hosts if other.name != host.name]
     for role, port, asking in (
         ("database", DATABASE_PORT, [other for other in others if is_site(other)]),
         ("broker", BROKER_PORT, [other for other in others if is_site(other)]),

@@ -178,12 +178,10 @@ def diff(desired: Desired, facts: Facts) -> tuple[Change, ...]:
     ]
     written = {step.split()[1] for change in [*files, *gone] for step in change.steps if " " in step}
     reread = [Change("systemd reads its units", ("units",))] if any("/systemd/" in path for path in written) else []
-    changes = [*before, *files, *gone, *reread, *_idle(desired, facts), *_units(desired, facts, written)]
+    changes = [*before, *_idle(desired, facts), *files, *gone, *reread, *_units(desired, facts, written)]
     for server in desired.servers:
         if missing := facts.missing.get(server, "all"):
             changes.append(Change(f"{server}: make {', '.join(missing.split())}", (server,)))
-    if changes and not desired.setup:
-        return tuple(changes)
     if desired.setup and (changes or not _same(desired.setup, facts)):
         changes.append(Change(f"+ {desired.setup.path}", ("group", _file(desired.setup))))
     return tuple(changes)

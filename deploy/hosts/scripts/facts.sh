@@ -45,6 +45,13 @@ look() {
 unit() {
     enabled=$(systemctl is-enabled "$(real "$1")" 2>/dev/null) || true
     active=$(systemctl is-active "$(real "$1")" 2>/dev/null) || true
+    case $1 in
+        # Its rules may have been flushed since.
+        "$name-firewall.service")
+            table=$(echo "$name" | tr - _)
+            nft list table inet "$table" >/dev/null 2>&1 || active=inactive
+            ;;
+    esac
     echo "unit $1 ${enabled:-absent} ${active:-inactive}"
 }
 

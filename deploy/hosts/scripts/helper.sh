@@ -95,9 +95,9 @@ start() {
     fi
     since=$(date +%s)
     clean systemctl --quiet start "$unit" </dev/null 2>/dev/null && return
+    said "$unit" "$since"
     # It would be started again and again.
     clean systemctl --quiet stop "$unit" </dev/null 2>/dev/null || true
-    said "$unit" "$since"
     clean systemctl --quiet reset-failed "$unit" </dev/null 2>/dev/null || true
     exit 1
 }
@@ -184,7 +184,9 @@ manage() {
     case ${TERM:-dumb} in
         *[!a-z0-9-]*) TERM=dumb ;;
     esac
+    # The terminal's colours and title are the caller's own.
     exec env -i PATH="$PATH" LC_ALL=C.UTF-8 TERM="${TERM:-dumb}" \
+        SYSTEMD_TINT_BACKGROUND=0 SYSTEMD_ADJUST_TERMINAL_TITLE=0 \
         systemd-run --quiet --wait --collect --unit "$name-manage-$$" --description "manage.py of $release" "$@"
 }
 
