@@ -487,3 +487,81 @@ def test_the_lock_of_one_that_hangs_can_be_ended(site: Fleet) -> None:
     finally:
         hanging.kill()
         hanging.wait(10)
+
+
+# --- What may be asked for around it ---
+
+
+def test_the_database_is_copied_before_it_is_migrated_and_only_then(site: Fleet) -> None:
+    site.configure(backup_before_migrate=True)
+    change(site, random.randrange(10**6))
+    site.must("remote-deploy")
+    assert not site["data1"].sh("ls /var/backups/portico").strip()
+    file = site.project / "site/polls/migrations/0003_more.py"
+    file.write_text(MIGRATION.replace("SELECT nothing FROM nowhere", "SELECT 1"))
+    site.commit("a migration")
+    said = site.must("remote-deploy").stderr
+    try:
+        [copy] = site["data1"].sh("ls /var/backups/portico").split()
+        assert f"data1: backup /var/backups/portico/{copy}" in said
+        listed = site["data1"].sh(f"runuser -u postgres -- pg_restore --list < /var/backups/portico/{copy}")
+        assert "polls_vote" in listed
+    finally:
+        file.unlink()
+        site.configure(backup_before_migrate=False)
+        site.commit("no migration")
+
+
+def test_hooks_run_here_and_on_the_hosts_and_one_before_stops_a_deploy(site: Fleet, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    hooks = {
+        "before": f"sh -c 'echo before $PORTICO_ENVIRONMENT >> {here}'",
+        "after": f"sh -c 'echo after $PORTICO_RELEASE >> {here}'",
+        "hosts_before": "sh -c 'test -f site/manage.py && touch hook-before'",
+        "hosts_after": "touch hook-after",
+    }
+    before = one_release(site)
+    try:
+        site.configure(hooks={**hooks, "hosts_before": "sh -c 'echo no good >&2; false'"})
+        site.commit("a hook that fails")
+        said = site.invoke("remote-deploy")
+        assert "no good" in said.stderr
+        assert "the hook fails" in one_line(said)
+        assert one_release(site) == before
+        site.configure(hooks=hooks)
+        site.commit("hooks")
+        site.must("remote-deploy")
+        release = one_release(site)
+        assert here.read_text().splitlines() == ["before test", "before test", f"after {release}"]
+        for name in SITE:
+            site[name].sh(f"cd /srv/portico/releases/{release} && test -f hook-before -a -f hook-after")
+    finally:
+        site.configure(hooks={})
+        site.commit("no hooks")
+
+
+def test_a_deploy_to_one_host_leaves_the_others_alone(site: Fleet) -> None:
+    before = one_release(site)
+    change(site, random.randrange(10**6))
+    site.must("remote-deploy", "--only", "web2")
+    assert site.current(site["web2"]) != before
+    assert one_release(site, ("web1", "jobs1")) == before
+    site.must("remote-rollback")
+    assert one_release(site) == before
+
+
+def test_settings_and_secrets_roll_back_with_their_release(site: Fleet) -> None:
+    asked = "import os; print(os.environ.get('GREETING'), os.environ['SECRET_KEY'])"
+    site.configure(settings={"GREETING": "one"})
+    site.commit("one")
+    site.must("remote-deploy")
+    first = shell(site, asked)
+    site.configure(settings={"GREETING": "it's $two"})
+    site.commit("two")
+    site.must("remote-deploy", env={"SITE_SECRET_KEY": "another-secret-key-of-more-than-fifty-characters-in-all"})
+    second = shell(site, asked)
+    site.must("remote-rollback")
+    assert first == shell(site, asked) == f"one {site.secret_key}"
+    assert second == "it's $two another-secret-key-of-more-than-fifty-characters-in-all"
+    site.configure(settings={})
+    site.commit("no settings")
