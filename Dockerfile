@@ -61,10 +61,7 @@ COPY ${SITE} ./
 RUN chmod -R u=rwX,go=rX /app \
     && python -m compileall -q /app \
     && SECRET_KEY=$(head -c 48 /dev/urandom | base64) ALLOWED_HOSTS=build DATABASE_URL=postgres://build \
-       CELERY_BROKER_URL=memory:// python manage.py collectstatic --noinput --verbosity 0 \
-    && test -s "$STATIC_ROOT/staticfiles.json" \
-    && find "$STATIC_ROOT" -type f -size +512c \
-       \( -name '*.css' -o -name '*.js' -o -name '*.svg' -o -name '*.txt' -o -name '*.json' \) -exec gzip -9nk '{}' +
+       CELERY_BROKER_URL=memory:// python release.py collect
 
 # --- Development: packages only.
 

@@ -87,8 +87,12 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 def processes_of(mark: str) -> dict[int, str]:
-    """The live processes whose environment or command line has this text: process id and command line."""
+    """The live processes whose environment or command line has this text: process id and command line.
+
+    Those in containers, machines of other tests among them, are not ours.
+    """
     found = {}
+    own = os.readlink("/proc/self/ns/pid")
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
@@ -96,9 +100,10 @@ def processes_of(mark: str) -> dict[int, str]:
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             text = command + (entry / "environ").read_bytes().decode(errors="replace")
             state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
+            elsewhere = os.readlink(entry / "ns" / "pid") != own
         except OSError:
             continue
-        if mark in text and state != "Z":
+        if mark in text and state != "Z" and not elsewhere:
             found[int(entry.name)] = command
     return found
 

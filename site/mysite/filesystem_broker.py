@@ -30,6 +30,8 @@ from kombu.utils.json import dumps, loads
 
 #: Seconds between two looks for messages of processes that have died.
 RECOVERY_SECONDS = 1.0
+#: Seconds for which a message that a process gives back is left to the other processes.
+LEFT_SECONDS = 1.0
 
 Payload = dict[str, Any]
 
@@ -50,6 +52,8 @@ class Claims:
         self.queues = queues
         self.paths: dict[str, Path] = {}
         self.looked = 0.0
+        #: When this process gave a message back, by the name of its file.
+        self.given_back: dict[str, float] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._become_owner()
 
@@ -91,7 +95,14 @@ class Claims:
         """The message goes to where it was taken from, to its old place in the row."""
         path = self.paths.pop(tag, None)
         if path:
+            self.given_back = {name: at for name, at in self.given_back.items() if self.leaves_to_others(name)}
+            self.given_back[path.name] = time.monotonic()
             path.rename(self.queues / path.name)
+
+    def leaves_to_others(self, name: str) -> bool:
+        """Whether this process gave the message back just now: it would be the first to take it again."""
+        at = self.given_back.get(name)
+        return at is not None and time.monotonic() - at < LEFT_SECONDS
 
     def recover(self) -> None:
         """Give back what processes that are no more had claimed; looks once in `RECOVERY_SECONDS`."""
@@ -186,6 +197,8 @@ class Channel(filesystem.Channel):
         self.claims.recover()
         for name in sorted(os.listdir(self.queues)):
             if name.startswith(".") or name.partition(".")[2] != f"{queue}.msg":
+                continue
+            if self.claims.leaves_to_others(name):
                 continue
             payload = self.claims.take(self.queues / name)
             if payload is not None:

@@ -164,6 +164,7 @@ if CELERY_BROKER_URL.startswith("amqp"):
 
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_CONSUMER = "mysite.consumer:Consumer"  # a task of another release is not thrown away
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_MAX_TASKS_PER_CHILD = 1000
 #: Seconds that running tasks still have when a worker is told to stop at once; then they go back to their queue.

@@ -1,0 +1,78 @@
+"""What a release does once, before anything of it serves."""
+
+import gzip
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.shell import Result, Run, run
+from tests import support
+from tests.site.test_settings import GOOD
+
+
+def release(*words: str, **values: str) -> Result:
+    python = str(support.ROOT / ".venvs" / "test" / "bin" / "python")
+    return run(Run([python, str(support.ROOT / "site" / "release.py"), *words], values), capture=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("static")
+    result = release("collect", **GOOD, STATIC_ROOT=str(root))
+    assert result.code == 0, result.stdout + result.stderr
+    return root
+
+
+def test_each_static_file_has_a_name_with_a_hash(collected: Path) -> None:
+    names = json.loads((collected / "staticfiles.json").read_text())["paths"]
+    assert names
+    assert all((collected / name).is_file() for name in names.values())
+
+
+def test_what_gains_by_it_lies_compressed_beside_its_source(collected: Path) -> None:
+    compressed = set(collected.rglob("*.gz"))
+    wanted = {
+        path.with_name(f"{path.name}.gz")
+        for path in collected.rglob("*.*")
+        if path.suffix in (".css", ".js", ".svg", ".txt", ".json") and path.stat().st_size > 512
+    }
+    assert compressed == wanted != set()
+    for path in compressed:
+        source = path.with_suffix("")
+        assert gzip.decompress(path.read_bytes()) == source.read_bytes()
+        assert (path.stat().st_mode, path.stat().st_mtime) == (source.stat().st_mode, source.stat().st_mtime)
+
+
+def test_the_same_file_is_compressed_to_the_same_bytes(collected: Path) -> None:
+    before = {path: path.read_bytes() for path in collected.rglob("*.gz")}
+    for path in collected.rglob("*"):
+        os.utime(path, (time.time() + 60, time.time() + 60))
+    assert release("collect", **GOOD, STATIC_ROOT=str(collected)).code == 0
+    assert {path: path.read_bytes() for path in collected.rglob("*.gz")} == before
+
+
+def test_a_site_whose_checks_fail_is_not_collected(tmp_path: Path) -> None:
+    lines = ["from mysite.settings.production import *", "STATICFILES_DIRS = [str(STATIC_ROOT)]"]
+    (tmp_path / "twisted.py").write_text("\n".join(lines))
+    settings = {**GOOD, "DJANGO_SETTINGS_MODULE": "twisted", "PYTHONPATH": str(tmp_path)}
+    result = release("collect", **settings, STATIC_ROOT=str(tmp_path / "static"))
+    assert result.code != 0
+    assert "STATICFILES_DIRS setting should not contain the STATIC_ROOT" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "static").exists()
+
+
+def test_static_files_without_a_list_of_names_are_no_release(tmp_path: Path) -> None:
+    settings = {**GOOD, "DJANGO_SETTINGS_MODULE": "mysite.settings.development", "RUN_DIR": str(tmp_path)}
+    result = release("collect", **settings, STATIC_ROOT=str(tmp_path / "static"))
+    assert result.code != 0
+    assert "staticfiles.json: collectstatic did not make it" in result.stderr
+
+
+def test_a_step_that_is_not_known_is_refused() -> None:
+    result = release("colect")
+    assert result.code != 0
+    assert "there are: collect, publish, migrate" in result.stderr

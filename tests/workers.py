@@ -1,0 +1,84 @@
+"""Celery workers of a test's own: each in a process of its own, with the site's way of reading messages."""
+
+import multiprocessing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from celery import Celery
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Where messages go, and how."""
+
+    url: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    def app(self) -> Celery:
+        app = Celery("test", broker=self.url, set_as_current=False)
+        app.conf.update(
+            worker_consumer="mysite.consumer:Consumer",
+            worker_prefetch_multiplier=1,
+            task_acks_late=True,
+            task_ignore_result=True,
+            broker_connection_retry_on_startup=True,
+            **self.settings,
+        )
+        return app
+
+    def send(self, name: str) -> None:
+        with self.app() as app:
+            app.send_task(name)
+
+
+def work(broker: Broker, name: str, folder: Path, knows: tuple[str, ...], hold: float, patience: float) -> None:
+    """A worker that knows some tasks, each of which adds the worker's name to the file of the task's."""
+    from mysite import consumer, filesystem_broker  # noqa: F401 - the transport, whose signal ends a wait
+
+    consumer.HOLD_SECONDS, consumer.PATIENCE_SECONDS = hold, patience
+    app = broker.app()
+
+    def know(task: str) -> None:
+        @app.task(name=task)
+        def run() -> None:
+            with (folder / task).open("a") as file:
+                file.write(f"{name}\n")
+
+    for task in knows:
+        know(task)
+    app.Worker(
+        hostname=f"{name}@test",
+        concurrency=1,
+        loglevel="INFO",
+        logfile=str(folder / f"{name}.log"),
+        without_mingle=True,
+    ).start()
+
+
+@contextmanager
+def worker(
+    broker: Broker, name: str, folder: Path, *knows: str, hold: float = 1.0, patience: float = 60.0
+) -> Iterator[Path]:
+    """A worker with one process for tasks while inside; gives the path of its log. Seconds as in `mysite.consumer`."""
+    process = SPAWN.Process(target=work, args=(broker, name, folder, knows, hold, patience))
+    process.start()
+    try:
+        yield folder / f"{name}.log"
+    finally:
+        process.terminate()
+        process.join(20)
+        process.kill()
+        process.join()
+
+
+def in_log(log: Path, text: str) -> bool:
+    return log.exists() and text in log.read_text()
+
+
+def done(folder: Path, task: str) -> list[str]:
+    """The workers that have run a task, each as often as it did."""
+    return (folder / task).read_text().split() if (folder / task).exists() else []
