@@ -13,7 +13,7 @@ ROLES = {"web1": ("web",), "web2": ("web",), "jobs1": ("worker", "beat"), "data1
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Without an engine and the rig's images, what needs machines skips and says why."""
-    needing = [item for item in items if {"rack", "fleet"} & set(getattr(item, "fixturenames", ()))]
+    needing = [item for item in items if {"rack", "fleet", "bare", "solo"} & set(getattr(item, "fixturenames", ()))]
     for version in sorted(set(VERSIONS.values())):
         engine_or_skip(needing, f"{IMAGE}:{version}")
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -440,7 +440,14 @@ def test_the_helper_does_what_it_is_for(helper: Path) -> None:
     assert ask(helper, "journal", "worker", RELEASE_ID, "1000") == (0, True)
 
 
-VERBS = ["start", "stop", "migrate", "journal", "manage", "backup"]
+RIGHT = {
+    "start": ["web", RELEASE_ID],
+    "stop": ["web", RELEASE_ID, "now"],
+    "migrate": [RELEASE_ID],
+    "journal": ["web", RELEASE_ID, "20"],
+    "manage": [RELEASE_ID],
+    "backup": [RELEASE_ID],
+}
 HOSTILE = st.one_of(
     st.text(alphabet=st.characters(exclude_characters="\0", codec="utf-8"), max_size=30),
     st.sampled_from(
@@ -454,31 +461,28 @@ HOSTILE = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
-@given(verb=st.sampled_from(VERBS), words=st.lists(HOSTILE, min_size=1, max_size=4), place=st.integers(0, 3))
-@example(verb="start", words=["release", RELEASE_ID], place=9)
-@example(verb="journal", words=["web", RELEASE_ID, "1001"], place=9)
-@example(verb="journal", words=["web", RELEASE_ID, "-1"], place=9)
-@example(verb="stop", words=["web", RELEASE_ID, ""], place=9)
+@settings(max_examples=300, deadline=None)
+@given(verb=st.sampled_from(list(RIGHT)), place=st.integers(0, 2), word=HOSTILE)
+@example(verb="start", place=0, word="release")
+@example(verb="journal", place=2, word="1001")
+@example(verb="journal", place=2, word="-1")
+@example(verb="stop", place=2, word="")
 def test_the_helper_runs_nothing_for_an_argument_that_is_not_its_own(
-    helper: Path, verb: str, words: list[str], place: int
+    helper: Path, verb: str, place: int, word: str
 ) -> None:
-    if place < len(words) and verb in ("start", "stop", "journal"):
-        words = ["web", RELEASE_ID, *words] if place == 0 else ["web", *words]
-    right = {"start": 2, "stop": 3, "migrate": 1, "journal": 3, "backup": 1}
-    kinds = ("web", "worker", "beat", "release")
-    release = words[0] if verb in ("migrate", "manage", "backup") else (words[1:] or [""])[0]
-    fits = RELEASE.fullmatch(release) and (verb in ("migrate", "manage", "backup") or words[0] in kinds)
-    extra = len(words) <= right.get(verb, 99) and (
-        words[2:] in ([], ["now"], ["later"]) if verb == "stop" else not words[2:] if verb == "start" else False
-    )
-    if fits and ((extra and words[0] != "release") or verb == "manage"):
-        return
-    if fits and verb in ("migrate", "backup") and len(words) == 1:
-        return
-    if fits and verb == "journal" and len(words) == 3 and re.fullmatch("[1-9][0-9]{0,2}|1000", words[2]):
-        return
+    words = list(RIGHT[verb])
+    place %= len(words)
+    kind = "web|worker|beat" if verb == "start" else "web|worker|beat|release"
+    right = [kind, RELEASE.pattern, "now|later|[1-9][0-9]{0,2}|1000"] if len(words) > 1 else [RELEASE.pattern]
+    assume(not re.fullmatch(right[place], word))
+    words[place] = word
     assert ask(helper, verb, *words) == (64, False)
+
+
+@pytest.mark.parametrize("verb", sorted(set(RIGHT) - {"manage"}))
+def test_the_helper_takes_neither_more_nor_fewer_words_than_it_needs(helper: Path, verb: str) -> None:
+    assert ask(helper, verb, *RIGHT[verb], "--force") == (64, False)
+    assert ask(helper, verb, *RIGHT[verb][:-2]) == (64, False)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,592 @@
+"""remote-setup on real hosts: from bare to ready, and what nobody may do there then."""
+
+import json
+import random
+import re
+import socket
+import string
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.running import free_port
+from tests import support
+from tests.hosts.conftest import ROLES, VERSIONS
+from tests.hosts.machines import Fleet, Machine, Rack
+from tests.hosts.server import make_key
+from tests.support import one_line
+
+HELPER = "/usr/local/sbin/portico-helper"
+RELEASE = "20260101-120000-abcdef1"
+UNITS = {"web1": "web", "web2": "web", "jobs1": "worker"}
+#: What watches the process list of a host: a line for each process that it ever sees.
+WATCH = (
+    "while [ -e /tmp/watched ]; do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; sleep 0.02; done >>/tmp/watched"
+)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Machines of this module's own: others may have set up those of the session."""
+    own = Rack(tmp_path_factory.mktemp("bare"))
+    own.start(VERSIONS)
+    try:
+        fleet = Fleet(tmp_path_factory.mktemp("setup") / "project", own, dict(ROLES))
+        fleet.prepare()
+        yield fleet
+    finally:
+        own.down()
+
+
+@pytest.fixture(scope="module")
+def ready(bare: Fleet) -> Fleet:
+    """The same, set up; what was said is in the folder of the rack, what processes were seen in /root/watched."""
+    for machine in bare.rack.machines.values():
+        machine.sh("touch /tmp/watched")
+        subprocess.Popen(["docker", "exec", "-d", machine.container, "sh", "-c", WATCH])
+    done = bare.must("remote-setup", "--yes")
+    (bare.rack.folder / "said").write_text(done.stdout + done.stderr)
+    for machine in bare.rack.machines.values():
+        machine.sh("mv /tmp/watched /root/watched")
+    return bare
+
+
+def no_change(fleet: Fleet) -> list[str]:
+    return [f"{name}: no change" for name in fleet.roles]
+
+
+def passwords(fleet: Fleet) -> list[str]:
+    found = [fleet["data1"].sh(f"head -n 1 /etc/portico/{name}_password").strip() for name in ("database", "broker")]
+    assert all(len(password) >= 40 for password in found)
+    return found
+
+
+# --- From bare to ready ---
+
+
+def test_a_dry_run_shows_what_bare_hosts_would_get_and_changes_nothing(bare: Fleet) -> None:
+    shown = bare.must("remote-setup", "--dry-run").stdout
+    for line in ("web1:", "  + user deploy", "  enable nginx.service", "  +++ /etc/sudoers.d/portico"):
+        assert line in shown.splitlines(), line
+    assert "sudo" not in bare["web1"].sh("dpkg-query -W -f '${Package} '")
+    assert bare["web1"].sh("ls -d /srv/* /etc/portico 2>/dev/null", check=False) == ""
+
+
+def test_bare_hosts_become_ready_at_once(ready: Fleet) -> None:
+    said = (ready.rack.folder / "said").read_text()
+    for name in ready.roles:
+        assert f"{name}: ready" in said.splitlines()
+        machine = ready[name]
+        assert machine.sh("systemctl --failed --no-legend") == ""
+        assert machine.sh("cat /etc/portico/roles").split() == list(ready.roles[name])
+        assert machine.sh("stat -c '%U %a' /etc/portico/setup").split() == ["root", "644"]
+
+
+def test_a_second_time_nothing_changes(ready: Fleet) -> None:
+    before = {name: ready[name].sh("find /etc /usr /srv -newer /etc/portico/setup -type f") for name in ready.roles}
+    assert ready.must("remote-setup").stdout.splitlines() == no_change(ready), "nobody is asked"
+    assert {name: ready[name].sh("find /etc /usr /srv -newer /etc/portico/setup -type f") for name in before} == before
+
+
+def test_the_deploy_user_logs_in_with_the_administrator_s_key_and_without_a_password(ready: Fleet) -> None:
+    for name in ready.roles:
+        assert ready[name].sh("cat ~deploy/.ssh/authorized_keys") == ready[name].sh("cat /root/.ssh/authorized_keys")
+        assert ready[name].sh("getent shadow deploy").split(":")[1] == "*"
+        assert ready[name].sh("stat -c '%U %a' ~deploy/.ssh ~deploy/.ssh/authorized_keys").split() == [
+            *["deploy", "700", "deploy", "600"]
+        ]
+
+
+def test_the_site_s_units_are_confined(ready: Fleet) -> None:
+    for name, kind in (("web1", "web"), ("web2", "web"), ("jobs1", "worker"), ("jobs1", "beat")):
+        said = ready[name].sh(f"systemd-analyze security portico-{kind}@{RELEASE}.service --no-pager")
+        level = re.search(r"exposure level for .*: ([0-9.]+)", said)
+        assert level, said
+        assert float(level[1]) <= 2.5
+        ready[name].sh(f"systemd-analyze verify /etc/systemd/system/portico-{kind}@.service")
+
+
+def test_an_nginx_without_a_release_answers_502_and_a_strange_name_gets_nothing(ready: Fleet) -> None:
+    for name in ("web1", "web2"):
+        ask = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1/"
+        assert ready[name].sh(f"{ask} -H 'Host: portico.test'") == "502"
+        assert ready[name].sh(ask.replace("127.0.0.1", "127.0.0.2"), check=False) == "000"
+        assert '"status":502' in ready[name].sh("sleep 1.2; cat /var/log/nginx/portico.access.log")
+
+
+# --- Secrets ---
+
+
+def test_no_password_is_said_or_is_in_a_process_list_a_log_or_a_file_for_all(ready: Fleet) -> None:
+    said = (ready.rack.folder / "said").read_text() + ready.must("remote-setup", "--dry-run").stdout
+    for password in passwords(ready):
+        assert password not in said
+        for name in ready.roles:
+            machine = ready[name]
+            seen = machine.sh("cat /root/watched")
+            assert "/bin/sh" in seen, "the watch has seen something"
+            assert password not in seen
+            found = machine.sh(f"find / -xdev -type f -perm -o=r -exec grep -l -e {password} {{}} +", check=False)
+            assert found == "", name
+            assert machine.sh(f"grep -r -l -e {password} /var/log", check=False) == ""
+            assert password not in machine.sh("journalctl --no-pager")
+
+
+def test_where_passwords_are_only_root_reads(ready: Fleet) -> None:
+    for name, files in {"data1": ("database_password", "broker_password"), "web1": ("services.env",)}.items():
+        for file in files:
+            assert ready[name].sh(f"stat -c '%U:%G %a' /etc/portico/{file}").strip() == "root:root 600"
+
+
+# --- The servers ---
+
+#: libpq by itself: a line for what a connection comes to.
+CONNECT = """\
+import ctypes, sys
+pq = ctypes.CDLL("libpq.so.5")
+pq.PQconnectdb.restype = pq.PQerrorMessage.restype = ctypes.c_void_p
+pq.PQstatus.argtypes = pq.PQerrorMessage.argtypes = [ctypes.c_void_p]
+c = pq.PQconnectdb(sys.argv[1].encode())
+print(ctypes.string_at(pq.PQerrorMessage(c)).decode().strip().replace("\\n", " ") or "connected")
+"""
+
+
+def connect(machine: Machine, url: str) -> str:
+    return machine.ssh("python3", "-c", CONNECT, url).strip()
+
+
+def test_the_site_s_hosts_come_to_the_database_over_tls_with_the_password_and_not_otherwise(ready: Fleet) -> None:
+    for name in ("web1", "web2", "jobs1"):
+        url = re.search(r"^DATABASE_URL=(.*)$", ready[name].sh("cat /etc/portico/services.env"), re.MULTILINE)
+        assert url
+        assert connect(ready[name], url[1]) == "connected"
+        for wrong in (
+            url[1].replace("sslmode=require", "sslmode=disable"),
+            url[1].replace("/site?", "/postgres?"),
+            url[1].replace("site:", "postgres:"),
+        ):
+            assert "no pg_hba.conf entry" in connect(ready[name], wrong), wrong
+        assert "authentication failed" in connect(ready[name], re.sub(r":[0-9a-f]{30,}@", ":wrong@", url[1]))
+
+
+def test_a_stranger_is_refused_by_the_database_itself_too(ready: Fleet) -> None:
+    [password, _] = passwords(ready)
+    data = ready["data1"]
+    stranger, *_ = ready.rack.add({"stranger": 12})
+    stranger.sh("apt-get update -q >/dev/null; apt-get install -y -q --no-install-recommends python3 libpq5 >/dev/null")
+    url = f"postgres://site:{password}@{data.address}:5432/site?sslmode=require&connect_timeout=3"
+    assert "timeout" in connect(stranger, url), "the firewall drops it"
+    data.sh("systemctl stop portico-firewall")
+    try:
+        assert "no pg_hba.conf entry" in connect(stranger, url)
+    finally:
+        data.sh("systemctl start portico-firewall")
+
+
+def test_the_broker_has_one_user_and_erlang_is_for_this_host_only(ready: Fleet) -> None:
+    data = ready["data1"]
+    users = data.sh("rabbitmqctl list_users --quiet --no-table-headers").split()
+    assert "guest" not in users
+    assert users[0] == "site"
+    listening = data.sh("ss -H -l -t -n | awk '{print $4}'").split()
+    others = {each.rpartition(":")[2] for each in listening if not each.startswith(("127.", "[::1]"))}
+    assert others == {"22", "5432", "5672"}
+
+
+# --- The firewall ---
+
+
+def opened(source: Machine, target: Machine) -> set[int]:
+    """Which of these ports answer, if only by a refusal."""
+    ports = "22 80 443 4369 5432 5672 8082 9999 25672"
+    script = (
+        f'for port in {ports}; do (timeout 1 bash -c "echo >/dev/tcp/{target.address}/$port" 2>/tmp/said.$port; '
+        "code=$?; if [ $code = 0 ] || grep -q refused /tmp/said.$port; then echo $port; fi) & done; wait"
+    )
+    return {int(port) for port in source.sh(script).split()}
+
+
+def test_the_firewall_lets_in_what_the_roles_need_and_nothing_else(ready: Fleet) -> None:
+    for name in ready.roles:
+        ready[name].sh("command -v bash")
+    assert opened(ready["web1"], ready["data1"]) == {22, 5432, 5672}
+    assert opened(ready["jobs1"], ready["data1"]) == {22, 5432, 5672}
+    assert opened(ready["web2"], ready["web1"]) == {22, 80, 8082}
+    assert opened(ready["web1"], ready["jobs1"]) == {22, 8082}
+    assert opened(ready["jobs1"], ready["web1"]) == {22, 80}
+    assert opened(ready["data1"], ready["web1"]) == {22, 80}
+    assert opened(ready["data1"], ready["jobs1"]) == {22}
+
+
+def test_rules_that_were_flushed_come_back(ready: Fleet) -> None:
+    ready["jobs1"].sh("nft delete table inet portico")
+    shown = ready.must("remote-setup", "--yes").stdout
+    assert "  restart portico-firewall.service" in shown
+    assert opened(ready["data1"], ready["jobs1"]) == {22}
+    assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
+
+
+# --- What the deploy user may not do ---
+
+
+def as_deploy(machine: Machine, script: str) -> tuple[int, str]:
+    """The exit code of what that user runs in a shell, and all that it says."""
+    command = ["docker", "exec", "-i", "-u", "deploy", "-w", "/tmp", machine.container, "sh", "-s"]
+    done = subprocess.run(command, input=f"{script}\n", capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "cat /etc/shadow",
+        "cat /etc/portico/services.env",
+        "ls /srv/portico/protected",
+        "touch /srv/portico/protected/x",
+        "mv /srv/portico/state /srv/portico/elsewhere",
+        "rmdir /srv/portico/layers",
+        "touch /etc/systemd/system/x.service",
+        "touch /etc/systemd/system/portico-web@.service",
+        "echo >>/usr/local/lib/portico/launch",
+        f"echo >>{HELPER}",
+        "touch /etc/sudoers.d/x",
+        "touch /etc/nginx/site/x.conf",
+        "cat /etc/nginx/site/tls.key /etc/portico/pending",
+        "sudo -n id",
+        "sudo -n -s",
+        "sudo -n /bin/sh -c id",
+        "sudo -n -u app id",
+        "sudo -n -u postgres id",
+        "sudo -n systemctl restart nginx",
+        "sudo -n journalctl",
+        "sudo -n -e /etc/passwd",
+        f"sudo -n LD_PRELOAD=/tmp/x.so {HELPER} units",
+        f"sudo -n -E {HELPER} units",
+        f"sudo -n -u postgres {HELPER} units",
+        f"sudo -n -g root -u app {HELPER} units",
+        f"sudo -n sh {HELPER} units",
+        f"{HELPER} units",
+        "systemctl restart nginx",
+        "systemctl start portico-web@x",
+        "systemd-run --wait id",
+        "nft list ruleset | grep -q portico",
+    ],
+)
+def test_the_deploy_user_may_not(ready: Fleet, script: str) -> None:
+    code, said = as_deploy(ready["web1"], script)
+    assert code != 0, said
+
+
+#: Calls, each a list of words, with what else a caller can set; prints those that were not refused as they must be.
+CALLS = f"""\
+import json, os, subprocess, sys
+os.makedirs("/tmp/bait", exist_ok=True)
+for name in ("systemctl", "journalctl", "id", "env", "runuser", "pg_dump", "systemd-run", "sh", "pager"):
+    with open(f"/tmp/bait/{{name}}", "w") as file:
+        file.write("#!/bin/sh\\ntouch /tmp/taken.$(/usr/bin/id -u)\\n")
+    os.chmod(f"/tmp/bait/{{name}}", 0o755)
+pager = dict.fromkeys(("PAGER", "SYSTEMD_PAGER", "SYSTEMD_EDITOR", "ENV", "BASH_ENV"), "/tmp/bait/pager")
+bait = {{**pager, "PATH": "/tmp/bait:/usr/bin", "IFS": "e", "LESSOPEN": "|/tmp/bait/sh", "SHELLOPTS": "xtrace",
+        "PS4": "$(touch /tmp/taken)", "LD_LIBRARY_PATH": "/tmp/bait", "TERM": "../../tmp/bait/sh", "LC_ALL": "../bait",
+        "PGHOST": "/tmp/bait", "SYSTEMD_LOG_TARGET": "console"}}
+for words in json.load(sys.stdin):
+    done = subprocess.run(["/usr/bin/sudo", "-n", "{HELPER}", *words], env=bait, cwd="/tmp/bait", capture_output=True,
+                          input=b"touch /tmp/taken\\nid\\n", timeout=30)
+    if done.returncode != 64 or done.stdout:
+        print(json.dumps([words, done.returncode, done.stdout.decode(errors="replace")[:200]]))
+"""
+HOSTILE = (
+    *["", " ", "*", "?", "[", "~", "-", "--", "-H", "--help", "--version", "--root=/tmp", "-Hroot@evil", "--no-block"],
+    *["$(touch /tmp/taken)", "`touch /tmp/taken`", ";touch /tmp/taken", "|touch /tmp/taken", "&touch /tmp/taken"],
+    *["web\n", "\nweb", "web web", "web;", "web*", "web@", "Web", "web\\n", "release@", "../web", "sshd", "%n", "%i"],
+    *[f"{RELEASE}\n", f"\n{RELEASE}", f"{RELEASE} ", f"{RELEASE};id", f"{RELEASE}.service", f"{RELEASE}@x"],
+    *[f"-{RELEASE}", f"{RELEASE}/../x", f"../releases/{RELEASE}", f"{RELEASE}\t", f"{RELEASE}*", f"{RELEASE}%i"],
+    *["20260101-120000-", "20260101-120000-abcdef", "20260101-120000-abcdef1234567", "20260101-120000-ABCDEF1"],
+    *["????????-??????-abcdef1", "[0-9]-[0-9]-abcdef1", "20260101120000abcdef1", "0", "1001", "-1", "+1", "1e3", "1 "],
+    *["now later", "NOW", "--now", "$IFS", "${RELEASE}", "\\", "'", '"', "!!", "{a,b}", "é", "\uff0f", "\x1b[2J"],
+)
+
+
+def hostile_calls() -> list[list[str]]:
+    right = [
+        *[["start", "web", RELEASE], ["stop", "web", RELEASE, "now"], ["migrate", RELEASE]],
+        *[["journal", "web", RELEASE, "20"], ["manage", RELEASE], ["backup", RELEASE]],
+    ]
+    chance = random.Random(6)
+    letters = string.printable + "äß\u202e"
+    calls = []
+    for call in right:
+        for place in range(len(call)):
+            calls += [[*call[:place], word, *call[place + 1 :]] for word in HOSTILE]
+            for _ in range(10):
+                word = "".join(chance.choices(letters, k=chance.randrange(1, 40)))
+                calls.append([*call[:place], word, *call[place + 1 :]])
+        if call[0] != "manage":
+            calls += [[*call, word] for word in HOSTILE[:20]]
+    return [*calls, [], ["units", "x"], ["boot", "x"], ["start", "release", RELEASE], ["stop", "web"], ["manage"]]
+
+
+def test_hundreds_of_hostile_arguments_come_to_nothing(ready: Fleet) -> None:
+    calls = hostile_calls()
+    assert len(calls) > 1000
+    machine = ready["web1"]
+    machine.sh("touch /root/before")
+    done = subprocess.run(
+        ["docker", "exec", "-i", "-u", "deploy", machine.container, "python3", "-c", CALLS],
+        input=json.dumps(calls),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert machine.sh("ls /tmp/taken* 2>/dev/null", check=False) == ""
+    where = "/etc /usr /srv /root /home /opt /boot /var/backups /var/lib /var/spool /run/systemd/transient"
+    made = machine.sh(f"find {where} -newer /root/before ! -path '/var/lib/sudo*'", check=False)
+    assert made == ""
+
+
+def test_what_the_deploy_user_puts_in_the_way_of_root_is_not_followed(ready: Fleet) -> None:
+    machine = ready["web1"]
+    for link in (
+        "/etc",
+        "../releases/../../../etc",
+        f"../releases/{RELEASE}/x",
+        f"/srv/portico/releases/{RELEASE}",
+        "x",
+    ):
+        as_deploy(machine, f"ln -sfn '{link}' /srv/portico/state/current")
+        assert as_deploy(machine, f"sudo -n {HELPER} boot")[0] == 64, link
+    as_deploy(machine, "rm /srv/portico/state/current")
+    assert as_deploy(machine, f"sudo -n {HELPER} boot")[0] == 0
+    # What its `env` says is run by the site's user, who may do less.
+    as_deploy(
+        machine,
+        f"mkdir -p /srv/portico/releases/{RELEASE} && cd /srv/portico/releases/{RELEASE} && "
+        "echo 'id -un; cat /etc/shadow || touch /srv/portico/state/x || touch /etc/x || exit 3' >env",
+    )
+    code, said = as_deploy(machine, f"sudo -n {HELPER} start web {RELEASE}")
+    assert code == 1
+    assert "\napp\n" in said
+    assert said.count("denied") + said.count("Read-only") >= 3, said
+    assert as_deploy(machine, f"sudo -n {HELPER} units") == (0, "")
+    as_deploy(machine, f"rm -r /srv/portico/releases/{RELEASE}")
+
+
+def test_a_link_among_static_files_leads_nginx_to_nothing_of_others(ready: Fleet) -> None:
+    machine = ready["web1"]
+    machine.sh("echo secret >/srv/portico/protected/export; chown app:www-data /srv/portico/protected/export")
+    as_deploy(
+        machine,
+        "cd /srv/portico/static; echo mine >a.txt; ln -s /srv/portico/protected/export b.txt; ln -s a.txt c.txt",
+    )
+    ask = "curl -s -H 'Host: portico.test' http://127.0.0.1/static"
+    assert [machine.sh(f"{ask}/{name}.txt").strip() for name in "ac"] == ["mine", "mine"]
+    assert "403 Forbidden" in machine.sh(f"{ask}/b.txt")
+    machine.sh("rm /srv/portico/static/*.txt /srv/portico/protected/export")
+
+
+# --- Drift, and mistakes ---
+
+
+def test_what_was_changed_by_hand_is_shown_and_mended(ready: Fleet) -> None:
+    web = ready["web1"]
+    web.sh(
+        "sed -i 's/read_timeout 60s/read_timeout 5s/' /etc/nginx/site/proxy.conf; chmod 644 /etc/portico/services.env"
+    )
+    web.sh("echo 'deploy ALL=(ALL) NOPASSWD: ALL' >>/etc/sudoers.d/portico; systemctl disable -q --now nginx")
+    shown = ready.must("remote-setup", "--dry-run").stdout.splitlines()
+    for line in (
+        "  -proxy_read_timeout 5s;",
+        "  +proxy_read_timeout 60s;",
+        "  -deploy ALL=(ALL) NOPASSWD: ALL",
+        "  ~ /etc/portico/services.env root:root 644 → root:root 600",
+        "  enable nginx.service",
+    ):
+        assert line in shown, shown
+    assert "web2: no change" in shown
+    assert "read_timeout 5s" in web.sh("cat /etc/nginx/site/proxy.conf"), "a dry run changes nothing"
+    ready.must("remote-setup", "--yes", "--only", "web1")
+    assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
+    assert web.sh("curl -s -o /dev/null -w '%{http_code}' -H 'Host: portico.test' http://127.0.0.1/") == "502"
+
+
+def test_a_password_that_was_changed_by_hand_is_set_again(ready: Fleet) -> None:
+    before = passwords(ready)
+    ready["data1"].sh("echo \"ALTER ROLE site PASSWORD 'other'\" | runuser -u postgres -- psql -q")
+    ready["data1"].sh("rabbitmqctl change_password site other >/dev/null")
+    shown = ready.must("remote-setup", "--yes").stdout
+    assert "  database: make password" in shown
+    assert "  broker: make password" in shown
+    assert passwords(ready) == before
+    assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
+
+
+def test_nginx_keeps_what_works_when_it_is_told_nonsense(ready: Fleet) -> None:
+    path = ready.project / "nginx" / "site.conf"
+    right = path.read_text()
+    path.write_text(right.replace("sendfile on;", "sendfile perhaps;"))
+    try:
+        result = ready.invoke("remote-setup", "--yes")
+        assert result.code == 1
+        failed = [line for line in result.stderr.splitlines() if "does not take" in line]
+        assert [line.split(":")[0] for line in failed] == ["web1", "web2"]
+        assert "the earlier one is back" in failed[0]
+        assert "perhaps" in failed[0]
+        for name in ("web1", "web2"):
+            assert "sendfile on;" in ready[name].sh("cat /etc/nginx/site/site.conf")
+            ready[name].sh("nginx -t -q -c /etc/nginx/site/nginx.conf && systemctl is-active -q nginx")
+    finally:
+        path.write_text(right)
+    ready.must("remote-setup", "--yes")
+    assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
+
+
+def test_one_host_that_cannot_be_looked_at_is_one_line_and_nothing_is_done(ready: Fleet) -> None:
+    file = ready.project / "deploy" / "environments" / "test.yaml"
+    right = file.read_text()
+    ready["web2"].sh("sed -i s/^ID=debian/ID=slackware/ /etc/os-release; cp /etc/passwd /root")
+    file.write_text(right.replace(f'"{ready["jobs1"].address}"', '"127.0.0.1", "port": ' + str(free_port())))
+    file.write_text(file.read_text() + "drain: 7\n")
+    try:
+        result = ready.invoke("remote-setup", "--yes")
+        assert result.code == 1
+        lines = result.stderr.strip().splitlines()
+        assert [line.split(":")[0] for line in lines] == ["web2", "jobs1"]
+        assert lines[0].startswith("web2: is slackware 13; a host is Debian 12 or newer")
+        assert lines[1].startswith("jobs1: no SSH at 127.0.0.1:")
+        assert "TimeoutStopSec=22" not in ready["web1"].sh("cat /etc/systemd/system/portico-web@.service")
+    finally:
+        file.write_text(right)
+        ready["web2"].sh("sed -i s/^ID=slackware/ID=debian/ /etc/os-release")
+
+
+def test_a_key_that_is_not_the_administrator_s_is_one_line_for_each_host(ready: Fleet, tmp_path: Path) -> None:
+    file = ready.project / "deploy" / "environments" / "test.yaml"
+    right = file.read_text()
+    file.write_text(right.replace(str(ready.rack.identity), str(make_key(tmp_path / "wrong"))))
+    try:
+        result = ready.invoke("remote-setup", "--yes")
+        assert result.code == 1
+        lines = result.stderr.strip().splitlines()
+        assert [line.split(":")[0] for line in lines] == list(ready.roles)
+        assert all("it takes none of your keys for root" in line for line in lines)
+    finally:
+        file.write_text(right)
+
+
+def test_without_a_terminal_and_without_yes_nothing_is_done(ready: Fleet) -> None:
+    ready["web1"].sh("chmod 755 /etc/portico/roles")
+    assert one_line(ready.invoke("remote-setup")).endswith("Nobody is here to be asked: add --yes")
+    assert ready["web1"].sh("stat -c %a /etc/portico/roles").strip() == "755"
+    ready.must("remote-setup", "--yes")
+
+
+# --- One host for all, with an administrator who is not root ---
+
+
+@pytest.fixture(scope="module")
+def solo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    own = Rack(tmp_path_factory.mktemp("solo"))
+    own.start({"solo": 12})
+    tls = tmp_path_factory.mktemp("tls")
+    pair = ["-keyout", str(tls / "key.pem"), "-out", str(tls / "crt.pem")]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        *pair,
+        "-days",
+        "9",
+        "-subj",
+        "/CN=portico.test",
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    more: dict[str, object] = {
+        "admin": "ops",
+        "tls": {"certificate": str(tls / "crt.pem"), "key": str(tls / "key.pem")},
+        "max_memory": {"web": "300M", "database": "512M", "broker": "512M"},
+    }
+    try:
+        roles: dict[str, tuple[str, ...]] = {"solo": ("web", "worker", "beat", "database", "broker")}
+        fleet = Fleet(tmp_path_factory.mktemp("one") / "project", own, roles, more)
+        fleet.prepare()
+        yield fleet
+    finally:
+        own.down()
+
+
+def test_an_administrator_who_may_not_become_root_is_told(solo: Fleet) -> None:
+    host = solo["solo"]
+    host.sh(
+        "useradd -m -s /bin/sh -p '*' ops; mkdir ~ops/.ssh; cp /root/.ssh/authorized_keys ~ops/.ssh; "
+        "chown -R ops ~ops/.ssh"
+    )
+    assert one_line(solo.invoke("remote-setup", "--yes")).startswith("solo: ops is not root, and there is no sudo; ")
+    host.sh("apt-get -q update >/dev/null; apt-get install -y -q --no-install-recommends sudo >/dev/null")
+    said = one_line(solo.invoke("remote-setup", "--yes"))
+    assert said.startswith("solo: ops may not become root without a password; ")
+    host.sh("echo 'ops ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ops")
+
+
+def test_a_setup_that_is_killed_is_ended_by_the_next(solo: Fleet) -> None:
+    words = ["python3", str(solo.project / "tasks.py"), "remote-setup", "--env", "test", "--yes"]
+    client = subprocess.Popen(
+        words,
+        env=support.environment(**solo.environment()),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert client.stderr
+    assert "installing" in client.stderr.readline()
+    support.wait_until(lambda: "dpkg" in solo["solo"].sh("cat /proc/[0-9]*/comm", check=False), 120, "it installs")
+    client.kill()
+    client.wait()
+    assert solo["solo"].sh("ls /etc/portico/setup 2>&1", check=False).strip().endswith("No such file or directory")
+
+    def done() -> bool:
+        result = solo.invoke("remote-setup", "--yes")
+        assert result.code == 0 or "somebody else is setting this host up" in result.stderr, result.stderr
+        return result.code == 0
+
+    support.wait_until(done, 300, "the first has ended there, and the second is done")
+    assert solo.must("remote-setup").stdout.splitlines() == no_change(solo)
+    assert solo["solo"].sh("ls -d /run/setup.?????? 2>/dev/null", check=False) == ""
+
+
+def test_limits_and_tls_are_in_force_and_keys_are_the_administrator_s(solo: Fleet) -> None:
+    host = solo["solo"]
+    for unit in ("postgresql@15-main", "rabbitmq-server"):
+        assert host.sh(f"systemctl show -p MemoryMax --value {unit}").strip() == str(512 * 2**20)
+    assert host.sh("cat ~deploy/.ssh/authorized_keys") == host.sh("cat ~ops/.ssh/authorized_keys")
+    ask = "curl -s -o /dev/null -w '%{http_code} %{http_version}' -H 'Host: portico.test' -k --resolve"
+    assert host.sh(f"{ask} portico.test:443:127.0.0.1 https://portico.test/") == "502 2"
+    assert host.sh(f"{ask} portico.test:80:127.0.0.1 http://portico.test/").startswith("308")
+    assert host.sh("stat -c '%U %a' /etc/nginx/site/tls.key").split() == ["root", "600"]
+
+
+def test_a_host_that_boots_again_is_as_it_was(solo: Fleet) -> None:
+    host = solo["solo"]
+    host.restart()
+    support.wait_until(lambda: solo.must("remote-setup", "--dry-run").stdout == "solo: no change\n", 60, "all is up")
+    assert "policy drop" in host.sh("nft list table inet portico")
+
+
+def test_a_firewall_that_is_switched_off_goes(solo: Fleet) -> None:
+    solo.configure(firewall=False, unattended_upgrades=False)
+    solo.must("remote-setup", "--yes")
+    assert "portico" not in solo["solo"].sh("nft list tables")
+    assert solo["solo"].sh("ls /etc/apt/apt.conf.d/60portico 2>&1", check=False).endswith("No such file or directory\n")
+    assert solo.must("remote-setup").stdout.splitlines() == no_change(solo)
+
+
+def test_a_port_of_ours_is_reached_from_outside(ready: Fleet) -> None:
+    with socket.create_connection(("127.0.0.1", ready["web1"].http_port), 5) as client:
+        client.sendall(b"GET / HTTP/1.0\r\nHost: portico.test\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 502")
