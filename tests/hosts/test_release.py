@@ -292,7 +292,7 @@ def test_whenever_the_client_is_killed_each_host_serves_one_whole_release(site: 
         for number in range(KILLS):
             change(site, 1000 + number)
             client = start(site)
-            time.sleep(chance.uniform(0.3, 12))
+            time.sleep(chance.uniform(0.3, 9))
             client.send_signal(signal.SIGKILL)
             client.wait(10)
             for name in SITE:
