@@ -270,6 +270,7 @@ def by_ansible(made: FarFleet, folder: Path, program: Path) -> None:
 def one_host(folder: Path) -> None:
     with fleet(folder, {"web1": EVERYTHING}) as made:
         machine = made["web1"]
+        machine.sh("echo LogLevel VERBOSE > /etc/ssh/sshd_config.d/verbose.conf; systemctl reload ssh")
         program = ansible(folder)
         ways: dict[str, Callable[[], object]] = {
             "remote-deploy": lambda: (change(made), made.must("remote-deploy")),
