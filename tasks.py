@@ -19,6 +19,7 @@ from deploy.errors import Failure
 if TYPE_CHECKING:
     from deploy.compose import Stack
     from deploy.config import Project
+    from deploy.hosts.phases import Site
     from deploy.swarm.manager import Manager
     from deploy.venvs import Store
 
@@ -495,6 +496,84 @@ def remote_setup(c: Context, env: str, only: str = "", yes: bool = False, dry_ru
     setup.setup(there, project(c), setup.Wish(dry_run, only, yes), say)
 
 
+def _site(c: Context, env: str, only: str = "") -> "Site":
+    """The hosts of an environment that run the site, or those that were named."""
+    from deploy.hosts import environment, phases
+
+    return phases.choose(project(c), environment.load(bootstrap.ROOT, env), only)
+
+
+ONLY = {"only": "Hosts, by comma (default: all that run the site)."}
+
+
+@task(help={**REMOTE, "ref": "A branch, tag or commit (default: what is checked out).", **ONLY, **DRY_RUN})
+def remote_deploy(c: Context, env: str, ref: str = "", only: str = "", dry_run: bool = False) -> None:
+    """Put a commit into service on all hosts, or on none, without losing a request or a task."""
+    from deploy import running
+    from deploy.hosts import deploy
+
+    site = _site(c, env, only)
+    if dry_run:
+        deploy.show(site, ref)
+        return
+    running.exit_when_told()
+    deploy.deploy(site, ref, say)
+
+
+@task(help={**REMOTE, "to": "A release, by its id or commit (default: the one before).", **ONLY})
+def remote_rollback(c: Context, env: str, to: str = "", only: str = "") -> None:
+    """Go back to a release that the hosts have kept, with the environment it had."""
+    from deploy import running
+    from deploy.hosts import deploy
+
+    running.exit_when_told()
+    deploy.rollback(_site(c, env, only), to, say)
+
+
+@task(help=REMOTE)
+def remote_releases(c: Context, env: str) -> None:
+    """List the releases on the hosts, and what was done of late, by whom, and how it ended."""
+    from deploy.hosts import operate
+
+    operate.releases(_site(c, env))
+
+
+@task(help={**REMOTE, **ONLY})
+def remote_status(c: Context, env: str, only: str = "") -> None:
+    """List what runs on each host; exits 1 when something that should does not."""
+    from deploy.hosts import operate
+
+    operate.status(_site(c, env, only))
+
+
+@task(help={**REMOTE, "role": "web, worker or beat (default: all).", "lines": "How many of each, to 1000.", **ONLY})
+def remote_logs(c: Context, env: str, role: str = "", lines: str = "100", only: str = "") -> None:
+    """Show the last lines that the site's processes logged."""
+    from deploy import config
+    from deploy.hosts import operate
+
+    if role not in ("", "web", "worker", "beat"):
+        raise Failure(f"--role {role}: is not web, worker or beat")
+    operate.logs(_site(c, env, only), role, config.whole_number(lines, "--lines", 1, 1000))
+
+
+@task(help={**REMOTE, **ONLY})
+def remote_manage(c: Context, env: str, only: str = "") -> None:
+    """Run manage.py on a host, in the release that serves: `invoke remote-manage --env NAME -- ARGS`."""
+    from deploy.hosts import operate
+
+    if code := operate.manage(_site(c, env, only), words_after_dashes() or ["help"]):
+        raise Exit(code=code)
+
+
+@task(help={**REMOTE, "yes": "Do not ask.", **ONLY})
+def remote_unlock(c: Context, env: str, yes: bool = False, only: str = "") -> None:
+    """End a deploy that hangs. One that died holds no lock, so this is hardly ever needed."""
+    from deploy.hosts import operate
+
+    operate.unlock(_site(c, env, only), say, confirmed=yes)
+
+
 # --- environments ---------------------------------------------------------------------------------------------------
 
 
@@ -583,7 +662,8 @@ ns = Collection(
     *[manage, shell, test, lint],
     *[build, push],
     *[swarm_init, swarm_render, swarm_deploy, swarm_status, swarm_rollback, swarm_rm, swarm_leave],
-    *[remote_trust, remote_setup],
+    *[remote_trust, remote_setup, remote_deploy, remote_rollback, remote_releases, remote_unlock],
+    *[remote_status, remote_logs, remote_manage],
     *[venv, venv_list, venv_tree, venv_check, venv_remove, lock],
 )
 ns.configure(

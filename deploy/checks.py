@@ -19,15 +19,6 @@ SCRIPTS = (
     "tests/rig/images/node-entrypoint",
     "tests/rig/images/postgres-entrypoint",
     "tests/rig/images/rabbitmq-entrypoint",
-    "deploy/hosts/scripts/frame.sh",
-    "deploy/hosts/scripts/helper.sh",
-    "deploy/hosts/scripts/launch.sh",
-    "deploy/hosts/scripts/lock.sh",
-    "deploy/hosts/scripts/as_root.sh",
-    "deploy/hosts/scripts/facts.sh",
-    "deploy/hosts/scripts/apply.sh",
-    "deploy/hosts/scripts/postgresql.sh",
-    "deploy/hosts/scripts/rabbitmq.sh",
 )
 SUITES = ("unit", "site", "native", "acceptance", "browser", "docker", "swarm", "hosts")
 
@@ -60,6 +51,7 @@ def pytest(project: Project, store: Store, suite: str, require: str, arguments: 
 def lint_commands(project: Project, store: Store, *, fix: bool) -> dict[str, Run]:
     """The linters, by name."""
     folder = store.link("test") / "bin"
+    hosts = sorted(str(path.relative_to(project.root)) for path in project.root.glob("deploy/hosts/scripts/*.sh"))
     check, form = (["--fix"], []) if fix else ([], ["--check"])
     return {
         "format": Run([str(folder / "ruff"), "format", "--quiet", *form, "."], cwd=project.root),
@@ -68,7 +60,7 @@ def lint_commands(project: Project, store: Store, *, fix: bool) -> dict[str, Run
             [str(folder / "python"), "-m", "mypy", "tasks.py", "deploy", "tests"], cwd=project.root
         ),
         "types of the site": Run([str(folder / "python"), "-m", "mypy", "."], cwd=project.site_folder),
-        "shell": Run([str(folder / "shellcheck"), *SCRIPTS], cwd=project.root),
+        "shell": Run([str(folder / "shellcheck"), *SCRIPTS, *hosts], cwd=project.root),
         "migrations": Run(
             [str(folder / "python"), str(project.manage), "makemigrations", "--check", "--dry-run", "--verbosity", "0"],
             env={"DATABASE_URL": "sqlite://:memory:"},

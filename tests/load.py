@@ -11,7 +11,7 @@ from http.client import HTTPConnection, HTTPException
 from types import TracebackType
 from typing import Self
 
-#: The most requests that one load sends, and the seconds after which it ends by itself.
+#: The most requests that one load sends, and the seconds after which it ends by itself if nothing else is said.
 MOST_REQUESTS, MOST_SECONDS = 100_000, 300
 
 
@@ -23,6 +23,8 @@ class Load:
     clients: int = 6
     #: Seconds that a client rests after each request, so that the machine has room for what is tested.
     rest: float = 0.02
+    #: Seconds after which it ends by itself.
+    most_seconds: float = MOST_SECONDS
     codes: Counter[int] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     slowest: float = 0.0
@@ -53,7 +55,9 @@ class Load:
         return sum(self.codes.values()) + len(self.failures)
 
     def _client(self, number: int) -> None:
-        while not self._end.is_set() and self.total < MOST_REQUESTS and time.monotonic() < self._began + MOST_SECONDS:
+        while (
+            not self._end.is_set() and self.total < MOST_REQUESTS and time.monotonic() < self._began + self.most_seconds
+        ):
             if number % 2:
                 self._vote()
             elif self.files and random.random() < 0.4:

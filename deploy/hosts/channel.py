@@ -227,12 +227,11 @@ class Lock:
         self.channel.close()
 
 
-@contextmanager
-def hold_lock(connection: Connection, path: str, who: str) -> Iterator[Lock]:
-    """Hold a lock, a file on the host. Raises `Failure` with who holds it when another does.
+def take_lock(connection: Connection, path: str, who: str) -> Lock:
+    """Hold a lock, a file on the host, until `Lock.release`. Raises `Failure` with who holds it when another does.
 
-    It is free again when the context is left, when this process is killed (at once), or a minute after this machine
-    fell asleep; the file stays, which means nothing.
+    It is free again when this process is killed (at once), or a minute after this machine fell asleep; the file stays,
+    which means nothing.
     """
     channel = connection.session()
     try:
@@ -240,14 +239,22 @@ def hold_lock(connection: Connection, path: str, who: str) -> Iterator[Lock]:
         if said.startswith("BUSY"):
             holder = printable(said[4:]) or "somebody"
             raise Failure(f"{connection.name}: busy: {holder}; wait for that, or end it where it runs")
-        lock = Lock(connection.name, channel)
-        threading.Thread(target=lock.beat, daemon=True).start()
-        try:
-            yield lock
-        finally:
-            lock.release()
-    finally:
+    except BaseException:
         channel.close()
+        raise
+    lock = Lock(connection.name, channel)
+    threading.Thread(target=lock.beat, daemon=True).start()
+    return lock
+
+
+@contextmanager
+def hold_lock(connection: Connection, path: str, who: str) -> Iterator[Lock]:
+    """Hold a lock until the context is left. Raises `Failure` as `take_lock` does."""
+    lock = take_lock(connection, path, who)
+    try:
+        yield lock
+    finally:
+        lock.release()
 
 
 def _ask_for_lock(name: str, channel: paramiko.Channel, path: str, who: str) -> str:

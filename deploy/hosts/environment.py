@@ -107,10 +107,12 @@ class Services(_Model):
 
 
 class Hooks(_Model):
-    """Commands of this machine around a deploy; empty for none."""
+    """Commands around a deploy, of this machine and of each host, there in the new release; empty for none."""
 
     before: values.Words = ()
     after: values.Words = ()
+    hosts_before: values.Words = ()
+    hosts_after: values.Words = ()
 
 
 class Shared(PerHost):
@@ -126,6 +128,8 @@ class Shared(PerHost):
     settings: dict[values.Variable, values.Setting] = {}
     #: One at a time: whatever the checks of a release do not see meets one host's clients, not everybody's.
     batch: values.Batch = "1"
+    #: Seconds between two batches, in which people may look at the first, and stop.
+    wait: Annotated[int, values.whole(0, 3600)] = 0
     keep: Annotated[int, values.whole(1, 50)] = 5
     #: Seconds that a replaced unit has for the requests or tasks that it has begun.
     drain: values.Seconds = 60

@@ -2,7 +2,7 @@
 # shellcheck shell=sh
 # All that the deploy user may do as root, as `sudo -n /usr/local/sbin/NAME-helper VERB …`:
 #
-#   start web|worker|beat REL           start a unit, wait until it is ready; else the journal of this start, and exit 1
+#   start web|worker|beat REL [later]   start a unit, wait until it is ready; else the journal of this start, and exit 1
 #   stop KIND REL [now|later]           stop a unit and forget a failure; `later` does not wait
 #   migrate REL                         apply a release's migrations; else the journal's last lines, and exit 1
 #   journal KIND REL LINES              the last lines of a unit, 1 to 1000
@@ -54,6 +54,13 @@ need_kind() {
     esac
 }
 
+need_when() {
+    case $1 in
+        now | later) ;;
+        *) wrong "now or later" ;;
+    esac
+}
+
 # Our name is in our file's, which only root can write; sudo runs us by it, whatever the caller wrote.
 case $0 in
     /usr/local/sbin/*-helper) ;;
@@ -83,6 +90,9 @@ has_role() {
 
 start() {
     unit=$name-$1@$2.service
+    if [ "$3" = later ]; then
+        exec env -i PATH="$PATH" systemctl --quiet --no-block start "$unit" </dev/null
+    fi
     since=$(date +%s)
     clean systemctl --quiet start "$unit" </dev/null 2>/dev/null && return
     said "$unit" "$since"
@@ -224,20 +234,18 @@ verb=${1:-}
 [ $# -eq 0 ] || shift
 case $verb in
     start)
-        [ $# -eq 2 ] || wrong "start KIND RELEASE"
+        [ $# -eq 2 ] || [ $# -eq 3 ] || wrong "start KIND RELEASE [now|later]"
         need_kind "$1"
         [ "$1" != release ] || wrong "that is what migrate does"
         need_release "$2"
-        start "$1" "$2"
+        need_when "${3-now}"
+        start "$1" "$2" "${3-now}"
         ;;
     stop)
         [ $# -eq 2 ] || [ $# -eq 3 ] || wrong "stop KIND RELEASE [now|later]"
         need_kind "$1"
         need_release "$2"
-        case ${3-now} in
-            now | later) ;;
-            *) wrong "now or later" ;;
-        esac
+        need_when "${3-now}"
         stop "$1" "$2" "${3-now}"
         ;;
     migrate)

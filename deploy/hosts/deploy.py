@@ -1,0 +1,189 @@
+"""A release from a commit to all hosts, or to none; and back to one that is kept there."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from deploy import shell
+from deploy.errors import Failure
+from deploy.hosts import archive, desired, phases, pinning, setup, state
+from deploy.hosts.channel import printable, script
+from deploy.hosts.connect import Connections
+from deploy.hosts.environment import Environment, Host
+from deploy.hosts.phases import Session, Site
+from deploy.hosts.release import Release, new_id, site_environment
+from deploy.hosts.secrets import read_secrets
+from deploy.hosts.state import HostState
+from deploy.hosts.view import View
+from deploy.shell import Run
+
+Say = Callable[[str], None]
+
+
+# --- What is deployed ---
+
+
+def committed(root: Path, ref: str, now: datetime | None = None) -> Release:
+    """The release that a ref, or else what is checked out, is to become.
+
+    Without a ref nothing may be changed that is not committed. Raises `Failure`, then and for what is no commit.
+    """
+    git = ["git", "-C", str(root)]
+    found = shell.run(Run([*git, "log", "-1", "--format=%H %s", ref or "HEAD", "--"]), capture=True, check=False)
+    if found.code:
+        why = f"--ref {ref}: is no commit here" if ref else "there is no commit here to deploy"
+        raise Failure(f"{why}: `git log` shows what there is")
+    if not ref:
+        need_clean(shell.run(Run([*git, "status", "--porcelain"]), capture=True).stdout)
+    commit, _, subject = found.stdout.strip().partition(" ")
+    time_of_it = now or datetime.now(UTC)
+    return Release(
+        id=new_id(commit, time_of_it),
+        commit=commit,
+        ref=ref or "HEAD",
+        subject=printable(subject)[:80],
+        who=who(),
+        at=time_of_it.isoformat(timespec="seconds"),
+    )
+
+
+def need_clean(status: str) -> None:
+    """Raise `Failure` naming what `git status --porcelain` found changed: a deploy is of a commit."""
+    changed = [line[3:] for line in status.splitlines() if line]
+    if changed:
+        named = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+        raise Failure(f"not committed: {named}. Commit it, or leave it out with --ref HEAD")
+
+
+def who() -> str:
+    """Who does this, for the ledger and for those who meet the lock."""
+    return printable(f"{getpass.getuser()}@{socket.gethostname()}")
+
+
+# --- The whole ---
+
+
+def deploy(site: Site, ref: str, say: Say) -> None:
+    """Put a commit into service on all hosts, or on none. Raises `Failure`, saying on which host and why."""
+    environment = site.environment
+    if environment.backup_before_migrate and not environment.with_role("database"):
+        raise Failure(
+            f"{environment.source}: backup_before_migrate: the database is elsewhere; back it up in hooks.before"
+        )
+    release = committed(site.project.root, ref)
+    revealed = {name: value.get_secret_value() for name, value in read_secrets(environment, os.environ).items()}
+    known = pinning.load(environment.root, environment.name)
+    _local_hook(environment, "before", release.id)
+    with (
+        archive.packed(site.project.root, release.commit) as code,
+        Connections(known) as connections,
+        View(site.names) as view,
+        phases.locked(session := Session(site, connections, view), f"deploy of {release.commit[:12]}", who()) as check,
+    ):
+        states = phases.look(session)
+        for line in state.need_ready(states, setup_digests(site), environment.name):
+            view.say(line)
+        headers = {
+            host.name: phases.ship_header(site, release, {**variables(site, host, release.id, has.cores), **revealed})
+            for host, has in ((host, states[host.name]) for host in site.hosts)
+        }
+        phases.ship(session, headers, code)
+        check()
+        phases.migrate(session, release.id)
+        check()
+        phases.activate(session, release.id, entry(release.id, "deploy", release.commit), check)
+        figures = f"{code[1] / 1e6:.1f} MB sent to each, {view.seconds:.1f} s"
+        say(f"{release.title} serves on {', '.join(site.names)} ({figures})")
+    _local_hook(environment, "after", release.id)
+
+
+def setup_digests(site: Site) -> dict[str, str]:
+    """What `remote-setup` has left on each host that it made as the files say now."""
+    wanted = setup.load(site.environment, site.project)
+    return {host.name: desired.setup_digest(wanted, host) for host in site.hosts}
+
+
+def variables(site: Site, host: Host, release: str, cores: int) -> dict[str, str]:
+    """The environment of the site on a host, but for its secrets."""
+    return site_environment(site.project, site.environment, host, release, cores)
+
+
+def entry(release: str, action: str, commit: str) -> dict[str, str]:
+    """What the ledgers say of this run, but for when and how it ended."""
+    return {"release": release, "action": action, "commit": commit, "who": who(), "run": f"{time.time():.0f}"}
+
+
+def rollback(site: Site, to: str, say: Say) -> None:
+    """Put an earlier release into service again, with the environment it had. Raises `Failure`.
+
+    The database stays as it is: migrations are not taken back.
+    """
+    known = pinning.load(site.environment.root, site.environment.name)
+    with (
+        Connections(known) as connections,
+        View(site.names) as view,
+        phases.locked(
+            session := Session(site, connections, view), f"rollback to {to or 'the one before'}", who()
+        ) as check,
+    ):
+        states = phases.look(session)
+        state.need_setup(states, site.environment.name)
+        chosen = state.target(states, to)
+        commit = next(kept.release.commit for kept in states[site.names[0]].kept if kept.release.id == chosen)
+        phases.activate(session, chosen, entry(chosen, "rollback", commit), check)
+        say(f"{chosen} serves on {', '.join(site.names)} again ({view.seconds:.1f} s)")
+
+
+def _local_hook(environment: Environment, when: str, release: str) -> None:
+    words = environment.hooks.before if when == "before" else environment.hooks.after
+    if not words:
+        return
+    more = {"PORTICO_ENVIRONMENT": environment.name, "PORTICO_RELEASE": release}
+    try:
+        shell.run(Run(words, env=more, cwd=environment.root))
+    except Failure as failure:
+        so = "nothing was deployed" if when == "before" else f"{release} serves"
+        raise Failure(f"hooks.{when}: {failure.message}; {so}", code=failure.code) from None
+
+
+# --- Dry run ---
+
+
+def show(site: Site, ref: str) -> None:
+    """Print what a deploy would do, and the scripts that it would run, having looked at the hosts."""
+    release = committed(site.project.root, ref)
+    known = pinning.load(site.environment.root, site.environment.name)
+    with Connections(known) as connections, View([]) as view:
+        states = phases.look(Session(site, connections, view))
+    for line in state.need_ready(states, setup_digests(site), site.environment.name):
+        print(line)
+    print("\n".join(plan(site, release, states)))
+    for name in ("lock.sh", "look.sh", "ship.sh", "migrate.sh", "activate.sh"):
+        print(f"\n# --- {name}\n{script(name)}", end="")
+
+
+def plan(site: Site, release: Release, states: Mapping[str, HostState]) -> list[str]:
+    """A deploy in words, a line for each step. Pure."""
+    every = ", ".join(site.names)
+    now = "; ".join(f"{name}: {each.current or 'none'}" for name, each in states.items())
+    environment = site.environment
+    lines = [
+        f"release {release.id}: {release.commit} {release.subject}",
+        f"serving now: {now}",
+        f"1. lock.sh, look.sh on {every}: one deploy at a time",
+        f"2. ship.sh on {every}: code, environment, layers, checks, static files",
+        f"3. migrate.sh on {site.batches[0][0]}" + (", a backup before" if environment.backup_before_migrate else ""),
+        f"4. activate.sh on {every}: the new units beside the old, asked for {' '.join(site.project.probes)}",
+        *(f"   then requests move on {', '.join(batch)}" for batch in site.batches),
+        *([f"   then beat on {site.beat}"] if site.beat else []),
+        f"   then what was before ends: requests and tasks have {environment.drain} s",
+    ]
+    plain = variables(site, site.hosts[0], release.id, 1)
+    secret = [*environment.secrets, *(name for name in ("database", "broker") if getattr(environment.services, name))]
+    return [*lines, f"environment: {' '.join(sorted(plain))}; secret: {' '.join(sorted(secret))}"]

@@ -1,0 +1,236 @@
+"""The phases of a deploy: each one script over one channel of every host at once."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import IO, TypeVar
+
+from deploy import running
+from deploy.config import Project
+from deploy.errors import Failure
+from deploy.hosts import archive, state
+from deploy.hosts.channel import Lock, Result, printable, run_script, script, take_lock
+from deploy.hosts.connect import Connection, Connections, failures
+from deploy.hosts.environment import SITE_ROLES, Environment, Host
+from deploy.hosts.fleet import Fleet
+from deploy.hosts.layout import Layout
+from deploy.hosts.release import Release, environment_file
+from deploy.hosts.state import HostState
+from deploy.hosts.view import View
+
+T = TypeVar("T")
+
+#: Seconds that a host has to unpack a release and to build its layers; and to migrate.
+SHIP_SECONDS, MIGRATE_SECONDS = 1800, 3600
+#: Hosts that are worked on at a time.
+_AT_A_TIME = 20
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is deployed, and where to."""
+
+    project: Project
+    environment: Environment
+    hosts: tuple[Host, ...]
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.project.name)
+
+    @property
+    def names(self) -> list[str]:
+        return [host.name for host in self.hosts]
+
+    @property
+    def beat(self) -> str:
+        """The host of beat; empty when it is not among these."""
+        return next((host.name for host in self.hosts if "beat" in host.roles), "")
+
+    @property
+    def batches(self) -> list[list[str]]:
+        """The names of the hosts in the order in which requests move; `Environment.batches`."""
+        chosen = ([host.name for host in batch if host in self.hosts] for batch in self.environment.batches())
+        return [batch for batch in chosen if batch]
+
+
+def choose(project: Project, environment: Environment, only: str = "") -> Site:
+    """The hosts that run the site, or those of them that are named by comma. Raises `Failure` for another name."""
+    hosts = tuple(host for host in environment.hosts if SITE_ROLES & set(host.roles))
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    for name in names:
+        if name not in [host.name for host in hosts]:
+            raise Failure(f"--only {name}: no host of {environment.source} that runs the site is called so")
+    return Site(project, environment, tuple(host for host in hosts if not names or host.name in names))
+
+
+@dataclass(frozen=True)
+class Session:
+    """The hosts of a site while something is done to them."""
+
+    site: Site
+    connections: Connections
+    view: View
+
+    def everywhere(self, do: Callable[[Connection], T], hosts: Sequence[Host] | None = None) -> dict[str, T]:
+        """What a function returns for each host, all at once. Raises `Failure` with a line for each that failed."""
+        found = self.connections.on_all(self.site.hosts if hosts is None else hosts, do, _AT_A_TIME)
+        if failed := failures(found):
+            raise failed
+        return {name: each for name, each in found.items() if not isinstance(each, Failure)}
+
+
+# --- What the scripts read. Pure. ---
+
+
+def _lines(*values: str) -> str:
+    assert not any("\n" in value for value in values)
+    return "".join(f"{value}\n" for value in values)
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _hook(words: Sequence[str]) -> str:
+    return _encoded(shlex.join(words)) if words else ""
+
+
+def ship_header(site: Site, release: Release, variables: Mapping[str, str]) -> str:
+    """What `scripts/ship.sh` reads before the code."""
+    environment = site.environment
+    return _lines(
+        *(site.project.name, release.id, site.project.site, str(environment.keep)),
+        *(_encoded(environment_file(variables)), _encoded(release.json), _hook(environment.hooks.hosts_before)),
+    )
+
+
+def activate_header(site: Site, release: str, entry: Mapping[str, str]) -> str:
+    """What `scripts/activate.sh` reads before it begins."""
+    environment = site.environment
+    return _lines(
+        *(site.project.name, release, environment.domain, "https" if environment.tls else "http"),
+        *(" ".join(site.project.probes), json.dumps(dict(entry))[1:-1], _hook(environment.hooks.hosts_after)),
+    )
+
+
+# --- The phases ---
+
+
+@contextmanager
+def locked(session: Session, what: str, by: str) -> Iterator[Callable[[], None]]:
+    """Hold the lock on every host, the first one's first: of two who come at once, one gets it.
+
+    Yields what raises `Failure` when a lock was lost. Raises `Failure` naming who holds it.
+    """
+    said = f"{what} by {by} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    path = str(session.site.layout.lock)
+    held: list[Lock] = []
+
+    def take(connection: Connection) -> None:
+        held.append(take_lock(connection, path, said))
+
+    def check() -> None:
+        for lock in held:
+            lock.check()
+
+    try:
+        for some in (session.site.hosts[:1], session.site.hosts[1:]):
+            session.everywhere(take, some)
+        yield check
+    finally:
+        # Closed, not asked to end: the host frees it as soon as the channel is gone.
+        for lock in held:
+            lock.channel.close()
+
+
+def look(session: Session) -> dict[str, HostState]:
+    """What the hosts have. Raises `Failure` naming those that do not say."""
+
+    name = _lines(session.site.project.name)
+
+    def ask(connection: Connection) -> HostState:
+        result = run_script(connection, script("look.sh"), name.encode(), seconds=60)
+        if result.code:
+            raise Failure(f"{connection.name}: {result.last_line}")
+        return state.parse(connection.name, result.text)
+
+    return session.everywhere(ask)
+
+
+def ship(session: Session, headers: Mapping[str, str], code: tuple[IO[bytes], int]) -> None:
+    """Make the release on every host: each gets its header, then the code. Raises `Failure` naming those that fail."""
+
+    def send(connection: Connection) -> None:
+        session.view.show(connection.name, "receiving")
+        stream = (part for parts in ([headers[connection.name].encode()], archive.pieces(*code)) for part in parts)
+        result = run_script(connection, script("ship.sh"), stream, seconds=SHIP_SECONDS)
+        if result.code:
+            session.view.show(connection.name, "failed")
+            *said, why = result.stderr.decode(errors="replace").splitlines() or [f"exit code {result.code}"]
+            _quote(connection.name, said)
+            raise Failure(f"{connection.name}: {printable(why)}")
+        session.view.show(connection.name, "received")
+
+    session.everywhere(send)
+
+
+def migrate(session: Session, release: str) -> None:
+    """Migrate the database, once; a backup before, where that is asked for. Raises `Failure`."""
+    site = session.site
+    first = next(host for host in site.hosts if host.name == site.batches[0][0])
+    connection = session.connections.to(first)
+
+    def ask(to: Connection, word: str) -> Result:
+        text = _lines(site.project.name, release, word).encode()
+        return run_script(to, script("migrate.sh"), text, seconds=MIGRATE_SECONDS)
+
+    if site.environment.backup_before_migrate:
+        pending = ask(connection, "pending")
+        if pending.code:
+            raise Failure(f"{first.name}: what is to be migrated cannot be told: {pending.last_line}")
+        if pending.text.strip() == "none":
+            return
+        [database] = site.environment.with_role("database")
+        made = ask(session.connections.to(database), "backup")
+        if made.code:
+            raise Failure(f"{database.name}: no backup was made, so nothing is migrated: {made.last_line}")
+        session.view.say(f"{database.name}: backup {printable(made.text)}")
+    session.view.show(first.name, "migrating")
+    done = ask(connection, "migrate")
+    if done.code:
+        session.view.show(first.name, "failed")
+        _quote(first.name, done.text.splitlines())
+        why = running.explain(done.text, done.text) or done.last_line or f"exit code {done.code}"
+        raise Failure(f"{first.name}: migrations: {printable(why)}")
+    session.view.show(first.name, "migrated")
+
+
+def activate(session: Session, release: str, entry: Mapping[str, str], check: Callable[[], None]) -> None:
+    """Put a release that all hosts have into service, batch by batch. Raises `Failure`, all hosts put back."""
+    site = session.site
+    header = activate_header(site, release, entry)
+    with Fleet(session.view) as fleet:
+        for host in site.hosts:
+            fleet.join(session.connections.to(host), header)
+        fleet.started()
+        for number, batch in enumerate(site.batches):
+            time.sleep(site.environment.wait if number else 0)
+            check()
+            fleet.flip(batch)
+        if site.beat:
+            fleet.move_beat(site.beat)
+        fleet.commit()
+
+
+def _quote(host: str, lines: Sequence[str]) -> None:
+    for line in lines[-20:]:
+        sys.stderr.write(f"{host} | {printable(line)}\n")

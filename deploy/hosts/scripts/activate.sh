@@ -1,0 +1,176 @@
+# shellcheck shell=sh
+# Puts a release of this host into service, in step with the other hosts, or takes it back.
+#
+# Standard input: the values below, each a line; then commands, each of which is answered: `flip`, `beat`, `commit` or
+# `back`. A dot now and then says that the client lives: when it is gone, everything is as it was before.
+# Standard output: `= WORD` when a command is done, `! WHY` when it is not, `| LINE` of a journal.
+set -eu
+IFS= read -r name
+IFS= read -r release
+IFS= read -r host           # a name that the site answers to
+IFS= read -r scheme         # in which clients ask for it
+IFS= read -r probes         # paths that must answer, by space
+IFS= read -r entry          # for the ledger: inner part of an object of JSON
+IFS= read -r hook           # a command in the release once it serves, base64; empty for none
+
+srv=/srv/$name
+state=$srv/state
+roles=" $(cat "/etc/$name/roles") "
+#: Seconds without a sign of life after which the client is taken for gone; less than the lock's.
+silence=40
+#: Seconds for all paths to answer, asked again and again, before the release is said to be ill.
+patience=20
+
+helper() { sudo -n "/usr/local/sbin/$name-helper" "$@" </dev/null; }
+has() { case $roles in *" $1 "*) ;; *) return 1 ;; esac; }
+serving() { link=$(readlink "$state/current" || true) && printf '%s' "${link##*/}"; }
+
+# One that was cut off may still be putting this host back, although its client's lock is free.
+exec 8>>"$state/activating"
+flock -w 60 8 || {
+    echo '! another deploy still puts this host back; repeat the command'
+    exit 1
+}
+old=$(serving)
+started='' beat_moved=''
+
+flip_to() { # a rename: whoever asks meets the one or the other
+    ln -sfn "../releases/$1" "$state/.current"
+    mv -T "$state/.current" "$state/current"
+}
+
+record() { # OUTCOME
+    outcome=$(printf '%s' "$1" | tr -d '\000-\037' | sed 's/[\\"]/\\&/g')
+    printf '{"at": "%s", %s, "outcome": "%s"}\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$entry" "$outcome" >>"$state/ledger.jsonl"
+}
+
+# Until no connection waits in the queue of a web unit's socket: one that is stopped resets those.
+drain() { # RELEASE
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        waiting=$(ss -xlHn | awk -v socket="/run/$name/web-$1/sock" '$5 == socket { sum += $3 } END { print sum + 0 }')
+        [ "$waiting" -gt 0 ] || return 0
+        sleep 0.2
+    done
+}
+
+# In the order of what matters most: we may be killed within seconds. None of it waits for a unit.
+put_back() { # WHY
+    trap '' TERM HUP INT PIPE
+    set +e
+    record "$1"
+    [ "$old" != "$release" ] || return 0 # it served already
+    if [ "$(serving)" = "$release" ]; then
+        if [ -n "$old" ]; then flip_to "$old"; else rm -f "$state/current"; fi
+    fi
+    if [ -n "$beat_moved" ]; then
+        helper stop beat "$release" now
+        [ -z "$old" ] || helper start beat "$old" later
+    fi
+    if [ -n "$started" ]; then
+        ! has worker || helper stop worker "$release" later
+        if has web; then
+            drain "$release"
+            helper stop web "$release" later
+        fi
+    fi
+}
+
+give_up() { # WHY
+    trap '' TERM HUP INT PIPE
+    printf '! %s\n' "$1" || exec >/dev/null
+    put_back "failed: $1" >/dev/null 2>&1
+    exit 1
+}
+
+gone() {
+    exec >/dev/null 2>&1
+    put_back 'put back: the client was gone'
+    exit 1
+}
+trap gone TERM HUP INT
+
+start() { # KIND
+    # One of before that has not ended yet, as after a roll back: it is begun anew as soon as it has.
+    if helper units | grep -q "^$1 $release deactivating"; then
+        helper start "$1" "$release" later
+    elif ! said=$(helper start "$1" "$release" now 2>&1); then
+        printf '%s\n' "$said" | sed 's/^/| /'
+        give_up "$1 of $release does not start"
+    fi
+}
+
+probe() { # WHERE, URL WITHOUT PATH, OPTIONS OF CURL…
+    where=$1 url=$2
+    shift 2
+    end=$(($(date +%s) + patience))
+    for path in $probes; do
+        until code=$(curl -s -o /dev/null -m 5 -w '%{http_code}' "$@" "$url$path") && [ "$code" -lt 400 ]; do
+            [ "$(date +%s)" -lt "$end" ] || give_up "$where: $path answers $code"
+            sleep 0.5
+        done
+    done
+}
+
+ask() {
+    # shellcheck disable=SC2016 # the inner shell's own
+    while word=$(timeout "$silence" sh -c 'IFS= read -r word && printf %s "$word"' 8>&-); do
+        [ "$word" = . ] || return 0
+    done
+    gone
+}
+
+# --- Everything new begins beside what serves.
+
+started=1
+! has web || ! has worker || helper start worker "$release" later # meanwhile
+! has web || start web
+! has worker || start worker
+if has web; then
+    probe 'its own socket' http://localhost --unix-socket "/run/$name/web-$release/sock" \
+        -H "Host: $host" -H 'X-Forwarded-Proto: https'
+fi
+echo '= STARTED'
+
+while ask; do
+    case $word in
+    flip)
+        flip_to "$release" || give_up "$state/current cannot be written"
+        if has web; then
+            probe 'through nginx' "$scheme://$host" --insecure \
+                --resolve "$host:80:127.0.0.1" --resolve "$host:443:127.0.0.1"
+        fi
+        echo '= FLIPPED'
+        ;;
+    beat) # one that is late is better than two
+        beat_moved=1
+        helper units | while read -r kind other _; do
+            if [ "$kind" = beat ] && [ "$other" != "$release" ]; then helper stop beat "$other" now; fi
+        done
+        start beat
+        echo '= BEAT'
+        ;;
+    commit) break ;;
+    *)
+        put_back "put back: ${word#back }" >/dev/null 2>&1
+        echo '= BACK'
+        exit 0
+        ;;
+    esac
+done
+
+# --- It serves. What was before ends in its own time; whatever comes now, this goes on.
+
+trap '' TERM HUP INT PIPE
+touch "$srv/releases/$release/served"
+record 'in service'
+echo '= COMMITTED' || exec >/dev/null
+helper units | while read -r kind other _; do
+    [ "$other" != "$release" ] && [ "$kind" != release ] || continue
+    [ "$kind" != web ] || drain "$other"
+    helper stop "$kind" "$other" later
+done
+if [ -n "$hook" ]; then
+    cd "$srv/releases/$release"
+    printf '%s' "$hook" | base64 -d | sh -eu || echo '! the hook fails; the release serves'
+fi
+echo '= DONE'

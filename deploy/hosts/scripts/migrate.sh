@@ -1,0 +1,21 @@
+# shellcheck shell=sh
+# Migrates the database by a release of this host, or says whether there is anything to migrate, or makes a backup.
+# Standard input, each a line: the project's name, the release, and `migrate`, `pending` or `backup`.
+set -eu
+IFS= read -r name
+IFS= read -r release
+IFS= read -r what
+
+helper() { sudo -n "/usr/local/sbin/$name-helper" "$@" </dev/null; }
+
+case $what in
+migrate) helper migrate "$release" ;;
+backup) helper backup "$release" ;;
+pending)
+    # 1 is its word for "some"; anything else is no word of its.
+    if helper manage "$release" migrate --check >/dev/null; then echo none; else
+        [ $? -eq 1 ] || exit 1
+        echo some
+    fi
+    ;;
+esac

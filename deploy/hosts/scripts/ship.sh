@@ -1,0 +1,84 @@
+# shellcheck shell=sh
+# Makes a release on this host: its code, environment, layers and static files. It serves nothing yet.
+# Standard input: the values below, each a line, then the code as a compressed tar. It gets its name when it is whole.
+set -eu
+IFS= read -r name
+IFS= read -r release
+IFS= read -r site           # the folder of manage.py
+IFS= read -r keep           # releases that stay
+IFS= read -r environment    # of the site, base64
+IFS= read -r record         # release.json, base64
+IFS= read -r hook           # a command in the new release, base64; empty for none
+
+umask 022
+srv=/srv/$name
+final=$srv/releases/$release
+coming=$srv/releases/.$release
+step='it cannot be begun'
+
+leave() {
+    code=$?
+    trap '' EXIT TERM HUP INT
+    rm -rf "$coming"
+    [ "$code" -eq 0 ] || printf '%s\n' "$step" >&2
+    exit "$code"
+}
+trap leave EXIT
+trap 'exit 143' TERM HUP INT
+
+# What an earlier one left half made: nobody else is at it, as the client holds the lock.
+rm -rf "$srv"/releases/.[0-9]*
+
+# --- What is too old goes first, so that a full disk is not in the way. What a unit runs stays, and what serves.
+
+units=$(sudo -n "/usr/local/sbin/$name-helper" units)
+current=$(readlink "$srv/state/current" || true)
+in_use() {
+    [ "$1" = "${current##*/}" ] || case " $(printf '%s' "$units" | tr '\n' ' ') " in *" $1 "*) ;; *) return 1 ;; esac
+}
+left=$((keep - 1))
+for folder in $(cd "$srv/releases" && ls -1dr [0-9]* 2>/dev/null); do
+    if [ -e "$srv/releases/$folder/served" ] && [ "$left" -gt 0 ]; then
+        left=$((left - 1))
+    elif ! in_use "$folder"; then
+        rm -rf "${srv:?}/releases/$folder" "${srv:?}/layers/$folder"
+    fi
+done
+
+# --- The code, and with it what it is to know.
+
+step='the code does not arrive whole; is the disk full?'
+mkdir "$coming"
+tar -xz --ignore-zeros --no-same-owner --no-same-permissions -f - -C "$coming"
+(umask 027 && printf '%s' "$environment" | base64 -d >"$coming/env")
+printf '%s' "$record" | base64 -d >"$coming/release.json"
+ln -s "/run/$name/web-$release/sock" "$coming/web.sock"
+
+# --- Layers: those that its locks name. None is made that is there already.
+
+step='its layers are not built; the lines above say why'
+cd "$coming"
+PYTHONDONTWRITEBYTECODE=1 python3 -m deploy.hosts.store "$srv/layers" "$release"
+ln -s "$srv/layers/$release" venv
+
+# --- Its checks and static files. Where its servers are is no business of these; something must be set.
+
+step='its checks or static files fail; the lines above say why'
+cd "$coming/$site"
+(
+    set -a
+    # shellcheck source=/dev/null
+    . "$coming/env"
+    set +a
+    export DATABASE_URL="${DATABASE_URL:-postgres://nowhere}" CELERY_BROKER_URL="${CELERY_BROKER_URL:-memory://}"
+    export STATIC_ROOT="$coming/static" PUBLISHED_STATIC="$srv/static"
+    unset PYTHONDONTWRITEBYTECODE
+    exec "$coming/venv/bin/python" release.py collect publish
+)
+
+if [ -n "$hook" ]; then
+    step='the hook fails; the lines above say why'
+    cd "$coming"
+    printf '%s' "$hook" | base64 -d | sh -eu
+fi
+mv "$coming" "$final"

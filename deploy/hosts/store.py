@@ -1,0 +1,69 @@
+"""Run on a host by a release that was shipped there: sees to its layers in the host's store.
+
+    python3 -m deploy.hosts.store STORE RELEASE
+
+builds what the release's locks name and the store lacks, and gives the release a link to it; links of releases that are
+gone go, and the layers that nothing uses any more. Standard library only, as that is all that a host has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from deploy import layers, venvs
+from deploy.errors import Failure
+from deploy.shell import Link, Remove, Run, Write, perform
+from deploy.venvs import Store
+
+ENVIRONMENT = "prod"
+#: What the store's own installer is locked in, and its name there.
+INSTALLER_LOCK, INSTALLER = "tools", "uv"
+
+
+def see_to(folder: Path, release: str) -> None:
+    """Make the release's link in the store. Raises `Failure` when a layer cannot be built."""
+    store = Store(folder.resolve(), Path("requirements").resolve())
+    os.environ["PATH"] = f"{installer(store)}:{os.environ['PATH']}"
+    venvs.ensure(store, ENVIRONMENT, say=lambda line: print(line, file=sys.stderr, flush=True))
+    layer = layers.resolve(store.requirements, ENVIRONMENT, venvs.chosen_python(store, ENVIRONMENT).tag)
+    perform([Link(store.link(release), f".layers/{layer.folder}")])
+    for name in venvs.built(store):
+        if name not in (ENVIRONMENT, release) and not (folder.parent / "releases" / name).is_dir():
+            perform([Remove(store.link(name))])
+    venvs.prune(store, say=lambda _: None)
+
+
+def installer(store: Store) -> Path:
+    """The folder of the locked uv, which is installed by pip when this lock is new."""
+    pins = [pin for pin in layers.read_lock(store.requirements, INSTALLER_LOCK) if pin.name == INSTALLER]
+    lock = "".join(f"{pin.line}\n" for pin in pins)
+    final = store.folder / f".{INSTALLER}-{hashlib.sha256(lock.encode()).hexdigest()[:16]}"
+    if not final.is_dir():
+        coming = final.with_name(f"{final.name}.coming")
+        shutil.rmtree(coming, ignore_errors=True)
+        quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
+        perform(
+            [
+                Run([sys.executable, "-m", "venv", str(coming)]),
+                Write(coming / "lock.txt", lock),
+                Run(
+                    [
+                        *[str(coming / "bin" / "python"), "-m", "pip", "install", *quiet],
+                        *["--no-deps", "--require-hashes", "-r", str(coming / "lock.txt")],
+                    ]
+                ),
+            ]
+        )
+        coming.rename(final)  # uv is a program, not a script: it bears being moved
+    return final / "bin"
+
+
+if __name__ == "__main__":
+    try:
+        see_to(Path(sys.argv[1]), sys.argv[2])
+    except Failure as failure:
+        sys.exit(failure.message)

@@ -1,0 +1,356 @@
+"""A deploy over 50 ms of round-trip time, beside a plain Fabric script and an Ansible playbook of the same steps.
+
+Needs an engine with the rig's images (`tests/rig/up`). The rivals get our layout, units and helper, and do on the host
+what we do: what is compared is the way there. What the site itself takes to boot is measured apart, on the host.
+"""
+
+import asyncio
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import fabric
+
+from deploy.running import free_port
+from tests.hosts.machines import Fleet, Machine, Rack, write_environment
+from tests.hosts.test_release import append
+
+#: Seconds of round-trip time, half of it each way.
+ROUND_TRIP = 0.05
+RUNS = 5
+EVERYTHING = ("web", "worker", "beat", "database", "broker")
+ANSIBLE = "ansible-core>=2.17,<2.20"
+
+
+# --- A long way ---
+
+
+class Proxy:
+    """A TCP proxy on 127.0.0.1 that hands everything on half a round trip later, however much it is."""
+
+    def __init__(self, address: str, port: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.to = (address, port)
+        self.port = free_port()
+        asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", self.port), loop).result()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(ROUND_TRIP)  # TCP's own handshake
+        there, back = await asyncio.open_connection(*self.to)
+        await asyncio.gather(self._hand_on(reader, back), self._hand_on(there, writer))
+
+    @staticmethod
+    async def _hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop, pending = asyncio.get_running_loop(), asyncio.Queue[tuple[float, bytes]]()
+
+        async def write() -> None:
+            while True:
+                due, data = await pending.get()
+                await asyncio.sleep(max(0.0, due - loop.time()))
+                if not data:
+                    writer.close()
+                    return
+                writer.write(data)
+                await writer.drain()
+
+        writing = asyncio.create_task(write())
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                pending.put_nowait((loop.time() + ROUND_TRIP / 2, data))
+        pending.put_nowait((loop.time() + ROUND_TRIP / 2, b""))
+        with suppress(OSError):
+            await writing
+
+
+@dataclass
+class FarFleet(Fleet):
+    """A fleet that is reached over proxies once they are there."""
+
+    proxies: dict[str, Proxy] = field(default_factory=dict)
+
+    def configure(self, **more: object) -> None:
+        self.more |= more
+        hosts = {
+            name: {
+                **self._way(name),
+                "private_address": self[name].address,
+                "roles": roles,
+            }
+            for name, roles in self.roles.items()
+        }
+        write_environment(self.project, hosts, identity=str(self.rack.identity), **self.more)
+
+    def _way(self, name: str) -> dict[str, object]:
+        if name in self.proxies:
+            return {"address": "127.0.0.1", "port": self.proxies[name].port}
+        return {"address": self[name].address}
+
+    def go_far(self) -> None:
+        """Put the proxies before all hosts."""
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, daemon=True).start()
+        self.proxies = {name: Proxy(self[name].address, 22, loop) for name in self.roles}
+        self.configure()
+        self.must("remote-trust", "--yes")
+        self.commit("far away")
+
+
+@contextmanager
+def fleet(folder: Path, roles: Mapping[str, tuple[str, ...]]) -> Iterator[FarFleet]:
+    rack = Rack(folder / "rack")
+    rack.start(dict.fromkeys(roles, 13))
+    try:
+        made = FarFleet(folder / "project", rack, dict(roles))
+        made.prepare()
+        made.must("remote-setup", "--yes")
+        made.must("remote-deploy")
+        made.must("remote-manage", "--", "load_sample_polls")
+        made.go_far()
+        yield made
+    finally:
+        rack.down()
+
+
+def change(made: Fleet) -> str:
+    append(made, "site/polls/static/polls/style.css", f"\n.x{time.time_ns()} {{ color: red }}\n")
+    return made.commit("a change")
+
+
+# --- What the site itself takes ---
+
+
+def own_seconds(machine: Machine, release: str) -> float:
+    """Seconds of the site's own commands of a deploy, run on the host one after the other as a deploy does."""
+    there = f"/srv/portico/releases/{release}"
+    own = f"set -a; . {there}/env; export DATABASE_URL=postgres://nowhere CELERY_BROKER_URL=memory://"
+    collect = f"{own} STATIC_ROOT=/tmp/collected PUBLISHED_STATIC=/srv/portico/static"
+    script = (
+        f"runuser -u deploy -- sh -c 'cd {there}/site; {collect}; exec ../venv/bin/python release.py collect publish'"
+    )
+    took = timed(lambda: machine.sh(script))
+    machine.sh("rm -rf /tmp/collected")
+    took += timed(lambda: machine.sh(f"systemctl start portico-release@{release}"))
+    for kind in ("worker", "beat", "web"):
+        machine.sh(f"systemctl stop portico-{kind}@{release}")
+    took += timed(lambda: machine.sh(f"systemctl start portico-worker@{release} portico-web@{release}"))
+    asked = " ".join(f"http://localhost{path}" for path in ("/readyz", "/"))
+    ask = f"curl -s -o /dev/null -o /dev/null -H 'Host: portico.test' --unix-socket /run/portico/web-{release}/sock"
+    took += timed(lambda: machine.sh(f"{ask} {asked}"))
+    return took + timed(lambda: machine.sh(f"systemctl start portico-beat@{release}"))
+
+
+def timed(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+# --- The rivals: the same steps ---
+
+
+def steps(commit: str, release: str, old: str) -> list[str]:
+    """What a deploy does on a host, a command for each step. `@ARCHIVE` and `@ENV` are files that are there by then."""
+    srv, helper = "/srv/portico", "sudo -n /usr/local/sbin/portico-helper"
+    there, socket = f"{srv}/releases/{release}", f"/run/portico/web-{release}/sock"
+    own = f"set -a; . {there}/env; export DATABASE_URL=postgres://nowhere CELERY_BROKER_URL=memory://"
+    own += f" STATIC_ROOT={there}/static PUBLISHED_STATIC={srv}/static"
+    probe = "curl -sf -o /dev/null -H 'Host: portico.test'"
+    return [
+        f"mkdir {srv}/state/rival-lock",
+        f"readlink {srv}/state/current",
+        f"df -Pk {srv}/releases",
+        f"ls {srv}/releases",
+        f"mkdir {there}",
+        f"tar -xzf /tmp/archive.tar.gz -C {there}",
+        "rm /tmp/archive.tar.gz",
+        f"install -m 640 /tmp/env {there}/env && rm /tmp/env",
+        f"ln -s {socket} {there}/web.sock",
+        f"cd {there} && PYTHONDONTWRITEBYTECODE=1 python3 -m deploy.hosts.store {srv}/layers {release}",
+        f"ln -s {srv}/layers/{release} {there}/venv",
+        f"cd {there}/site && {own} && ../venv/bin/python release.py collect publish",
+        f"{helper} migrate {release}",
+        f"{helper} start worker {release} later",
+        f"{helper} start web {release}",
+        f"{probe} --unix-socket {socket} http://localhost/readyz",
+        f"{probe} --unix-socket {socket} http://localhost/",
+        f"{helper} start worker {release}",
+        f"ln -sfn ../releases/{release} {srv}/state/.current",
+        f"mv -T {srv}/state/.current {srv}/state/current",
+        f"{probe} http://127.0.0.1/readyz",
+        f"{probe} http://127.0.0.1/",
+        f"{helper} stop beat {old}",
+        f"{helper} start beat {release}",
+        f"{helper} stop worker {old} later",
+        f"{helper} stop web {old} later",
+        f"touch {there}/served",
+        f"echo '{json.dumps({'release': release, 'commit': commit})}' > {there}/release.json",
+        f"rmdir {srv}/state/rival-lock",
+    ]
+
+
+def files(made: Fleet, folder: Path, commit: str, release: str, old: str) -> tuple[Path, Path]:
+    archive, env = folder / "archive.tar.gz", folder / "env"
+    made.git("archive", "--format=tar.gz", "-o", str(archive), commit)
+    [machine] = made.rack.machines.values()
+    env.write_text(machine.ssh("cat", f"/srv/portico/releases/{old}/env").replace(old, release))
+    return archive, env
+
+
+def new_release(commit: str) -> str:
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + commit[:7]
+
+
+def by_fabric(made: FarFleet, folder: Path) -> None:
+    """One `run` a step, as one writes it at first."""
+    [(name, machine)] = made.rack.machines.items()
+    commit, old = change(made), made.current(machine)
+    release = new_release(commit)
+    connection = fabric.Connection(
+        "127.0.0.1", "deploy", made.proxies[name].port, connect_kwargs={"key_filename": str(made.rack.identity)}
+    )
+    with connection:
+        for file, to in zip(
+            files(made, folder, commit, release, old), ("/tmp/archive.tar.gz", "/tmp/env"), strict=True
+        ):
+            connection.put(str(file), to)
+        for step in steps(commit, release, old):
+            connection.run(step, hide=True)
+
+
+def ansible(folder: Path) -> Path:
+    """ansible-core in an environment of its own."""
+    venv = folder / "ansible"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    subprocess.run([str(venv / "bin/pip"), "install", "--quiet", ANSIBLE], check=True)
+    return venv / "bin/ansible-playbook"
+
+
+def by_ansible(made: FarFleet, folder: Path, program: Path) -> None:
+    """A playbook with pipelining and a connection that is kept, facts not gathered."""
+    [(name, machine)] = made.rack.machines.items()
+    commit, old = change(made), made.current(machine)
+    release = new_release(commit)
+    archive, env = files(made, folder, commit, release, old)
+    tasks: list[dict[str, object]] = [
+        {"ansible.builtin.copy": {"src": str(archive), "dest": "/tmp/archive.tar.gz"}},
+        {"ansible.builtin.copy": {"src": str(env), "dest": "/tmp/env", "mode": "0600"}},
+    ]
+    tasks += [{"ansible.builtin.shell": step} for step in steps(commit, release, old)]
+    play = [{"hosts": "all", "gather_facts": False, "tasks": tasks}]
+    (folder / "play.json").write_text(json.dumps(play))
+    (folder / "hosts").write_text(
+        f"web1 ansible_host=127.0.0.1 ansible_port={made.proxies[name].port} ansible_user=deploy "
+        f"ansible_ssh_private_key_file={made.rack.identity} ansible_python_interpreter=/usr/bin/python3\n"
+    )
+    known = made.project / "deploy/environments/test.known_hosts"
+    environment = {
+        **os.environ,
+        "ANSIBLE_PIPELINING": "true",
+        "ANSIBLE_SSH_ARGS": f"-o ControlMaster=auto -o ControlPersist=60s -o UserKnownHostsFile={known}",
+        "HOME": str(folder),
+    }
+    words = [str(program), "-i", str(folder / "hosts"), str(folder / "play.json")]
+    done = subprocess.run(words, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stdout[-3000:] + done.stderr[-3000:])
+
+
+# --- The parts ---
+
+
+def one_host(folder: Path) -> None:
+    with fleet(folder, {"web1": EVERYTHING}) as made:
+        machine = made["web1"]
+        program = ansible(folder)
+        ways: dict[str, Callable[[], object]] = {
+            "remote-deploy": lambda: (change(made), made.must("remote-deploy")),
+            "Fabric, one run a step": lambda: by_fabric(made, folder),
+            "Ansible, pipelining": lambda: by_ansible(made, folder, program),
+        }
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        sessions = opened(machine)
+        made.must("remote-deploy")
+        print(f"channels of a deploy to one host: {opened(machine) - sessions}")
+        print(f"second release, no lock changed: {second(made)}")
+        for _ in range(RUNS):
+            for name, way in ways.items():
+                times[name].append(timed(way))
+        own = statistics.median(own_seconds(machine, made.current(machine)) for _ in range(3))
+        report(times, own)
+        back = []
+        for _ in range(RUNS):
+            change(made)
+            made.must("remote-deploy")
+            old = sorted(machine.ssh("ls", "/srv/portico/releases").split())[-2]
+            machine.sh(f"systemctl stop portico-web@{old} portico-worker@{old}", check=False)
+            back.append(timed(lambda: made.must("remote-rollback")))
+        boot = boots(machine, made.current(machine))
+        middle = statistics.median(back)
+        print(f"remote-rollback: {middle:.2f} s; without the units' own boot of {boot:.2f} s: {middle - boot:.2f} s")
+
+
+def boots(machine: Machine, release: str) -> float:
+    machine.sh(f"systemctl stop portico-web@{release} portico-worker@{release} portico-beat@{release}")
+    first = timed(lambda: machine.sh(f"systemctl start portico-web@{release} portico-worker@{release}"))
+    return first + timed(lambda: machine.sh(f"systemctl start portico-beat@{release}"))
+
+
+def opened(machine: Machine) -> int:
+    """Channels that sshd has opened so far."""
+    return len(re.findall("Starting session", machine.ssh("journalctl", "-u", "ssh", "--no-pager", "-o", "cat")))
+
+
+def second(made: Fleet) -> str:
+    [machine] = made.rack.machines.values()
+    sizes = "du -sk --total /srv/portico/releases /srv/portico/layers /srv/portico/static | awk 'END { print $1 }'"
+    before = int(machine.sh(sizes))
+    change(made)
+    said = made.must("remote-deploy").stderr
+    sent = re.search(r"([\d.]+) MB sent", said)
+    assert sent
+    return f"{sent[1]} MB sent, {(int(machine.sh(sizes)) - before) / 1000:.1f} MB on the disk"
+
+
+def report(times: Mapping[str, Sequence[float]], own: float) -> None:
+    print(f"the site's own commands on the host: {own:.2f} s")
+    ours = statistics.median(times["remote-deploy"])
+    for name, each in times.items():
+        middle = statistics.median(each)
+        ratio = f"{middle / ours:4.1f} x, without the site's own {(middle - own) / (ours - own):4.1f} x"
+        print(f"{name:<24} {middle:6.2f} s, without the site's own {middle - own:6.2f} s   {ratio}")
+
+
+def ten_hosts(folder: Path) -> None:
+    roles: dict[str, tuple[str, ...]] = {"web1": EVERYTHING, **{f"web{n}": ("web",) for n in range(2, 11)}}
+    with fleet(folder, roles) as made:
+        made.configure(batch="100%")
+        made.commit("all at once")
+        for name, only in (("one host", ["--only", "web1"]), ("ten hosts", [])):
+            took = []
+            for _ in range(3):
+                change(made)
+                took.append(timed(lambda only=only: made.must("remote-deploy", *only)))  # type: ignore[misc]
+            print(f"{name}: {statistics.median(took):.2f} s")
+
+
+def main() -> None:
+    """All of it, or the parts named: one, ten."""
+    parts = sys.argv[1:] or ["one", "ten"]
+    for name, part in {"one": one_host, "ten": ten_hosts}.items():
+        if name in parts:
+            with tempfile.TemporaryDirectory() as folder:
+                part(Path(folder))
+    print(f"machine: {os.cpu_count()} cores, shared by the hosts, the proxies and the client")
+
+
+if __name__ == "__main__":
+    main()
