@@ -531,6 +531,20 @@ def test_one_host_that_cannot_be_looked_at_is_one_line_and_nothing_is_done(ready
         ready["web2"].sh("sed -i s/^ID=slackware/ID=debian/ /etc/os-release")
 
 
+def test_one_host_that_cannot_be_made_ready_leaves_the_others_to_be(ready: Fleet) -> None:
+    data, web = ready["data1"], ready["web1"]
+    before = web.sh("cat /etc/portico/services.env")
+    data.sh("cd /etc/rabbitmq; mv rabbitmq.conf old; mkdir rabbitmq.conf; systemctl stop postgresql rabbitmq-server")
+    web.sh("chmod 755 /etc/portico/roles")
+    result = ready.invoke("remote-setup", "--yes")
+    assert one_line(result) == "data1: /etc/rabbitmq/rabbitmq.conf is a folder; remove it"
+    assert "web1: ready" in result.stderr.splitlines()
+    assert web.sh("cat /etc/portico/services.env") == before
+    data.sh("rmdir /etc/rabbitmq/rabbitmq.conf")
+    ready.must("remote-setup", "--yes")
+    assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
+
+
 def test_a_key_that_is_not_the_administrator_s_is_one_line_for_each_host(ready: Fleet, tmp_path: Path) -> None:
     file = ready.project / "deploy" / "environments" / "test.yaml"
     right = file.read_text()
