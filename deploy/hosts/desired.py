@@ -118,12 +118,17 @@ def setup_digest(site: Site, host: Host) -> str:
 def desired(site: Site, host: Host, learned: Learned) -> Desired:
     """What a host is to be."""
     found = _without_digest(site, host, learned)
-    waits = is_site(host) and any(server not in learned.passwords for server in _own_servers(site))
-    return found if waits else replace(found, setup=File(str(site.layout.setup), f"{setup_digest(site, host)}\n"))
+    return (
+        found
+        if waits_for(site, host, learned)
+        else replace(found, setup=File(str(site.layout.setup), f"{setup_digest(site, host)}\n"))
+    )
 
 
-def _own_servers(site: Site) -> list[Server]:
-    return [server for server in SERVERS if site.environment.with_role(server)]
+def waits_for(site: Site, host: Host, learned: Learned) -> list[str]:
+    """The hosts that have yet to make a password which this one needs, by name. What it has had meanwhile stays."""
+    lacking = [server for server in SERVERS if is_site(host) and server not in learned.passwords]
+    return list(dict.fromkeys(other.name for server in lacking for other in site.environment.with_role(server)))
 
 
 def _without_digest(site: Site, host: Host, learned: Learned) -> Desired:
@@ -208,7 +213,7 @@ def _site(site: Site, host: Host, learned: Learned) -> Desired:
             Group(
                 (
                     File(str(layout.project), said),
-                    File(str(layout.services), _services(site, learned), mode=0o600, secret=True),
+                    *([] if waits_for(site, host, learned) else [_services(site, learned)]),
                     File(str(layout.launch), (FOLDER / "scripts/launch.sh").read_text(), mode=0o755),
                     File(str(layout.sandbox), _sandbox(layout)),
                     *(File(f"/etc/systemd/system/{layout.template(kind)}", _unit(site, host, kind)) for kind in kinds),
@@ -249,19 +254,19 @@ def _unit(site: Site, host: Host, kind: UnitKind) -> str:
     )
 
 
-def _services(site: Site, learned: Learned) -> str:
-    """Where the site finds the servers that are hosts of the environment, once their passwords are known."""
+def _services(site: Site, learned: Learned) -> File:
+    """Where the site finds the servers that are hosts of the environment."""
     lines = []
-    for server, form in (
+    forms: tuple[tuple[Server, str], ...] = (
         ("database", f"DATABASE_URL=postgres://site:{{}}@{{}}:{DATABASE_PORT}/site?sslmode=require"),
         ("broker", f"CELERY_BROKER_URL=amqp://site:{{}}@{{}}:{BROKER_PORT}//"),
-    ):
-        for host in site.environment.hosts:
-            if server in host.roles and server in learned.passwords:
-                address = host.private_address
-                shown = f"[{address}]" if ":" in address else address
-                lines.append(form.format(learned.passwords[server].get_secret_value(), shown))  # type: ignore[index]
-    return "".join(f"{line}\n" for line in lines)
+    )
+    for server, form in forms:
+        for host in site.environment.with_role(server):
+            address = host.private_address
+            shown = f"[{address}]" if ":" in address else address
+            lines.append(form.format(learned.passwords[server].get_secret_value(), shown))
+    return File(str(site.layout.services), "".join(f"{line}\n" for line in lines), mode=0o600, secret=True)
 
 
 def _nginx(site: Site, host: Host, learned: Learned) -> Desired:

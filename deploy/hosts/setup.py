@@ -23,6 +23,7 @@ from deploy.hosts.desired import (
     desired,
     need_addresses,
     refusal,
+    waits_for,
 )
 from deploy.hosts.environment import Environment, Host
 from deploy.hosts.plan import Change, Facts, Server, diff, render, steps
@@ -92,20 +93,19 @@ def _converge(connections: Connections, site: Site, plans: Mapping[str, Plan], s
     failed: dict[str, Failure] = {}
     hosts = [host for host in site.environment.hosts if host.name in plans]
     for _ in range(ROUNDS):
-        todo = [host for host in hosts if plans.get(host.name) and host.name not in failed]
+        todo = [host for host in hosts if host.name not in failed and any(each.steps for each in plans[host.name])]
         if not todo:
             break
         done = connections.on_all(todo, partial(_apply, site=site, plans=plans, say=say))
         failed |= {name: result for name, result in done.items() if isinstance(result, Failure)}
         found = _plans(connections, site, [host for host in hosts if host.name not in failed])
-        failed |= {name: each for name, each in found.items() if isinstance(each, Failure)}
+        failed = {name: each for name, each in found.items() if isinstance(each, Failure)} | failed
         plans = {name: each for name, each in found.items() if not isinstance(each, Failure)}
     for host in hosts:
         if host.name in failed:
             continue
         if changes := plans[host.name]:
-            titles = "; ".join(change.title for change in changes)
-            failed[host.name] = Failure(f"{host.name}: is not what was set up: {titles}: what changes it back there?")
+            failed[host.name] = Failure(f"{host.name}: is not ready: {'; '.join(change.title for change in changes)}")
         else:
             say(f"{host.name}: ready")
     if error := failures(failed):
@@ -121,12 +121,7 @@ def _plans(connections: Connections, site: Site, chosen: Collection[Host]) -> di
     asked = {host.name: host for host in (*chosen, *keepers)}
     found = connections.on_all(asked.values(), lambda connection: _look(connection, site))
     facts = {name: each for name, each in found.items() if isinstance(each, Facts)}
-    passwords = {
-        server: password
-        for each in facts.values()
-        for server, password in each.passwords.items()
-        if not each.missing.get(server, "all")
-    }
+    passwords = {server: password for each in facts.values() for server, password in each.passwords.items()}
     plans: dict[str, Plan | Failure] = {name: each for name, each in found.items() if isinstance(each, Failure)}
     for host in chosen:
         if host.name in facts:
@@ -142,7 +137,11 @@ def _need(plans: Mapping[str, Plan | Failure]) -> dict[str, Plan]:
 
 def _plan(site: Site, host: Host, facts: Facts, passwords: Mapping[Server, SecretStr]) -> Plan:
     learned = Learned(facts.ports, facts.ipv6, facts.addresses, passwords)
-    return diff(desired(site, host, learned), facts)
+    changes = diff(desired(site, host, learned), facts)
+    if others := waits_for(site, host, learned):
+        title = f"+ {site.layout.services} (secret), once {' and '.join(others)} has made its password"
+        return (*changes, Change(title, ()))
+    return changes
 
 
 def _look(connection: Connection, site: Site) -> Facts:

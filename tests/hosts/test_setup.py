@@ -388,6 +388,74 @@ def test_a_link_among_static_files_leads_nginx_to_nothing_of_others(ready: Fleet
     machine.sh("rm /srv/portico/static/*.txt /srv/portico/protected/export")
 
 
+# --- What the deploy user may do ---
+
+#: A release of nothing: `manage.py` says what it was called with.
+NOTHING = f"""\
+umask 022
+mkdir -p /srv/portico/releases/{RELEASE}/venv/bin /srv/portico/releases/{RELEASE}/site
+cd /srv/portico/releases/{RELEASE}
+ln -sf /usr/bin/python3 venv/bin/python
+echo "A='b c'" >env
+cat >site/manage.py <<'END'
+import json, os, sys
+print(json.dumps([sys.argv[1:], os.getuid() == 0, os.environ["A"], "DATABASE_URL" in os.environ, sys.stdin.read()]))
+sys.exit(7)
+END
+"""
+
+
+@pytest.mark.parametrize("name", ["web1", "web2"])
+def test_manage_hands_on_words_as_they_are_input_and_exit_code(ready: Fleet, name: str) -> None:
+    as_deploy(ready[name], NOTHING)
+    words = [
+        "shell",
+        "$HOME",
+        "${A}",
+        "$$",
+        "%i %% %n",
+        "a\n\nb\n",
+        "",
+        "-p",
+        "--property=User=root",
+        "'\"\\",
+        "é",
+        ";id",
+    ]
+    command = ["docker", "exec", "-i", "-u", "deploy", ready[name].container, "sudo", "-n", HELPER, "manage", RELEASE]
+    done = subprocess.run([*command, *words], input="input", capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 7, done.stderr
+    assert json.loads(done.stdout) == [words, False, "b c", True, "input"]
+    as_deploy(ready[name], f"rm -r /srv/portico/releases/{RELEASE}")
+
+
+def test_a_unit_that_does_not_start_says_why_and_is_not_tried_again(ready: Fleet) -> None:
+    as_deploy(ready["jobs1"], f"{NOTHING}\necho 'echo no broker at all >&2; exit 1' >>env")
+    code, said = as_deploy(ready["jobs1"], f"sudo -n {HELPER} start worker {RELEASE}")
+    assert code == 1
+    assert "no broker at all" in said.splitlines()
+    assert as_deploy(ready["jobs1"], f"sudo -n {HELPER} units") == (0, "")
+    code, said = as_deploy(
+        ready["jobs1"], f"sudo -n {HELPER} migrate {RELEASE}; sudo -n {HELPER} journal worker {RELEASE} 1"
+    )
+    assert "no broker at all" in said
+    as_deploy(ready["jobs1"], f"rm -r /srv/portico/releases/{RELEASE}")
+
+
+def test_ten_copies_of_the_database_are_kept_where_only_root_reads_them(ready: Fleet) -> None:
+    data = ready["data1"]
+    data.sh("cd /var/backups/portico; for n in 1 2 3 4 5 6 7 8 9 10 11; do touch 20200101-0000$n-before-x.dump; done")
+    code, said = as_deploy(data, f"sudo -n {HELPER} backup {RELEASE}")
+    assert code == 0
+    assert re.fullmatch(rf"/var/backups/portico/\d{{8}}-\d{{6}}-before-{RELEASE}.dump\n", said)
+    kept = data.sh("ls /var/backups/portico").split()
+    assert len(kept) == 10
+    assert kept[-1] in said
+    assert data.sh(f"stat -c '%U %a' {said.strip()}").split() == ["root", "600"]
+    assert "site" in data.sh(f"runuser -u postgres -- pg_restore -l <{said.strip()}")
+    assert as_deploy(ready["web1"], f"sudo -n {HELPER} backup {RELEASE}")[0] == 64
+
+
 # --- Drift, and mistakes ---
 
 
@@ -461,6 +529,20 @@ def test_one_host_that_cannot_be_looked_at_is_one_line_and_nothing_is_done(ready
     finally:
         file.write_text(right)
         ready["web2"].sh("sed -i s/^ID=slackware/ID=debian/ /etc/os-release")
+
+
+def test_one_host_that_cannot_be_made_ready_leaves_the_others_to_be(ready: Fleet) -> None:
+    data, web = ready["data1"], ready["web1"]
+    before = web.sh("cat /etc/portico/services.env")
+    data.sh("cd /etc/rabbitmq; mv rabbitmq.conf old; mkdir rabbitmq.conf; systemctl stop postgresql rabbitmq-server")
+    web.sh("chmod 755 /etc/portico/roles")
+    result = ready.invoke("remote-setup", "--yes")
+    assert one_line(result) == "data1: /etc/rabbitmq/rabbitmq.conf is a folder; remove it"
+    assert "web1: ready" in result.stderr.splitlines()
+    assert web.sh("cat /etc/portico/services.env") == before
+    data.sh("rmdir /etc/rabbitmq/rabbitmq.conf")
+    ready.must("remote-setup", "--yes")
+    assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
 
 
 def test_a_key_that_is_not_the_administrator_s_is_one_line_for_each_host(ready: Fleet, tmp_path: Path) -> None:

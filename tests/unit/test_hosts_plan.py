@@ -117,7 +117,9 @@ def test_the_site_s_hosts_are_told_where_the_servers_are_and_nobody_else_may_rea
 
 
 def test_a_host_is_not_called_ready_before_the_passwords_are_known() -> None:
-    assert wanted("web1", learned=Learned()).setup is None
+    waiting = wanted("web1", learned=Learned(passwords={"database": SecretStr("dbpass")}))
+    assert waiting.setup is None
+    assert "/etc/shop/services.env" not in files(waiting), "what it has had meanwhile stays"
     assert wanted("data1", learned=Learned()).setup is not None
     elsewhere = TEXT.replace("  data1: {address: 10.0.0.4, roles: [database, broker]}\n", "")
     elsewhere += "services: {database: env:DB, broker: env:MQ}\n"

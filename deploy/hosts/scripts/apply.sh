@@ -125,6 +125,9 @@ put_back() {
 
 file() {
     path=$(real "$1")
+    case $path in
+        /etc/postgresql/none/*) fail "no cluster of PostgreSQL listens on port 5432: pg_lsclusters lists those there are" ;;
+    esac
     [ ! -d "$path" ] || [ -L "$path" ] || fail "$path is a folder; remove it"
     parent=${path%/*}
     # A folder of another package's, which that one makes too.
@@ -142,7 +145,8 @@ file() {
 
 check() {
     case $1 in
-        nginx) nginx -t -q -c /etc/nginx/site/nginx.conf >"$work/log" 2>&1 && return ;;
+        # It makes its logs, with the rights that they then have.
+        nginx) (umask 022 && nginx -t -q -c /etc/nginx/site/nginx.conf) >"$work/log" 2>&1 && return ;;
         firewall) nft -c -f "/etc/$name/firewall.nft" >"$work/log" 2>&1 && return ;;
     esac
     put_back
