@@ -19,11 +19,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import fabric
-
 from deploy.running import free_port
 from tests.hosts.machines import Fleet, Machine, Rack, write_environment
 from tests.hosts.test_release import append
+from tests.support import TOOLS
 
 #: Seconds of round-trip time, half of it each way.
 ROUND_TRIP = 0.05
@@ -209,21 +208,29 @@ def new_release(commit: str) -> str:
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + commit[:7]
 
 
+#: What one writes at first: a connection, the files, one `run` a step. Started as a program, as ours is.
+SCRIPT = """
+import json, sys
+import fabric
+
+port, identity, files, steps = json.load(sys.stdin)
+with fabric.Connection("127.0.0.1", "deploy", port, connect_kwargs={"key_filename": identity}) as connection:
+    for file, to in files:
+        connection.put(file, to)
+    for step in steps:
+        connection.run(step, hide=True)
+"""
+
+
 def by_fabric(made: FarFleet, folder: Path) -> None:
-    """One `run` a step, as one writes it at first."""
+    """One `run` a step."""
     [(name, machine)] = made.rack.machines.items()
     commit, old = change(made), made.current(machine)
     release = new_release(commit)
-    connection = fabric.Connection(
-        "127.0.0.1", "deploy", made.proxies[name].port, connect_kwargs={"key_filename": str(made.rack.identity)}
-    )
-    with connection:
-        for file, to in zip(
-            files(made, folder, commit, release, old), ("/tmp/archive.tar.gz", "/tmp/env"), strict=True
-        ):
-            connection.put(str(file), to)
-        for step in steps(commit, release, old):
-            connection.run(step, hide=True)
+    archive, env = files(made, folder, commit, release, old)
+    sent = [(str(archive), "/tmp/archive.tar.gz"), (str(env), "/tmp/env")]
+    told = json.dumps([made.proxies[name].port, str(made.rack.identity), sent, steps(commit, release, old)])
+    subprocess.run([str(TOOLS / "python"), "-c", SCRIPT], input=told, text=True, check=True, capture_output=True)
 
 
 def ansible(folder: Path) -> Path:
