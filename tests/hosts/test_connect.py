@@ -298,7 +298,9 @@ def test_a_source_that_breaks_ends_the_script(server: Server) -> None:
 def client(do: str, server: Server, folder: Path, *words: str) -> "subprocess.Popen[str]":
     known = folder / "known"
     known.write_text(trusting(server).text)
-    command = [sys.executable, "-m", "tests.hosts.client", do, str(server.port), str(server.client_key), str(known)]
+    # A shell that starts us in the background has Ctrl-C ignored, and children inherit that.
+    program = ["env", "--default-signal=INT", sys.executable, "-m", "tests.hosts.client"]
+    command = [*program, do, str(server.port), str(server.client_key), str(known)]
     return subprocess.Popen([*command, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
