@@ -17,7 +17,7 @@ threads = int(os.environ.get("WEB_THREADS", "8"))
 #: The site is loaded once, before the socket exists: what cannot boot never accepts a request, and memory is shared.
 preload_app = True
 timeout = 60  # seconds without a sign of life from a process
-graceful_timeout = 30  # seconds for requests under way when TERM comes
+graceful_timeout = int(os.environ.get("GRACEFUL_SECONDS", "30"))  # for requests under way when TERM comes
 keepalive = 2
 #: A process is replaced after so many requests, not all at once, so that no leak grows for ever.
 max_requests = 20_000

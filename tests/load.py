@@ -115,5 +115,9 @@ class Load:
         with self._lock:
             self.failures.append(f"{began - self._began:.1f} s: {line}")
 
+    def sent_after(self, moment: float) -> list[str]:
+        """The failures of requests that were sent after a moment of the monotonic clock; seconds."""
+        return [line for line in self.failures if float(line.partition(" ")[0]) > moment - self._began]
+
     def report(self) -> str:
         return f"{self.total} requests, {len(self.failures)} failed, slowest {self.slowest:.2f} s, {dict(self.codes)}"

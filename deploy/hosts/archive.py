@@ -48,7 +48,10 @@ def parts(root: Path, commit: str, prefix: str = "") -> Iterator[Part]:
     Raises `Failure` for a submodule that this machine does not have at that commit.
     """
     yield Part(root, commit, prefix)
-    listing = shell.run(Run(["git", "-C", str(root), "ls-tree", "-r", "-z", commit]), capture=True).stdout
+    try:
+        listing = shell.run(Run(["git", "-C", str(root), "ls-tree", "-r", "-z", commit]), capture=True).stdout
+    except UnicodeDecodeError:
+        raise Failure(f"{root}: a file has a name that is no UTF-8; rename it, or take it out of the commit") from None
     for path, wanted in submodules(listing):
         folder = root / path
         there = ["git", "-C", str(folder), "cat-file", "-e", f"{wanted}^{{commit}}"]

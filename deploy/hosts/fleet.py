@@ -132,8 +132,16 @@ class Fleet:
         """The old beat ends, then the new one begins. Raises `Failure`."""
         self.do([name], "beat", "BEAT", START_SECONDS, "beat moved")
 
+    def hold(self) -> None:
+        """Return when every host is still with us. Raises `Failure` for one that has put itself back meanwhile."""
+        for member in self.members.values():
+            member.tell("hold")
+        for member in self.members.values():
+            member.expect("HELD", FLIP_SECONDS)
+
     def commit(self) -> None:
         """The release stays. Raises `Failure` for hosts that did not say that they heard it."""
+        self.hold()
         self.committed = True
         try:
             self.do(list(self.members), "commit", "COMMITTED", FLIP_SECONDS, "serves")

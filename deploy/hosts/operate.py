@@ -104,7 +104,10 @@ def manage(site: Site, arguments: Sequence[str]) -> int:
         words = ["sudo", "-n", str(site.layout.helper), "manage", has.current, *arguments]
         terminal = sys.stdin.isatty() and sys.stdout.isatty()
         fabric = connections.to(host).open().end.fabric
-        return int(fabric.run(shlex.join(words), pty=terminal, warn=True, in_stream=None if terminal else False).exited)
+        if terminal:
+            return int(fabric.run(shlex.join(words), pty=True, warn=True).exited)
+        # What asks and gets no answer is to end, not to wait.
+        return int(fabric.run(f"{shlex.join(words)} </dev/null", warn=True, in_stream=False).exited)
 
 
 def unlock(site: Site, say: Say, *, confirmed: bool) -> None:

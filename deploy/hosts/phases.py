@@ -225,6 +225,8 @@ def activate(session: Session, release: str, entry: Mapping[str, str], check: Ca
         for number, batch in enumerate(site.batches):
             time.sleep(site.environment.wait if number else 0)
             check()
+            if number:
+                fleet.hold()
             fleet.flip(batch)
         if site.beat:
             fleet.move_beat(site.beat)

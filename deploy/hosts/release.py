@@ -75,6 +75,7 @@ def site_environment(
         "WEB_CONCURRENCY": str(host.workers or cores),
         "CONCURRENCY": str(host.concurrency or cores),
         "WORKER_STOP_SECONDS": str(environment.drain),
+        "GRACEFUL_SECONDS": str(environment.drain),
     }
     return {**fixed, **environment.settings}
 

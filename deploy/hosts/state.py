@@ -115,7 +115,7 @@ def missing(state: HostState, roles: Sequence[str]) -> list[str]:
 
 
 def target(states: Mapping[str, HostState], asked: str) -> str:
-    """The release to go back to: the one asked for (its id or the beginning or end of it), else the one before.
+    """The release to go back to: the one asked for (by the beginning of its id or commit), else the one before.
 
     Before is what all hosts have served and is older than the newest that serves anywhere: after a deploy that was
     killed half-way, that is what the others still serve. Raises `Failure` when there is none.
@@ -127,7 +127,8 @@ def target(states: Mapping[str, HostState], asked: str) -> str:
         if not older:
             raise Failure("there is no earlier release that has served on all of these hosts: `invoke remote-releases`")
         return older[-1]
-    found = sorted(each for each in common if each.startswith(asked) or each.endswith(asked))
+    commits = {kept.release.id: kept.release.commit for each in states.values() for kept in each.kept}
+    found = sorted(each for each in common if each.startswith(asked) or commits[each].startswith(asked))
     if len(found) != 1:
         why = "is no release" if not found else "may be " + " or ".join(found) + ", but is no single release"
         raise Failure(f"--to {asked}: {why} that has served on all of these hosts: `invoke remote-releases`")

@@ -27,11 +27,12 @@ serving() { link=$(readlink "$state/current" || true) && printf '%s' "${link##*/
 
 # One that was cut off may still be putting this host back, although its client's lock is free.
 exec 8>>"$state/activating"
-flock -w 60 8 || {
+flock -w 150 8 || {
     echo '! another deploy still puts this host back; repeat the command'
     exit 1
 }
 old=$(serving)
+old_beat=$(helper units | sed -n 's/^beat \([^ ]*\) active$/\1/p' | head -n 1)
 started='' beat_moved=''
 
 flip_to() { # a rename: whoever asks meets the one or the other
@@ -53,9 +54,10 @@ drain() { # RELEASE
     done
 }
 
-# In the order of what matters most: we may be killed within seconds. None of it waits for a unit.
+# In the order of what matters most.
 put_back() { # WHY
     trap '' TERM HUP INT PIPE
+    trap - EXIT
     set +e
     record "$1"
     [ "$old" != "$release" ] || return 0 # it served already
@@ -64,7 +66,7 @@ put_back() { # WHY
     fi
     if [ -n "$beat_moved" ]; then
         helper stop beat "$release" now
-        [ -z "$old" ] || helper start beat "$old" later
+        [ -z "$old_beat" ] || helper start beat "$old_beat" later
     fi
     if [ -n "$started" ]; then
         ! has worker || helper stop worker "$release" later
@@ -82,12 +84,12 @@ give_up() { # WHY
     exit 1
 }
 
-gone() {
+gone() { # or something has failed that nobody looked at
     exec >/dev/null 2>&1
     put_back 'put back: the client was gone'
     exit 1
 }
-trap gone TERM HUP INT
+trap gone TERM HUP INT PIPE EXIT
 
 start() { # KIND
     # One of before that has not ended yet, as after a roll back: it is begun anew as soon as it has.
@@ -133,7 +135,12 @@ echo '= STARTED'
 
 while ask; do
     case $word in
+    hold) echo '= HELD' ;;
     flip)
+        if ! has beat && [ -n "$old_beat" ]; then # that role has moved to another host
+            beat_moved=1
+            helper stop beat "$old_beat" now || give_up "the beat of before does not stop"
+        fi
         flip_to "$release" || give_up "$state/current cannot be written"
         if has web; then
             probe 'through nginx' "$scheme://$host" --insecure \
@@ -143,8 +150,9 @@ while ask; do
         ;;
     beat) # one that is late is better than two
         beat_moved=1
-        helper units | while read -r kind other _; do
-            if [ "$kind" = beat ] && [ "$other" != "$release" ]; then helper stop beat "$other" now; fi
+        running=$(helper units) || give_up 'its units cannot be listed'
+        for other in $(printf '%s\n' "$running" | sed -n 's/^beat \([^ ]*\) .*/\1/p'); do
+            [ "$other" = "$release" ] || helper stop beat "$other" now || give_up "beat of $other does not stop"
         done
         start beat
         echo '= BEAT'
@@ -161,6 +169,7 @@ done
 # --- It serves. What was before ends in its own time; whatever comes now, this goes on.
 
 trap '' TERM HUP INT PIPE
+trap - EXIT
 touch "$srv/releases/$release/served"
 record 'in service'
 echo '= COMMITTED' || exec >/dev/null

@@ -21,11 +21,15 @@ if kill -0 "$session" 2>/dev/null; then
             sleep 1
         done
         kill -s TERM -- "-$$" || kill -s TERM "$$"
-        sleep 5
+        # One that puts something back has time for that: its shell hears of TERM when the command at hand has ended.
+        for _ in $(seq 120); do
+            kill -0 -- "-$$" || exit 0
+            sleep 1
+        done
         kill -s KILL -- "-$$"
     ) </dev/null >/dev/null 2>&1 &
 fi
 
-exec timeout -k 5 "$limit" sh /dev/fd/9 9<<END
+exec timeout -k 120 "$limit" sh /dev/fd/9 9<<END
 exec 9<&-; $script
 END

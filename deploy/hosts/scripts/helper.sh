@@ -125,19 +125,23 @@ migrate() {
 }
 
 units() {
-    clean systemctl list-units --all --plain --full --no-legend --no-pager --type service "$name-*@*.service" </dev/null |
-        while read -r unit _ active _; do
-            unit=${unit#"$name"-}
-            unit=${unit%.service}
-            kind=${unit%%@*}
-            case $kind in
-                web | worker | beat | release) ;;
-                *) continue ;;
-            esac
-            if is_release "${unit#*@}" && [ "$active" != inactive ]; then
-                echo "$kind ${unit#*@} $active"
-            fi
-        done
+    # Not in a pipeline: a list that cannot be had must not look like an empty one.
+    listed=$(clean systemctl list-units --all --plain --full --no-legend --no-pager \
+        --type service "$name-*@*.service" </dev/null) || exit 1
+    while read -r unit _ active _; do
+        unit=${unit#"$name"-}
+        unit=${unit%.service}
+        kind=${unit%%@*}
+        case $kind in
+            web | worker | beat | release) ;;
+            *) continue ;;
+        esac
+        if is_release "${unit#*@}" && [ "$active" != inactive ]; then
+            echo "$kind ${unit#*@} $active"
+        fi
+    done <<END
+$listed
+END
 }
 
 # The word with each $ twice: systemd would put a variable's value there.

@@ -4,7 +4,7 @@ set -eu
 IFS= read -r name
 srv=/srv/$name
 
-if [ ! -r "/etc/$name/setup" ]; then
+if [ ! -r "/etc/$name/setup" ] || [ ! -d "$srv/releases" ]; then
     echo 'setup -'
     exit 0
 fi
@@ -12,7 +12,6 @@ printf 'setup %s\n' "$(cat "/etc/$name/setup")"
 printf 'cores %s\n' "$(nproc)"
 units=$(sudo -n "/usr/local/sbin/$name-helper" units)
 [ -z "$units" ] || printf '%s\n' "$units" | sed 's/^/unit /'
-[ -d "$srv/state" ] || exit 0
 current=$(readlink "$srv/state/current" || true)
 printf 'current %s\n' "${current##*/}"
 printf 'free %s\n' "$(df -Pk "$srv/releases" | awk 'NR == 2 { print $4 }')"

@@ -41,8 +41,16 @@ for folder in $(cd "$srv/releases" && ls -1dr [0-9]* 2>/dev/null); do
     if [ -e "$srv/releases/$folder/served" ] && [ "$left" -gt 0 ]; then
         left=$((left - 1))
     elif ! in_use "$folder"; then
-        rm -rf "${srv:?}/releases/$folder" "${srv:?}/layers/$folder"
+        # Out of sight at once: a half of it must not be gone back to.
+        mv "$srv/releases/$folder" "$srv/releases/.$folder"
+        rm -rf "${srv:?}/releases/.$folder" "${srv:?}/layers/$folder"
     fi
+done
+# The static files of those that stay are not old, however long ago they were published.
+for folder in "$srv"/releases/[0-9]*/static; do
+    [ -d "$folder" ] || continue
+    # shellcheck disable=SC2016 # the inner shell's own
+    (cd "$folder" && find . -type f -exec sh -c 'cd "$0" && touch -c -- "$@"' "$srv/static" {} +)
 done
 
 # --- The code, and with it what it is to know.
@@ -50,6 +58,8 @@ done
 step='the code does not arrive whole; is the disk full?'
 mkdir "$coming"
 tar -xz --ignore-zeros --no-same-owner --no-same-permissions -f - -C "$coming"
+# What has a name of ours is ours, whatever the repository has of that name; a file that is there would keep its mode.
+rm -rf "$coming/env" "$coming/release.json" "$coming/venv" "$coming/web.sock" "$coming/static" "$coming/served"
 (umask 027 && printf '%s' "$environment" | base64 -d >"$coming/env")
 printf '%s' "$record" | base64 -d >"$coming/release.json"
 ln -s "/run/$name/web-$release/sock" "$coming/web.sock"
