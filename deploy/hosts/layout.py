@@ -116,10 +116,6 @@ class Layout:
         return self.state / "lock"
 
     @property
-    def ledger(self) -> PurePosixPath:
-        return self.state / "ledger.jsonl"
-
-    @property
     def protected(self) -> PurePosixPath:
         """Files that the site hands out to those who may have them; nobody but the site and nginx reads them."""
         return self.root / "protected"

@@ -69,7 +69,7 @@ def site_environment(
         "HTTPS_ONLY": "1" if environment.secure else "0",
         "BEHIND_PROXY": "1",
         "BIND": f"unix:{layout.socket(release)}",
-        "STATIC_ROOT": f"{layout.releases}/{release}/static",
+        "STATIC_ROOT": str(layout.release(release) / "static"),
         "PROTECTED_ROOT": str(layout.protected),
         "PROTECTED_URL": "/protected/",
         "WEB_CONCURRENCY": str(host.workers or cores),

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
+
+from deploy.screen import Screen
 
 _COLOURS = {"failed": "red", "put back": "red", "done": "green", "serves": "green"}
 
 
-class View:
+class View(Screen):
     """Shows where each host is. Several threads may tell it."""
 
     def __init__(self, hosts: Sequence[str]) -> None:
-        self._console = Console(stderr=True)
+        super().__init__()
         self._began = time.monotonic()
         self._lock = threading.Lock()
         self._at = dict.fromkeys(hosts, ("", 0.0))
-        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
-
-    def __enter__(self) -> View:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
 
     @property
     def seconds(self) -> float:
@@ -42,23 +31,15 @@ class View:
         """A host has come so far."""
         with self._lock:
             self._at[host] = (what, self.seconds)
-            if self._live:
-                self._live.update(self._table(), refresh=True)
+            if self.live:
+                self.update(self._table())
             else:
-                self._line(f"{host}: {what} ({self.seconds:.1f} s)")
+                self.line(f"{host}: {what} ({self.seconds:.1f} s)")
 
     def say(self, line: str) -> None:
         """A line about the whole."""
         with self._lock:
-            if self._live:
-                self._console.print(line, markup=False, highlight=False)
-            else:
-                self._line(line)
-
-    @staticmethod
-    def _line(text: str) -> None:
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+            self.line(line)
 
     def _table(self) -> Table:
         shown = Table(box=None, header_style="bold", pad_edge=False)

@@ -6,11 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from deploy.errors import Failure
+from deploy.screen import Screen
 from deploy.swarm.manager import Manager
 from deploy.swarm.state import Snapshot, Standing, nowhere, standing
 
@@ -68,34 +67,23 @@ def reason(manager: Manager, snapshot: Snapshot, failed: Standing) -> str:
     return f"{failed.service} on {where}: {failed.note}; its last lines are above"
 
 
-class Progress:
+class Progress(Screen):
     """Shows how far services are."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        super().__init__()
         self._said: dict[str, str] = {}
-
-    def __enter__(self) -> Progress:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
 
     def show(self, standings: Sequence[Standing]) -> None:
         """Show this state, where it is another than the last."""
-        if self._live:
-            self._live.update(table(standings), refresh=True)
+        if self.live:
+            self.update(table(standings))
             return
         for each in standings:
             line = f"{each.service}: {each.running}/{each.wanted} {word(each)}{' ' + each.note if each.note else ''}"
             if self._said.get(each.service) != line:
                 self._said[each.service] = line
-                sys.stderr.write(f"{line}\n")
-                sys.stderr.flush()
+                self.line(line)
 
 
 def word(standing: Standing) -> str:
