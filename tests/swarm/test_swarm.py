@@ -231,6 +231,16 @@ def wait_for_lock(swarm: Swarm) -> None:
     wait_until(lambda: f"{swarm.name}_lock" in swarm.ask("service", "ls"), 60, "the lock is held")
 
 
+def half_done(swarm: Swarm, client: "subprocess.Popen[str]") -> None:
+    """Return once services of the site differ in their image; fails the test, with its last words, when the client ends.
+
+    The image is built and sent to each node first, beside a load: as slow as the machine is.
+    """
+    while len(set(swarm.images().values())) == 1:
+        assert client.poll() is None, f"it was never half done: {client.communicate()[1]}"
+        time.sleep(0.1)
+
+
 def test_a_second_deploy_at_the_same_moment_is_refused(swarm: Swarm) -> None:
     change(swarm, "first")
     first = start(swarm, "swarm-deploy")
@@ -244,7 +254,7 @@ def test_a_client_killed_half_way_leaves_a_stack_that_serves_and_a_lock_that_fre
     with load_on(swarm.nodes) as loads:
         change(swarm, "killed")
         client = start(swarm, "swarm-deploy")
-        wait_until(lambda: len(set(swarm.images().values())) > 1, 60, "it is half done")
+        half_done(swarm, client)
         os.killpg(client.pid, signal.SIGKILL)
         client.wait()
         swarm.must("swarm-deploy")
