@@ -89,6 +89,8 @@ class Hop:
     before: Hop | None = None
     #: What it could not be opened for. A jump host that is down is tried once, not for each host behind it.
     failed: Failure | None = None
+    #: What else may be the reason when it lets nobody in.
+    hint: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -188,7 +190,7 @@ class Hop:
             return "it was offered too many keys: name the right one with identity"
         return (
             f"it takes none of your keys for {self.fabric.user}: `ssh-add -l` shows those of the agent, "
-            "identity can name one"
+            f"identity can name one{self.hint}"
         )
 
 
@@ -280,6 +282,10 @@ class Connections:
             if known is None or known.end.failed:
                 user = host.admin if self.admin else host.user
                 end = self._hop(host.name, Jump(user, host.address, host.port), host.jump, host.identity)
+                if not self.admin:
+                    end.hint = (
+                        f"; `invoke remote-setup --env {self.known.environment}` makes that user where there is none"
+                    )
                 self._open[host.name] = Connection(host, end)
             return self._open[host.name]
 

@@ -232,10 +232,8 @@ def _site(site: Site, host: Host, learned: Learned) -> Desired:
 def _no_site(site: Site) -> Desired:
     """What a host that no longer runs the site loses: above all where the servers are, with the passwords."""
     layout = site.layout
-    units = [*map(layout.template, UNIT_KINDS), layout.boot_unit]
-    return Desired(
-        absent=(str(layout.services), *(f"/etc/systemd/system/{unit}" for unit in units)), idle=(layout.boot_unit,)
-    )
+    units = (layout.boot_unit, *map(layout.template, UNIT_KINDS))
+    return Desired(absent=(str(layout.services), *(f"/etc/systemd/system/{unit}" for unit in units)), idle=units)
 
 
 def _sandbox(layout: Layout) -> str:

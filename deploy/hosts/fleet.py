@@ -22,8 +22,10 @@ from deploy.hosts.view import View
 
 #: Seconds between two signs of life; `activate.sh` gives up after four times that.
 SIGN_SECONDS = 10
-#: Seconds that a host has: for units to begin and be asked, to flip and be asked, to say that it is all over.
-START_SECONDS, FLIP_SECONDS, END_SECONDS = 240, 30, 120
+#: Seconds that a host has: for units to begin and be asked, to flip and be asked, to put itself back.
+START_SECONDS, FLIP_SECONDS, BACK_SECONDS = 240, 30, 30
+#: Seconds for what is left when the release serves: the old units are told, and the hook has its time.
+END_SECONDS = 1800
 #: Seconds that a whole conversation may last.
 _LIMIT = 24 * 60 * 60
 
@@ -145,9 +147,12 @@ class Fleet:
         self.committed = True
         try:
             self.do(list(self.members), "commit", "COMMITTED", FLIP_SECONDS, "serves")
-            self._expect(self.members, "DONE", END_SECONDS, "done")
         except Failure as failure:
             raise Failure(f"{failure.message}; the others serve it: repeat the deploy to bring all to one") from None
+        try:
+            self._expect(self.members, "DONE", END_SECONDS, "done")
+        except Failure as failure:
+            raise Failure(f"{failure.message}; the release serves, and what comes after that is not done") from None
         for name, member in self.members.items():
             if member.why:
                 self.view.say(f"{name}: {member.why}")
@@ -170,7 +175,7 @@ class Fleet:
             self.members[name].tell("back " + printable(why.splitlines()[0] if why else why)[:300])
         for name in others:
             try:
-                self.members[name].expect("BACK", END_SECONDS / 4)
+                self.members[name].expect("BACK", BACK_SECONDS)
                 self.view.show(name, "put back")
             except Failure:
                 self.view.say(f"{name}: did not answer; it puts itself back when it does not hear of us")

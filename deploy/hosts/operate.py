@@ -83,15 +83,19 @@ def releases(site: Site) -> None:
 
 
 def logs(site: Site, kind: str, lines: int) -> None:
-    """Print the last lines of the units of a kind, or of all, each with its host. Raises `Failure`."""
+    """Print the last lines of the units of a kind, or of all, each with its host. Raises `Failure`.
+
+    Of those that run, and of those that should.
+    """
     with _connections(site) as connections:
         for host, has in zip(site.hosts, _look(site, connections), strict=True):
-            for unit in has.units:
-                if kind in ("", unit.kind):
-                    text = "".join(f"{word}\n" for word in (site.project.name, unit.kind, unit.release, str(lines)))
-                    result = run_script(connections.to(host), script("journal.sh"), text.encode(), seconds=60)
-                    for line in result.text.splitlines():
-                        print(f"{host.name} {unit.kind} | {printable(line)}")
+            for role, release in state.logging(has, host.roles):
+                if kind not in ("", role):
+                    continue
+                text = "".join(f"{word}\n" for word in (site.project.name, role, release, str(lines)))
+                result = run_script(connections.to(host), script("journal.sh"), text.encode(), seconds=60)
+                for line in result.text.splitlines():
+                    print(f"{host.name} {role} | {printable(line)}")
 
 
 def manage(site: Site, arguments: Sequence[str]) -> int:

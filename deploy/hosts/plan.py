@@ -93,7 +93,7 @@ class Desired:
     groups: tuple[Group, ...] = ()
     absent: tuple[str, ...] = ()
     units: tuple[Unit, ...] = ()
-    #: Units that are neither enabled nor running.
+    #: Units that are neither enabled nor running; of a template, all that were made of it.
     idle: tuple[str, ...] = ()
     #: Servers whose user and password are made on this host.
     servers: tuple[Server, ...] = ()

@@ -12,6 +12,8 @@ from deploy.hosts.release import Release
 
 #: Kilobytes that a host must have free for a release to be begun.
 LEAST_FREE = 200 * 1024
+#: Kinds of units that run until they are told to stop.
+_LASTING = ("web", "worker", "beat")
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,14 @@ def need_setup(states: Mapping[str, HostState], environment: str) -> None:
 def missing(state: HostState, roles: Sequence[str]) -> list[str]:
     """The roles of a host that the release which serves there should run, and does not."""
     running = {unit.kind for unit in state.units if unit.release == state.current and unit.state == "active"}
-    return [role for role in roles if role in ("web", "worker", "beat") and state.current and role not in running]
+    return [role for role in roles if role in _LASTING and state.current and role not in running]
+
+
+def logging(state: HostState, roles: Sequence[str]) -> list[tuple[str, str]]:
+    """Kind and release of the units of a host whose logs matter: those that run, and those that should."""
+    running = [(unit.kind, unit.release) for unit in state.units if unit.kind in (*_LASTING, "release")]
+    due = [(role, state.current) for role in roles if role in _LASTING and state.current]
+    return list(dict.fromkeys([*running, *due]))
 
 
 def target(states: Mapping[str, HostState], asked: str) -> str:

@@ -118,6 +118,7 @@ def test_a_wrong_client_key_is_one_line_with_the_user(server: Server, tmp_path: 
     for kind in ("ed25519", "rsa"):
         said = refusal(server, trusting(server), identity=make_key(tmp_path / kind, kind))
         assert said.startswith("web1: it takes none of your keys for root: `ssh-add -l`")
+        assert "; `invoke remote-setup --env " in said
 
 
 def test_without_any_key_the_line_is_the_same(server: Server) -> None:

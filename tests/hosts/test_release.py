@@ -306,9 +306,9 @@ def test_whenever_the_client_is_killed_each_host_serves_one_whole_release(site: 
 KILLS = 30
 
 
-def start(site: Fleet) -> "subprocess.Popen[str]":
-    """A deploy that goes on beside us."""
-    words = ["python3", str(site.project / "tasks.py"), "remote-deploy", "--env", "test"]
+def start(site: Fleet, task: str = "remote-deploy", *more: str) -> "subprocess.Popen[str]":
+    """A deploy, or another task, that goes on beside us."""
+    words = ["python3", str(site.project / "tasks.py"), task, "--env", "test", *more]
     path = f"{TOOLS}:{os.environ['PATH']}"
     env = {**environment(**site.environment()), "PATH": path}
     # In a session of its own, so that it is ended as a whole.
@@ -347,13 +347,15 @@ def peek(child: "subprocess.Popen[str]") -> str:
 # --- Tasks, and beat ---
 
 
-def test_a_task_under_way_outlives_the_deploy_and_its_release_stays(site: Fleet) -> None:
+def test_a_task_and_a_command_under_way_outlive_deploys_and_their_release_stays(site: Fleet) -> None:
     site.configure(keep=1)
     site.commit("keep one")
     old = one_release(site)
     mark = f"mark {random.randrange(10**9)}"
     shell(site, f"from polls.tasks import nap; nap.delay(50, {mark!r})")
     wait_until(lambda: "polls.tasks.nap" in site["jobs1"].journal(f"portico-worker@{old}"), 30, "the task has begun")
+    late = "import time; time.sleep(45); import polls.management.commands.load_sample_polls; print('imported late')"
+    command = start(site, "remote-manage", "--", "shell", "-v0", "-c", late)
     began = time.monotonic()
     for number in range(2):
         change(site, 3000 + number)
@@ -361,6 +363,7 @@ def test_a_task_under_way_outlives_the_deploy_and_its_release_stays(site: Fleet)
     assert time.monotonic() - began < 45, "the deploys did not wait for the task"
     assert ("worker", old) in units(site["jobs1"])
     site["jobs1"].sh(f"test -d /srv/portico/releases/{old}")
+    assert command.communicate(timeout=60)[0].strip().endswith("imported late")
     wait_until(
         lambda: (
             shell(site, f"from polls.models import Question as Q; print(Q.objects.filter(text={mark!r}).count())")
@@ -475,14 +478,19 @@ def test_releases_and_ledger_are_shown(site: Fleet) -> None:
     assert "rollback" in said
 
 
-def test_the_lock_of_one_that_hangs_can_be_ended(site: Fleet) -> None:
+@pytest.mark.parametrize("at", ["receiving", "starting"])
+def test_one_that_hangs_can_be_ended_and_puts_itself_back(site: Fleet, at: str) -> None:
     change(site, random.randrange(10**6))
+    wait_until(lambda: settled(site), 120, "what was before has ended")
+    before = one_release(site)
     hanging = start(site)
     try:
-        wait_until(lambda: "receiving" in peek(hanging), 60, "it has the lock")
+        wait_until(lambda: at in peek(hanging), 60, f"it is {at}")
         hanging.send_signal(signal.SIGSTOP)
         assert "busy" in one_line(site.invoke("remote-deploy"))
         assert "the one who held it is ended" in site.must("remote-unlock", "--yes").stderr
+        wait_until(lambda: settled(site), 30, "nothing of it runs")
+        assert one_release(site) == before
         site.must("remote-deploy")
     finally:
         hanging.kill()

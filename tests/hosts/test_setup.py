@@ -481,6 +481,15 @@ def test_what_was_changed_by_hand_is_shown_and_mended(ready: Fleet) -> None:
     assert web.sh("curl -s -o /dev/null -w '%{http_code}' -H 'Host: portico.test' http://127.0.0.1/") == "502"
 
 
+def test_a_host_that_no_longer_runs_the_site_has_its_units_stopped(ready: Fleet) -> None:
+    left = f"portico-worker@{RELEASE}.service"
+    ready["data1"].sh(f"systemd-run --quiet --unit {left} sleep 600")
+    assert "  disable portico-worker@.service" in ready.must("remote-setup", "--dry-run").stdout
+    ready.must("remote-setup", "--yes")
+    support.wait_until(lambda: left not in ready["data1"].sh("systemctl list-units"), 20, "it has ended")
+    assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
+
+
 def test_a_password_that_was_changed_by_hand_is_set_again(ready: Fleet) -> None:
     before = passwords(ready)
     ready["data1"].sh("echo \"ALTER ROLE site PASSWORD 'other'\" | runuser -u postgres -- psql -q")

@@ -167,6 +167,12 @@ def test_hosts_that_are_not_set_up_or_full_are_all_named() -> None:
 # --- Where back to ---
 
 
+def test_logs_are_of_units_that_run_and_of_those_that_should() -> None:
+    running = [state.Unit("worker", OLD, "deactivating"), state.Unit("manage", OLD, "active")]
+    assert state.logging(host("web1", NEW, units=running), ("web", "broker")) == [("worker", OLD), ("web", NEW)]
+    assert state.logging(host("web1", ""), ("web",)) == []
+
+
 def test_back_is_to_what_served_before() -> None:
     both = states(host("web1", NEW, OLD, MIDDLE, NEW), host("web2", NEW, OLD, MIDDLE, NEW))
     assert state.target(both, "") == MIDDLE

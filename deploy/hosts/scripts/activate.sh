@@ -174,7 +174,8 @@ touch "$srv/releases/$release/served"
 record 'in service'
 echo '= COMMITTED' || exec >/dev/null
 helper units | while read -r kind other _; do
-    [ "$other" != "$release" ] && [ "$kind" != release ] || continue
+    [ "$other" != "$release" ] || continue
+    case $kind in release | manage) continue ;; esac
     [ "$kind" != web ] || drain "$other"
     helper stop "$kind" "$other" later
 done

@@ -12,7 +12,7 @@
 #   check sudoers|nginx|firewall
 #   absent PATH
 #   units                                   systemd reads its files again
-#   enable UNIT | disable UNIT
+#   enable UNIT | disable UNIT              the latter stops it, too; of a template, without waiting, all there are
 #   start UNIT | restart UNIT | reload UNIT
 #   database | broker                       role, database and password; user and password
 #
@@ -187,11 +187,16 @@ carry_out() {
                 rm -f "$(real "$a")"
                 ;;
             units) systemctl daemon-reload ;;
-            enable | disable)
-                need systemctl "$verb" "$(real "$a")"
-                [ "$verb" = enable ] || systemctl --quiet stop "$(real "$a")" || true
+            disable)
+                case $a in
+                    *@.service) systemctl --quiet --no-block stop "${a%.service}*.service" || true ;;
+                    *)
+                        need systemctl disable "$(real "$a")"
+                        systemctl --quiet stop "$(real "$a")" || true
+                        ;;
+                esac
                 ;;
-            start | restart | reload)
+            enable | start | restart | reload)
                 need systemctl "$verb" "$(real "$a")"
                 ;;
             database)

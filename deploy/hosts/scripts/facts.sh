@@ -43,6 +43,14 @@ look() {
 }
 
 unit() {
+    case $1 in
+        # A template: any unit of it.
+        *@.service)
+            active=$(systemctl is-active "${1%.service}*.service" 2>/dev/null | grep -m 1 '^active$') || true
+            echo "unit $1 disabled ${active:-inactive}"
+            return
+            ;;
+    esac
     enabled=$(systemctl is-enabled "$(real "$1")" 2>/dev/null) || true
     active=$(systemctl is-active "$(real "$1")" 2>/dev/null) || true
     case $1 in

@@ -6,7 +6,7 @@
 #   stop KIND REL [now|later]           stop a unit and forget a failure; `later` does not wait
 #   migrate REL                         apply a release's migrations; else the journal's last lines, and exit 1
 #   journal KIND REL LINES              the last lines of a unit, 1 to 1000
-#   units                               KIND REL STATE of each unit that is not inactive
+#   units                               KIND REL STATE of each unit that is not inactive; `manage` is a kind here, too
 #   manage REL [WORDS…]                 manage.py of a release, as the site's user, in its sandbox
 #   backup REL                          a copy of the database, on its host; prints the path
 #   boot                                start the current release's units, and do not wait
@@ -134,6 +134,7 @@ units() {
         kind=${unit%%@*}
         case $kind in
             web | worker | beat | release) ;;
+            manage) unit=${unit%:*} ;;
             *) continue ;;
         esac
         if is_release "${unit#*@}" && [ "$active" != inactive ]; then
@@ -191,7 +192,7 @@ manage() {
     # The terminal's colours and title are the caller's own.
     exec env -i PATH="$PATH" LC_ALL=C.UTF-8 TERM="${TERM:-dumb}" \
         SYSTEMD_TINT_BACKGROUND=0 SYSTEMD_ADJUST_TERMINAL_TITLE=0 \
-        systemd-run --quiet --wait --collect --unit "$name-manage-$$" --description "manage.py of $release" "$@"
+        systemd-run --quiet --wait --collect --unit "$name-manage@$release:$$" --description "manage.py of $release" "$@"
 }
 
 backup() {

@@ -1,15 +1,32 @@
 # shellcheck shell=sh
-# Ends whoever holds the lock. Standard input: the lock's file. The lock itself is then free, as always.
+# Ends whoever holds the lock, with all that they run here: what is half done puts itself back, as when their cable is
+# cut. Standard input: the lock's file. The lock itself is then free, as always.
 set -eu
 IFS= read -r lock
 if [ ! -e "$lock" ] || flock -n "$lock" true; then
     echo 'free'
     exit 0
 fi
+
+# The connection that a process came by: sshd's own process for it, which is of this user.
+session() { # PROCESS
+    process=$1
+    while [ "${process:-0}" -gt 1 ]; do
+        case $(cat "/proc/$process/comm" 2>/dev/null) in
+            sshd*)
+                kill -s TERM "$process" 2>/dev/null || true
+                return
+                ;;
+        esac
+        process=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$process/status" 2>/dev/null)
+    done
+}
+
 for folder in /proc/[0-9]*; do
     [ -r "$folder/fd" ] || continue
     for opened in "$folder"/fd/*; do
         if [ "$(readlink "$opened" 2>/dev/null)" = "$lock" ]; then
+            session "${folder#/proc/}"
             kill -s TERM "${folder#/proc/}" 2>/dev/null || true
         fi
     done
