@@ -351,7 +351,9 @@ def ten_hosts(folder: Path) -> None:
                 used.append(processor_seconds(made) - before)
             work = statistics.median(used)
             least = work / (os.cpu_count() or 1)
-            print(f"{name}: {statistics.median(took):.2f} s; the hosts worked {work:.1f} s, so {least:.1f} s at the least")
+            print(
+                f"{name}: {statistics.median(took):.2f} s; the hosts worked {work:.1f} s, so {least:.1f} s at the least"
+            )
 
 
 def processor_seconds(made: Fleet) -> float:

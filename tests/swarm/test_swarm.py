@@ -232,7 +232,7 @@ def wait_for_lock(swarm: Swarm) -> None:
 
 
 def half_done(swarm: Swarm, client: "subprocess.Popen[str]") -> None:
-    """Return once services of the site differ in their image; fails the test, with its last words, when the client ends.
+    """Return once services differ in their image; fails the test when the client ends, with its last words.
 
     The image is built and sent to each node first, beside a load: as slow as the machine is.
     """
