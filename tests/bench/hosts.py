@@ -357,7 +357,7 @@ def ten_hosts(folder: Path) -> None:
 
 
 def processor_seconds(made: Fleet) -> float:
-    """Seconds that all processors have worked for the hosts: of those here, a deploy cannot take less than its share."""
+    """Seconds that all processors have worked for the hosts: shared by those here, no deploy takes less."""
     said = [machine.sh("cat /sys/fs/cgroup/cpu.stat") for machine in made.rack.machines.values()]
     return sum(int(text.split()[1]) for text in said) / 1e6
 
