@@ -489,7 +489,7 @@ def test_one_that_hangs_can_be_ended_and_puts_itself_back(site: Fleet, at: str) 
         hanging.send_signal(signal.SIGSTOP)
         assert "busy" in one_line(site.invoke("remote-deploy"))
         assert "the one who held it is ended" in site.must("remote-unlock", "--yes").stderr
-        wait_until(lambda: settled(site), 30, "nothing of it runs")
+        wait_until(lambda: settled(site), 90, "nothing of it runs")
         assert one_release(site) == before
         site.must("remote-deploy")
     finally:
