@@ -9,14 +9,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from string import Template
 
-from pydantic import SecretStr
-
 from deploy import proxy
 from deploy.config import Project
 from deploy.errors import Failure
 from deploy.hosts.environment import SITE_ROLES, Environment, Host
 from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP, UNIT_KINDS, Layout, UnitKind
-from deploy.hosts.plan import Desired, Facts, File, Folder, Group, Server, Unit, User, digest
+from deploy.hosts.plan import Access, Desired, Facts, File, Folder, Group, Server, Unit, User, digest
 from deploy.hosts.values import Role
 
 FOLDER = Path(__file__).parent
@@ -66,8 +64,8 @@ class Learned:
     ports: tuple[int, ...] = (22,)
     ipv6: bool = False
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: Of the servers that are on hosts of the environment.
-    passwords: Mapping[Server, SecretStr] = field(default_factory=dict)
+    #: To the servers that are on hosts of the environment.
+    access: Mapping[Server, Access] = field(default_factory=dict)
 
     def of(self, host: Host) -> tuple[str, ...]:
         """The addresses of a host, as another has to know them."""
@@ -127,7 +125,7 @@ def desired(site: Site, host: Host, learned: Learned) -> Desired:
 
 def waits_for(site: Site, host: Host, learned: Learned) -> list[str]:
     """The hosts that have yet to make a password which this one needs, by name. What it has had meanwhile stays."""
-    lacking = [server for server in SERVERS if is_site(host) and server not in learned.passwords]
+    lacking = [server for server in SERVERS if is_site(host) and server not in learned.access]
     return list(dict.fromkeys(other.name for server in lacking for other in site.environment.with_role(server)))
 
 
@@ -213,7 +211,7 @@ def _site(site: Site, host: Host, learned: Learned) -> Desired:
             Group(
                 (
                     File(str(layout.project), said),
-                    *([] if waits_for(site, host, learned) else [_services(site, learned)]),
+                    *([] if waits_for(site, host, learned) else _services(site, learned)),
                     File(str(layout.launch), (FOLDER / "scripts/launch.sh").read_text(), mode=0o755),
                     File(str(layout.sandbox), _sandbox(layout)),
                     *(File(f"/etc/systemd/system/{layout.template(kind)}", _unit(site, host, kind)) for kind in kinds),
@@ -233,7 +231,8 @@ def _no_site(site: Site) -> Desired:
     """What a host that no longer runs the site loses: above all where the servers are, with the passwords."""
     layout = site.layout
     units = (layout.boot_unit, *map(layout.template, UNIT_KINDS))
-    return Desired(absent=(str(layout.services), *(f"/etc/systemd/system/{unit}" for unit in units)), idle=units)
+    known = map(str, (layout.services, *map(layout.certificate, SERVERS)))
+    return Desired(absent=(*known, *(f"/etc/systemd/system/{unit}" for unit in units)), idle=units)
 
 
 def _sandbox(layout: Layout) -> str:
@@ -252,19 +251,28 @@ def _unit(site: Site, host: Host, kind: UnitKind) -> str:
     )
 
 
-def _services(site: Site, learned: Learned) -> File:
-    """Where the site finds the servers that are hosts of the environment."""
-    lines = []
-    forms: tuple[tuple[Server, str], ...] = (
-        ("database", f"DATABASE_URL=postgres://site:{{}}@{{}}:{DATABASE_PORT}/site?sslmode=require"),
-        ("broker", f"CELERY_BROKER_URL=amqp://site:{{}}@{{}}:{BROKER_PORT}//"),
-    )
-    for server, form in forms:
+def _services(site: Site, learned: Learned) -> list[File]:
+    """Where the site finds the servers that are hosts of the environment, and how it knows them.
+
+    A server's own certificate is the one authority, so its name in that does not matter.
+    """
+    lines, files = [], []
+    checked = f"sslmode=verify-ca&sslrootcert={site.layout.certificate('database')}"
+    forms: Mapping[Server, tuple[str, ...]] = {
+        "database": (f"DATABASE_URL=postgres://site:{{}}@{{}}:{DATABASE_PORT}/site?{checked}",),
+        "broker": (
+            f"CELERY_BROKER_URL=amqps://site:{{}}@{{}}:{BROKER_PORT}//",
+            f"CELERY_BROKER_CA={site.layout.certificate('broker')}",
+        ),
+    }
+    for server, form in forms.items():
         for host in site.environment.with_role(server):
-            address = host.private_address
+            address, access = host.private_address, learned.access[server]
             shown = f"[{address}]" if ":" in address else address
-            lines.append(form.format(learned.passwords[server].get_secret_value(), shown))
-    return File(str(site.layout.services), "".join(f"{line}\n" for line in lines), mode=0o600, secret=True)
+            lines += [line.format(access.password.get_secret_value(), shown) for line in form]
+            files.append(File(str(site.layout.certificate(server)), access.certificate))
+    text = "".join(f"{line}\n" for line in lines)
+    return [*files, File(str(site.layout.services), text, mode=0o600, secret=True)]
 
 
 def _nginx(site: Site, host: Host, learned: Learned) -> Desired:
@@ -319,7 +327,7 @@ def _database(site: Site, host: Host, learned: Learned) -> Desired:
     memory = _memory(site, host, "database", "postgresql@.service")
     watched = [configuration.path, *(file.path for group in memory.groups for file in group.files), *memory.absent]
     return Desired(
-        packages=("postgresql",),
+        packages=("postgresql", "ssl-cert"),
         folders=(Folder(str(site.layout.backups), mode=0o700),),
         groups=(Group((configuration, rules)), *memory.groups),
         absent=memory.absent,
@@ -355,11 +363,12 @@ def _broker(site: Site, host: Host) -> Desired:
         File("/etc/rabbitmq/rabbitmq-env.conf", _text("files/rabbitmq-env.conf")),
     )
     names = File(DROP_IN.format("epmd.socket", site.layout.name), _text("files/epmd.drop-in.conf"))
+    key = File(DROP_IN.format("rabbitmq-server.service", site.layout.name), _text("files/rabbitmq.drop-in.conf"))
     memory = _memory(site, host, "broker", "rabbitmq-server.service")
-    watched = [file.path for group in (Group(files), *memory.groups) for file in group.files]
+    watched = [file.path for group in (Group((*files, key)), *memory.groups) for file in group.files]
     return Desired(
-        packages=("rabbitmq-server",),
-        groups=(Group((*files, names)), *memory.groups),
+        packages=("rabbitmq-server", "ssl-cert"),
+        groups=(Group((*files, names, key)), *memory.groups),
         absent=memory.absent,
         units=(
             Unit("epmd.socket", restart_for=(names.path,)),

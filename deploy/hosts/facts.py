@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import base64
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 from pydantic import SecretStr
 
 from deploy.errors import Failure
-from deploy.hosts.plan import Desired, Entry, Facts, Kind, Server
+from deploy.hosts.plan import Access, Desired, Entry, Facts, Kind, Server
 
 #: States of a unit that is started without being asked for.
 _ENABLED = {"enabled", "enabled-runtime", "generated", "alias"}
 _ACTIVE = {"active", "reloading", "activating"}
 _KNOWN = {
     *("system", "no-systemd", "python", "ipv6", "port", "package", "user", "keys", "entry", "unit"),
-    *("address", "state", "password", "pending"),
+    *("address", "state", "password", "certificate", "pending"),
 }
 
 
@@ -76,9 +76,18 @@ def _facts(said: dict[str, list[list[str]]]) -> Facts:
             for name, *found in said["address"]
         },
         missing={cast(Server, what): " ".join(words).strip() for what, *words in said["state"]},
-        passwords={cast(Server, what): SecretStr(password) for what, password in said["password"]},
+        access=_access(dict(said["password"]), dict(said["certificate"])),
         pending=tuple((verb, unit) for verb, unit in said["pending"]),
     )
+
+
+def _access(passwords: Mapping[str, str], certificates: Mapping[str, str]) -> dict[Server, Access]:
+    """Of the servers that have both."""
+    return {
+        cast(Server, server): Access(SecretStr(passwords[server]), base64.b64decode(text).decode())
+        for server, text in certificates.items()
+        if server in passwords
+    }
 
 
 def _version(text: str) -> tuple[int, int]:

@@ -20,7 +20,7 @@ APP = "app"
 NGINX_GROUP = "www-data"
 #: Ports of what runs on the hosts.
 DATABASE_PORT = 5432
-BROKER_PORT = 5672
+BROKER_PORT = 5671
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ class Layout:
     def services(self) -> PurePosixPath:
         """Where the database and the broker are when they are hosts of the environment: systemd's EnvironmentFile."""
         return self.etc / "services.env"
+
+    def certificate(self, server: str) -> PurePosixPath:
+        """By which the site knows a server, database or broker, that is a host of the environment."""
+        return self.etc / f"{server}.crt"
 
     @property
     def library(self) -> PurePosixPath:

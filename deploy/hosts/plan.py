@@ -108,6 +108,15 @@ Kind = Literal["file", "folder", "link", "other", "absent"]
 
 
 @dataclass(frozen=True)
+class Access:
+    """What one has to know of a server to come in, and to know that it is the right one."""
+
+    password: SecretStr
+    #: Its certificate, which it has made itself (PEM).
+    certificate: str
+
+
+@dataclass(frozen=True)
 class Entry:
     """What is at a path. The text is None where it was not asked for."""
 
@@ -147,7 +156,7 @@ class Facts:
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: What a server's user lacks; empty when all is well.
     missing: Mapping[Server, str] = field(default_factory=dict)
-    passwords: Mapping[Server, SecretStr] = field(default_factory=dict)
+    access: Mapping[Server, Access] = field(default_factory=dict)
     #: What a setup that was cut off has left to do.
     pending: tuple[tuple[str, str], ...] = ()
 

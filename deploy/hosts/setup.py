@@ -26,7 +26,7 @@ from deploy.hosts.desired import (
     waits_for,
 )
 from deploy.hosts.environment import Environment, Host
-from deploy.hosts.plan import Change, Facts, Server, diff, render, steps
+from deploy.hosts.plan import Access, Change, Facts, Server, diff, render, steps
 from deploy.running import confirm
 
 Say = Callable[[str], None]
@@ -121,11 +121,11 @@ def _plans(connections: Connections, site: Site, chosen: Collection[Host]) -> di
     asked = {host.name: host for host in (*chosen, *keepers)}
     found = connections.on_all(asked.values(), lambda connection: _look(connection, site))
     facts = {name: each for name, each in found.items() if isinstance(each, Facts)}
-    passwords = {server: password for each in facts.values() for server, password in each.passwords.items()}
+    access = {server: found for each in facts.values() for server, found in each.access.items()}
     plans: dict[str, Plan | Failure] = {name: each for name, each in found.items() if isinstance(each, Failure)}
     for host in chosen:
         if host.name in facts:
-            plans[host.name] = _plan(site, host, facts[host.name], passwords)
+            plans[host.name] = _plan(site, host, facts[host.name], access)
     return plans
 
 
@@ -135,8 +135,8 @@ def _need(plans: Mapping[str, Plan | Failure]) -> dict[str, Plan]:
     return {name: plan for name, plan in plans.items() if not isinstance(plan, Failure)}
 
 
-def _plan(site: Site, host: Host, facts: Facts, passwords: Mapping[Server, SecretStr]) -> Plan:
-    learned = Learned(facts.ports, facts.ipv6, facts.addresses, passwords)
+def _plan(site: Site, host: Host, facts: Facts, access: Mapping[Server, Access]) -> Plan:
+    learned = Learned(facts.ports, facts.ipv6, facts.addresses, access)
     changes = diff(desired(site, host, learned), facts)
     if others := waits_for(site, host, learned):
         title = f"+ {site.layout.services} (secret), once {' and '.join(others)} has made its password"
@@ -146,7 +146,7 @@ def _plan(site: Site, host: Host, facts: Facts, passwords: Mapping[Server, Secre
 
 def _look(connection: Connection, site: Site) -> Facts:
     host = connection.host
-    plan = desired(site, host, Learned(passwords=dict.fromkeys(SERVERS, SecretStr(""))))
+    plan = desired(site, host, Learned(access=dict.fromkeys(SERVERS, Access(SecretStr(""), ""))))
     text = script("postgresql.sh") + script("rabbitmq.sh") + script("facts.sh")
     result = _as_root(connection, text, asking.questions(site.project.name, plan, site.addresses), FACTS_SECONDS)
     try:

@@ -163,12 +163,35 @@ def test_the_site_s_hosts_come_to_the_database_over_tls_with_the_password_and_no
         assert url
         assert connect(ready[name], url[1]) == "connected"
         for wrong in (
-            url[1].replace("sslmode=require", "sslmode=disable"),
+            url[1].replace("sslmode=verify-ca", "sslmode=disable"),
             url[1].replace("/site?", "/postgres?"),
             url[1].replace("site:", "postgres:"),
         ):
             assert "no pg_hba.conf entry" in connect(ready[name], wrong), wrong
         assert "authentication failed" in connect(ready[name], re.sub(r":[0-9a-f]{30,}@", ":wrong@", url[1]))
+
+
+#: What TLS the broker is spoken to with, if it is the one that a file has the certificate of.
+GREET = """\
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname = False
+context.load_verify_locations(sys.argv[2])
+try:
+    print(context.wrap_socket(socket.create_connection((sys.argv[1], 5671), 5)).version())
+except ssl.SSLError as error:
+    print(error)
+"""
+
+
+def test_a_server_that_shows_another_certificate_is_told_nothing(ready: Fleet) -> None:
+    web, data = ready["web1"], ready["data1"].address
+    web.sh("openssl req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -out /tmp/other.crt -subj /CN=x -days 2 2>&1")
+    url = re.search(r"^DATABASE_URL=(.*)$", web.sh("cat /etc/portico/services.env"), re.MULTILINE)
+    assert url
+    assert "certificate verify failed" in connect(web, url[1].replace("/etc/portico/database.crt", "/tmp/other.crt"))
+    assert web.ssh("python3", "-c", GREET, data, "/etc/portico/broker.crt").strip() == "TLSv1.3"
+    assert "certificate verify failed" in web.ssh("python3", "-c", GREET, data, "/tmp/other.crt")
 
 
 def test_a_stranger_is_refused_by_the_database_itself_too(ready: Fleet) -> None:
@@ -192,7 +215,7 @@ def test_the_broker_has_one_user_and_erlang_is_for_this_host_only(ready: Fleet) 
     assert users[0] == "site"
     listening = data.sh("ss -H -l -t -n | awk '{print $4}'").split()
     others = {each.rpartition(":")[2] for each in listening if not each.startswith(("127.", "[::1]"))}
-    assert others == {"22", "5432", "5672"}
+    assert others == {"22", "5432", "5671"}
 
 
 # --- The firewall ---
@@ -200,7 +223,7 @@ def test_the_broker_has_one_user_and_erlang_is_for_this_host_only(ready: Fleet) 
 
 def opened(source: Machine, target: Machine) -> set[int]:
     """Which of these ports answer, if only by a refusal."""
-    ports = "22 80 443 4369 5432 5672 8082 9999 25672"
+    ports = "22 80 443 4369 5432 5671 5672 8082 9999 25672"
     script = (
         f'for port in {ports}; do (timeout 1 bash -c "echo >/dev/tcp/{target.address}/$port" 2>/tmp/said.$port; '
         "code=$?; if [ $code = 0 ] || grep -q refused /tmp/said.$port; then echo $port; fi) & done; wait"
@@ -211,8 +234,8 @@ def opened(source: Machine, target: Machine) -> set[int]:
 def test_the_firewall_lets_in_what_the_roles_need_and_nothing_else(ready: Fleet) -> None:
     for name in ready.roles:
         ready[name].sh("command -v bash")
-    assert opened(ready["web1"], ready["data1"]) == {22, 5432, 5672}
-    assert opened(ready["jobs1"], ready["data1"]) == {22, 5432, 5672}
+    assert opened(ready["web1"], ready["data1"]) == {22, 5432, 5671}
+    assert opened(ready["jobs1"], ready["data1"]) == {22, 5432, 5671}
     assert opened(ready["web2"], ready["web1"]) == {22, 80, 8082}
     assert opened(ready["web1"], ready["jobs1"]) == {22, 8082}
     assert opened(ready["jobs1"], ready["web1"]) == {22, 80}

@@ -19,6 +19,7 @@ from deploy.hosts.desired import Learned, Site, complaints, desired, need_addres
 from deploy.hosts.environment import Environment, Host, parse
 from deploy.hosts.layout import RELEASE, Layout
 from deploy.hosts.plan import (
+    Access,
     Desired,
     Entry,
     Facts,
@@ -44,7 +45,10 @@ hosts:
   jobs1: {address: 10.0.0.3, roles: [worker, beat]}
   data1: {address: 10.0.0.4, roles: [database, broker]}
 """
-PASSWORDS = {"database": SecretStr("dbpass"), "broker": SecretStr("mqpass")}
+ACCESS = {
+    "database": Access(SecretStr("dbpass"), "certificate of data1"),
+    "broker": Access(SecretStr("mqpass"), "certificate of data1"),
+}
 NGINX = {name: (ROOT / "nginx" / name).read_text() for name in ("site.conf", "proxy.conf")}
 
 
@@ -62,7 +66,7 @@ def host(of: Site, name: str) -> Host:
 
 def wanted(name: str, text: str = TEXT, learned: Learned | None = None) -> Desired:
     here = site(text)
-    return desired(here, host(here, name), learned or Learned(passwords=PASSWORDS))  # type: ignore[arg-type]
+    return desired(here, host(here, name), learned or Learned(access=ACCESS))  # type: ignore[arg-type]
 
 
 def files(of: Desired) -> dict[str, File]:
@@ -109,15 +113,17 @@ def test_the_site_s_hosts_are_told_where_the_servers_are_and_nobody_else_may_rea
     services = files(wanted("web1"))["/etc/shop/services.env"]
     assert (services.mode, services.secret) == (0o600, True)
     assert services.text.splitlines() == [
-        "DATABASE_URL=postgres://site:dbpass@10.0.0.4:5432/site?sslmode=require",
-        "CELERY_BROKER_URL=amqp://site:mqpass@10.0.0.4:5672//",
+        "DATABASE_URL=postgres://site:dbpass@10.0.0.4:5432/site?sslmode=verify-ca&sslrootcert=/etc/shop/database.crt",
+        "CELERY_BROKER_URL=amqps://site:mqpass@10.0.0.4:5671//",
+        "CELERY_BROKER_CA=/etc/shop/broker.crt",
     ]
+    assert files(wanted("web1"))["/etc/shop/broker.crt"].text == "certificate of data1"
     assert "dbpass" not in repr(services)
     assert "/etc/shop/services.env" in wanted("data1").absent
 
 
 def test_a_host_is_not_called_ready_before_the_passwords_are_known() -> None:
-    waiting = wanted("web1", learned=Learned(passwords={"database": SecretStr("dbpass")}))
+    waiting = wanted("web1", learned=Learned(access={"database": ACCESS["database"]}))
     assert waiting.setup is None
     assert "/etc/shop/services.env" not in files(waiting), "what it has had meanwhile stays"
     assert wanted("data1", learned=Learned()).setup is not None
@@ -163,7 +169,7 @@ def test_the_firewall_lets_in_ssh_wherever_it_listens_and_what_the_roles_need() 
     assert rules_of("data1", learned=learned) == [
         ssh,
         "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } tcp dport 5432 accept",
-        "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } tcp dport 5672 accept",
+        "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } tcp dport 5671 accept",
     ]
     assert rules_of("web1", f"{TEXT}tls: {{certificate: c, key: k}}\n")[1] == "tcp dport { 80, 443 } accept"
 
@@ -200,7 +206,7 @@ def test_tls_on_a_host_is_what_nginx_of_debian_12_knows_and_its_key_is_root_s() 
 
 
 def test_ipv6_is_listened_to_where_the_host_has_it() -> None:
-    six = Learned(ipv6=True, passwords=PASSWORDS)  # type: ignore[arg-type]
+    six = Learned(ipv6=True, access=ACCESS)  # type: ignore[arg-type]
     assert "listen [::]:80;" in files(wanted("web1", learned=six))["/etc/nginx/site/server.conf"].text
     assert "[::]" not in "".join(file.text for file in files(wanted("web1")).values())
 

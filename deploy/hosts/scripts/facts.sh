@@ -12,6 +12,7 @@
 #   address NAME            address NAME ADDRESS…
 #   database | broker       state WHAT WORD…                  what is missing; nothing when all is there
 #                           password WHAT PASSWORD
+#                           certificate WHAT CONTENT
 #
 # Always: system ID VERSION, python VERSION, port NUMBER, ipv6, pending VERB UNIT.
 set -eu
@@ -40,6 +41,13 @@ look() {
     else
         echo "entry $2 absent - - - - "
     fi
+}
+
+# What the site's hosts must know of a server that is here.
+access() { # WHAT
+    [ ! -s "/etc/$name/$1_password" ] || echo "password $1 $(head -n 1 "/etc/$name/$1_password")"
+    [ ! -s /etc/ssl/certs/ssl-cert-snakeoil.pem ] ||
+        echo "certificate $1 $(base64 -w 0 </etc/ssl/certs/ssl-cert-snakeoil.pem)"
 }
 
 unit() {
@@ -108,11 +116,11 @@ while read -r what first <&3; do
             ;;
         database)
             echo "state database $(database_missing "$name")"
-            [ ! -s "/etc/$name/database_password" ] || echo "password database $(head -n 1 "/etc/$name/database_password")"
+            access database
             ;;
         broker)
             echo "state broker $(broker_missing "$name")"
-            [ ! -s "/etc/$name/broker_password" ] || echo "password broker $(head -n 1 "/etc/$name/broker_password")"
+            access broker
             ;;
         end)
             echo "end"

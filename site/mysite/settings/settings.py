@@ -163,6 +163,9 @@ if CELERY_BROKER_URL.startswith("amqp"):
     CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"confirm_publish": True}
     # Seconds. After two without a word RabbitMQ gives the tasks of a worker, whose machine is lost, to another.
     CELERY_BROKER_HEARTBEAT = 30
+if broker_ca := env.str("CELERY_BROKER_CA", default=""):
+    # A broker that is known by its certificate (amqps), or by the authority that signed it: a file's path.
+    CELERY_BROKER_USE_SSL = {"ca_certs": broker_ca}
 
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
