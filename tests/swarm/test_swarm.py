@@ -232,11 +232,11 @@ def wait_for_lock(swarm: Swarm) -> None:
 
 
 def half_done(swarm: Swarm, client: "subprocess.Popen[str]") -> None:
-    """Return once services differ in their image; fails the test when the client ends, with its last words.
+    """Return once tasks are being replaced; fails the test when the client ends before, with its last words.
 
     The image is built and sent to each node first, beside a load: as slow as the machine is.
     """
-    while len(set(swarm.images().values())) == 1:
+    while swarm.service("app", "{{with .UpdateStatus}}{{.State}}{{end}}") != "updating":
         assert client.poll() is None, f"it was never half done: {client.communicate()[1]}"
         time.sleep(0.1)
 
