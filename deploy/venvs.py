@@ -67,6 +67,8 @@ class Store:
 
     folder: Path
     requirements: Path
+    #: Whether packages are compiled to bytecode as they are installed: where those who run them may not write.
+    compiled: bool = False
 
     @classmethod
     def of(cls, root: Path) -> Store:
@@ -206,12 +208,14 @@ def installation(store: Store, layer: Layer, building: Path, uv: str | None, kee
     quiet = [] if sys.stderr.isatty() else ["--quiet"]  # bars and names are for people
     what = ["--no-deps", "--require-hashes", "-r", str(building / "requirements.txt")]
     if uv:
-        return Run([uv, "pip", "install", *quiet, "--python", python, *what], NO_DOWNLOADS, keep=keep)
+        bytecode = ["--compile-bytecode"] if store.compiled else []
+        return Run([uv, "pip", "install", *quiet, *bytecode, "--python", python, *what], NO_DOWNLOADS, keep=keep)
     if layer.name == TOOLS:
         pip = [python, "-m", "pip"]
     else:
         pip = [str(store.link(TOOLS) / "bin" / "python"), "-m", "pip", "--python", python]
-    options = ["--disable-pip-version-check", "--no-input", "--no-compile"]
+    bytecode = [] if store.compiled else ["--no-compile"]
+    options = ["--disable-pip-version-check", "--no-input", *bytecode]
     return Run([*pip, "install", *quiet, *options, *what], keep=keep)
 
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import paramiko
 
 SCRIPTS = Path(__file__).parent / "scripts"
-#: What a host is told to run, whatever it is to do: it takes the frame from the first line of standard input.
-COMMAND = """exec /bin/sh -c 'IFS= read -r frame && eval "$(printf %s "$frame" | base64 -d)"'"""
 #: Seconds that a script has, unless it is said.
 LIMIT_SECONDS = 600
 #: Seconds after a script's limit when we no longer wait for the host to end it, and say so.
@@ -95,7 +93,7 @@ def run_script(
     A script sees the same end of input when it was all and when the client was killed: one that must not take a part
     for the whole has to know a length or a digest.
     """
-    channel = connection.session()
+    channel = connection.shell()
     try:
         return _Conversation(connection.name, channel, seconds, line).hold(_all(_preamble(text, seconds), stdin))
     except BaseException:
@@ -124,13 +122,7 @@ class _Conversation:
     broken: list[BaseException] = field(default_factory=list)
 
     def hold(self, data: Iterator[bytes]) -> Result:
-        import paramiko
-
         begin = time.monotonic()
-        try:
-            self.channel.exec_command(COMMAND)
-        except (OSError, EOFError, paramiko.SSHException):
-            raise Failure(f"{self.name}: the connection was lost; repeat the command") from None
         feeder = threading.Thread(target=self._feed, args=(data,), daemon=True)
         feeder.start()
         self._read(begin + self.seconds + GRACE_SECONDS)
@@ -233,7 +225,7 @@ def take_lock(connection: Connection, path: str, who: str) -> Lock:
     It is free again when this process is killed (at once), or a minute after this machine fell asleep; the file stays,
     which means nothing.
     """
-    channel = connection.session()
+    channel = connection.shell()
     try:
         said = _ask_for_lock(connection.name, channel, path, who)
         if said.startswith("BUSY"):
@@ -258,13 +250,10 @@ def hold_lock(connection: Connection, path: str, who: str) -> Iterator[Lock]:
 
 
 def _ask_for_lock(name: str, channel: paramiko.Channel, path: str, who: str) -> str:
-    import paramiko
-
     if not path or not path.isprintable():
         raise Failure(f"{path!r} is no path for a lock")
     try:
         channel.settimeout(GRACE_SECONDS)
-        channel.exec_command(COMMAND)
         channel.sendall(_preamble(script("lock.sh"), LOCK_SECONDS))
         channel.sendall(f"{path}\n{printable(who)[:200]}\n".encode())
         said = b""
@@ -276,6 +265,6 @@ def _ask_for_lock(name: str, channel: paramiko.Channel, path: str, who: str) -> 
             said += piece
     except TimeoutError:
         raise Failure(f"{name}: does not answer within {GRACE_SECONDS} s; repeat the command") from None
-    except (OSError, EOFError, paramiko.SSHException):
+    except (OSError, EOFError):
         raise Failure(f"{name}: the connection was lost; repeat the command") from None
     return shell.last_line(said.decode(errors="replace"))

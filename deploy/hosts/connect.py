@@ -11,8 +11,10 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +38,8 @@ ANSWER_SECONDS = 15
 KEEPALIVE_SECONDS = 15
 #: Hosts that are worked on at a time.
 AT_A_TIME = 10
+#: What a host is told to run, whatever it is to do: it takes the frame of a script (`channel`) from its first line.
+SHELL = """exec /bin/sh -c 'IFS= read -r frame && eval "$(printf %s "$frame" | base64 -d)"'"""
 
 
 class _Pinned:
@@ -225,6 +229,10 @@ class Connection:
     host: Host
     #: Its end; those before it are jump hosts.
     end: Hop
+    #: Shells that are to wait there from the beginning: each saves the phase that takes it two round trips.
+    ahead: int = 0
+    _waiting: deque[Future[paramiko.Channel]] = field(default_factory=deque)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def name(self) -> str:
@@ -232,18 +240,33 @@ class Connection:
 
     def open(self) -> Self:
         """Connect, if that is not done. Raises `Failure` in one line that names host and remedy."""
-        self.end.open()
+        with self._lock:
+            self.end.open()
+            if self.ahead:
+                pool = ThreadPoolExecutor(self.ahead)
+                self._waiting.extend(pool.submit(self._new_shell) for _ in range(self.ahead))
+                pool.shutdown(wait=False)
+                self.ahead = 0
         return self
 
-    def session(self) -> paramiko.Channel:
-        """A channel, for `channel`. Raises `Failure` when the connection is lost."""
+    def shell(self) -> paramiko.Channel:
+        """A channel in which a shell waits for a script. Raises `Failure` when the connection is lost."""
+        self.open()
+        while self._waiting:
+            with suppress(Failure):  # as from a host that allows fewer at a time; then a new one, or the reason
+                if not (channel := self._waiting.popleft().result()).closed:
+                    return channel
+        return self._new_shell()
+
+    def _new_shell(self) -> paramiko.Channel:
         import paramiko
 
-        self.open()
         try:
-            return self.end.fabric.transport.open_session(timeout=ANSWER_SECONDS)
+            channel = self.end.fabric.transport.open_session(timeout=ANSWER_SECONDS)
+            channel.exec_command(SHELL)
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise Failure(f"{self.name}: no channel can be opened ({_one_line(error)}); repeat the command") from None
+        return channel
 
     def close(self) -> None:
         """Cut it: what runs on the host over it is ended there."""
@@ -251,16 +274,21 @@ class Connection:
 
 
 class Connections:
-    """The connections of one command: one for each host, jump hosts shared. Leaving the context cuts them all."""
+    """The connections of one command: one for each host, jump hosts shared. Leaving the context cuts them all.
 
-    def __init__(self, known: KnownHosts, *, admin: bool = False) -> None:
+    ``ahead`` is the number of shells that wait on each host as soon as it is connected to.
+    """
+
+    def __init__(self, known: KnownHosts, *, admin: bool = False, ahead: int = 0) -> None:
         logging.getLogger("paramiko").addHandler(logging.NullHandler())  # it says there what it raises, too
         self.known = known
         self.admin = admin
+        self.ahead = ahead
         self._lock = threading.Lock()
         self._open: dict[str, Connection] = {}
         self._jumps: dict[tuple[tuple[Jump, ...], Path | None], Hop] = {}
         self._others: list[Hop] = []
+        self._opening: Future[dict[str, Failure | None]] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -286,7 +314,7 @@ class Connections:
                     end.hint = (
                         f"; `invoke remote-setup --env {self.known.environment}` makes that user where there is none"
                     )
-                self._open[host.name] = Connection(host, end)
+                self._open[host.name] = Connection(host, end, self.ahead)
             return self._open[host.name]
 
     def way(self, host: Host) -> list[Hop]:
@@ -336,6 +364,18 @@ class Connections:
         hop = Hop(label, self.known, before, self._configured(before))
         self._others.append(hop)
         return hop
+
+    def begin(self, hosts: Iterable[Host]) -> Self:
+        """Connect to hosts while something else is done; `opened` waits for the last of them."""
+        pool = ThreadPoolExecutor(1)
+        self._opening = pool.submit(self.on_all, tuple(hosts), lambda _: None)
+        pool.shutdown(wait=False)
+        return self
+
+    def opened(self) -> None:
+        """Return when all that `begin` was given are connected to. Raises `Failure` naming those that cannot be."""
+        if self._opening and (failed := failures(self._opening.result())):
+            raise failed
 
     def on_all(
         self, hosts: Iterable[Host], function: Callable[[Connection], T], limit: int = AT_A_TIME

@@ -24,6 +24,8 @@ from deploy.hosts.view import View
 from deploy.shell import Run
 
 Say = Callable[[str], None]
+#: Scripts of a deploy, and of a rollback, for which shells are to wait on each host.
+PHASES, ROLLBACK_PHASES = 5, 3
 
 
 # --- What is deployed ---
@@ -81,8 +83,9 @@ def deploy(site: Site, ref: str, say: Say) -> None:
     known = pinning.load(environment.root, environment.name)
     _local_hook(environment, "before", release.id)
     with (
+        # While the code is packed.
+        Connections(known, ahead=PHASES).begin(site.hosts) as connections,
         archive.packed(site.project.root, release.commit) as code,
-        Connections(known) as connections,
         View(site.names) as view,
         phases.locked(session := Session(site, connections, view), f"deploy of {release.commit[:12]}", who()) as check,
     ):
@@ -126,7 +129,7 @@ def rollback(site: Site, to: str, say: Say) -> None:
     """
     known = pinning.load(site.environment.root, site.environment.name)
     with (
-        Connections(known) as connections,
+        Connections(known, ahead=ROLLBACK_PHASES).begin(site.hosts) as connections,
         View(site.names) as view,
         phases.locked(
             session := Session(site, connections, view), f"rollback to {to or 'the one before'}", who()
@@ -136,7 +139,7 @@ def rollback(site: Site, to: str, say: Say) -> None:
         state.need_setup(states, site.environment.name)
         chosen = state.target(states, to)
         commit = next(kept.release.commit for kept in states[site.names[0]].kept if kept.release.id == chosen)
-        phases.activate(session, chosen, entry(chosen, "rollback", commit), check)
+        phases.activate(session, chosen, entry(chosen, "rollback", commit), check, back=True)
         say(f"{chosen} serves on {', '.join(site.names)} again ({view.seconds:.1f} s)")
 
 

@@ -117,7 +117,7 @@ class Fleet:
         self.view.show(connection.name, "starting")
 
     def started(self) -> None:
-        """Return when the release runs everywhere. Raises `Failure` naming all hosts on which it does not."""
+        """Return when the new web units answer. Raises `Failure` naming all hosts on which they do not."""
         self._expect(self.members, "STARTED", START_SECONDS, "started")
 
     def do(self, names: Sequence[str], word: str, answer: str, seconds: float, said: str) -> None:
@@ -125,6 +125,10 @@ class Fleet:
         for name in names:
             self.members[name].tell(word)
         self._expect(names, answer, seconds, said)
+
+    def workers(self, names: Sequence[str]) -> None:
+        """Return when the new workers of these hosts are ready, which began with `join`. Raises `Failure`."""
+        self.do(names, "workers", "WORKERS", START_SECONDS, "workers ready")
 
     def flip(self, names: Sequence[str]) -> None:
         """Requests to these hosts go to the release from now on. Raises `Failure`."""
@@ -143,7 +147,8 @@ class Fleet:
 
     def commit(self) -> None:
         """The release stays. Raises `Failure` for hosts that did not say that they heard it."""
-        self.hold()
+        if len(self.members) > 1:
+            self.hold()
         self.committed = True
         try:
             self.do(list(self.members), "commit", "COMMITTED", FLIP_SECONDS, "serves")

@@ -56,6 +56,11 @@ class Site:
         return next((host.name for host in self.hosts if "beat" in host.roles), "")
 
     @property
+    def workers(self) -> list[str]:
+        """The names of the hosts that have workers."""
+        return [host.name for host in self.hosts if "worker" in host.roles]
+
+    @property
     def batches(self) -> list[list[str]]:
         """The names of the hosts in the order in which requests move; `Environment.batches`."""
         chosen = ([host.name for host in batch if host in self.hosts] for batch in self.environment.batches())
@@ -142,6 +147,7 @@ def locked(session: Session, what: str, by: str) -> Iterator[Callable[[], None]]
         for lock in held:
             lock.check()
 
+    session.connections.opened()
     try:
         for some in (session.site.hosts[:1], session.site.hosts[1:]):
             session.everywhere(take, some)
@@ -214,14 +220,22 @@ def migrate(session: Session, release: str) -> None:
     session.view.show(first.name, "migrated")
 
 
-def activate(session: Session, release: str, entry: Mapping[str, str], check: Callable[[], None]) -> None:
-    """Put a release that all hosts have into service, batch by batch. Raises `Failure`, all hosts put back."""
+def activate(
+    session: Session, release: str, entry: Mapping[str, str], check: Callable[[], None], *, back: bool = False
+) -> None:
+    """Put a release that all hosts have into service, batch by batch. Raises `Failure`, all hosts put back.
+
+    New workers are ready before the first request reaches the new code, which may ask for tasks that only they know.
+    On the way ``back`` those that run know the tasks, and requests need not wait for other workers.
+    """
     site = session.site
     header = activate_header(site, release, entry)
     with Fleet(session.view) as fleet:
         for host in site.hosts:
             fleet.join(session.connections.to(host), header)
         fleet.started()
+        if not back:
+            fleet.workers(site.workers)
         for number, batch in enumerate(site.batches):
             time.sleep(site.environment.wait if number else 0)
             check()
@@ -230,6 +244,8 @@ def activate(session: Session, release: str, entry: Mapping[str, str], check: Ca
             fleet.flip(batch)
         if site.beat:
             fleet.move_beat(site.beat)
+        if back:
+            fleet.workers(site.workers)
         fleet.commit()
 
 

@@ -26,7 +26,7 @@ INSTALLER_LOCK, INSTALLER = "tools", "uv"
 
 def see_to(folder: Path, release: str) -> None:
     """Make the release's link in the store. Raises `Failure` when a layer cannot be built."""
-    store = Store(folder.resolve(), Path("requirements").resolve())
+    store = Store(folder.resolve(), Path("requirements").resolve(), compiled=True)
     os.environ["PATH"] = f"{installer(store)}:{os.environ['PATH']}"
     venvs.ensure(store, ENVIRONMENT, say=lambda line: print(line, file=sys.stderr, flush=True))
     layer = layers.resolve(store.requirements, ENVIRONMENT, venvs.chosen_python(store, ENVIRONMENT).tag)

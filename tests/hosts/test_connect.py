@@ -296,6 +296,31 @@ def test_a_source_that_breaks_ends_the_script(server: Server) -> None:
         assert run_script(connections.to(server.host()), "echo again").text == "again\n"
 
 
+# --- Shells that wait ---
+
+
+def test_shells_that_wait_are_the_ones_that_are_used(fresh: Server) -> None:
+    with Connections(trusting(fresh), ahead=3).begin([fresh.host()]) as connections:
+        connections.opened()
+        for number in range(3):
+            assert run_script(connections.to(fresh.host()), f"echo {number}").text == f"{number}\n"
+    wait_until(lambda: fresh.log.count("Starting session") == 3, 5, "three sessions")
+
+
+def test_a_host_that_allows_fewer_sessions_is_worked_on_all_the_same(tmp_path: Path, key: Path) -> None:
+    with Server(tmp_path / "few", key, "MaxSessions 3") as server, Connections(trusting(server), ahead=5) as found:
+        for number in range(6):
+            assert run_script(found.to(server.host()), f"echo {number}").text == f"{number}\n"
+
+
+def test_hosts_that_cannot_be_reached_are_all_named_before_anything_is_done(server: Server) -> None:
+    gone = [server.host(name, port=free_port()) for name in ("web2", "web3")]
+    hosts = [server.host(), *gone]
+    with Connections(trusting(server), ahead=1).begin(hosts) as connections, pytest.raises(Failure) as raised:
+        connections.opened()
+    assert [line.split(":")[0] for line in raised.value.message.splitlines()] == ["web2", "web3"]
+
+
 def client(do: str, server: Server, folder: Path, *words: str) -> "subprocess.Popen[str]":
     known = folder / "known"
     known.write_text(trusting(server).text)

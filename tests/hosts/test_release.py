@@ -347,6 +347,21 @@ def peek(child: "subprocess.Popen[str]") -> str:
 # --- Tasks, and beat ---
 
 
+def test_new_workers_are_ready_before_requests_reach_a_deploy_and_a_rollback_waits_for_none(site: Fleet) -> None:
+    change(site, random.randrange(10**6))
+    said = site.must("remote-deploy").stderr
+    assert said.index("jobs1: workers ready") < said.index("web1: flipped")
+    said = site.must("remote-rollback").stderr
+    assert said.index("web2: flipped") < said.index("jobs1: workers ready")
+
+
+def test_what_runs_on_a_host_was_compiled_when_it_was_installed(site: Fleet) -> None:
+    for module in ("celery/worker/consumer/mingle", "gunicorn/arbiter"):
+        [found] = site["web1"].sh(f"ls -d /srv/portico/layers/.layers/*/lib/*/site-packages/{module}.py").split()
+        folder, _, name = found.rpartition("/")
+        site["web1"].sh(f"ls {folder}/__pycache__/{name.removesuffix('.py')}.*.pyc")
+
+
 def test_a_task_and_a_command_under_way_outlive_deploys_and_their_release_stays(site: Fleet) -> None:
     site.configure(keep=1)
     site.commit("keep one")

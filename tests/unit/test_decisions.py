@@ -1,5 +1,6 @@
 """What would be done: configuration, plans and command lists, compared as values."""
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -82,6 +83,13 @@ def test_the_difference_is_installed_with_hashes_and_nothing_else() -> None:
 def test_without_uv_the_tools_environments_pip_installs_into_the_others() -> None:
     command = venvs.installation(STORE, LAYER, Path("/b"), None, ())
     assert command.argv[:5] == ["/p q/.venvs/tools/bin/python", "-m", "pip", "--python", "/b/bin/python"]
+
+
+@pytest.mark.parametrize("uv", ["/uv", None])
+def test_packages_are_compiled_where_those_who_run_them_may_not_write(uv: str | None) -> None:
+    for store, compiled in ((STORE, False), (replace(STORE, compiled=True), True)):
+        words = venvs.installation(store, LAYER, Path("/b"), uv, ()).argv
+        assert ("--compile-bytecode" in words or (uv is None and "--no-compile" not in words)) == compiled
 
 
 def test_a_layer_gets_its_name_last() -> None:

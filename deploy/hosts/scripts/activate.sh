@@ -1,8 +1,8 @@
 # shellcheck shell=sh
 # Puts a release of this host into service, in step with the other hosts, or takes it back.
 #
-# Standard input: the values below, each a line; then commands, each of which is answered: `flip`, `beat`, `commit` or
-# `back`. A dot now and then says that the client lives: when it is gone, everything is as it was before.
+# Standard input: the values below, each a line; then commands, each of which is answered: `workers` (wait until they are
+# ready), `flip`, `beat`, `hold` (are you there?), `commit` or `back`. A dot now and then says that the client lives: when it is gone, everything is as it was before.
 # Standard output: `= WORD` when a command is done, `! WHY` when it is not, `| LINE` of a journal.
 set -eu
 IFS= read -r name
@@ -124,10 +124,9 @@ ask() {
 # --- Everything new begins beside what serves.
 
 started=1
-! has web || ! has worker || helper start worker "$release" later # meanwhile
-! has web || start web
-! has worker || start worker
+! has worker || helper start worker "$release" later
 if has web; then
+    start web
     probe 'its own socket' http://localhost --unix-socket "/run/$name/web-$release/sock" \
         -H "Host: $host" -H 'X-Forwarded-Proto: https'
 fi
@@ -136,6 +135,10 @@ echo '= STARTED'
 while ask; do
     case $word in
     hold) echo '= HELD' ;;
+    workers)
+        ! has worker || start worker
+        echo '= WORKERS'
+        ;;
     flip)
         if ! has beat && [ -n "$old_beat" ]; then # that role has moved to another host
             beat_moved=1
