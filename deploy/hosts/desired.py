@@ -321,9 +321,10 @@ def _nginx(site: Site, host: Host, learned: Learned) -> Desired:
 
 def _database(site: Site, host: Host, learned: Learned) -> Desired:
     folder = "/etc/postgresql/%PG%/main"
-    configuration = File(f"{folder}/conf.d/{site.layout.name}.conf", _text("files/postgresql.conf"))
+    own = ("postgres", "postgres")
+    configuration = File(f"{folder}/conf.d/{site.layout.name}.conf", _text("files/postgresql.conf"), *own)
     lines = "\n".join(_admitted(site, host, learned))
-    rules = File(f"{folder}/pg_hba.conf", _text("files/pg_hba.conf", lines=lines), "postgres", "postgres", 0o640)
+    rules = File(f"{folder}/pg_hba.conf", _text("files/pg_hba.conf", lines=lines), *own, 0o640)
     memory = _memory(site, host, "database", "postgresql@.service")
     watched = [configuration.path, *(file.path for group in memory.groups for file in group.files), *memory.absent]
     return Desired(
@@ -358,9 +359,10 @@ def _network(address: str) -> str:
 def _broker(site: Site, host: Host) -> Desired:
     limit = host.max_memory.get("broker", "")
     size = f"total_memory_available_override_value = {limit.replace('M', 'MB').replace('G', 'GB')}" if limit else ""
+    own = ("rabbitmq", "rabbitmq")
     files = (
-        File("/etc/rabbitmq/rabbitmq.conf", _text("files/rabbitmq.conf", memory=size)),
-        File("/etc/rabbitmq/rabbitmq-env.conf", _text("files/rabbitmq-env.conf")),
+        File("/etc/rabbitmq/rabbitmq.conf", _text("files/rabbitmq.conf", memory=size), *own),
+        File("/etc/rabbitmq/rabbitmq-env.conf", _text("files/rabbitmq-env.conf"), *own),
     )
     names = File(DROP_IN.format("epmd.socket", site.layout.name), _text("files/epmd.drop-in.conf"))
     key = File(DROP_IN.format("rabbitmq-server.service", site.layout.name), _text("files/rabbitmq.drop-in.conf"))

@@ -43,7 +43,10 @@ class Folder:
 
 @dataclass(frozen=True)
 class File:
-    """A text file. One that is secret is never shown."""
+    """A text file. One that is secret is never shown.
+
+    One that is not root's is in a folder of its owner's, who writes it; its group is that one's own.
+    """
 
     path: str
     text: str = field(repr=False)

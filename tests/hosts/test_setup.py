@@ -398,6 +398,31 @@ def test_what_the_deploy_user_puts_in_the_way_of_root_is_not_followed(ready: Fle
     as_deploy(machine, f"rm -r /srv/portico/releases/{RELEASE}")
 
 
+@pytest.mark.parametrize(
+    ("user", "folder", "name"),
+    [("postgres", "/etc/postgresql/*/main", "pg_hba.conf"), ("rabbitmq", "/etc/rabbitmq", "rabbitmq.conf")],
+)
+def test_a_link_that_a_server_s_user_puts_in_the_way_leads_root_nowhere(
+    ready: Fleet, user: str, folder: str, name: str
+) -> None:
+    data = ready["data1"]
+    data.sh("echo right >/root/target; chmod 644 /root/target; rm -rf /root/bait; mkdir /root/bait; chmod 755 /root")
+    # In place of what root would make beside the file, in place of the file, and in place of the folder of a file.
+    data.sh(
+        f"cd {folder}; echo >>{name}; runuser -u {user} -- sh -c "
+        f"'ln -s /root/target .{name}.new; mkdir -p conf.d; mv conf.d was; ln -s /root/bait conf.d'"
+    )
+    result = ready.invoke("remote-setup", "--yes", "--only", "data1")
+    if user == "postgres":
+        assert one_line(result).startswith("data1: postgres cannot write /etc/postgresql/"), result.stderr
+    data.sh(f"cd {folder}; rm conf.d; mv was conf.d; mv {name} was; ln -s /root/target {name}; rm was")
+    ready.must("remote-setup", "--yes", "--only", "data1")
+    assert data.sh(f"cd {folder}; stat -c '%F %U' {name}").strip() == f"regular file {user}"
+    assert data.sh("cat /root/target; stat -c '%U %a' /root/target; ls /root/bait").split() == ["right", "root", "644"]
+    data.sh("chmod 700 /root")
+    assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
+
+
 def test_a_link_among_static_files_leads_nginx_to_nothing_of_others(ready: Fleet) -> None:
     machine = ready["web1"]
     machine.sh("echo secret >/srv/portico/protected/export; chown app:www-data /srv/portico/protected/export")

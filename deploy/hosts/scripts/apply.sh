@@ -8,7 +8,7 @@
 #   keys NAME                               it lets in whom the administrator lets in
 #   folder PATH OWNER GROUP MODE
 #   group                                   files from here on are put back when a check says no
-#   file PATH OWNER GROUP MODE CONTENT
+#   file PATH OWNER GROUP MODE CONTENT      one that is not root's is written by its owner, and gets that one's group
 #   check sudoers|nginx|firewall
 #   absent PATH
 #   units                                   systemd reads its files again
@@ -123,6 +123,14 @@ put_back() {
     done <"$work/group"
 }
 
+# Such a file is in a folder of its owner's, who could have put a link there that leads root to a file of root's.
+file_of() { # OWNER PATH MODE
+    # shellcheck disable=SC2016 # that user's shell does that
+    runuser -u "$1" -- sh -c \
+        'umask 077 && rm -f "$1" && cat >"$1" && chmod "$3" "$1" && mv -f -T "$1" "$2"' \
+        sh "${2%/*}/.${2##*/}.new" "$2" "$3" >"$work/log" 2>&1
+}
+
 file() {
     path=$(real "$1")
     case $path in
@@ -130,6 +138,10 @@ file() {
     esac
     [ ! -d "$path" ] || [ -L "$path" ] || fail "$path is a folder; remove it"
     parent=${path%/*}
+    if [ "$2" != root ]; then
+        printf '%s' "$5" | base64 -d | file_of "$2" "$path" "$4" || fail "$2 cannot write $path: $(tail -n 1 "$work/log")"
+        return
+    fi
     # A folder of another package's, which that one makes too.
     [ -d "$parent" ] || (umask 022 && mkdir -p "$parent")
     fresh=$parent/.${path##*/}.new

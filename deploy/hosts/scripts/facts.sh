@@ -6,8 +6,8 @@
 #   package NAME            package NAME                      (only if installed)
 #   user NAME               user NAME HOME SHELL GROUP        (only if there is one)
 #   keys NAME               keys NAME                         (only if it has authorized keys)
-#   open PATH               entry PATH KIND OWNER GROUP MODE SHA256 CONTENT     KIND: file folder link other absent
-#   secret PATH             the same without the content
+#   open PATH OWNER         entry PATH KIND OWNER GROUP MODE SHA256 CONTENT     KIND: file folder link other absent
+#   secret PATH OWNER       the same without the content; what is not root's is read by its owner
 #   unit NAME               unit NAME ENABLED ACTIVE
 #   address NAME            address NAME ADDRESS…
 #   database | broker       state WHAT WORD…                  what is missing; nothing when all is there
@@ -25,16 +25,24 @@ cd /
 ssh_port=$1
 name=
 
-look() {
+# A command, by a user who may have put links in the way.
+as() { # USER WORD…
+    who=$1
+    shift
+    if [ "$who" = root ]; then "$@"; else runuser -u "$who" -- "$@" 2>/dev/null; fi
+}
+
+look() { # open|secret PATH OWNER
     path=$(real "$2")
     if [ -L "$path" ]; then
         echo "entry $2 link - - - - "
     elif [ -d "$path" ]; then
         echo "entry $2 folder $(stat -c '%U %G %a' "$path") - "
     elif [ -f "$path" ]; then
-        digest=$(sha256sum <"$path")
+        # One that its owner cannot read is another than it should be.
+        digest=$(as "$3" sha256sum "$path") || digest=-
         content=
-        [ "$1" = secret ] || content=$(base64 -w 0 <"$path")
+        [ "$1" = secret ] || content=$(as "$3" base64 -w 0 "$path") || content=
         echo "entry $2 file $(stat -c '%U %G %a' "$path") ${digest%% *} $content"
     elif [ -e "$path" ]; then
         echo "entry $2 other - - - - "
@@ -85,7 +93,7 @@ system() {
     } | sort -nu | sed 's/^/port /'
 }
 
-while read -r what first <&3; do
+while read -r what first second <&3; do
     case $what in
         name)
             name=$first
@@ -108,7 +116,7 @@ while read -r what first <&3; do
                 echo "keys $first"
             fi
             ;;
-        open | secret) look "$what" "$first" ;;
+        open | secret) look "$what" "$first" "$second" ;;
         unit) unit "$first" ;;
         address)
             found=$(getent ahosts "$first" | while read -r address _; do echo "$address"; done | sort -u | tr '\n' ' ') || true

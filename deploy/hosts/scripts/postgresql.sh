@@ -13,10 +13,13 @@ real() {
     esac
     version=none
     for folder in /etc/postgresql/*/main; do
-        if grep -qs '^port = 5432' "$folder/postgresql.conf"; then
-            version=${folder#/etc/postgresql/}
-            version=${version%/main}
-        fi
+        found=${folder#/etc/postgresql/}
+        found=${found%/main}
+        case $found in
+            # The folders are postgres's, who could give one a name that leads elsewhere.
+            *[!0-9]*) continue ;;
+        esac
+        if grep -qs '^port = 5432' "$folder/postgresql.conf"; then version=$found; fi
     done
     echo "${1%%\%PG%*}$version${1#*\%PG%}"
 }
