@@ -14,7 +14,7 @@ from deploy.config import Project
 from deploy.errors import Failure
 from deploy.hosts.environment import SITE_ROLES, Environment, Host
 from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP, UNIT_KINDS, Layout, UnitKind
-from deploy.hosts.plan import Access, Desired, Facts, File, Folder, Group, Server, Unit, User, digest
+from deploy.hosts.plan import Access, Desired, Facts, File, Folder, Group, Idle, Server, Unit, User, digest
 from deploy.hosts.values import Role
 
 FOLDER = Path(__file__).parent
@@ -22,6 +22,11 @@ SERVERS: tuple[Server, ...] = ("database", "broker")
 #: Who may not be the user that deploys: it is to have no more rights than the helper gives.
 RESERVED = {"root", APP, NGINX_GROUP, "postgres", "rabbitmq"}
 NGINX = "/etc/nginx/site"
+#: All that is there on one host or another.
+_NGINX_FILES = (
+    *("nginx.conf", "site.conf", "proxy.conf", "http.conf", "server.conf", "missing.conf", "unknown.conf"),
+    *("tls.crt", "tls.key"),
+)
 DROP_IN = "/etc/systemd/system/{}.d/{}.conf"
 POSTGRESQL = "postgresql@%PG%-main.service"
 #: The oldest Python that the site runs on.
@@ -134,9 +139,9 @@ def _without_digest(site: Site, host: Host, learned: Learned) -> Desired:
         [
             _common(site, host),
             _site(site, host, learned) if is_site(host) else _no_site(site),
-            *([_nginx(site, host, learned)] if has_files(host) else []),
-            *([_database(site, host, learned)] if "database" in host.roles else []),
-            *([_broker(site, host)] if "broker" in host.roles else []),
+            _nginx(site, host, learned) if has_files(host) else _no_nginx(site),
+            _database(site, host, learned) if "database" in host.roles else _no_database(site),
+            _broker(site, host) if "broker" in host.roles else _no_broker(site),
             _firewall(site, host, learned),
             _upgrades(site),
         ]
@@ -223,6 +228,7 @@ def _site(site: Site, host: Host, learned: Learned) -> Desired:
             ),
         ),
         absent=tuple(f"/etc/systemd/system/{layout.template(kind)}" for kind in others),
+        idle=tuple(Idle(layout.template(kind)) for kind in others),
         units=(Unit(layout.boot_unit, runs=False),),
     )
 
@@ -232,7 +238,7 @@ def _no_site(site: Site) -> Desired:
     layout = site.layout
     units = (layout.boot_unit, *map(layout.template, UNIT_KINDS))
     known = map(str, (layout.services, *map(layout.certificate, SERVERS)))
-    return Desired(absent=(*known, *(f"/etc/systemd/system/{unit}" for unit in units)), idle=units)
+    return Desired(absent=(*known, *(f"/etc/systemd/system/{unit}" for unit in units)), idle=tuple(map(Idle, units)))
 
 
 def _sandbox(layout: Layout) -> str:
@@ -304,7 +310,7 @@ def _nginx(site: Site, host: Host, learned: Learned) -> Desired:
     if web and front.tls:
         files.append(File(f"{NGINX}/tls.crt", site.certificate))
         files.append(File(f"{NGINX}/tls.key", site.key, mode=0o600, secret=True))
-    drop_in = DROP_IN.format("nginx.service", layout.name)
+    drop_in = _nginx_drop_in(site)
     return Desired(
         packages=("nginx", "logrotate"),
         folders=(Folder(NGINX),),
@@ -312,11 +318,38 @@ def _nginx(site: Site, host: Host, learned: Learned) -> Desired:
             Group((File(drop_in, _text("files/nginx.drop-in.conf")),)),
             Group(tuple(files), check="nginx"),
         ),
+        absent=tuple(path for path in _nginx_paths() if path not in [file.path for file in files]),
         units=(Unit("nginx.service", restart_for=(drop_in,), reload_for=tuple(file.path for file in files)),),
     )
 
 
+def _nginx_drop_in(site: Site) -> str:
+    return DROP_IN.format("nginx.service", site.layout.name)
+
+
+def _nginx_paths() -> list[str]:
+    return [f"{NGINX}/{name}" for name in _NGINX_FILES]
+
+
+def _no_nginx(site: Site) -> Desired:
+    """An nginx that is not run with our files is another's."""
+    drop_in = _nginx_drop_in(site)
+    return Desired(absent=(drop_in, *_nginx_paths()), idle=(Idle("nginx.service", drop_in),))
+
+
 # --- Servers ---
+
+
+def _no_database(site: Site) -> Desired:
+    """A server that the site has left listens no more, and its data stays. One without our password is another's."""
+    password = str(site.layout.password("database"))
+    return Desired(absent=(password,), idle=(Idle("postgresql.service", password),))
+
+
+def _no_broker(site: Site) -> Desired:
+    password = str(site.layout.password("broker"))
+    units = ("rabbitmq-server.service", "epmd.service", "epmd.socket")
+    return Desired(absent=(password,), idle=tuple(Idle(unit, password) for unit in units))
 
 
 def _database(site: Site, host: Host, learned: Learned) -> Desired:
@@ -398,7 +431,7 @@ def _firewall(site: Site, host: Host, learned: Learned) -> Desired:
         ),
     )
     if not site.environment.firewall:
-        return Desired(idle=(unit,), absent=tuple(file.path for file in files))
+        return Desired(idle=(Idle(unit),), absent=tuple(file.path for file in files))
     return Desired(
         packages=("nftables",),
         groups=(Group(files, check="firewall"),),

@@ -59,6 +59,10 @@ class Layout:
         """By which the site knows a server, database or broker, that is a host of the environment."""
         return self.etc / f"{server}.crt"
 
+    def password(self, server: str) -> PurePosixPath:
+        """What the site says to a server, database or broker; on that one's host only, which has made it."""
+        return self.etc / f"{server}_password"
+
     @property
     def library(self) -> PurePosixPath:
         return PurePosixPath("/usr/local/lib", self.name)

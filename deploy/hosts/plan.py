@@ -87,6 +87,15 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Idle:
+    """A unit that is neither enabled nor running; of a template, all that were made of it."""
+
+    name: str
+    #: A file of ours that says that the unit is, too: where it is not, another's unit of that name is let be.
+    sign: str = ""
+
+
+@dataclass(frozen=True)
 class Desired:
     """All that a host is to be. Paths and names are without spaces; %PG% in them is the version of PostgreSQL."""
 
@@ -96,8 +105,7 @@ class Desired:
     groups: tuple[Group, ...] = ()
     absent: tuple[str, ...] = ()
     units: tuple[Unit, ...] = ()
-    #: Units that are neither enabled nor running; of a template, all that were made of it.
-    idle: tuple[str, ...] = ()
+    idle: tuple[Idle, ...] = ()
     #: Servers whose user and password are made on this host.
     servers: tuple[Server, ...] = ()
     #: Written when all else is done; None while something is not known that belongs here.
@@ -290,8 +298,9 @@ def _difference(file: File, entry: Entry) -> str:
 
 def _idle(desired: Desired, facts: Facts) -> Iterator[Change]:
     for unit in desired.idle:
-        if any(facts.units.get(unit, (False, False))):
-            yield Change(f"disable {unit}", (f"disable {unit}",))
+        ours = not unit.sign or facts.entries.get(unit.sign, ABSENT).kind != "absent"
+        if ours and any(facts.units.get(unit.name, (False, False))):
+            yield Change(f"disable {unit.name}", (f"disable {unit.name}",))
 
 
 def _units(desired: Desired, facts: Facts, written: set[str]) -> Iterator[Change]:

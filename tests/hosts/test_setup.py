@@ -208,14 +208,18 @@ def test_a_stranger_is_refused_by_the_database_itself_too(ready: Fleet) -> None:
         data.sh("systemctl start portico-firewall")
 
 
+def listening(machine: Machine) -> set[str]:
+    """The ports that others could come to."""
+    addresses = machine.sh("ss -H -l -t -n | awk '{print $4}'").split()
+    return {each.rpartition(":")[2] for each in addresses if not each.startswith(("127.", "[::1]"))}
+
+
 def test_the_broker_has_one_user_and_erlang_is_for_this_host_only(ready: Fleet) -> None:
     data = ready["data1"]
     users = data.sh("rabbitmqctl list_users --quiet --no-table-headers").split()
     assert "guest" not in users
     assert users[0] == "site"
-    listening = data.sh("ss -H -l -t -n | awk '{print $4}'").split()
-    others = {each.rpartition(":")[2] for each in listening if not each.startswith(("127.", "[::1]"))}
-    assert others == {"22", "5432", "5671"}
+    assert listening(data) == {"22", "5432", "5671"}
 
 
 # --- The firewall ---
@@ -535,6 +539,42 @@ def test_a_host_that_no_longer_runs_the_site_has_its_units_stopped(ready: Fleet)
     assert "  disable portico-worker@.service" in ready.must("remote-setup", "--dry-run").stdout
     ready.must("remote-setup", "--yes")
     support.wait_until(lambda: left not in ready["data1"].sh("systemctl list-units"), 20, "it has ended")
+    assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
+
+
+#: For a release's `env`: a process that is ready, and does nothing.
+IDLE = """\
+exec python3 -c 'import os, socket, time
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+time.sleep(900)'
+"""
+
+
+def test_a_host_runs_nothing_of_roles_that_others_have_now_and_keeps_the_data(ready: Fleet) -> None:
+    jobs, data, web2 = ready["jobs1"], ready["data1"], ready["web2"]
+    before, beat = dict(ready.roles), "/etc/systemd/system/portico-beat@.service"
+    as_deploy(jobs, f"{NOTHING}\ncat >>env <<'END'\n{IDLE}END")
+    assert as_deploy(jobs, f"sudo -n {HELPER} start beat {RELEASE}") == (0, "")
+    data.sh("echo 'CREATE TABLE kept ()' | runuser -u postgres -- psql -q site")
+    ready.roles |= {"web1": ("web", "beat"), "web2": ("database", "broker"), "jobs1": ("worker",), "data1": ("worker",)}
+    ready.configure()
+    try:
+        shown = ready.must("remote-setup", "--yes").stdout.splitlines()
+        for unit in ("portico-beat@.service", "nginx.service", "postgresql.service", "rabbitmq-server.service"):
+            assert f"  disable {unit}" in shown
+        support.wait_until(lambda: "portico-beat@" not in jobs.sh("systemctl list-units"), 20, "beat has ended")
+        assert jobs.sh(f"ls {beat} 2>&1", check=False).endswith("No such file or directory\n")
+        ready["web1"].sh(f"ls {beat}")
+        assert (listening(data), listening(web2)) == ({"22", "8082"}, {"22", "5432", "5671"})
+        assert web2.sh("ls /etc/nginx/site; systemctl is-enabled nginx", check=False).strip() == "disabled"
+        assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
+    finally:
+        ready.roles |= before
+        ready.configure()
+        as_deploy(jobs, f"rm -r /srv/portico/releases/{RELEASE}")
+    ready.must("remote-setup", "--yes")
+    assert "kept" in data.sh("echo '\\dt' | runuser -u postgres -- psql -q site")
+    assert listening(web2) == {"22", "80", "8082"}
     assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
 
 

@@ -26,6 +26,7 @@ from deploy.hosts.plan import (
     File,
     Folder,
     Group,
+    Idle,
     Unit,
     User,
     diff,
@@ -176,7 +177,7 @@ def test_the_firewall_lets_in_ssh_wherever_it_listens_and_what_the_roles_need() 
 
 def test_what_is_switched_off_is_removed() -> None:
     off = wanted("web1", f"{TEXT}firewall: false\nunattended_upgrades: false\n")
-    assert off.idle == ("shop-firewall.service",)
+    assert Idle("shop-firewall.service") in off.idle
     assert {"/etc/shop/firewall.nft", "/etc/apt/apt.conf.d/60shop"} <= set(off.absent)
     assert not {"nftables", "unattended-upgrades"} & set(off.packages)
     titles = [change.title for change in diff(off, Facts(units={"shop-firewall.service": (True, True)}))]
@@ -209,6 +210,30 @@ def test_ipv6_is_listened_to_where_the_host_has_it() -> None:
     six = Learned(ipv6=True, access=ACCESS)  # type: ignore[arg-type]
     assert "listen [::]:80;" in files(wanted("web1", learned=six))["/etc/nginx/site/server.conf"].text
     assert "[::]" not in "".join(file.text for file in files(wanted("web1")).values())
+
+
+def test_a_host_that_lost_a_role_runs_nothing_of_it() -> None:
+    web = wanted("web1")
+    assert {"shop-worker@.service", "shop-beat@.service"} <= {unit.name for unit in web.idle}
+    assert "shop-web@.service" not in {unit.name for unit in web.idle}
+    running = Facts(units={unit.name: (True, True) for unit in web.idle})
+    titles = [change.title for change in diff(web, running)]
+    assert "disable shop-beat@.service" in titles
+    assert not {"disable postgresql.service", "disable rabbitmq-server.service"} & set(titles), "they are another's"
+    there = Entry("file", "root", "root", "600", "0")
+    left = replace(running, entries={f"/etc/shop/{name}_password": there for name in ("database", "broker")})
+    titles = [change.title for change in diff(web, left)]
+    for title in ("disable postgresql.service", "disable rabbitmq-server.service", "- /etc/shop/database_password"):
+        assert title in titles
+
+
+def test_an_nginx_that_nothing_needs_any_more_is_stopped_and_loses_the_key() -> None:
+    data, drop_in = wanted("data1"), "/etc/systemd/system/nginx.service.d/shop.conf"
+    assert Idle("nginx.service", drop_in) in data.idle
+    every = files(wanted("web1", f"{TEXT}tls: {{certificate: c, key: k}}\n"))
+    assert {path for path in every if "nginx" in path} <= set(data.absent), "of all that it ever had, nothing stays"
+    assert "/etc/nginx/site/tls.key" in wanted("web1").absent, "nor the key of a site without TLS"
+    assert "/etc/nginx/site/http.conf" not in wanted("jobs1").absent
 
 
 def test_the_digest_changes_with_the_environment_and_not_with_what_hosts_say() -> None:

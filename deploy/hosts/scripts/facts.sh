@@ -62,7 +62,7 @@ unit() {
     case $1 in
         # A template: any unit of it.
         *@.service)
-            active=$(systemctl is-active "${1%.service}*.service" 2>/dev/null | grep -m 1 '^active$') || true
+            active=$(systemctl is-active "${1%.service}*.service" 2>/dev/null | grep -m 1 -E '^(re|)activ(e|ating)$') || true
             echo "unit $1 disabled ${active:-inactive}"
             return
             ;;
