@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -55,6 +55,10 @@ class Site:
     @property
     def site_hosts(self) -> tuple[Host, ...]:
         return tuple(host for host in self.environment.hosts if is_site(host))
+
+    def others(self, host: Host) -> tuple[Host, ...]:
+        """What else runs something of the site."""
+        return tuple(other for other in self.site_hosts if other.name != host.name)
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -420,17 +424,20 @@ def _firewall(site: Site, host: Host, learned: Learned) -> Desired:
     layout = site.layout
     table = layout.name.replace("-", "_")
     unit = f"{layout.name}-firewall.service"
+    if site.environment.firewall:
+        rules = "\n".join(_rules(site, host, learned))
+        text = _text("files/firewall.nft", name=layout.name, table=table, rules=rules)
+    else:
+        rules = "\n".join(_admitting(site.others(host), BROKER_PORT, learned))
+        text = _text("files/broker.nft", name=layout.name, table=table, rules=rules, port=str(BROKER_PORT))
     files = (
-        File(
-            str(layout.etc / "firewall.nft"),
-            _text("files/firewall.nft", name=layout.name, table=table, rules="\n".join(_rules(site, host, learned))),
-        ),
+        File(str(layout.etc / "firewall.nft"), text),
         File(
             f"/etc/systemd/system/{unit}",
             _text("units/firewall.service", name=layout.name, etc=str(layout.etc), table=table),
         ),
     )
-    if not site.environment.firewall:
+    if not site.environment.firewall and "broker" not in host.roles:
         return Desired(idle=(Idle(unit),), absent=tuple(file.path for file in files))
     return Desired(
         packages=("nftables",),
@@ -443,17 +450,23 @@ def _rules(site: Site, host: Host, learned: Learned) -> Iterator[str]:
     yield f'        tcp dport {{ {", ".join(map(str, learned.ports))} }} accept comment "SSH"'
     if "web" in host.roles:
         yield f"        tcp dport {{ {'80, 443' if site.environment.tls else '80'} }} accept"
-    others = [other for other in site.environment.hosts if other.name != host.name]
-    for role, port, asking in (
-        ("database", DATABASE_PORT, [other for other in others if is_site(other)]),
-        ("broker", BROKER_PORT, [other for other in others if is_site(other)]),
-        ("files", proxy.PEERS_PORT, [other for other in others if "web" in other.roles]),
-    ):
-        if role in host.roles or (role == "files" and has_files(host)):
-            addresses = dict.fromkeys(address for other in asking for address in learned.of(other))
-            for family, marks in (("ip", False), ("ip6", True)):
-                if some := [address for address in addresses if (":" in address) == marks]:
-                    yield f"        {family} saddr {{ {', '.join(some)} }} tcp dport {port} accept"
+    for protocol in ("tcp", "udp"):
+        if ports := sorted({port.number for port in host.open_ports if port.protocol == protocol}):
+            yield f'        {protocol} dport {{ {", ".join(map(str, ports))} }} accept comment "open_ports"'
+    others = site.others(host)
+    if "database" in host.roles:
+        yield from _admitting(others, DATABASE_PORT, learned)
+    if "broker" in host.roles:
+        yield from _admitting(others, BROKER_PORT, learned)
+    if has_files(host):
+        yield from _admitting([other for other in others if "web" in other.roles], proxy.PEERS_PORT, learned)
+
+
+def _admitting(hosts: Iterable[Host], port: int, learned: Learned) -> Iterator[str]:
+    addresses = dict.fromkeys(address for host in hosts for address in learned.of(host))
+    for family, marks in (("ip", False), ("ip6", True)):
+        if some := [address for address in addresses if (":" in address) == marks]:
+            yield f"        {family} saddr {{ {', '.join(some)} }} tcp dport {port} accept"
 
 
 def _upgrades(site: Site) -> Desired:

@@ -72,6 +72,8 @@ class PerHost(_Model):
     concurrency: values.Count | None = None
     #: What the units of a role may use, in systemd's notation; a role that is not named has no limit.
     max_memory: dict[values.RoleName, values.Memory] = {}
+    #: What the firewall lets in beyond what the roles need.
+    open_ports: values.OpenPorts = ()
 
 
 class HostEntry(PerHost):

@@ -42,6 +42,14 @@ class Jump:
 
 
 @dataclass(frozen=True)
+class OpenPort:
+    """A port that anybody may come to."""
+
+    protocol: Literal["tcp", "udp"]
+    number: int
+
+
+@dataclass(frozen=True)
 class Source:
     """Where a secret comes from: a variable, a file or what a command prints."""
 
@@ -115,6 +123,13 @@ def _jump(value: object) -> Jump:
     if not found or not _USER.fullmatch(found[1]) or not 0 < int(found[3] or 22) < 65536:
         raise ValueError(f"{value!r} is no jump host; write user@host or user@host:port")
     return Jump(found[1], _address(found[2].strip("[]")), int(found[3] or 22))
+
+
+def _open_port(value: object) -> OpenPort:
+    protocol, _, number = value.partition("/") if isinstance(value, str) else ("", "", "")
+    if protocol in ("tcp", "udp") and re.fullmatch("[0-9]{1,5}", number) and 0 < int(number) < 65536:
+        return OpenPort("tcp" if protocol == "tcp" else "udp", int(number))
+    raise ValueError(f"{value!r} is no port to open; write tcp/9100 or udp/51820")
 
 
 def _local_path(value: object, info: ValidationInfo) -> Path:
@@ -206,6 +221,7 @@ Words = Annotated[tuple[str, ...], PlainValidator(_words)]
 SecretSource = Annotated[Source, PlainValidator(_source)]
 Database = Annotated[Source | SecretStr, _service("database")]
 Broker = Annotated[Source | SecretStr, _service("broker")]
+OpenPorts = tuple[Annotated[OpenPort, PlainValidator(_open_port)], ...]
 Jumps = Annotated[
     tuple[Annotated[Jump, PlainValidator(_jump)], ...],
     BeforeValidator(lambda value: [value] if isinstance(value, str) else value),

@@ -172,6 +172,11 @@ def test_the_firewall_lets_in_ssh_wherever_it_listens_and_what_the_roles_need() 
         "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } tcp dport 5432 accept",
         "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } tcp dport 5671 accept",
     ]
+    text = f"{TEXT}open_ports: [udp/51820, tcp/9100, tcp/9090]\n"
+    assert rules_of("data1", text)[1:3] == [
+        'tcp dport { 9090, 9100 } accept comment "open_ports"',
+        'udp dport { 51820 } accept comment "open_ports"',
+    ]
     assert rules_of("web1", f"{TEXT}tls: {{certificate: c, key: k}}\n")[1] == "tcp dport { 80, 443 } accept"
 
 
@@ -182,6 +187,16 @@ def test_what_is_switched_off_is_removed() -> None:
     assert not {"nftables", "unattended-upgrades"} & set(off.packages)
     titles = [change.title for change in diff(off, Facts(units={"shop-firewall.service": (True, True)}))]
     assert "disable shop-firewall.service" in titles
+
+
+def test_without_a_firewall_the_broker_is_still_for_the_site_s_hosts_only() -> None:
+    data = wanted("data1", f"{TEXT}firewall: false\n")
+    assert "policy accept" in files(data)["/etc/shop/firewall.nft"].text
+    assert rules_of("data1", f"{TEXT}firewall: false\n") == [
+        *["tcp dport != 5671 accept", "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } tcp dport 5671 accept"],
+        "tcp dport 5671 drop",
+    ]
+    assert "shop-firewall.service" in [unit.name for unit in data.units]
 
 
 def test_nginx_of_a_web_host_asks_the_others_for_files_and_shows_its_own_to_web_hosts() -> None:

@@ -89,7 +89,7 @@ system() {
     [ ! -s /proc/net/if_inet6 ] || echo "ipv6"
     {
         echo "$ssh_port"
-        sshd -T 2>/dev/null | sed -n 's/^port //p'
+        sshd -T 2>/dev/null | sed -n -e 's/^port //p' -e 's/^listenaddress .*:\([0-9]*\).*$/\1/p'
     } | sort -nu | sed 's/^/port /'
 }
 
