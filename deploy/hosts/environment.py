@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -175,6 +176,7 @@ class EnvironmentFile(Shared):
             found += _service_problems(value, info.data["services"])
         if "port" in info.data:
             found += _same_addresses(value, info.data["port"])
+        found += [*_lonely(value), *_endless_redirects(info.data)]
         _refuse(found)
         return value
 
@@ -266,6 +268,29 @@ def _same_addresses(hosts: Mapping[str, HostEntry], port: int) -> Iterator[Probl
         other = first.setdefault(((host.address or name).lower(), own), name)
         if other != name:
             yield Problem(("hosts", name), f"has the address and port of {other}; make one host of them, or mend it")
+
+
+def _lonely(hosts: Mapping[str, HostEntry]) -> Iterator[Problem]:
+    """Hosts that may not be in the network that the others are in: these come to them from addresses unlike theirs."""
+    having = next((name for name, host in hosts.items() if host.private_address), None)
+    for name, host in hosts.items():
+        if having and not host.private_address and not _is_private(host.address or name):
+            remedy = f"give it that by which {having} reaches it, its address or another"
+            yield Problem(("hosts", name), f"has no private_address, and {having} has one: {remedy}")
+
+
+def _is_private(address: str) -> bool:
+    try:
+        return not ip_address(address).is_global
+    except ValueError:
+        return False
+
+
+def _endless_redirects(said: Mapping[str, object]) -> Iterator[Problem]:
+    known = {"https_only", "tls", "trusted_proxies"} <= said.keys()
+    if known and said["https_only"] and not said["tls"] and not said["trusted_proxies"]:
+        remedy = "set tls, or trusted_proxies where a load balancer does it"
+        yield Problem(("https_only",), f"redirects to HTTPS, which nothing answers: {remedy}")
 
 
 # --- From a file to an environment ---

@@ -79,9 +79,19 @@ def test_what_a_host_says_holds_for_it_and_else_what_the_environment_says() -> N
 
 
 def test_other_hosts_reach_a_host_as_we_do_unless_it_has_an_address_of_its_own_for_them() -> None:
-    web1, web2, *_ = parsed(("address: 10.0.0.2", "address: 10.0.0.2\n    private_address: 192.168.0.2")).hosts
-    assert (web1.address, web1.private_address) == ("web1", "web1")
-    assert (web2.address, web2.private_address) == ("10.0.0.2", "192.168.0.2")
+    assert [(host.address, host.private_address) for host in parsed().hosts[:2]] == [("web1",) * 2, ("10.0.0.2",) * 2]
+    text = re.sub("    roles", "    private_address: inside\n    roles", VALID)
+    assert {host.private_address for host in parse(text, "x", PROJECT).hosts} == {"inside"}
+
+
+def test_hosts_are_in_one_network_all_or_none() -> None:
+    """A server admits an address that its client would not come from; one that is private already needs no other."""
+    inside = ("    roles: [web]\n", "    private_address: 192.168.0.1\n    roles: [web]\n")
+    said = "has no private_address, and web1 has one: give it that by which web1 reaches it, its address or another"
+    assert [line.partition(": ")[2] for line in complaints(valid(inside))] == [
+        f"hosts.{name}: {said}" for name in ("web3", "jobs1", "data1")
+    ]
+    assert complaints(valid(inside, ("10.0.0.2", "198.51.0.2")))[0] == f"{FILE}:13: hosts.web2: {said}"
 
 
 def test_hosts_are_found_by_role_in_the_order_of_the_file() -> None:
@@ -136,7 +146,8 @@ def test_a_secret_comes_from_a_variable_a_file_or_a_command(text: str, kind: str
 
 def test_a_certificate_makes_the_site_secure_unless_it_is_said() -> None:
     tls = "tls: {certificate: certs/c.pem, key: /k.pem}\n"
-    environments = [parsed(more=more) for more in ("", tls, "https_only: on\n", tls + "https_only: off\n")]
+    proxied = "https_only: on\ntrusted_proxies: [10.0.0.0/8]\n"
+    environments = [parsed(more=more) for more in ("", tls, proxied, tls + "https_only: off\n")]
     assert [each.secure for each in environments] == [False, True, True, False]
     pair = environments[1].tls
     assert pair
@@ -236,6 +247,15 @@ KINDS = [
     ("user: shipper", "batch: 101%", 2, "batch: '101%' is no number of hosts"),
     ("user: shipper", "firewall: maybe", 2, "firewall: must be true or false"),
     ("user: shipper", "trusted_proxies: [10.0.0.1/8]", 2, "trusted_proxies: 10.0.0.1/8 has host bits set"),
+    (
+        "user: shipper",
+        "https_only: true",
+        2,
+        "https_only: redirects to HTTPS, which nothing answers: set tls, or trusted_proxies where a load bal",
+    ),
+    ("port: 2200", "open_ports: [tcp/22, 9100]", 15, "hosts.web2.open_ports: '9100' is no port to open"),
+    ("user: shipper", "open_ports: [tcp/0]", 2, "open_ports: 'tcp/0' is no port to open; write tcp/9100 or udp/51820"),
+    ("user: shipper", "open_ports: tcp/9100", 2, "open_ports: must be a list, such as [a, b]"),
     ("user: shipper", "hooks: {before: []}", 2, "hooks.before: must be one command: a line, or the list of its words"),
     ("user: shipper", "tls: {certificate: a}", 2, "tls.key: is missing"),
     ("user: shipper", "identity: ~nobody-here/x", 2, "identity: begins with the ~ of a user who is not known here"),
@@ -384,7 +404,7 @@ def test_the_example_is_a_valid_environment() -> None:
 
 def test_the_example_says_the_defaults_and_is_valid_with_all_that_is_commented_out() -> None:
     whole = re.sub(r"^#(?=[a-z]|  )", "", EXAMPLE_TEXT, flags=re.MULTILINE)
-    instead = re.sub(r"  data1:\n.*\n.*\n", "", whole)
+    instead = re.sub(r"  data1:\n(    .*\n)+", "", whole)
     said, default = parse(instead, "x", PROJECT), environment.load(ROOT, "example")
     for key in ("user", "admin", "port", "batch", "keep", "drain", "backup_before_migrate", "firewall"):
         assert getattr(said, key) == getattr(default, key), key
