@@ -21,6 +21,8 @@ FOLDER = Path(__file__).parent
 SERVERS: tuple[Server, ...] = ("database", "broker")
 #: Who may not be the user that deploys: it is to have no more rights than the helper gives.
 RESERVED = {"root", APP, NGINX_GROUP, "postgres", "rabbitmq"}
+#: Groups whose members may do, or read, what root may.
+POWERFUL = {"root", "sudo", "wheel", "adm", "disk", "docker", "lxd", "systemd-journal"}
 NGINX = "/etc/nginx/site"
 #: All that is there on one host or another.
 _NGINX_FILES = (
@@ -105,7 +107,16 @@ def refusal(host: Host, facts: Facts) -> str:
     if is_site(host) and python < PYTHON:
         have, need = (".".join(map(str, each)) for each in (python, PYTHON))
         return f"has Python {have}, and the site needs {need}: install Debian 12 or Ubuntu 24.04"
-    return ""
+    return next(_too_many_rights(facts), "")
+
+
+def _too_many_rights(facts: Facts) -> Iterator[str]:
+    """Of users that were there before us, who are to have no rights but those that we give."""
+    for user, groups in facts.groups.items():
+        for group in sorted(POWERFUL & {*groups}):
+            yield f"{user} is in the group {group}, with which it may do more than deploy: gpasswd -d {user} {group}"
+        if groups[:1] != (user,):
+            yield f"{user} has no group of its own: groupadd -f {user} && usermod -g {user} {user}"
 
 
 def complaints(environment: Environment) -> list[str]:
@@ -113,7 +124,7 @@ def complaints(environment: Environment) -> list[str]:
     return [
         f"{environment.source}: {host.name}: {host.user} cannot be the user that deploys; name another with user"
         for host in environment.hosts
-        if host.user in RESERVED
+        if host.user in RESERVED or host.user == host.admin
     ]
 
 

@@ -159,6 +159,8 @@ class Facts:
     packages: frozenset[str] = frozenset()
     #: Shells by user.
     users: Mapping[str, str] = field(default_factory=dict)
+    #: Groups by user, each user's own first.
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Users that somebody may log in as.
     keys: frozenset[str] = frozenset()
     entries: Mapping[str, Entry] = field(default_factory=dict)

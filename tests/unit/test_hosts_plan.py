@@ -269,6 +269,10 @@ def test_a_deploy_user_with_other_rights_is_refused(user: str) -> None:
     assert complaints(environment()) == []
 
 
+def test_the_administrator_is_not_the_one_who_deploys() -> None:
+    assert "jobs1: ops cannot be the user that deploys" in complaints(environment(f"user: ops\nadmin: ops\n{TEXT}"))[2]
+
+
 # --- What a host may be ---
 
 
@@ -286,6 +290,15 @@ def test_a_deploy_user_with_other_rights_is_refused(user: str) -> None:
         (Facts(("debian", "12")), ""),
         (Facts(("debian", "13"), python=(3, 13)), ""),
         (Facts(("ubuntu", "24.04")), ""),
+        (
+            Facts(("debian", "12"), groups={"deploy": ("deploy", "users", "sudo")}),
+            "deploy is in the group sudo, with which it may do more than deploy: gpasswd -d deploy sudo",
+        ),
+        (
+            Facts(("debian", "12"), groups={"deploy": ("users",)}),
+            "deploy has no group of its own: groupadd -f deploy && usermod -g deploy deploy",
+        ),
+        (Facts(("debian", "12"), groups={"deploy": ("deploy", "users"), "app": ("app", "www-data")}), ""),
     ],
 )
 def test_a_host_that_cannot_run_the_site_is_refused_in_a_line(facts: Facts, said: str) -> None:
@@ -417,7 +430,7 @@ def test_answers_are_read_back() -> None:
     text = "\n".join(
         [
             *["system debian 12", "python 3.11", "ipv6", "port 22", "port 2222", "package curl"],
-            *["user deploy /home/deploy /bin/bash deploy", "keys deploy"],
+            *["user deploy /home/deploy /bin/bash deploy users", "keys deploy"],
             f"entry /a file root root 644 {'0' * 64} {base64.b64encode(b'text').decode()}",
             *[
                 f"entry /b file root root 600 {'1' * 64} ",
@@ -431,7 +444,7 @@ def test_answers_are_read_back() -> None:
     )
     found = asking.parse(text)
     assert (found.system, found.python, found.ipv6, found.ports) == (("debian", "12"), (3, 11), True, (22, 2222))
-    assert found.users == {"deploy": "/bin/bash"}
+    assert (found.users, found.groups) == ({"deploy": "/bin/bash"}, {"deploy": ("deploy", "users")})
     assert found.entries["/a"] == Entry("file", "root", "root", "644", "0" * 64, "text")
     assert [found.entries[path].kind for path in ("/c", "/d")] == ["folder", "absent"]
     assert found.units == {"a.service": (True, True), "b.service": (False, False)}

@@ -4,7 +4,7 @@
 #
 #   name NAME               the project's
 #   package NAME            package NAME                      (only if installed)
-#   user NAME               user NAME HOME SHELL GROUP        (only if there is one)
+#   user NAME               user NAME HOME SHELL GROUP…       (only if there is one; its own group first)
 #   keys NAME               keys NAME                         (only if it has authorized keys)
 #   open PATH OWNER         entry PATH KIND OWNER GROUP MODE SHA256 CONTENT     KIND: file folder link other absent
 #   secret PATH OWNER       the same without the content; what is not root's is read by its owner
@@ -108,7 +108,7 @@ while read -r what first second <&3; do
         user)
             if entry=$(getent passwd "$first"); then
                 home=${entry#*:*:*:*:*:}
-                echo "user $first ${home%%:*} ${home#*:} $(id -gn "$first")"
+                echo "user $first ${home%%:*} ${home#*:} $(id -Gn "$first")"
             fi
             ;;
         keys)
