@@ -477,7 +477,7 @@ def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry
 @task(
     help={
         **REMOTE,
-        "only": "One of its hosts.",
+        "only": "Hosts, by comma (default: all).",
         "yes": "Do not ask.",
         "dry_run": "Show what would change on each host, and change nothing.",
     }

@@ -44,7 +44,7 @@ class Wish:
     """What is asked for."""
 
     dry_run: bool = False
-    #: A host's name; all without.
+    #: Names of hosts, by comma; all without.
     only: str = ""
     confirmed: bool = False
 
@@ -82,11 +82,12 @@ def setup(environment: Environment, project: Project, wish: Wish, say: Say) -> N
 
 
 def _chosen(environment: Environment, only: str) -> list[Host]:
-    chosen = [host for host in environment.hosts if only in ("", host.name)]
-    if not chosen:
-        names = ", ".join(host.name for host in environment.hosts)
-        raise Failure(f"--only {only}: {environment.source} has no such host; there are: {names}")
-    return chosen
+    there = [host.name for host in environment.hosts]
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    for name in names:
+        if name not in there:
+            raise Failure(f"--only {name}: {environment.source} has no such host; there are: {', '.join(there)}")
+    return [host for host in environment.hosts if not names or host.name in names]
 
 
 def _converge(connections: Connections, site: Site, plans: Mapping[str, Plan], say: Say) -> None:

@@ -48,6 +48,9 @@ over() {
 }
 trap over EXIT
 trap 'exit 143' HUP INT TERM
+# One that was killed while it installed has left them so.
+# shellcheck disable=SC2086 # several words
+systemctl --quiet --runtime unmask $eager </dev/null 2>/dev/null || true
 cat >"$work/plan"
 [ "$(tail -n 1 "$work/plan")" = end ] || fail "the plan did not arrive whole; repeat the command"
 mkdir "$work/old"
