@@ -11,8 +11,9 @@ broker_eval() {
 # What is missing: server, user, password, permissions; guest when that one is still there.
 broker_missing() {
     password=$(head -n 1 "/etc/$1/broker_password" 2>/dev/null || true)
+    # Where the server does not run, rabbitmqctl would start an epmd, in the way of the one that systemd starts.
     # In one: a start of Erlang takes a second or two.
-    if ! command -v rabbitmqctl >/dev/null || ! found=$(
+    if ! systemctl -q is-active rabbitmq-server || ! found=$(
         broker_eval <<ERLANG
 Users = [proplists:get_value(user, User) || User <- rabbit_auth_backend_internal:list_users()],
 Site = lists:member(<<"site">>, Users),
