@@ -194,11 +194,17 @@ def test_a_server_that_shows_another_certificate_is_told_nothing(ready: Fleet) -
     assert "certificate verify failed" in web.ssh("python3", "-c", GREET, data, "/tmp/other.crt")
 
 
-def test_a_stranger_is_refused_by_the_database_itself_too(ready: Fleet) -> None:
+@pytest.fixture(scope="module")
+def stranger(ready: Fleet) -> Machine:
+    """A machine of the same network that is no host of the environment."""
+    [made] = ready.rack.add({"stranger": 12})
+    made.sh("apt-get update -q >/dev/null; apt-get install -y -q --no-install-recommends python3 libpq5 >/dev/null")
+    return made
+
+
+def test_a_stranger_is_refused_by_the_database_itself_too(ready: Fleet, stranger: Machine) -> None:
     [password, _] = passwords(ready)
     data = ready["data1"]
-    stranger, *_ = ready.rack.add({"stranger": 12})
-    stranger.sh("apt-get update -q >/dev/null; apt-get install -y -q --no-install-recommends python3 libpq5 >/dev/null")
     url = f"postgres://site:{password}@{data.address}:5432/site?sslmode=require&connect_timeout=3"
     assert "timeout" in connect(stranger, url), "the firewall drops it"
     data.sh("systemctl stop portico-firewall")
@@ -225,12 +231,15 @@ def test_the_broker_has_one_user_and_erlang_is_for_this_host_only(ready: Fleet) 
 # --- The firewall ---
 
 
+PORTS = {22, 80, 443, 4369, 5432, 5671, 5672, 8082, 9999, 25672}
+
+
 def opened(source: Machine, target: Machine) -> set[int]:
     """Which of these ports answer, if only by a refusal."""
-    ports = "22 80 443 4369 5432 5671 5672 8082 9999 25672"
+    ports = " ".join(map(str, PORTS))
     script = (
-        f'for port in {ports}; do (timeout 1 bash -c "echo >/dev/tcp/{target.address}/$port" 2>/tmp/said.$port; '
-        "code=$?; if [ $code = 0 ] || grep -q refused /tmp/said.$port; then echo $port; fi) & done; wait"
+        f'for port in {ports}; do (if timeout 2 bash -c "echo >/dev/tcp/{target.address}/$port" 2>/tmp/said.$port '
+        "|| grep -q refused /tmp/said.$port; then echo $port; fi) & done; wait"
     )
     return {int(port) for port in source.sh(script).split()}
 
@@ -247,7 +256,42 @@ def test_the_firewall_lets_in_what_the_roles_need_and_nothing_else(ready: Fleet)
     assert opened(ready["data1"], ready["jobs1"]) == {22}
 
 
+def test_without_a_firewall_the_broker_is_still_for_the_site_s_hosts_only(ready: Fleet, stranger: Machine) -> None:
+    data = ready["data1"]
+    ready.configure(firewall=False)
+    ready.must("remote-setup", "--yes", "--only", "data1")
+    try:
+        assert PORTS - opened(stranger, data) == {5671}
+        assert opened(ready["web1"], data) == PORTS
+        assert ready["web1"].ssh("python3", "-c", GREET, data.address, "/etc/portico/broker.crt").strip() == "TLSv1.3"
+    finally:
+        ready.configure(firewall=True)
+    ready.must("remote-setup", "--yes", "--only", "data1")
+    assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
+
+
+def test_a_port_that_the_file_opens_is_open(ready: Fleet, stranger: Machine) -> None:
+    ready.configure(open_ports=["tcp/9999", "udp/51820"])
+    ready.must("remote-setup", "--yes", "--only", "jobs1,data1")
+    assert [opened(stranger, ready[name]) for name in ("jobs1", "data1", "web1")] == [{22, 9999}, {22, 9999}, {22, 80}]
+    ready.configure(open_ports=[])
+    ready.must("remote-setup", "--yes")
+    assert opened(stranger, ready["jobs1"]) == {22}
+
+
+def test_ssh_is_let_in_wherever_it_listens(ready: Fleet) -> None:
+    file = "/etc/ssh/sshd_config.d/more.conf"
+    ready["jobs1"].sh(f"printf 'ListenAddress 0.0.0.0\\nListenAddress 127.0.0.1:2222\\n' >{file}")
+    shown = ready.must("remote-setup", "--dry-run").stdout
+    assert '  +        tcp dport { 22, 2222 } accept comment "SSH"' in shown.splitlines()
+    ready["jobs1"].sh(f"rm {file}")
+
+
 def test_rules_that_were_flushed_come_back(ready: Fleet) -> None:
+    # The system's own flushes all tables when it starts; one that runs takes ours along when it is started again.
+    ready["jobs1"].sh("systemctl start nftables; systemctl restart nftables")
+    # Nobody waits for what is started along; it is then already on its way.
+    ready["jobs1"].sh("systemctl start portico-firewall; nft list table inet portico >/dev/null")
     ready["jobs1"].sh("nft delete table inet portico")
     shown = ready.must("remote-setup", "--yes").stdout
     assert "  restart portico-firewall.service" in shown
@@ -301,8 +345,9 @@ def as_deploy(machine: Machine, script: str) -> tuple[int, str]:
         "nft list ruleset | grep -q portico",
     ],
 )
-def test_the_deploy_user_may_not(ready: Fleet, script: str) -> None:
-    code, said = as_deploy(ready["web1"], script)
+@pytest.mark.parametrize("name", ["web1", "web2"])
+def test_the_deploy_user_may_not(ready: Fleet, name: str, script: str) -> None:
+    code, said = as_deploy(ready[name], script)
     assert code != 0, said
 
 
@@ -355,10 +400,11 @@ def hostile_calls() -> list[list[str]]:
     return [*calls, [], ["units", "x"], ["boot", "x"], ["start", "release", RELEASE], ["stop", "web"], ["manage"]]
 
 
-def test_hundreds_of_hostile_arguments_come_to_nothing(ready: Fleet) -> None:
+@pytest.mark.parametrize("name", ["web1", "web2"])
+def test_hundreds_of_hostile_arguments_come_to_nothing(ready: Fleet, name: str) -> None:
     calls = hostile_calls()
     assert len(calls) > 1000
-    machine = ready["web1"]
+    machine = ready[name]
     machine.sh("touch /root/before")
     done = subprocess.run(
         ["docker", "exec", "-i", "-u", "deploy", machine.container, "python3", "-c", CALLS],
@@ -375,8 +421,9 @@ def test_hundreds_of_hostile_arguments_come_to_nothing(ready: Fleet) -> None:
     assert made == ""
 
 
-def test_what_the_deploy_user_puts_in_the_way_of_root_is_not_followed(ready: Fleet) -> None:
-    machine = ready["web1"]
+@pytest.mark.parametrize("name", ["web1", "web2"])
+def test_what_the_deploy_user_puts_in_the_way_of_root_is_not_followed(ready: Fleet, name: str) -> None:
+    machine = ready[name]
     for link in (
         "/etc",
         "../releases/../../../etc",
@@ -578,6 +625,21 @@ def test_a_host_runs_nothing_of_roles_that_others_have_now_and_keeps_the_data(re
     assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
 
 
+def test_a_deploy_user_that_somebody_gave_more_rights_is_refused(ready: Fleet) -> None:
+    ready["web2"].sh("gpasswd -a deploy sudo >/dev/null")
+    assert one_line(ready.invoke("remote-setup", "--yes")) == (
+        "web2: deploy is in the group sudo, with which it may do more than deploy: gpasswd -d deploy sudo"
+    )
+    ready["web2"].sh("gpasswd -d deploy sudo >/dev/null")
+
+
+def test_what_a_setup_that_was_killed_has_masked_is_unmasked(ready: Fleet) -> None:
+    ready["web1"].sh("systemctl stop nginx; systemctl --quiet --runtime mask nginx")
+    ready.must("remote-setup", "--yes", "--only", "web1,web2")
+    ready["web1"].sh("systemctl is-active -q nginx")
+    assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
+
+
 def test_a_password_that_was_changed_by_hand_is_set_again(ready: Fleet) -> None:
     before = passwords(ready)
     ready["data1"].sh("echo \"ALTER ROLE site PASSWORD 'other'\" | runuser -u postgres -- psql -q")
@@ -752,6 +814,8 @@ def test_limits_and_tls_are_in_force_and_keys_are_the_administrator_s(solo: Flee
 
 def test_a_host_that_boots_again_is_as_it_was(solo: Fleet) -> None:
     host = solo["solo"]
+    # Its usual configuration begins with `flush ruleset`.
+    host.sh("systemctl enable -q nftables")
     host.restart()
     support.wait_until(lambda: solo.must("remote-setup", "--dry-run").stdout == "solo: no change\n", 60, "all is up")
     assert "policy drop" in host.sh("nft list table inet portico")
@@ -760,7 +824,7 @@ def test_a_host_that_boots_again_is_as_it_was(solo: Fleet) -> None:
 def test_a_firewall_that_is_switched_off_goes(solo: Fleet) -> None:
     solo.configure(firewall=False, unattended_upgrades=False)
     solo.must("remote-setup", "--yes")
-    assert "portico" not in solo["solo"].sh("nft list tables")
+    assert "policy drop" not in solo["solo"].sh("nft list ruleset")
     assert solo["solo"].sh("ls /etc/apt/apt.conf.d/60portico 2>&1", check=False).endswith("No such file or directory\n")
     assert solo.must("remote-setup").stdout.splitlines() == no_change(solo)
 
