@@ -14,6 +14,8 @@ from deploy.hosts.layout import Layout
 
 #: Digits of the commit in an id.
 _DIGITS = 7
+#: Seconds in which workers of two releases may run where no batch waits for another, with room to spare.
+OVERLAP_SECONDS = 180
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ def site_environment(
         "CONCURRENCY": str(host.concurrency or cores),
         "WORKER_STOP_SECONDS": str(environment.drain),
         "GRACEFUL_SECONDS": str(environment.drain),
+        # Workers of two releases run from the first batch to the last.
+        "UNKNOWN_TASK_SECONDS": str(OVERLAP_SECONDS + environment.wait * (len(environment.batches()) - 1)),
     }
     return {**fixed, **environment.settings}
 

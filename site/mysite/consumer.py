@@ -7,6 +7,7 @@ A task that nobody knows does not stay for ever: it is then Celery's to refuse, 
 Set by `CELERY_WORKER_CONSUMER`.
 """
 
+import os
 import time
 from typing import Any
 
@@ -17,8 +18,8 @@ from kombu.message import Message
 #: Seconds between taking a task that is not known and giving it back.
 HOLD_SECONDS = 10.0
 #: Seconds for which a kind of task goes back, from when it is first seen: those in which workers replace each other.
-#: One that has not been seen for as long is new again.
-PATIENCE_SECONDS = 180.0
+#: One that has not been seen for as long is new again. A deploy whose batches wait for each other says more.
+PATIENCE_SECONDS = float(os.environ.get("UNKNOWN_TASK_SECONDS", "180"))
 #: Deliveries after which a task does not go back: RabbitMQ drops it at 20, and tells nobody.
 MOST_DELIVERIES = 18
 
