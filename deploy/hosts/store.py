@@ -59,6 +59,9 @@ def installer(store: Store) -> Path:
             ]
         )
         coming.rename(final)  # uv is a program, not a script: it bears being moved
+        for other in store.folder.glob(f".{INSTALLER}-*"):
+            if other != final:
+                shutil.rmtree(other)
     return final / "bin"
 
 
