@@ -294,15 +294,27 @@ def deploy(manager: Manager, stack: Stack, wish: Wish, say: Say) -> None:
     say(f"release {number} serves: {image.pinned}")
 
 
+def earlier(manager: Manager, snapshot: Snapshot, entries: Sequence[ledger.Entry]) -> ledger.Entry:
+    """The release before the present one, as the swarm remembers it. Raises `Failure` without one."""
+    goal = ledger.target(entries, max((each.release for each in snapshot.services), default=0))
+    if goal is None:
+        raise Failure(f"{manager.stack} has no release before this one")
+    return goal
+
+
+def show_rollback(manager: Manager) -> None:
+    """Print which release a rollback would put into service, and its stack file. Raises `Failure` without one."""
+    goal = earlier(manager, manager.look(), ledger.read(manager))
+    print(f"# back to {goal.title}\n{goal.file.text}", end="")
+
+
 def rollback(manager: Manager, folder: Path, say: Say) -> None:
     """Put the release before the present one into service, as the swarm remembers it. Raises `Failure` without one."""
     with session(manager, "a rollback", folder, say) as held:
         snapshot, entries = manager.look(), ledger.read(manager)
-        goal = ledger.target(entries, max((each.release for each in snapshot.services), default=0))
-        if goal is None:
-            raise Failure(f"{manager.stack} has no release before this one")
+        goal = earlier(manager, snapshot, entries)
         number = ledger.next_number(entries)
-        say(f"back to release {goal.of} ({goal.revision[:12]}, {goal.at}, by {goal.by})")
+        say(f"back to {goal.title}")
         file = as_release(goal.file, number, {each.name: each.wanted for each in snapshot.services})
         run_jobs(held, file, ["static"])
         put_into_service(held, file, entries)

@@ -28,6 +28,11 @@ class Entry:
     at: str
     file: StackFile
 
+    @property
+    def title(self) -> str:
+        """How people are told of it."""
+        return f"release {self.of} ({self.revision[:12]}, {self.at}, by {self.by})"
+
 
 def name(stack: str, number: int) -> str:
     return f"{stack}_release_{number:05d}"
