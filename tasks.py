@@ -423,13 +423,16 @@ def swarm_status(c: Context, host: str = "", context: str = "") -> None:
     operate.show(_swarm(c, host, context)[0])
 
 
-@task(help=SWARM)
-def swarm_rollback(c: Context, host: str = "", context: str = "") -> None:
+@task(help={**SWARM, **DRY_RUN})
+def swarm_rollback(c: Context, host: str = "", context: str = "", dry_run: bool = False) -> None:
     """Put the whole stack back to the release before, as the swarm remembers it."""
     from deploy import running
     from deploy.swarm import deploy
 
     manager, stack = _swarm(c, host, context)
+    if dry_run:
+        deploy.show_rollback(manager)
+        return
     running.exit_when_told()
     deploy.rollback(manager, stack.project.run_folder, say)
 
@@ -520,14 +523,18 @@ def remote_deploy(c: Context, env: str, ref: str = "", only: str = "", dry_run: 
     deploy.deploy(site, ref, say)
 
 
-@task(help={**REMOTE, "to": "A release, by its id or commit (default: the one before).", **ONLY})
-def remote_rollback(c: Context, env: str, to: str = "", only: str = "") -> None:
+@task(help={**REMOTE, "to": "A release, by its id or commit (default: the one before).", **ONLY, **DRY_RUN})
+def remote_rollback(c: Context, env: str, to: str = "", only: str = "", dry_run: bool = False) -> None:
     """Go back to a release that the hosts have kept, with the environment it had."""
     from deploy import running
     from deploy.hosts import deploy
 
+    site = _site(c, env, only)
+    if dry_run:
+        deploy.show_rollback(site, to)
+        return
     running.exit_when_told()
-    deploy.rollback(_site(c, env, only), to, say)
+    deploy.rollback(site, to, say)
 
 
 @task(help=REMOTE)
@@ -540,10 +547,10 @@ def remote_releases(c: Context, env: str) -> None:
 
 @task(help={**REMOTE, **ONLY})
 def remote_status(c: Context, env: str, only: str = "") -> None:
-    """List what runs on each host; exits 1 when something that should does not."""
+    """List what runs on each host of the site; exits 1 when something that should does not, or a setup failed."""
     from deploy.hosts import operate
 
-    operate.status(_site(c, env, only))
+    operate.status(_site(c, env, only), say)
 
 
 @task(help={**REMOTE, "role": "web, worker or beat (default: all).", "lines": "How many of each, to 1000.", **ONLY})
@@ -557,21 +564,21 @@ def remote_logs(c: Context, env: str, role: str = "", lines: str = "100", only: 
     operate.logs(_site(c, env, only), role, config.whole_number(lines, "--lines", 1, 1000))
 
 
-@task(help={**REMOTE, **ONLY})
-def remote_manage(c: Context, env: str, only: str = "") -> None:
+@task(help={**REMOTE, "only": "A host (default: the first that has a release).", **DRY_RUN})
+def remote_manage(c: Context, env: str, only: str = "", dry_run: bool = False) -> None:
     """Run manage.py on a host, in the release that serves: `invoke remote-manage --env NAME -- ARGS`."""
     from deploy.hosts import operate
 
-    if code := operate.manage(_site(c, env, only), words_after_dashes() or ["help"]):
+    if code := operate.manage(_site(c, env, only), words_after_dashes() or ["help"], dry_run=dry_run):
         raise Exit(code=code)
 
 
-@task(help={**REMOTE, "yes": "Do not ask.", **ONLY})
-def remote_unlock(c: Context, env: str, yes: bool = False, only: str = "") -> None:
-    """End a deploy that hangs. One that died holds no lock, so this is hardly ever needed."""
+@task(help={**REMOTE, "yes": "Do not ask.", **ONLY, "dry_run": "Say who holds the lock, and end nobody."})
+def remote_unlock(c: Context, env: str, yes: bool = False, only: str = "", dry_run: bool = False) -> None:
+    """End a deploy that hangs: its hosts put themselves back. One that died holds no lock, so this is hardly needed."""
     from deploy.hosts import operate
 
-    operate.unlock(_site(c, env, only), say, confirmed=yes)
+    operate.unlock(_site(c, env, only), say, confirmed=yes, dry_run=dry_run)
 
 
 # --- environments ---------------------------------------------------------------------------------------------------

@@ -230,7 +230,13 @@ def take_lock(connection: Connection, path: str, who: str) -> Lock:
         said = _ask_for_lock(connection.name, channel, path, who)
         if said.startswith("BUSY"):
             holder = printable(said[4:]) or "somebody"
-            raise Failure(f"{connection.name}: busy: {holder}; wait for that, or end it where it runs")
+            raise Failure(
+                f"{connection.name}: busy: {holder}; wait for that, or end it where it runs, or with `remote-unlock`"
+            )
+        if said != "HELD":
+            raise Failure(
+                f"{connection.name}: answers {printable(said)[:100]!r}: its shell's start-up files must print nothing"
+            )
     except BaseException:
         channel.close()
         raise

@@ -15,7 +15,7 @@ from deploy.errors import Failure
 from deploy.hosts import archive, desired, phases, pinning, setup, state
 from deploy.hosts.channel import printable, script
 from deploy.hosts.connect import Connections
-from deploy.hosts.environment import Environment, Host
+from deploy.hosts.environment import SITE_ROLES, Environment, Host
 from deploy.hosts.phases import Session, Site
 from deploy.hosts.release import Release, new_id, site_environment
 from deploy.hosts.secrets import read_secrets
@@ -65,7 +65,11 @@ def need_clean(status: str) -> None:
 
 def who() -> str:
     """Who does this, for the ledger and for those who meet the lock."""
-    return printable(f"{getpass.getuser()}@{socket.gethostname()}")
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # as in a container, for a number that has no name
+        user = str(os.getuid())
+    return printable(f"{user}@{socket.gethostname()}")
 
 
 # --- The whole ---
@@ -90,8 +94,9 @@ def deploy(site: Site, ref: str, say: Say) -> None:
         phases.locked(session := Session(site, connections, view), f"deploy of {release.commit[:12]}", who()) as check,
     ):
         states = phases.look(session)
-        for line in state.need_ready(states, setup_digests(site), environment.name):
+        for line in state.need_ready(states, roles(site), setup_digests(site), environment.name):
             view.say(line)
+        need_one_beat(session)
         headers = {
             host.name: phases.ship_header(site, release, {**variables(site, host, release.id, has.cores), **revealed})
             for host, has in ((host, states[host.name]) for host in site.hosts)
@@ -104,6 +109,27 @@ def deploy(site: Site, ref: str, say: Say) -> None:
         figures = f"{code[1] / 1e6:.1f} MB sent to each, {view.seconds:.1f} s"
         say(f"{release.title} serves on {', '.join(site.names)} ({figures})")
     _local_hook(environment, "after", release.id)
+
+
+def roles(site: Site) -> dict[str, tuple[str, ...]]:
+    """The roles of each host, as the file has them."""
+    return {host.name: host.roles for host in site.hosts}
+
+
+def need_one_beat(session: Session) -> None:
+    """Raise `Failure` when a host that was left out runs a beat, and one that was not is to: there must be one.
+
+    Those that do not answer are named, and not waited for: one that is down runs none.
+    """
+    site = session.site
+    others = [host for host in site.environment.hosts if SITE_ROLES & set(host.roles) and host not in site.hosts]
+    if not site.beat or not others:
+        return
+    for name, found in phases.ask_each(session, others).items():
+        if isinstance(found, Failure):
+            session.view.say(f"{found.message}; whether a beat runs there is not known")
+        elif any(unit.kind == "beat" for unit in found.units):
+            raise Failure(f"{name}: runs a beat, and {site.beat} is to run it now: leave out neither of them")
 
 
 def setup_digests(site: Site) -> dict[str, str]:
@@ -136,10 +162,10 @@ def rollback(site: Site, to: str, say: Say) -> None:
         ) as check,
     ):
         states = phases.look(session)
-        state.need_setup(states, site.environment.name)
         chosen = state.target(states, to)
         commit = next(kept.release.commit for kept in states[site.names[0]].kept if kept.release.id == chosen)
-        phases.activate(session, chosen, entry(chosen, "rollback", commit), check, back=True)
+        back = state.is_earlier(states, chosen)
+        phases.activate(session, chosen, entry(chosen, "rollback", commit), check, back=back)
         say(f"{chosen} serves on {', '.join(site.names)} again ({view.seconds:.1f} s)")
 
 
@@ -164,11 +190,21 @@ def show(site: Site, ref: str) -> None:
     known = pinning.load(site.environment.root, site.environment.name)
     with Connections(known) as connections, View([]) as view:
         states = phases.look(Session(site, connections, view))
-    for line in state.need_ready(states, setup_digests(site), site.environment.name):
+    for line in state.need_ready(states, roles(site), setup_digests(site), site.environment.name):
         print(line)
     print("\n".join(plan(site, release, states)))
     for name in ("lock.sh", "look.sh", "ship.sh", "migrate.sh", "activate.sh"):
         print(f"\n# --- {name}\n{script(name)}", end="")
+
+
+def show_rollback(site: Site, to: str) -> None:
+    """Print to which release a rollback would go, and the script that it would run, having looked at the hosts."""
+    known = pinning.load(site.environment.root, site.environment.name)
+    with Connections(known) as connections, View([]) as view:
+        states = phases.look(Session(site, connections, view))
+    chosen = state.target(states, to)
+    now = "; ".join(f"{name}: {each.current or 'none'}" for name, each in states.items())
+    print(f"serving now: {now}\nback to: {chosen}\n\n# --- activate.sh\n{script('activate.sh')}", end="")
 
 
 def plan(site: Site, release: Release, states: Mapping[str, HostState]) -> list[str]:

@@ -36,6 +36,7 @@ _ELSEWHERE = {
     "ALLOWED_HOSTS": "say it with domain and allowed_hosts",
     "HTTPS_ONLY": "say it with https_only",
     "WEB_CONCURRENCY": "say it with workers",
+    **dict.fromkeys(("SITE", "PACKAGE"), "a host uses that name itself; choose another"),
     **dict.fromkeys(("DATABASE_PASSWORD", "BROKER_PASSWORD"), "it is made on the hosts; remove it"),
     **dict.fromkeys(
         ("BEHIND_PROXY", "BIND", "DJANGO_SETTINGS_MODULE", "PROTECTED_ROOT", "PROTECTED_URL", "STATIC_ROOT"),

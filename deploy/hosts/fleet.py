@@ -23,7 +23,7 @@ from deploy.hosts.view import View
 #: Seconds between two signs of life; `activate.sh` gives up after four times that.
 SIGN_SECONDS = 10
 #: Seconds that a host has: for units to begin and be asked, to flip and be asked, to put itself back.
-START_SECONDS, FLIP_SECONDS, BACK_SECONDS = 240, 30, 30
+START_SECONDS, FLIP_SECONDS, BACK_SECONDS = 240, 40, 30
 #: Seconds for what is left when the release serves: the old units are told, and the hook has its time.
 END_SECONDS = 1800
 #: Seconds that a whole conversation may last.
@@ -71,7 +71,8 @@ class Conversation:
             try:
                 heard = self._heard.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise Failure(f"{self.name}: does not answer within {seconds:.0f} s") from None
+                why = self.why or f"does not answer within {seconds:.0f} s"
+                raise Failure(f"{self.name}: {why}") from None
             if not isinstance(heard, str):
                 self._end(heard)
             elif heard == f"= {word}":
@@ -98,6 +99,8 @@ class Fleet:
     """Hosts on which a release is put into service together."""
 
     view: View
+    #: Seconds that requests and tasks under way have: a web unit that still ends is waited for before it begins anew.
+    drain: int = 0
     members: dict[str, Conversation] = field(default_factory=dict)
     #: Whether some host was told to stay with it.
     committed: bool = False
@@ -118,7 +121,7 @@ class Fleet:
 
     def started(self) -> None:
         """Return when the new web units answer. Raises `Failure` naming all hosts on which they do not."""
-        self._expect(self.members, "STARTED", START_SECONDS, "started")
+        self._expect(self.members, "STARTED", START_SECONDS + self.drain, "started")
 
     def do(self, names: Sequence[str], word: str, answer: str, seconds: float, said: str) -> None:
         """Have hosts do a step. Raises `Failure`."""
@@ -182,5 +185,5 @@ class Fleet:
             try:
                 self.members[name].expect("BACK", BACK_SECONDS)
                 self.view.show(name, "put back")
-            except Failure:
-                self.view.say(f"{name}: did not answer; it puts itself back when it does not hear of us")
+            except Failure as failure:
+                self.view.say(f"{failure.message}; if it is cut off, it puts itself back when it does not hear of us")

@@ -45,8 +45,8 @@ def _connections(site: Site) -> Connections:
     return Connections(pinning.load(site.environment.root, site.environment.name))
 
 
-def status(site: Site) -> None:
-    """Print what runs on each host. Raises `Failure` when a unit that should run does not."""
+def status(site: Site, say: Say) -> None:
+    """Print what runs on each host. Raises `Failure` when a unit that should run does not, or a setup failed."""
     with _connections(site) as connections:
         states = _look(site, connections)
     shown, wrong = _table("host", "roles", "release", "units", "free"), []
@@ -54,10 +54,15 @@ def status(site: Site) -> None:
         units = ", ".join(f"{unit.kind} {unit.state}{_other(unit, has)}" for unit in has.units)
         words = (host.name, " ".join(host.roles), has.current or "none", units, f"{has.free / 1e6:.1f} GB")
         shown.add_row(*map(printable, words))
-        wrong += [f"{host.name}: {role} does not run" for role in state.missing(has, host.roles)]
+        if not has.setup:
+            wrong.append(f"{host.name}: {state.unready(has)}: `invoke remote-setup --env {site.environment.name}`")
+        due = state.missing(has, host.roles)
+        wrong += [f"{host.name}: {role} does not run: `invoke remote-logs` says why" for role in due]
     _console().print(shown)
+    if len({has.current for has in states}) > 1:
+        say("the hosts serve different releases: a deploy to all of them brings them to one")
     if wrong:
-        raise Failure("\n".join([*wrong, "`invoke remote-logs` says why"]))
+        raise Failure("\n".join(wrong))
 
 
 def _other(unit: state.Unit, has: HostState) -> str:
@@ -98,7 +103,7 @@ def logs(site: Site, kind: str, lines: int) -> None:
                     print(f"{host.name} {role} | {printable(line)}")
 
 
-def manage(site: Site, arguments: Sequence[str]) -> int:
+def manage(site: Site, arguments: Sequence[str], *, dry_run: bool = False) -> int:
     """Run manage.py on the first host that has a release, in that release; returns its exit code."""
     with _connections(site) as connections:
         found = [(host, has) for host, has in zip(site.hosts, _look(site, connections), strict=True) if has.current]
@@ -106,6 +111,9 @@ def manage(site: Site, arguments: Sequence[str]) -> int:
             raise Failure(f"no release serves yet: `invoke remote-deploy --env {site.environment.name}`")
         host, has = found[0]
         words = ["sudo", "-n", str(site.layout.helper), "manage", has.current, *arguments]
+        if dry_run:
+            print(f"{host.name}: {shlex.join(words)}")
+            return 0
         terminal = sys.stdin.isatty() and sys.stdout.isatty()
         fabric = connections.to(host).open().end.fabric
         if terminal:
@@ -114,12 +122,17 @@ def manage(site: Site, arguments: Sequence[str]) -> int:
         return int(fabric.run(f"{shlex.join(words)} </dev/null", warn=True, in_stream=False).exited)
 
 
-def unlock(site: Site, say: Say, *, confirmed: bool) -> None:
-    """End whoever holds the lock. It is only needed for one that lives and hangs: who died holds none."""
-    confirm("This ends a deploy that is under way.", site.environment.name, confirmed)
+def unlock(site: Site, say: Say, *, confirmed: bool, dry_run: bool = False) -> None:
+    """End whoever holds the lock, or say who that is.
+
+    It is only needed for one that lives and hangs: who died holds none.
+    """
+    if not dry_run:
+        confirm("This ends a deploy that is under way.", site.environment.name, confirmed)
+    text = f"{site.layout.lock}\n{'tell' if dry_run else 'end'}\n".encode()
 
     def end(connection: Connection) -> str:
-        result = run_script(connection, script("unlock.sh"), f"{site.layout.lock}\n".encode(), seconds=60)
+        result = run_script(connection, script("unlock.sh"), text, seconds=60)
         if result.code:
             raise Failure(f"{connection.name}: {result.last_line}")
         return printable(result.text)
@@ -128,6 +141,6 @@ def unlock(site: Site, say: Say, *, confirmed: bool) -> None:
         results = connections.on_all(site.hosts, end)
     for name, said in results.items():
         if isinstance(said, str):
-            say(f"{name}: {'nobody held the lock' if said == 'free' else 'the one who held it is ended'}")
+            say(f"{name}: {said}")
     if failed := failures(results):
         raise failed

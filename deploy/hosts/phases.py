@@ -87,10 +87,14 @@ class Session:
 
     def everywhere(self, do: Callable[[Connection], T], hosts: Sequence[Host] | None = None) -> dict[str, T]:
         """What a function returns for each host, all at once. Raises `Failure` with a line for each that failed."""
-        found = self.connections.on_all(self.site.hosts if hosts is None else hosts, do, _AT_A_TIME)
-        if failed := failures(found):
-            raise failed
-        return {name: each for name, each in found.items() if not isinstance(each, Failure)}
+        return need_all(self.connections.on_all(self.site.hosts if hosts is None else hosts, do, _AT_A_TIME))
+
+
+def need_all(found: Mapping[str, T | Failure]) -> dict[str, T]:
+    """What was found of each host. Raises `Failure` with a line for each that failed."""
+    if failed := failures(found):
+        raise failed
+    return {name: each for name, each in found.items() if not isinstance(each, Failure)}
 
 
 # --- What the scripts read. Pure. ---
@@ -118,12 +122,13 @@ def ship_header(site: Site, release: Release, variables: Mapping[str, str]) -> s
     )
 
 
-def activate_header(site: Site, release: str, entry: Mapping[str, str]) -> str:
-    """What `scripts/activate.sh` reads before it begins."""
+def activate_header(site: Site, release: str, entry: Mapping[str, str], *, leave: bool = False) -> str:
+    """What `scripts/activate.sh` reads before it begins; to ``leave`` a release is to roll back from it."""
     environment = site.environment
     return _lines(
         *(site.project.name, release, environment.domain, "https" if environment.tls else "http"),
-        *(" ".join(site.project.probes), json.dumps(dict(entry))[1:-1], _hook(environment.hooks.hosts_after)),
+        *(" ".join(site.project.probes), json.dumps(dict(entry))[1:-1], "leave" if leave else ""),
+        _hook(environment.hooks.hosts_after),
     )
 
 
@@ -158,9 +163,8 @@ def locked(session: Session, what: str, by: str) -> Iterator[Callable[[], None]]
             lock.channel.close()
 
 
-def look(session: Session) -> dict[str, HostState]:
-    """What the hosts have. Raises `Failure` naming those that do not say."""
-
+def ask_each(session: Session, hosts: Sequence[Host]) -> dict[str, HostState | Failure]:
+    """What each of some hosts has, or why it does not say."""
     name = _lines(session.site.project.name)
 
     def ask(connection: Connection) -> HostState:
@@ -169,7 +173,12 @@ def look(session: Session) -> dict[str, HostState]:
             raise Failure(f"{connection.name}: {result.last_line}")
         return state.parse(connection.name, result.text)
 
-    return session.everywhere(ask)
+    return session.connections.on_all(hosts, ask, _AT_A_TIME)
+
+
+def look(session: Session) -> dict[str, HostState]:
+    """What the hosts have. Raises `Failure` naming those that do not say."""
+    return need_all(ask_each(session, session.site.hosts))
 
 
 def ship(session: Session, headers: Mapping[str, str], code: tuple[IO[bytes], int]) -> None:
@@ -226,11 +235,11 @@ def activate(
     """Put a release that all hosts have into service, batch by batch. Raises `Failure`, all hosts put back.
 
     New workers are ready before the first request reaches the new code, which may ask for tasks that only they know.
-    On the way ``back`` those that run know the tasks, and requests need not wait for other workers.
+    On the way ``back`` to an earlier release those that run know its tasks: requests need not wait for other workers.
     """
     site = session.site
-    header = activate_header(site, release, entry)
-    with Fleet(session.view) as fleet:
+    header = activate_header(site, release, entry, leave=back)
+    with Fleet(session.view, site.environment.drain) as fleet:
         for host in site.hosts:
             fleet.join(session.connections.to(host), header)
         fleet.started()

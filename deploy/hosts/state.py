@@ -10,8 +10,6 @@ from deploy.errors import Failure
 from deploy.hosts import release
 from deploy.hosts.release import Release
 
-#: Kilobytes that a host must have free for a release to be begun.
-LEAST_FREE = 200 * 1024
 #: Kinds of units that run until they are told to stop.
 _LASTING = ("web", "worker", "beat")
 
@@ -21,8 +19,10 @@ class Kept:
     """A release that is on a host."""
 
     release: Release
-    #: Whether it was ever in service there.
-    served: bool
+    #: When it was put into service there last, in seconds of the epoch by the host's own clock; 0 for never.
+    served: int
+    #: Whether it was rolled back from since.
+    left: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class HostState:
     name: str
     #: A digest of what setup laid down there; empty when it did not.
     setup: str = ""
+    #: What it was set up for.
+    roles: tuple[str, ...] = ()
     cores: int = 1
     #: The id of the release that serves; empty for none.
     current: str = ""
@@ -70,10 +72,12 @@ def parse(name: str, text: str) -> HostState:
                 state.current = value
             case "unit":
                 state.units.append(Unit(*value.split()[:3]))
+            case "roles":
+                state.roles = tuple(value.split())
             case "release":
-                _, served, record = value.split(" ", 2)
+                _, served, left, record = value.split(" ", 3)
                 try:
-                    state.kept.append(Kept(release.parse(record), served == "served"))
+                    state.kept.append(Kept(release.parse(record), int(served), left == "left"))
                 except ValueError:
                     continue
             case "ledger":
@@ -84,30 +88,32 @@ def parse(name: str, text: str) -> HostState:
     return state
 
 
-def need_ready(states: Mapping[str, HostState], digests: Mapping[str, str], environment: str) -> list[str]:
+def need_ready(
+    states: Mapping[str, HostState], roles: Mapping[str, Sequence[str]], digests: Mapping[str, str], environment: str
+) -> list[str]:
     """Raise `Failure` for hosts that no release can be put on; returns lines on what had better be done.
 
-    ``digests``: what setup leaves on a host that it has made as the files say now.
+    ``roles`` are those that the file gives a host; ``digests`` what setup leaves on a host that it has made as the
+    files say now.
     """
-    need_setup(states, environment)
+    remedy = f"`invoke remote-setup --env {environment}`"
     wrong, lines = [], []
     for name, state in states.items():
-        if state.free < LEAST_FREE:
-            wrong.append(f"{name}: only {state.free // 1024} MB are free for releases: make room, or lower keep")
+        if not state.setup:
+            wrong.append(f"{name}: {unready(state)}: run {remedy}")
+        elif set(state.roles) != set(roles.get(name, state.roles)):
+            now, then = " ".join(roles[name]), " ".join(state.roles)
+            wrong.append(f"{name}: was set up as {then}, and is to be {now}: run {remedy}")
         elif digests.get(name, state.setup) != state.setup:
-            lines.append(
-                f"{name}: was set up otherwise than the files say now: `invoke remote-setup --env {environment}`"
-            )
+            lines.append(f"{name}: was set up otherwise than the files say now: {remedy}")
     if wrong:
         raise Failure("\n".join(wrong))
     return lines
 
 
-def need_setup(states: Mapping[str, HostState], environment: str) -> None:
-    """Raise `Failure` for hosts that were never set up."""
-    if bare := [name for name, state in states.items() if not state.setup]:
-        lines = (f"{name}: is not set up: run `invoke remote-setup --env {environment}`" for name in bare)
-        raise Failure("\n".join(lines))
+def unready(state: HostState) -> str:
+    """What to say of a host that has no mark of a setup."""
+    return "its last setup did not come to its end" if state.roles else "is not set up"
 
 
 def missing(state: HostState, roles: Sequence[str]) -> list[str]:
@@ -126,24 +132,44 @@ def logging(state: HostState, roles: Sequence[str]) -> list[tuple[str, str]]:
 def target(states: Mapping[str, HostState], asked: str) -> str:
     """The release to go back to: the one asked for (by the beginning of its id or commit), else the one before.
 
-    Before is what all hosts have served and is older than the newest that serves anywhere: after a deploy that was
-    killed half-way, that is what the others still serve. Raises `Failure` when there is none.
+    Before is what was put into service last of what all hosts have served, none has rolled back from, and not all serve
+    now: after a deploy that was killed half-way, that is what the others still serve. Raises `Failure` when there is
+    none.
     """
     common = set.intersection(*(state.served for state in states.values()))
+    everywhere = {each for each in common if all(state.current == each for state in states.values())}
+    kept = [kept for state in states.values() for kept in state.kept if kept.release.id in common]
     if not asked:
-        newest = max(state.current for state in states.values())
-        older = sorted(each for each in common if each < newest)
-        if not older:
-            raise Failure("there is no earlier release that has served on all of these hosts: `invoke remote-releases`")
-        return older[-1]
-    commits = {kept.release.id: kept.release.commit for each in states.values() for kept in each.kept}
-    found = sorted(each for each in common if each.startswith(asked) or commits[each].startswith(asked))
+        left = {each.release.id for each in kept if each.left}
+        before = [each for each in kept if each.release.id not in left | everywhere]
+        if not before:
+            raise Failure(f"{_nothing_before(states)}: `invoke remote-releases`")
+        return max(before, key=lambda each: (each.served, each.release.id)).release.id
+    found = sorted({each.release.id for each in kept if _is_called(each.release, asked)})
     if len(found) != 1:
         why = "is no release" if not found else "may be " + " or ".join(found) + ", but is no single release"
         raise Failure(f"--to {asked}: {why} that has served on all of these hosts: `invoke remote-releases`")
-    if all(state.current == found[0] for state in states.values()):
+    if found[0] in everywhere:
         raise Failure(f"--to {asked}: {found[0]} serves on all of these hosts already")
     return found[0]
+
+
+def _is_called(release: Release, asked: str) -> bool:
+    return release.id.startswith(asked) or release.commit.startswith(asked)
+
+
+def _nothing_before(states: Mapping[str, HostState]) -> str:
+    """Why there is nothing to go back to; hosts that could if it were not for others are a remedy."""
+    able = [name for name, state in states.items() if len(state.served) > 1]
+    if able and len(able) < len(states):
+        others = ", ".join(name for name in states if name not in able)
+        return f"{others}: nothing to go back to; the others have: --only {','.join(able)}"
+    return "there is no earlier release that has served on all of these hosts"
+
+
+def is_earlier(states: Mapping[str, HostState], chosen: str) -> bool:
+    """Whether a release is older than one that serves; ids are in the order of time."""
+    return chosen < max(state.current for state in states.values())
 
 
 def rows(states: Sequence[HostState]) -> list[tuple[Release, list[str], list[str]]]:

@@ -11,6 +11,7 @@ IFS= read -r host           # a name that the site answers to
 IFS= read -r scheme         # in which clients ask for it
 IFS= read -r probes         # paths that must answer, by space
 IFS= read -r entry          # for the ledger: inner part of an object of JSON
+IFS= read -r leave          # anything: what serves now is rolled back from, and nothing to go back to; empty for not
 IFS= read -r hook           # a command in the release once it serves, base64; empty for none
 
 srv=/srv/$name
@@ -31,13 +32,17 @@ flock -w 150 8 || {
     echo '! another deploy still puts this host back; repeat the command'
     exit 1
 }
+# `before` is what a flip leaves until the release is committed. Who finds it comes after a crash, and puts it back.
+[ ! -L "$state/before" ] || mv -T "$state/before" "$state/current"
 old=$(serving)
-old_beat=$(helper units | sed -n 's/^beat \([^ ]*\) active$/\1/p' | head -n 1)
+old_beat=$(helper units | sed -n '/^beat .* deactivating$/d; s/^beat \([^ ]*\) .*/\1/p' | head -n 1)
 started='' beat_moved=''
 
-flip_to() { # a rename: whoever asks meets the one or the other
-    ln -sfn "../releases/$1" "$state/.current"
-    mv -T "$state/.current" "$state/current"
+flip() { # a rename: whoever asks meets the one or the other
+    [ "$old" != "$release" ] || return 0
+    { [ -z "$old" ] || ln -sfn "../releases/$old" "$state/before"; } &&
+        ln -sfn "../releases/$release" "$state/.current" &&
+        mv -T "$state/.current" "$state/current"
 }
 
 record() { # OUTCOME
@@ -54,16 +59,21 @@ drain() { # RELEASE
     done
 }
 
-# In the order of what matters most.
+# In the order of what matters most. 1: it cannot be, and the release serves on.
 put_back() { # WHY
     trap '' TERM HUP INT PIPE
     trap - EXIT
     set +e
     record "$1"
     [ "$old" != "$release" ] || return 0 # it served already
-    if [ "$(serving)" = "$release" ]; then
-        if [ -n "$old" ]; then flip_to "$old"; else rm -f "$state/current"; fi
+    if [ "$(serving)" != "$release" ]; then
+        rm -f "$state/before"
+    elif [ -n "$old" ]; then
+        mv -T "$state/before" "$state/current"
+    else
+        rm -f "$state/current"
     fi
+    [ "$(serving)" != "$release" ] || return 1
     if [ -n "$beat_moved" ]; then
         helper stop beat "$release" now
         [ -z "$old_beat" ] || helper start beat "$old_beat" later
@@ -75,25 +85,29 @@ put_back() { # WHY
             helper stop web "$release" later
         fi
     fi
+    return 0
 }
 
 give_up() { # WHY
     trap '' TERM HUP INT PIPE
     printf '! %s\n' "$1" || exec >/dev/null
-    put_back "failed: $1" >/dev/null 2>&1
+    put_back "failed: $1" >/dev/null 2>&1 ||
+        printf '! %s; and %s cannot be put back: %s serves on\n' "$1" "$state/current" "$release"
     exit 1
 }
 
-gone() { # or something has failed that nobody looked at
+gone() { # WHY
     exec >/dev/null 2>&1
-    put_back 'put back: the client was gone'
+    put_back "put back: $1"
     exit 1
 }
-trap gone TERM HUP INT PIPE EXIT
+trap 'gone "the client was gone"' TERM HUP INT PIPE
+trap 'gone "a step ended that nobody looked at"' EXIT
 
 start() { # KIND
-    # One of before that has not ended yet, as after a roll back: it is begun anew as soon as it has.
-    if helper units | grep -q "^$1 $release deactivating"; then
+    # A worker of before that is still at a task, as after a rollback, is begun anew as soon as it has ended; a web unit
+    # that still answers a request is waited for, as nothing else can answer in its place.
+    if [ "$1" = worker ] && helper units | grep -q "^$1 $release deactivating"; then
         helper start "$1" "$release" later
     elif ! said=$(helper start "$1" "$release" now 2>&1); then
         printf '%s\n' "$said" | sed 's/^/| /'
@@ -106,19 +120,27 @@ probe() { # WHERE, URL WITHOUT PATH, OPTIONS OF CURL…
     shift 2
     end=$(($(date +%s) + patience))
     for path in $probes; do
-        until code=$(curl -s -o /dev/null -m 5 -w '%{http_code}' "$@" "$url$path") && [ "$code" -lt 400 ]; do
-            [ "$(date +%s)" -lt "$end" ] || give_up "$where: $path answers $code"
+        until said=$(curl -s -m 5 --noproxy '*' -w '\n%{http_code}' "$@" "$url$path" | tr -d '\000') &&
+            code=$(printf '%s\n' "$said" | tail -n 1) && [ "$code" -ge 100 ] && [ "$code" -lt 400 ]; do
+            if [ "$(date +%s)" -ge "$end" ]; then
+                helper journal web "$release" 20 | sed 's/^/| /'
+                case $said in '{'*) printf '%s\n' "$said" | sed '$d' | cut -c 1-500 | sed 's/^/| /' ;; esac
+                give_up "$where: $path answers $code"
+            fi
             sleep 0.5
         done
     done
 }
+
+# Whether what comes next can be done at all, asked while all can still be put back.
+need_helper() { helper units >/dev/null || give_up 'its helper cannot be run: sudo refuses, or systemd does not answer'; }
 
 ask() {
     # shellcheck disable=SC2016 # the inner shell's own
     while word=$(timeout "$silence" sh -c 'IFS= read -r word && printf %s "$word"' 8>&-); do
         [ "$word" = . ] || return 0
     done
-    gone
+    gone 'the client was gone'
 }
 
 # --- Everything new begins beside what serves.
@@ -134,7 +156,10 @@ echo '= STARTED'
 
 while ask; do
     case $word in
-    hold) echo '= HELD' ;;
+    hold)
+        need_helper
+        echo '= HELD'
+        ;;
     workers)
         ! has worker || start worker
         echo '= WORKERS'
@@ -144,7 +169,7 @@ while ask; do
             beat_moved=1
             helper stop beat "$old_beat" now || give_up "the beat of before does not stop"
         fi
-        flip_to "$release" || give_up "$state/current cannot be written"
+        said=$(flip 2>&1) || give_up "$state/current cannot be written: $(printf '%s\n' "$said" | tail -n 1)"
         if has web; then
             probe 'through nginx' "$scheme://$host" --insecure \
                 --resolve "$host:80:127.0.0.1" --resolve "$host:443:127.0.0.1"
@@ -160,9 +185,15 @@ while ask; do
         start beat
         echo '= BEAT'
         ;;
-    commit) break ;;
+    commit)
+        need_helper
+        break
+        ;;
     *)
-        put_back "put back: ${word#back }" >/dev/null 2>&1
+        put_back "put back: ${word#back }" >/dev/null 2>&1 || {
+            echo "! $state/current cannot be put back: $release serves on"
+            exit 1
+        }
         echo '= BACK'
         exit 0
         ;;
@@ -173,17 +204,26 @@ done
 
 trap '' TERM HUP INT PIPE
 trap - EXIT
-touch "$srv/releases/$release/served"
-record 'in service'
+set +e
+rm -f "$state/before"
+# By when they served last, releases are gone back to, and kept; those that were rolled back from are the last of them.
+touch "$srv/releases/$release/served" && rm -f "$srv/releases/$release/left"
+[ -z "$leave" ] || [ -z "$old" ] || [ "$old" = "$release" ] || touch "$srv/releases/$old/left"
+record 'in service' || echo '! the ledger cannot be written; is the disk full?'
 echo '= COMMITTED' || exec >/dev/null
-helper units | while read -r kind other _; do
+running=$(helper units) || echo '! what was before may still run: its helper cannot be run'
+printf '%s\n' "$running" | while read -r kind other _; do
+    case $kind in web | worker | beat) ;; *) continue ;; esac
     [ "$other" != "$release" ] || continue
-    case $kind in release | manage) continue ;; esac
     [ "$kind" != web ] || drain "$other"
     helper stop "$kind" "$other" later
 done
 if [ -n "$hook" ]; then
-    cd "$srv/releases/$release"
-    printf '%s' "$hook" | base64 -d | sh -eu || echo '! the hook fails; the release serves'
+    # What it leaves running must not hold the lock.
+    said=$(cd "$srv/releases/$release" && printf '%s' "$hook" | base64 -d | sh -eu 2>&1 8>&-) || {
+        printf '%s\n' "$said" | tail -n 20 | sed 's/^/| /'
+        echo '! hooks.hosts_after fails'
+        exit 1
+    }
 fi
 echo '= DONE'

@@ -220,6 +220,11 @@ backup() {
 
 boot() {
     current=/srv/$name/state/current
+    before=/srv/$name/state/before
+    # A deploy that died with this machine had flipped to a release that nobody committed: its owner takes that back.
+    if [ -L "$before" ]; then
+        clean runuser -u "$(stat -c %U "/srv/$name/state")" -- mv -T "$before" "$current" || true
+    fi
     [ -L "$current" ] || return 0
     release=$(readlink "$current")
     case $release in

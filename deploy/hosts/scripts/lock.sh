@@ -5,12 +5,17 @@
 set -eu
 IFS= read -r path
 IFS= read -r who
+[ -d "${path%/*}" ] || {
+    echo 'it is not set up: run remote-setup' >&2
+    exit 1
+}
 exec 8>>"$path"
 if ! flock -n 8; then
     printf 'BUSY %s\n' "$(head -n 1 "$path")"
     exit 0
 fi
-printf '%s\n' "$who" >"$path"
+# A full disk does not take the name; the lock is ours all the same.
+printf '%s\n' "$who" >"$path" 2>/dev/null || true
 echo HELD
 while [ "$(timeout 60 head -c 1 8>&-)" = . ]; do :; done
 : >"$path"

@@ -1,12 +1,19 @@
 # shellcheck shell=sh
 # Ends whoever holds the lock, with all that they run here: what is half done puts itself back, as when their cable is
-# cut. Standard input: the lock's file. The lock itself is then free, as always.
+# cut. Standard input, each a line: the lock's file, and `end`, or `tell` to say only who that is. The lock itself is
+# then free, as always.
 set -eu
 IFS= read -r lock
+IFS= read -r what
 if [ ! -e "$lock" ] || flock -n "$lock" true; then
-    echo 'free'
+    echo 'nobody holds the lock'
     exit 0
 fi
+if [ "$what" = tell ]; then
+    printf 'the lock is held by: %s\n' "$(head -n 1 "$lock")"
+    exit 0
+fi
+lock=$(realpath "$lock") # as the system names what a process has open
 
 # The connection that a process came by: sshd's own process for it, which is of this user.
 session() { # PROCESS
@@ -31,7 +38,7 @@ for folder in /proc/[0-9]*; do
         fi
     done
 done
-if flock -w 10 "$lock" true; then echo 'ended'; else
+if flock -w 10 "$lock" true; then echo 'the one who held the lock is ended'; else
     echo 'the one who holds it cannot be ended: it is not of this user' >&2
     exit 1
 fi
