@@ -156,6 +156,8 @@ class Fleet:
         try:
             self.do(list(self.members), "commit", "COMMITTED", FLIP_SECONDS, "serves")
         except Failure as failure:
+            if len(self.members) == 1:
+                raise
             raise Failure(f"{failure.message}; the others serve it: repeat the deploy to bring all to one") from None
         try:
             self._expect(self.members, "DONE", END_SECONDS, "done")
