@@ -6,7 +6,7 @@ set -eu
 IFS= read -r path
 IFS= read -r who
 [ -d "${path%/*}" ] || {
-    echo 'it is not set up: run remote-setup' >&2
+    echo "there is no ${path%/*} on this host: run remote-setup" >&2
     exit 1
 }
 exec 8>>"$path"
