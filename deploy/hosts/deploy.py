@@ -15,7 +15,7 @@ from deploy.errors import Failure
 from deploy.hosts import archive, desired, phases, pinning, setup, state
 from deploy.hosts.channel import printable, script
 from deploy.hosts.connect import Connections
-from deploy.hosts.environment import SITE_ROLES, Environment, Host
+from deploy.hosts.environment import Environment, Host
 from deploy.hosts.phases import Session, Site
 from deploy.hosts.release import Release, new_id, site_environment
 from deploy.hosts.secrets import read_secrets
@@ -122,7 +122,7 @@ def need_one_beat(session: Session) -> None:
     Those that do not answer are named, and not waited for: one that is down runs none.
     """
     site = session.site
-    others = [host for host in site.environment.hosts if SITE_ROLES & set(host.roles) and host not in site.hosts]
+    others = [host for host in site.environment.site_hosts if host not in site.hosts]
     if not site.beat or not others:
         return
     for name, found in phases.ask_each(session, others).items():
@@ -184,12 +184,20 @@ def _local_hook(environment: Environment, when: str, release: str) -> None:
 # --- Dry run ---
 
 
+def _looked(site: Site) -> dict[str, HostState]:
+    known = pinning.load(site.environment.root, site.environment.name)
+    with Connections(known) as connections, View([]) as view:
+        return phases.look(Session(site, connections, view))
+
+
+def _serving(states: Mapping[str, HostState]) -> str:
+    return "serving now: " + "; ".join(f"{name}: {each.current or 'none'}" for name, each in states.items())
+
+
 def show(site: Site, ref: str) -> None:
     """Print what a deploy would do, and the scripts that it would run, having looked at the hosts."""
     release = committed(site.project.root, ref)
-    known = pinning.load(site.environment.root, site.environment.name)
-    with Connections(known) as connections, View([]) as view:
-        states = phases.look(Session(site, connections, view))
+    states = _looked(site)
     for line in state.need_ready(states, roles(site), setup_digests(site), site.environment.name):
         print(line)
     print("\n".join(plan(site, release, states)))
@@ -199,22 +207,18 @@ def show(site: Site, ref: str) -> None:
 
 def show_rollback(site: Site, to: str) -> None:
     """Print to which release a rollback would go, and the script that it would run, having looked at the hosts."""
-    known = pinning.load(site.environment.root, site.environment.name)
-    with Connections(known) as connections, View([]) as view:
-        states = phases.look(Session(site, connections, view))
-    chosen = state.target(states, to)
-    now = "; ".join(f"{name}: {each.current or 'none'}" for name, each in states.items())
-    print(f"serving now: {now}\nback to: {chosen}\n\n# --- activate.sh\n{script('activate.sh')}", end="")
+    states = _looked(site)
+    print(f"{_serving(states)}\nback to: {state.target(states, to)}")
+    print(f"\n# --- activate.sh\n{script('activate.sh')}", end="")
 
 
 def plan(site: Site, release: Release, states: Mapping[str, HostState]) -> list[str]:
     """A deploy in words, a line for each step. Pure."""
     every = ", ".join(site.names)
-    now = "; ".join(f"{name}: {each.current or 'none'}" for name, each in states.items())
     environment = site.environment
     lines = [
         f"release {release.id}: {release.commit} {release.subject}",
-        f"serving now: {now}",
+        _serving(states),
         f"1. lock.sh, look.sh on {every}: one deploy at a time",
         f"2. ship.sh on {every}: code, environment, layers, checks, static files",
         f"3. migrate.sh on {site.batches[0][0]}" + (", a backup before" if environment.backup_before_migrate else ""),

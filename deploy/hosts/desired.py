@@ -54,13 +54,9 @@ class Site:
     def layout(self) -> Layout:
         return Layout(self.project.name)
 
-    @property
-    def site_hosts(self) -> tuple[Host, ...]:
-        return tuple(host for host in self.environment.hosts if is_site(host))
-
     def others(self, host: Host) -> tuple[Host, ...]:
         """What else runs something of the site."""
-        return tuple(other for other in self.site_hosts if other.name != host.name)
+        return tuple(other for other in self.environment.site_hosts if other.name != host.name)
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -389,7 +385,7 @@ def _database(site: Site, host: Host, learned: Learned) -> Desired:
 
 
 def _admitted(site: Site, host: Host, learned: Learned) -> Iterator[str]:
-    for other in site.site_hosts:
+    for other in site.environment.site_hosts:
         if other.name == host.name:
             yield "hostssl site site samehost scram-sha-256"
         else:

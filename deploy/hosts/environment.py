@@ -205,6 +205,11 @@ class Environment(Shared):
         """Whether the site insists on HTTPS."""
         return self.tls is not None if self.https_only is None else self.https_only
 
+    @property
+    def site_hosts(self) -> tuple[Host, ...]:
+        """The hosts that run something of the site, and so get its releases."""
+        return tuple(host for host in self.hosts if SITE_ROLES & set(host.roles))
+
     def with_role(self, role: Role) -> tuple[Host, ...]:
         """The hosts that have a role, in the order of the file."""
         return tuple(host for host in self.hosts if role in host.roles)
@@ -292,6 +297,22 @@ def _endless_redirects(said: Mapping[str, object]) -> Iterator[Problem]:
     if known and said["https_only"] and not said["tls"] and not said["trusted_proxies"]:
         remedy = "set tls, or trusted_proxies where a load balancer does it"
         yield Problem(("https_only",), f"redirects to HTTPS, which nothing answers: {remedy}")
+
+
+# --- Some of the hosts ---
+
+
+def chosen(only: str, hosts: Sequence[Host], what: str) -> tuple[Host, ...]:
+    """Those of some hosts that are named by comma; all of them for no name.
+
+    Raises `Failure` for another name; ``what`` says what they are the hosts of.
+    """
+    there = [host.name for host in hosts]
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    for name in names:
+        if name not in there:
+            raise Failure(f"--only {name}: no host of {what} is called so; there are: {', '.join(there)}")
+    return tuple(host for host in hosts if not names or host.name in names)
 
 
 # --- From a file to an environment ---

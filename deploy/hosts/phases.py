@@ -19,7 +19,7 @@ from deploy.errors import Failure
 from deploy.hosts import archive, state
 from deploy.hosts.channel import Lock, Result, printable, run_script, script, take_lock
 from deploy.hosts.connect import Connection, Connections, failures
-from deploy.hosts.environment import SITE_ROLES, Environment, Host
+from deploy.hosts.environment import Environment, Host, chosen
 from deploy.hosts.fleet import Fleet
 from deploy.hosts.layout import Layout
 from deploy.hosts.release import Release, environment_file
@@ -69,12 +69,7 @@ class Site:
 
 def choose(project: Project, environment: Environment, only: str = "") -> Site:
     """The hosts that run the site, or those of them that are named by comma. Raises `Failure` for another name."""
-    hosts = tuple(host for host in environment.hosts if SITE_ROLES & set(host.roles))
-    names = [name.strip() for name in only.split(",") if name.strip()]
-    for name in names:
-        if name not in [host.name for host in hosts]:
-            raise Failure(f"--only {name}: no host of {environment.source} that runs the site is called so")
-    return Site(project, environment, tuple(host for host in hosts if not names or host.name in names))
+    return Site(project, environment, chosen(only, environment.site_hosts, f"{environment.source} that runs the site"))
 
 
 @dataclass(frozen=True)

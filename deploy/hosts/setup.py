@@ -25,7 +25,7 @@ from deploy.hosts.desired import (
     refusal,
     waits_for,
 )
-from deploy.hosts.environment import Environment, Host
+from deploy.hosts.environment import Environment, Host, chosen
 from deploy.hosts.plan import Access, Change, Facts, Server, diff, render, steps
 from deploy.running import confirm
 
@@ -69,9 +69,9 @@ def setup(environment: Environment, project: Project, wish: Wish, say: Say) -> N
     ready, the others still are.
     """
     site = load(environment, project)
-    chosen = _chosen(environment, wish.only)
+    hosts = chosen(wish.only, environment.hosts, environment.source)
     with Connections(pinning.load(environment.root, environment.name), admin=True) as connections:
-        plans = _need(_plans(connections, site, chosen))
+        plans = _need(_plans(connections, site, hosts))
         for name, changes in plans.items():
             print(render(name, changes, whole=wish.dry_run), flush=True)
         if wish.dry_run or not any(plans.values()):
@@ -79,15 +79,6 @@ def setup(environment: Environment, project: Project, wish: Wish, say: Say) -> N
         names = ", ".join(name for name, changes in plans.items() if changes)
         confirm(f"This changes {names}.", environment.name, wish.confirmed)
         _converge(connections, site, plans, say)
-
-
-def _chosen(environment: Environment, only: str) -> list[Host]:
-    there = [host.name for host in environment.hosts]
-    names = [name.strip() for name in only.split(",") if name.strip()]
-    for name in names:
-        if name not in there:
-            raise Failure(f"--only {name}: {environment.source} has no such host; there are: {', '.join(there)}")
-    return [host for host in environment.hosts if not names or host.name in names]
 
 
 def _converge(connections: Connections, site: Site, plans: Mapping[str, Plan], say: Say) -> None:

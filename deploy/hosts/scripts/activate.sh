@@ -2,7 +2,8 @@
 # Puts a release of this host into service, in step with the other hosts, or takes it back.
 #
 # Standard input: the values below, each a line; then commands, each of which is answered: `workers` (wait until they are
-# ready), `flip`, `beat`, `hold` (are you there?), `commit` or `back`. A dot now and then says that the client lives: when it is gone, everything is as it was before.
+# ready), `flip`, `beat`, `hold` (are you there?), `commit` or `back`. A dot now and then says that the client lives: when
+# it is gone, everything is as it was before.
 # Standard output: `= WORD` when a command is done, `! WHY` when it is not, `| LINE` of a journal.
 set -eu
 IFS= read -r name
