@@ -143,7 +143,8 @@ def target(states: Mapping[str, HostState], asked: str) -> str:
         left = {each.release.id for each in kept if each.left}
         before = [each for each in kept if each.release.id not in left | everywhere]
         if not before:
-            raise Failure(f"{_nothing_before(states)}: `invoke remote-releases`")
+            but = ", but for what was rolled back from, which --to can name" if left - everywhere else ""
+            raise Failure(f"{_nothing_before(states)}{but}: `invoke remote-releases`")
         return max(before, key=lambda each: (each.served, each.release.id)).release.id
     found = sorted({each.release.id for each in kept if _is_called(each.release, asked)})
     if len(found) != 1:

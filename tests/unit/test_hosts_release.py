@@ -209,6 +209,12 @@ def test_back_is_by_when_a_release_served_last_and_past_those_that_were_rolled_b
     assert not state.is_earlier(states(host("web1", OLD, MIDDLE, OLD, left=(MIDDLE,))), MIDDLE)
 
 
+def test_what_was_rolled_back_from_is_said_to_be_there_when_nothing_else_is() -> None:
+    said = refusal(state.target, states(host("web1", OLD, NEW, OLD, left=(NEW,))), "")
+    assert "no earlier release" in said
+    assert "but for what was rolled back from, which --to can name" in said
+
+
 def test_after_a_rollback_that_was_cut_off_back_is_where_it_went() -> None:
     torn = states(host("web1", MIDDLE, NEW, MIDDLE, left=(NEW,)), host("web2", NEW, MIDDLE, NEW))
     assert state.target(torn, "") == MIDDLE
