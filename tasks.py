@@ -19,7 +19,7 @@ from deploy.errors import Failure
 if TYPE_CHECKING:
     from deploy.compose import Stack
     from deploy.config import Project
-    from deploy.hosts.phases import Site
+    from deploy.hosts.release.phases import Site
     from deploy.swarm.manager import Manager
     from deploy.venvs import Store
 
@@ -470,9 +470,10 @@ REMOTE = {"env": "An environment of hosts: NAME of deploy/environments/NAME.yaml
 )
 def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry_run: bool = False) -> None:
     """Show the host keys of an environment, and pin those that are new; nothing else ever trusts a host."""
-    from deploy.hosts import environment, pinning
+    from deploy.hosts.environment import file
+    from deploy.hosts.ssh import pinning
 
-    there = environment.load(bootstrap.ROOT, env)
+    there = file.load(bootstrap.ROOT, env)
     changed = {name.strip() for name in replace.split(",") if name.strip()}
     pinning.pin(there, changed, say, confirmed=yes, dry_run=dry_run)
 
@@ -492,18 +493,20 @@ def remote_setup(c: Context, env: str, only: str = "", yes: bool = False, dry_ru
     that deploys gets that one's keys when it is made.
     """
     from deploy import running
-    from deploy.hosts import environment, setup
+    from deploy.hosts.environment import file
+    from deploy.hosts.setup import converge
 
     running.exit_when_told()
-    there = environment.load(bootstrap.ROOT, env)
-    setup.setup(there, project(c), setup.Wish(dry_run, only, yes), say)
+    there = file.load(bootstrap.ROOT, env)
+    converge.setup(there, project(c), converge.Wish(dry_run, only, yes), say)
 
 
 def _site(c: Context, env: str, only: str = "") -> "Site":
     """The hosts of an environment that run the site, or those that were named."""
-    from deploy.hosts import environment, phases
+    from deploy.hosts.environment import file
+    from deploy.hosts.release import phases
 
-    return phases.choose(project(c), environment.load(bootstrap.ROOT, env), only)
+    return phases.choose(project(c), file.load(bootstrap.ROOT, env), only)
 
 
 ONLY = {"only": "Hosts, by comma (default: all that run the site)."}
@@ -513,7 +516,7 @@ ONLY = {"only": "Hosts, by comma (default: all that run the site)."}
 def remote_deploy(c: Context, env: str, ref: str = "", only: str = "", dry_run: bool = False) -> None:
     """Put a commit into service on all hosts, or on none, without losing a request or a task."""
     from deploy import running
-    from deploy.hosts import deploy
+    from deploy.hosts.release import deploy
 
     site = _site(c, env, only)
     if dry_run:
@@ -527,7 +530,7 @@ def remote_deploy(c: Context, env: str, ref: str = "", only: str = "", dry_run: 
 def remote_rollback(c: Context, env: str, to: str = "", only: str = "", dry_run: bool = False) -> None:
     """Go back to a release that the hosts have kept, with the environment it had."""
     from deploy import running
-    from deploy.hosts import deploy
+    from deploy.hosts.release import deploy
 
     site = _site(c, env, only)
     if dry_run:

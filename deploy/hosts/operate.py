@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.errors import Failure
-from deploy.hosts import phases, pinning, state
-from deploy.hosts.channel import printable, run_script, script
-from deploy.hosts.connect import Connection, Connections, failures
-from deploy.hosts.deploy import Say
-from deploy.hosts.phases import Session, Site
-from deploy.hosts.state import HostState
-from deploy.hosts.view import View
+from deploy.hosts.release import phases, state
+from deploy.hosts.release.deploy import Say
+from deploy.hosts.release.phases import Session, Site
+from deploy.hosts.release.state import HostState
+from deploy.hosts.release.view import View
+from deploy.hosts.ssh import pinning
+from deploy.hosts.ssh.channel import printable, run_script, script
+from deploy.hosts.ssh.connect import Connection, Connections, failures
 from deploy.running import confirm
 
 #: Entries of the ledger that are shown.

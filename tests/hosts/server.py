@@ -8,9 +8,9 @@ from types import TracebackType
 
 import pytest
 
-from deploy.hosts.environment import Host
-from deploy.hosts.trust import HostKey, KnownHosts, entry_name, parse
-from deploy.hosts.values import Jump
+from deploy.hosts.environment.file import Host
+from deploy.hosts.environment.values import Jump
+from deploy.hosts.ssh.known_hosts import HostKey, KnownHosts, entry_name, parse
 from deploy.running import free_port
 from tests.support import wait_until
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from deploy import shell
 from deploy.errors import Failure
-from deploy.hosts import environment, secrets
-from deploy.hosts.environment import EXAMPLE, FOLDER, Environment, parse
-from deploy.hosts.values import ROLES, Jump, Source
+from deploy.hosts.environment import file, secrets
+from deploy.hosts.environment.file import EXAMPLE, FOLDER, Environment, parse
+from deploy.hosts.environment.values import ROLES, Jump, Source
 from tests.support import ROOT
 
 PROJECT = Path("/project")
@@ -352,7 +352,7 @@ def project(tmp_path: Path, text: str = VALID) -> Path:
 
 def failed(root: Path, name: str = "x") -> str:
     with pytest.raises(Failure) as caught:
-        environment.load(root, name)
+        file.load(root, name)
     return caught.value.message
 
 
@@ -387,7 +387,7 @@ def test_a_certificate_is_checked_against_its_key(tmp_path: Path) -> None:
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, "-days", "1", "-subj", "/CN=x"]
         subprocess.run(command, check=True, capture_output=True)
     tls = "tls: {{certificate: a.crt, key: {}.key}}\n"
-    assert environment.load(project(tmp_path, valid(more=tls.format("a"))), "x").secure
+    assert file.load(project(tmp_path, valid(more=tls.format("a"))), "x").secure
     assert re.fullmatch(
         rf"{FILE}:25: tls: .* are no pair that works: .*", failed(project(tmp_path, VALID + tls.format("b")))
     )
@@ -399,13 +399,13 @@ EXAMPLE_TEXT = (ROOT / EXAMPLE).read_text()
 
 
 def test_the_example_is_a_valid_environment() -> None:
-    assert environment.load(ROOT, "example").domain == "www.example.org"
+    assert file.load(ROOT, "example").domain == "www.example.org"
 
 
 def test_the_example_says_the_defaults_and_is_valid_with_all_that_is_commented_out() -> None:
     whole = re.sub(r"^#(?=[a-z]|  )", "", EXAMPLE_TEXT, flags=re.MULTILINE)
     instead = re.sub(r"  data1:\n(    .*\n)+", "", whole)
-    said, default = parse(instead, "x", PROJECT), environment.load(ROOT, "example")
+    said, default = parse(instead, "x", PROJECT), file.load(ROOT, "example")
     for key in ("user", "admin", "port", "batch", "keep", "drain", "backup_before_migrate", "firewall"):
         assert getattr(said, key) == getattr(default, key), key
     assert said.unattended_upgrades == default.unattended_upgrades
@@ -415,8 +415,8 @@ def test_the_example_says_the_defaults_and_is_valid_with_all_that_is_commented_o
 
 
 def test_each_key_of_each_model_is_explained_in_the_example() -> None:
-    for model in (environment.EnvironmentFile, environment.HostEntry, environment.Tls, environment.Services):
-        for name in (*model.model_fields, *environment.Hooks.model_fields):
+    for model in (file.EnvironmentFile, file.HostEntry, file.Tls, file.Services):
+        for name in (*model.model_fields, *file.Hooks.model_fields):
             assert re.search(rf"(^#?|\{{|^#? +|, ){name}: ?", EXAMPLE_TEXT, re.MULTILINE), name
 
 
@@ -512,8 +512,8 @@ def test_reading_a_file_fetches_no_secret() -> None:
 
 WORDS = st.sampled_from(
     [
-        *environment.EnvironmentFile.model_fields,
-        *environment.HostEntry.model_fields,
+        *file.EnvironmentFile.model_fields,
+        *file.HostEntry.model_fields,
         *ROLES,
         "before",
         "database",

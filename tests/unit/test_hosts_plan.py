@@ -13,12 +13,12 @@ from pydantic import SecretStr
 
 from deploy.config import Project
 from deploy.errors import Failure
-from deploy.hosts import facts as asking
-from deploy.hosts import setup
-from deploy.hosts.desired import Learned, Site, complaints, desired, need_addresses, refusal, setup_digest
-from deploy.hosts.environment import Environment, Host, parse
+from deploy.hosts.environment.file import Environment, Host, parse
 from deploy.hosts.layout import RELEASE, Layout
-from deploy.hosts.plan import (
+from deploy.hosts.setup import converge
+from deploy.hosts.setup import facts as asking
+from deploy.hosts.setup.desired import Learned, Site, complaints, desired, need_addresses, refusal, setup_digest
+from deploy.hosts.setup.diff import (
     Access,
     Desired,
     Entry,
@@ -462,7 +462,7 @@ def test_what_is_no_answer_is_a_failure_and_not_a_guess(text: str) -> None:
 
 def test_a_host_that_there_is_not_is_answered_with_those_there_are() -> None:
     with pytest.raises(Failure, match=r"--only web9: no host of .* is called so; there are: web1, web2, jobs1, data1"):
-        setup.setup(environment(), PROJECT, setup.Wish(only="web1,web9"), print)
+        converge.setup(environment(), PROJECT, converge.Wish(only="web1,web9"), print)
 
 
 # --- The helper ---

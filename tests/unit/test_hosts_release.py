@@ -11,9 +11,10 @@ import pytest
 
 from deploy import config
 from deploy.errors import Failure
-from deploy.hosts import archive, deploy, environment, phases, release, state
+from deploy.hosts.environment import file
 from deploy.hosts.layout import RELEASE
-from deploy.hosts.state import HostState
+from deploy.hosts.release import archive, deploy, phases, release, state
+from deploy.hosts.release.state import HostState
 from tests.support import ROOT
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -35,7 +36,7 @@ hosts:
 def site() -> phases.Site:
     values = {"name": "portico", "site": "site", "package": "mysite", "port": "8000", "samples": "", "run": ".run"}
     project = config.load(ROOT, {**values, "probes": "/readyz /", "free_gigabytes": "3"})
-    return phases.choose(project, environment.parse(FILE, "x", ROOT))
+    return phases.choose(project, file.parse(FILE, "x", ROOT))
 
 
 def made(id: str) -> release.Release:

@@ -21,10 +21,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from deploy.errors import Failure
-from deploy.hosts import trust
-from deploy.hosts.environment import Host
-from deploy.hosts.trust import HostKey, KnownHosts
-from deploy.hosts.values import Jump
+from deploy.hosts.environment.file import Host
+from deploy.hosts.environment.values import Jump
+from deploy.hosts.ssh import known_hosts
+from deploy.hosts.ssh.known_hosts import HostKey, KnownHosts
 
 if TYPE_CHECKING:
     import fabric
@@ -54,7 +54,7 @@ class _Pinned:
     def missing_host_key(self, _client: paramiko.SSHClient, _hostname: str, key: paramiko.PKey) -> None:
         """Return if the key is pinned. Raises `Failure` otherwise."""
         pinned, found = self.known.keys(self.name), _host_key(key)
-        verdict = trust.compare(pinned, found)
+        verdict = known_hosts.compare(pinned, found)
         if verdict == "changed":
             raise Failure(
                 f"its host key is {found.kind} {found.fingerprint}, not the one in {self.known.source}: find out why "
@@ -76,7 +76,9 @@ def _preferring(transport: paramiko.Transport, pinned: Sequence[HostKey]) -> par
 
     def rank(algorithm: str) -> tuple[bool, int]:
         kind = "ssh-rsa" if algorithm.startswith("rsa-sha2") else algorithm
-        return kind not in wanted, trust.KINDS.index(kind) if kind in trust.KINDS else len(trust.KINDS)
+        return kind not in wanted, known_hosts.KINDS.index(kind) if kind in known_hosts.KINDS else len(
+            known_hosts.KINDS
+        )
 
     options.key_types = tuple(sorted(options.key_types, key=rank))
     return transport
@@ -100,7 +102,7 @@ class Hop:
     @property
     def name(self) -> str:
         """How the file of keys names it: what we call it, whatever `~/.ssh/config` makes of that."""
-        return trust.entry_name(self.fabric.original_host, self.fabric.port)
+        return known_hosts.entry_name(self.fabric.original_host, self.fabric.port)
 
     def open(self) -> None:
         """Connect, if that is not done. Raises `Failure` in one line."""
@@ -329,7 +331,7 @@ class Connections:
     def _hop(self, label: str, to: Jump, jumps: Sequence[Jump], identity: Path | None) -> Hop:
         import fabric
 
-        trust.entry_name(to.host, to.port)
+        known_hosts.entry_name(to.host, to.port)
         before = self._jump(tuple(jumps), identity) if jumps else None
         keys = {"key_filename": str(identity), "look_for_keys": False} if identity else {}
         seconds = dict.fromkeys(("banner_timeout", "auth_timeout", "channel_timeout"), ANSWER_SECONDS)

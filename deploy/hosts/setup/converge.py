@@ -11,22 +11,13 @@ from pydantic import SecretStr
 
 from deploy.config import Project
 from deploy.errors import Failure
-from deploy.hosts import facts as asking
-from deploy.hosts import pinning
-from deploy.hosts.channel import Result, printable, run_script, script
-from deploy.hosts.connect import Connection, Connections, failures
-from deploy.hosts.desired import (
-    SERVERS,
-    Learned,
-    Site,
-    complaints,
-    desired,
-    need_addresses,
-    refusal,
-    waits_for,
-)
-from deploy.hosts.environment import Environment, Host, chosen
-from deploy.hosts.plan import Access, Change, Facts, Server, diff, render, steps
+from deploy.hosts.environment.file import Environment, Host, chosen
+from deploy.hosts.setup import facts as asking
+from deploy.hosts.setup.desired import SERVERS, Learned, Site, complaints, desired, need_addresses, refusal, waits_for
+from deploy.hosts.setup.diff import Access, Change, Facts, Server, diff, render, steps
+from deploy.hosts.ssh import pinning
+from deploy.hosts.ssh.channel import Result, printable, run_script, script
+from deploy.hosts.ssh.connect import Connection, Connections, failures
 from deploy.running import confirm
 
 Say = Callable[[str], None]

@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Self
 
 from deploy.errors import Failure
-from deploy.hosts.channel import Result, printable, run_script, script
-from deploy.hosts.connect import Connection
-from deploy.hosts.view import View
+from deploy.hosts.release.view import View
+from deploy.hosts.ssh.channel import Result, printable, run_script, script
+from deploy.hosts.ssh.connect import Connection
 
 #: Seconds between two signs of life; `activate.sh` gives up after four times that.
 SIGN_SECONDS = 10

@@ -16,15 +16,15 @@ from typing import IO, TypeVar
 from deploy import running
 from deploy.config import Project
 from deploy.errors import Failure
-from deploy.hosts import archive, state
-from deploy.hosts.channel import Lock, Result, printable, run_script, script, take_lock
-from deploy.hosts.connect import Connection, Connections, failures
-from deploy.hosts.environment import Environment, Host, chosen
-from deploy.hosts.fleet import Fleet
+from deploy.hosts.environment.file import Environment, Host, chosen
 from deploy.hosts.layout import Layout
-from deploy.hosts.release import Release, environment_file
-from deploy.hosts.state import HostState
-from deploy.hosts.view import View
+from deploy.hosts.release import archive, state
+from deploy.hosts.release.fleet import Fleet
+from deploy.hosts.release.release import Release, environment_file
+from deploy.hosts.release.state import HostState
+from deploy.hosts.release.view import View
+from deploy.hosts.ssh.channel import Lock, Result, printable, run_script, script, take_lock
+from deploy.hosts.ssh.connect import Connection, Connections, failures
 
 T = TypeVar("T")
 

@@ -12,12 +12,12 @@ from string import Template
 from deploy import proxy
 from deploy.config import Project
 from deploy.errors import Failure
-from deploy.hosts.environment import SITE_ROLES, Environment, Host
+from deploy.hosts.environment.file import SITE_ROLES, Environment, Host
+from deploy.hosts.environment.values import Role
 from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP, UNIT_KINDS, Layout, UnitKind
-from deploy.hosts.plan import Access, Desired, Facts, File, Folder, Group, Idle, Server, Unit, User, digest
-from deploy.hosts.values import Role
+from deploy.hosts.setup.diff import Access, Desired, Facts, File, Folder, Group, Idle, Server, Unit, User, digest
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent.parent
 SERVERS: tuple[Server, ...] = ("database", "broker")
 #: Who may not be the user that deploys: it is to have no more rights than the helper gives.
 RESERVED = {"root", APP, NGINX_GROUP, "postgres", "rabbitmq"}

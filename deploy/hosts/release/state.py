@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deploy.errors import Failure
-from deploy.hosts import release
-from deploy.hosts.release import Release
+from deploy.hosts.release import release
+from deploy.hosts.release.release import Release
 
 #: Kinds of units that run until they are told to stop.
 _LASTING = ("web", "worker", "beat")

@@ -19,9 +19,9 @@ from pydantic_core import ErrorDetails
 
 from deploy import server_env
 from deploy.errors import Failure
-from deploy.hosts import values, yaml_lines
-from deploy.hosts.values import ROLES, Role
-from deploy.hosts.yaml_lines import Place, Problem
+from deploy.hosts.environment import values, yaml_lines
+from deploy.hosts.environment.values import ROLES, Role
+from deploy.hosts.environment.yaml_lines import Place, Problem
 
 FOLDER = "deploy/environments"
 EXAMPLE = f"{FOLDER}/example.yaml"

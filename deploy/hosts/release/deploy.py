@@ -12,15 +12,17 @@ from pathlib import Path
 
 from deploy import shell
 from deploy.errors import Failure
-from deploy.hosts import archive, desired, phases, pinning, setup, state
-from deploy.hosts.channel import printable, script
-from deploy.hosts.connect import Connections
-from deploy.hosts.environment import Environment, Host
-from deploy.hosts.phases import Session, Site
-from deploy.hosts.release import Release, new_id, site_environment
-from deploy.hosts.secrets import read_secrets
-from deploy.hosts.state import HostState
-from deploy.hosts.view import View
+from deploy.hosts.environment.file import Environment, Host
+from deploy.hosts.environment.secrets import read_secrets
+from deploy.hosts.release import archive, phases, state
+from deploy.hosts.release.phases import Session, Site
+from deploy.hosts.release.release import Release, new_id, site_environment
+from deploy.hosts.release.state import HostState
+from deploy.hosts.release.view import View
+from deploy.hosts.setup import converge, desired
+from deploy.hosts.ssh import pinning
+from deploy.hosts.ssh.channel import printable, script
+from deploy.hosts.ssh.connect import Connections
 from deploy.shell import Run
 
 Say = Callable[[str], None]
@@ -134,7 +136,7 @@ def need_one_beat(session: Session) -> None:
 
 def setup_digests(site: Site) -> dict[str, str]:
     """What `remote-setup` has left on each host that it made as the files say now."""
-    wanted = setup.load(site.environment, site.project)
+    wanted = converge.load(site.environment, site.project)
     return {host.name: desired.setup_digest(wanted, host) for host in site.hosts}
 
 

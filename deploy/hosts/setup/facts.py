@@ -10,7 +10,7 @@ from typing import cast
 from pydantic import SecretStr
 
 from deploy.errors import Failure
-from deploy.hosts.plan import Access, Desired, Entry, Facts, Kind, Server
+from deploy.hosts.setup.diff import Access, Desired, Entry, Facts, Kind, Server
 
 #: States of a unit that is started without being asked for.
 _ENABLED = {"enabled", "enabled-runtime", "generated", "alias"}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from deploy import shell
 from deploy.errors import Failure
-from deploy.hosts import trust
-from deploy.hosts.connect import Connections, Hop
-from deploy.hosts.environment import Environment, Host
-from deploy.hosts.trust import HostKey, KnownHosts, Verdict
+from deploy.hosts.environment.file import Environment, Host
+from deploy.hosts.ssh import known_hosts
+from deploy.hosts.ssh.connect import Connections, Hop
+from deploy.hosts.ssh.known_hosts import HostKey, KnownHosts, Verdict
 from deploy.running import confirm
 from deploy.shell import WriteSecret
 
@@ -35,11 +35,11 @@ class Shown:
 
 def load(root: Path, environment: str) -> KnownHosts:
     """The keys that an environment trusts; none without its file. Raises `Failure` for a file that is wrong."""
-    path = root / trust.source(environment)
+    path = root / known_hosts.source(environment)
     try:
-        return trust.parse(path.read_text("utf-8") if path.exists() else "", environment)
+        return known_hosts.parse(path.read_text("utf-8") if path.exists() else "", environment)
     except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"{trust.source(environment)}: cannot be read ({error}); mend it") from None
+        raise Failure(f"{known_hosts.source(environment)}: cannot be read ({error}); mend it") from None
 
 
 def pin(
@@ -78,7 +78,7 @@ def pin(
 def look(hop: Hop) -> Shown:
     """Ask a host for its key. Raises `Failure`."""
     found = hop.key()
-    return Shown(hop.label, hop.name, found, trust.compare(hop.known.keys(hop.name), found))
+    return Shown(hop.label, hop.name, found, known_hosts.compare(hop.known.keys(hop.name), found))
 
 
 def _at(connections: Connections, hosts: Sequence[Host], depth: int) -> list[Hop]:

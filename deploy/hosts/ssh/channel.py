@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 
 from deploy import shell
 from deploy.errors import Failure
-from deploy.hosts.connect import Connection
+from deploy.hosts.ssh.connect import Connection
 
 if TYPE_CHECKING:
     import paramiko
 
-SCRIPTS = Path(__file__).parent / "scripts"
+SCRIPTS = Path(__file__).parent.parent / "scripts"
 #: Seconds that a script has, unless it is said.
 LIMIT_SECONDS = 600
 #: Seconds after a script's limit when we no longer wait for the host to end it, and say so.

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from deploy import shell
 from deploy.errors import Failure
-from deploy.hosts.environment import Environment
-from deploy.hosts.values import SCHEMES, Source, url_complaint
+from deploy.hosts.environment.file import Environment
+from deploy.hosts.environment.values import SCHEMES, Source, url_complaint
 
 Runner = Callable[[shell.Run], shell.Result]
 #: The variables under which the site reads where its services are.
