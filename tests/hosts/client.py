@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from deploy.hosts.environment.file import Host
+from deploy.hosts.environment.model import Host
 from deploy.hosts.ssh import known_hosts
 from deploy.hosts.ssh.channel import hold_lock, run_script
 from deploy.hosts.ssh.connect import connect

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import pytest
 
-from deploy.hosts.environment.file import Host
+from deploy.hosts.environment.model import Host
 from deploy.hosts.environment.values import Jump
 from deploy.hosts.ssh.known_hosts import HostKey, KnownHosts, entry_name, parse
 from deploy.running import free_port

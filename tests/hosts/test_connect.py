@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import Failure
-from deploy.hosts.environment import file
+from deploy.hosts.environment import file, model
 from deploy.hosts.ssh import known_hosts, pinning
 from deploy.hosts.ssh.channel import LIMIT_SECONDS, Result, hold_lock, run_script
 from deploy.hosts.ssh.connect import Connection, Connections, connect
@@ -448,7 +448,7 @@ secrets: {{SECRET_KEY: "env:S"}}
 """
 
 
-def described(server: Server, root: Path, jump: str = "") -> file.Environment:
+def described(server: Server, root: Path, jump: str = "") -> model.Environment:
     (root / known_hosts.FOLDER).mkdir(parents=True, exist_ok=True)
     jump = f", jump: '{jump}'" if jump else ""
     return file.parse(FILE.format(port=server.port, key=server.client_key, jump=jump), ENVIRONMENT, root)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from deploy import shell
 from deploy.errors import Failure
-from deploy.hosts.environment import file, secrets
-from deploy.hosts.environment.file import EXAMPLE, FOLDER, Environment, parse
+from deploy.hosts.environment import file, model, secrets
+from deploy.hosts.environment.file import parse
+from deploy.hosts.environment.model import EXAMPLE, FOLDER, Environment
 from deploy.hosts.environment.values import ROLES, Jump, Source
 from tests.support import ROOT
 
@@ -415,8 +416,8 @@ def test_the_example_says_the_defaults_and_is_valid_with_all_that_is_commented_o
 
 
 def test_each_key_of_each_model_is_explained_in_the_example() -> None:
-    for model in (file.EnvironmentFile, file.HostEntry, file.Tls, file.Services):
-        for name in (*model.model_fields, *file.Hooks.model_fields):
+    for section in (model.EnvironmentFile, model.HostEntry, model.Tls, model.Services):
+        for name in (*section.model_fields, *model.Hooks.model_fields):
             assert re.search(rf"(^#?|\{{|^#? +|, ){name}: ?", EXAMPLE_TEXT, re.MULTILINE), name
 
 
@@ -512,8 +513,8 @@ def test_reading_a_file_fetches_no_secret() -> None:
 
 WORDS = st.sampled_from(
     [
-        *file.EnvironmentFile.model_fields,
-        *file.HostEntry.model_fields,
+        *model.EnvironmentFile.model_fields,
+        *model.HostEntry.model_fields,
         *ROLES,
         "before",
         "database",

@@ -13,11 +13,12 @@ from pydantic import SecretStr
 
 from deploy.config import Project
 from deploy.errors import Failure
-from deploy.hosts.environment.file import Environment, Host, parse
+from deploy.hosts.environment.file import parse
+from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.layout import RELEASE, Layout
 from deploy.hosts.setup import converge
 from deploy.hosts.setup import facts as asking
-from deploy.hosts.setup.desired import Learned, Site, complaints, desired, need_addresses, refusal, setup_digest
+from deploy.hosts.setup.desired import desired, need_addresses, setup_digest
 from deploy.hosts.setup.diff import (
     Access,
     Desired,
@@ -33,6 +34,8 @@ from deploy.hosts.setup.diff import (
     render,
     steps,
 )
+from deploy.hosts.setup.refusal import complaints, refusal
+from deploy.hosts.setup.site import Learned, Site
 from tests.support import ROOT
 
 PROJECT = Project(ROOT, "shop", "site", "mysite", 8000, "", ".run", ("/",), 3)

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from deploy import shell
 from deploy.errors import Failure
-from deploy.hosts.environment.file import Environment
+from deploy.hosts.environment.model import Environment
 from deploy.hosts.environment.values import SCHEMES, Source, url_complaint
 
 Runner = Callable[[shell.Run], shell.Result]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deploy import shell
 from deploy.errors import Failure
-from deploy.hosts.environment.file import Environment, Host
+from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.environment.secrets import read_secrets
 from deploy.hosts.release import archive, phases, state
 from deploy.hosts.release.phases import Session, Site

@@ -16,7 +16,8 @@ from typing import IO, TypeVar
 from deploy import running
 from deploy.config import Project
 from deploy.errors import Failure
-from deploy.hosts.environment.file import Environment, Host, chosen
+from deploy.hosts.environment.file import chosen
+from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.layout import Layout
 from deploy.hosts.release import archive, state
 from deploy.hosts.release.fleet import Fleet

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from deploy.config import Project
-from deploy.hosts.environment.file import Environment, Host
+from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.layout import Layout
 
 #: Digits of the commit in an id.

@@ -11,10 +11,13 @@ from pydantic import SecretStr
 
 from deploy.config import Project
 from deploy.errors import Failure
-from deploy.hosts.environment.file import Environment, Host, chosen
+from deploy.hosts.environment.file import chosen
+from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.setup import facts as asking
-from deploy.hosts.setup.desired import SERVERS, Learned, Site, complaints, desired, need_addresses, refusal, waits_for
+from deploy.hosts.setup.desired import desired, need_addresses, waits_for
 from deploy.hosts.setup.diff import Access, Change, Facts, Server, diff, render, steps
+from deploy.hosts.setup.refusal import complaints, refusal
+from deploy.hosts.setup.site import SERVERS, Learned, Site
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import Result, printable, run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, failures

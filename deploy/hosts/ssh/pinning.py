@@ -8,9 +8,10 @@ from pathlib import Path
 
 from deploy import shell
 from deploy.errors import Failure
-from deploy.hosts.environment.file import Environment, Host
+from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.ssh import known_hosts
-from deploy.hosts.ssh.connect import Connections, Hop
+from deploy.hosts.ssh.connect import Connections
+from deploy.hosts.ssh.hop import Hop
 from deploy.hosts.ssh.known_hosts import HostKey, KnownHosts, Verdict
 from deploy.running import confirm
 from deploy.shell import WriteSecret
