@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, ParamSpec
 
 from invoke import Collection, Context, Exit, Task
 
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 
 if TYPE_CHECKING:
-    from deploy.compose import Stack
-    from deploy.config import Project
+    from deploy.compose.operate import Stack
     from deploy.hosts.release.phases import Site
+    from deploy.project.config import Project
     from deploy.swarm.manager import Manager
-    from deploy.venvs import Store
+    from deploy.venvs.build import Store
 
 # What a task needs beyond this is imported in it: `invoke --list` is to be as quick as with an empty file.
 
@@ -53,21 +53,21 @@ def say(line: str) -> None:
 
 def store() -> "Store":
     """The environments of this project."""
-    from deploy import venvs
+    from deploy.venvs import build as venvs
 
     return venvs.Store.of(bootstrap.ROOT)
 
 
 def project(c: Context) -> "Project":
     """The checked configuration."""
-    from deploy import config
+    from deploy.project import config
 
     return config.load(bootstrap.ROOT, dict(c.config.project))
 
 
 def make(env: str, *, python: str = "", rebuild: bool = False, dry_run: bool = False) -> bool:
     """See to it that an environment is there; returns whether anything had to be done."""
-    from deploy import venvs
+    from deploy.venvs import build as venvs
 
     return venvs.ensure(store(), env, python=python, rebuild=rebuild, dry_run=dry_run, say=say)
 
@@ -79,7 +79,7 @@ def words_after_dashes() -> list[str]:
 
 def environments(env: str) -> list[str]:
     """The environment asked for, or all of them."""
-    from deploy import layers
+    from deploy.venvs import layers
 
     graph = layers.read_graph(store().requirements)
     return layers.order(graph, [env])[-1:] if env else layers.order(graph, graph)
@@ -102,8 +102,9 @@ ENV = {"env": "An environment: base, dev, prod, test or tools."}
 )
 def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dry_run: bool = False) -> None:
     """Run the site, workers and beat, reloading on changes. Ctrl-C ends them all."""
-    from deploy import config, doctor
-    from deploy import native as runtime
+    from deploy import doctor
+    from deploy.native import runtime
+    from deploy.project import config
 
     this = project(c)
     number, nodes = config.port_number(port or this.port, "--port"), config.whole_number(workers, "--workers", 1, 32)
@@ -121,7 +122,8 @@ def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dr
 
 
 def _dev_in_containers(this: "Project", port: int, workers: int, dry_run: bool) -> None:
-    from deploy import compose, live
+    from deploy.compose import dev as live
+    from deploy.compose import operate as compose
 
     compose.need_engine(this.free_gigabytes)
     stack = compose.prepare(this, compose.DEV, dry_run=dry_run, say=say)
@@ -141,8 +143,9 @@ def _dev_in_containers(this: "Project", port: int, workers: int, dry_run: bool) 
 )
 def prod(c: Context, detach: bool = False, tag: str = "", dry_run: bool = False) -> None:
     """Run the site as in production, or put a new release of it into service without losing a request."""
-    from deploy import compose, rollout
-    from deploy.shell import become
+    from deploy.compose import operate as compose
+    from deploy.compose import rollout
+    from deploy.core.shell import become
 
     this = project(c)
     compose.need_engine(this.free_gigabytes)
@@ -167,7 +170,7 @@ SWARM = {
 
 def _swarm(c: Context, host: str, context: str, *, ready: bool = True) -> tuple["Manager", "Stack"]:
     """The manager that was named, and the stack as `.env` has it."""
-    from deploy import compose
+    from deploy.compose import operate as compose
     from deploy.swarm import manager
 
     stack = compose.load(project(c), compose.SWARM)
@@ -187,7 +190,7 @@ def _swarm(c: Context, host: str, context: str, *, ready: bool = True) -> tuple[
 )
 def down(c: Context, volumes: bool = False, yes: bool = False, stack: str = "", dry_run: bool = False) -> None:
     """Stop and remove the containers; the data stays."""
-    from deploy import compose
+    from deploy.compose import operate as compose
 
     compose.down(compose.known_stack(project(c), stack), volumes=volumes, confirmed=yes, dry_run=dry_run)
 
@@ -198,7 +201,7 @@ def status(c: Context, stack: str = "") -> None:
     if stack == "swarm":
         swarm_status.body(c)
         return
-    from deploy import compose
+    from deploy.compose import operate as compose
 
     compose.show(compose.need_stack(project(c), stack))
 
@@ -208,8 +211,8 @@ def logs(
     c: Context, follow: bool = False, service: str = "", stack: str = "", host: str = "", context: str = ""
 ) -> None:
     """Show the logs."""
-    from deploy import compose
-    from deploy.shell import become, perform
+    from deploy.compose import operate as compose
+    from deploy.core.shell import become, perform
 
     if stack == "swarm":
         from deploy.swarm import operate
@@ -223,7 +226,9 @@ def logs(
 @task(help={"service": "app or celery_worker.", "replicas": "How many.", **STACK, **SWARM})
 def scale(c: Context, service: str, replicas: str, stack: str = "", host: str = "", context: str = "") -> None:
     """Have more or fewer replicas, until `.env` or the next scale says otherwise."""
-    from deploy import compose, config, rollout
+    from deploy.compose import operate as compose
+    from deploy.compose import rollout
+    from deploy.project import config
 
     number = config.whole_number(replicas, "--replicas", 1, 64)
     if stack == "swarm":
@@ -268,7 +273,7 @@ def shell(c: Context, stack: str = "", dry_run: bool = False) -> None:
 
 
 def _manage_on_swarm(c: Context, arguments: list[str], host: str, context: str) -> None:
-    from deploy.shell import become
+    from deploy.core.shell import become
     from deploy.swarm import operate
 
     if command := operate.manage(*_swarm(c, host, context), arguments):
@@ -276,13 +281,13 @@ def _manage_on_swarm(c: Context, arguments: list[str], host: str, context: str) 
 
 
 def _manage(c: Context, arguments: list[str], where: str, dry_run: bool) -> None:
-    from deploy import native
-    from deploy.shell import become, perform
+    from deploy.core.shell import become, perform
+    from deploy.native import runtime as native
 
     this = project(c)
     stack = None
     if where != "native":
-        from deploy import compose
+        from deploy.compose import operate as compose
 
         stack = compose.need_stack(this, where, stopped=False) if where else compose.running_stack(this)
     if stack:
@@ -306,7 +311,7 @@ def _manage(c: Context, arguments: list[str], where: str, dry_run: bool) -> None
 def test(c: Context, suite: str = "", require: str = "", dry_run: bool = False) -> None:
     """Run the tests; what follows `--` goes to pytest."""
     from deploy import checks
-    from deploy.shell import become, perform
+    from deploy.core.shell import become, perform
 
     command = checks.pytest(project(c), store(), suite, require, words_after_dashes())
     make("test", dry_run=dry_run)
@@ -338,8 +343,10 @@ def lint(c: Context, fix: bool = False, dry_run: bool = False) -> None:
 )
 def build(c: Context, tag: str = "", platform: str = "", dry_run: bool = False) -> None:
     """Build the production image."""
-    from deploy import compose, images, rollout
-    from deploy.shell import perform
+    from deploy.compose import operate as compose
+    from deploy.compose import rollout
+    from deploy.core.shell import perform
+    from deploy.docker import images
 
     this = project(c)
     compose.need_engine(this.free_gigabytes)
@@ -350,8 +357,9 @@ def build(c: Context, tag: str = "", platform: str = "", dry_run: bool = False) 
 @task(help={"tag": "The image's tag (default: the revision).", **DRY_RUN})
 def push(c: Context, tag: str = "", dry_run: bool = False) -> None:
     """Push an image to the registry that IMAGE in .env begins with."""
-    from deploy import compose, images
-    from deploy.shell import perform
+    from deploy.compose import operate as compose
+    from deploy.core.shell import perform
+    from deploy.docker import images
 
     stack = compose.load(project(c), compose.PROD)
     version = images.tag(tag) if tag else images.revision(bootstrap.ROOT).tag
@@ -364,7 +372,8 @@ def push(c: Context, tag: str = "", dry_run: bool = False) -> None:
 @task(help={"tag": "The tag of the site's image (default: latest)."})
 def swarm_render(c: Context, tag: str = "") -> None:
     """Print the stack file that the compose files and `.env` become. Needs no engine."""
-    from deploy import compose, images
+    from deploy.compose import operate as compose
+    from deploy.docker import images
     from deploy.swarm import deploy
 
     stack = compose.load(project(c), compose.SWARM)
@@ -375,7 +384,7 @@ def swarm_render(c: Context, tag: str = "") -> None:
 @task(help={"advertise": "The address that other nodes reach this one by.", **SWARM, **DRY_RUN})
 def swarm_init(c: Context, advertise: str = "", host: str = "", context: str = "", dry_run: bool = False) -> None:
     """Make the engine a manager of a new swarm, with what the stack needs of a node."""
-    from deploy import compose
+    from deploy.compose import operate as compose
     from deploy.swarm import manager, operate
 
     this, engine = project(c), manager.engine(host, context)
@@ -403,7 +412,7 @@ def swarm_deploy(
     dry_run: bool = False,
 ) -> None:
     """Put a release into service on the swarm, and follow it to its end; one that fails is taken back."""
-    from deploy import running
+    from deploy.core import running
     from deploy.swarm import deploy
 
     manager, stack = _swarm(c, host, context, ready=not dry_run)
@@ -426,7 +435,7 @@ def swarm_status(c: Context, host: str = "", context: str = "") -> None:
 @task(help={**SWARM, **DRY_RUN})
 def swarm_rollback(c: Context, host: str = "", context: str = "", dry_run: bool = False) -> None:
     """Put the whole stack back to the release before, as the swarm remembers it."""
-    from deploy import running
+    from deploy.core import running
     from deploy.swarm import deploy
 
     manager, stack = _swarm(c, host, context)
@@ -492,7 +501,7 @@ def remote_setup(c: Context, env: str, only: str = "", yes: bool = False, dry_ru
     Shows what changes first; a second time, that is nothing. Whoever may log in as administrator may deploy: the user
     that deploys gets that one's keys when it is made.
     """
-    from deploy import running
+    from deploy.core import running
     from deploy.hosts.environment import file
     from deploy.hosts.setup import converge
 
@@ -515,7 +524,7 @@ ONLY = {"only": "Hosts, by comma (default: all that run the site)."}
 @task(help={**REMOTE, "ref": "A branch, tag or commit (default: what is checked out).", **ONLY, **DRY_RUN})
 def remote_deploy(c: Context, env: str, ref: str = "", only: str = "", dry_run: bool = False) -> None:
     """Put a commit into service on all hosts, or on none, without losing a request or a task."""
-    from deploy import running
+    from deploy.core import running
     from deploy.hosts.release import deploy
 
     site = _site(c, env, only)
@@ -529,7 +538,7 @@ def remote_deploy(c: Context, env: str, ref: str = "", only: str = "", dry_run: 
 @task(help={**REMOTE, "to": "A release, by its id or commit (default: the one before).", **ONLY, **DRY_RUN})
 def remote_rollback(c: Context, env: str, to: str = "", only: str = "", dry_run: bool = False) -> None:
     """Go back to a release that the hosts have kept, with the environment it had."""
-    from deploy import running
+    from deploy.core import running
     from deploy.hosts.release import deploy
 
     site = _site(c, env, only)
@@ -559,8 +568,8 @@ def remote_status(c: Context, env: str, only: str = "") -> None:
 @task(help={**REMOTE, "role": "web, worker or beat (default: all).", "lines": "How many of each, to 1000.", **ONLY})
 def remote_logs(c: Context, env: str, role: str = "", lines: str = "100", only: str = "") -> None:
     """Show the last lines that the site's processes logged."""
-    from deploy import config
     from deploy.hosts import operate
+    from deploy.project import config
 
     if role not in ("", "web", "worker", "beat"):
         raise Failure(f"--role {role}: is not web, worker or beat")
@@ -606,7 +615,7 @@ def venv(c: Context, env: str = "", python: str = "", rebuild: bool = False, dry
 @task(help={})
 def venv_list(c: Context) -> None:
     """List the environments: state, Python, packages, size, what each stands on."""
-    from deploy import venv_views
+    from deploy.venvs import views as venv_views
 
     venv_views.show_list(store())
 
@@ -614,7 +623,7 @@ def venv_list(c: Context) -> None:
 @task(help={})
 def venv_tree(c: Context) -> None:
     """Draw which environment stands on which."""
-    from deploy import venv_views
+    from deploy.venvs import views as venv_views
 
     venv_views.show_tree(store())
 
@@ -622,8 +631,8 @@ def venv_tree(c: Context) -> None:
 @task(help=ENV)
 def venv_check(c: Context, env: str = "") -> None:
     """Name everything that is wrong with the environments; exits 1 if anything is."""
-    from deploy import venv_check as examination
-    from deploy import venvs
+    from deploy.venvs import build as venvs
+    from deploy.venvs import check as examination
 
     names = environments(env) if env else venvs.built(store())
     problems = []
@@ -638,7 +647,7 @@ def venv_check(c: Context, env: str = "") -> None:
 @task(help={**ENV, "unused": "Remove the layers of earlier locks that no environment uses.", **DRY_RUN})
 def venv_remove(c: Context, env: str = "", unused: bool = False, dry_run: bool = False) -> None:
     """Remove an environment; refuses while another stands on it."""
-    from deploy import venvs
+    from deploy.venvs import build as venvs
 
     if not env and not unused:
         raise Failure("say which: --env NAME, or --unused for the layers that nothing uses")
@@ -658,8 +667,8 @@ def venv_remove(c: Context, env: str = "", unused: bool = False, dry_run: bool =
 )
 def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool = False) -> None:
     """Lock every requirements/*.in with hashes, each on top of those below it."""
-    from deploy import lock as locking
-    from deploy import venvs
+    from deploy.venvs import build as venvs
+    from deploy.venvs import locking
 
     uv = venvs.find_uv(store())
     if uv is None:

@@ -40,8 +40,9 @@ def enter(*, as_script: bool) -> None:
     if not as_script and inside(ROOT):
         return
 
-    from deploy import layers, venvs
-    from deploy.errors import Failure
+    from deploy.core.errors import Failure
+    from deploy.venvs import build as venvs
+    from deploy.venvs import layers
 
     store = venvs.Store.of(ROOT)
     try:

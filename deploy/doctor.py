@@ -9,10 +9,11 @@ import shutil
 import sys
 from dataclasses import dataclass
 
-from deploy import shell, venvs
-from deploy.errors import Failure
-from deploy.shell import Run
-from deploy.venvs import Store
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.shell import Run
+from deploy.venvs import build as venvs
+from deploy.venvs.build import Store
 
 #: Seconds for a container engine to answer.
 ENGINE_SECONDS = "5"

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from deploy.errors import Failure
+from deploy.core.errors import Failure
+from deploy.core.running import confirm
 from deploy.hosts.release import phases, state
 from deploy.hosts.release.deploy import Say
 from deploy.hosts.release.phases import Session, Site
@@ -18,7 +19,6 @@ from deploy.hosts.release.view import View
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import printable, run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, failures
-from deploy.running import confirm
 
 #: Entries of the ledger that are shown.
 _ENTRIES = 10

@@ -14,10 +14,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from deploy import layers, venvs
-from deploy.errors import Failure
-from deploy.shell import Link, Remove, Run, Write, perform
-from deploy.venvs import Store
+from deploy.core.errors import Failure
+from deploy.core.shell import Link, Remove, Run, Write, perform
+from deploy.venvs import build as venvs
+from deploy.venvs import layers
+from deploy.venvs.build import Store
 
 ENVIRONMENT = "prod"
 #: What the store's own installer is locked in, and its name there.

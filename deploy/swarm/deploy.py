@@ -17,11 +17,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deploy import doctor, images, proxy, rollout, shell
-from deploy.compose import DATASTORES, DEFAULT_REPLICAS, Say, Stack, build_ca
-from deploy.errors import Failure
-from deploy.running import explain
-from deploy.shell import MakeFolder, Run, Write
+from deploy import doctor
+from deploy.compose import rollout
+from deploy.compose.operate import DATASTORES, DEFAULT_REPLICAS, Say, Stack, build_ca
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.running import explain
+from deploy.core.shell import MakeFolder, Run, Write
+from deploy.docker import images
+from deploy.project import proxy
 from deploy.swarm import ledger, render
 from deploy.swarm.lock import Lock, held
 from deploy.swarm.manager import Manager

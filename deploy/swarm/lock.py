@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from deploy import shell
-from deploy.errors import Failure
+from deploy.core import shell
+from deploy.core.errors import Failure
 from deploy.swarm.manager import Manager
 
 #: Seconds between two signs of life of a lock's holder, and without one after which it is taken to be gone.

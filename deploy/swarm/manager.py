@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import urlsplit
 
-from deploy import doctor, shell
-from deploy.errors import Failure
-from deploy.shell import Result, Run
+from deploy import doctor
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.shell import Result, Run
 from deploy.swarm.render import StackFile
 from deploy.swarm.state import NAMESPACE, Node, Snapshot, parse_nodes, parse_services, parse_tasks
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy import shell
-from deploy.compose import DATASTORES, DEFAULT_REPLICAS, Say, Stack
-from deploy.errors import Failure
-from deploy.running import confirm
-from deploy.shell import Run
+from deploy.compose.operate import DATASTORES, DEFAULT_REPLICAS, Say, Stack
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.running import confirm
+from deploy.core.shell import Run
 from deploy.swarm import ledger
 from deploy.swarm.deploy import LOCAL_REGISTRY, run_jobs, session
 from deploy.swarm.lock import held

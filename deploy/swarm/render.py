@@ -28,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 
 #: Keys of a service that have no meaning in a swarm. Order is kept by the deploy, which starts what is needed first.
 DROPPED = ("build", "depends_on", "develop", "expose", "profiles")

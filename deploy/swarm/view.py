@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Sequence
 
 from rich.table import Table
 
-from deploy.errors import Failure
-from deploy.screen import Screen
+from deploy.core.errors import Failure
+from deploy.core.screen import Screen
 from deploy.swarm.manager import Manager
 from deploy.swarm.state import Snapshot, Standing, nowhere, standing
 

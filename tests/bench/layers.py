@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy import venvs
-from deploy.shell import Run, run
-from deploy.venv_views import size
+from deploy.core.shell import Run, run
+from deploy.venvs import build as venvs
+from deploy.venvs.views import size
 from tests import support
 from tests.bench.measure import HEADER, contest
 from tests.support import TOOLS

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from deploy.shell import Result
+from deploy.core.shell import Result
 from tests import support
 from tests.acceptance.conftest import Visitor
 from tests.docker.conftest import Stack, docker

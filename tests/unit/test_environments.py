@@ -10,8 +10,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deploy import shell
-from deploy.errors import Failure
+from deploy.core import shell
+from deploy.core.errors import Failure
 from deploy.hosts.environment import file, model, secrets
 from deploy.hosts.environment.file import parse
 from deploy.hosts.environment.model import EXAMPLE, FOLDER, Environment

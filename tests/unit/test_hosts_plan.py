@@ -11,8 +11,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from deploy.config import Project
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 from deploy.hosts.environment.file import parse
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.layout import RELEASE, Layout
@@ -36,6 +35,7 @@ from deploy.hosts.setup.diff import (
 )
 from deploy.hosts.setup.refusal import complaints, refusal
 from deploy.hosts.setup.site import Learned, Site
+from deploy.project.config import Project
 from tests.support import ROOT
 
 PROJECT = Project(ROOT, "shop", "site", "mysite", 8000, "", ".run", ("/",), 3)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy import config
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 from deploy.hosts.environment import file
 from deploy.hosts.layout import RELEASE
 from deploy.hosts.release import archive, deploy, phases, release, state
 from deploy.hosts.release.state import HostState
+from deploy.project import config
 from tests.support import ROOT
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

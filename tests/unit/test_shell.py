@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.errors import Failure
-from deploy.shell import Link, MakeFolder, Move, Remove, Run, Step, Write, last_line, perform, run
+from deploy.core.errors import Failure
+from deploy.core.shell import Link, MakeFolder, Move, Remove, Run, Step, Write, last_line, perform, run
 
 WORDS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=20)
 

@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy import compose, images, proxy, rollout, server_env
-from deploy.compose import Replica, Stack
-from deploy.config import Project
-from deploy.errors import Failure
-from deploy.live import lacking
+from deploy.compose import operate as compose
+from deploy.compose import rollout
+from deploy.compose.dev import lacking
+from deploy.compose.operate import Replica, Stack
+from deploy.core.errors import Failure
+from deploy.docker import env as server_env
+from deploy.docker import images
+from deploy.project import proxy
+from deploy.project.config import Project
 from tests.support import ROOT
 
 PROJECT = Project(Path("/p"), "shop", "site", "mysite", 8000, "", ".run", ("/readyz",), 3)

@@ -10,7 +10,7 @@ from tests.support import ROOT
 
 DEPLOY = sorted((ROOT / "deploy").rglob("*.py"))
 SITE = sorted((ROOT / "site").rglob("*.py"))
-STANDARD_ONLY = ["bootstrap", "venvs", "layers", "shell", "errors", "finish_layer"]
+STANDARD_ONLY = ["bootstrap", "venvs/build", "venvs/layers", "core/shell", "core/errors", "venvs/finish_layer"]
 THIRD_PARTY = {"invoke", "fabric", "rich", "honcho", "watchfiles", "pydantic", "yaml", "paramiko"}
 
 

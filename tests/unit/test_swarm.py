@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from deploy import proxy
-from deploy.errors import Failure
-from deploy.shell import Result
+from deploy.core.errors import Failure
+from deploy.core.shell import Result
+from deploy.project import proxy
 from deploy.swarm import deploy, ledger, manager, operate, state
 from deploy.swarm.ledger import Entry
 from deploy.swarm.manager import Manager

@@ -16,9 +16,9 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from deploy import server_env
-from deploy.compose import SWARM, Stack
-from deploy.errors import Failure
+from deploy.compose.operate import SWARM, Stack
+from deploy.core.errors import Failure
+from deploy.docker import env as server_env
 from deploy.swarm import deploy as swarm
 from deploy.swarm import render
 from deploy.swarm.render import StackFile

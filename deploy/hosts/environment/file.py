@@ -14,8 +14,8 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from deploy import server_env
-from deploy.errors import Failure
+from deploy.core.errors import Failure
+from deploy.docker import env as server_env
 from deploy.hosts.environment import yaml_lines
 from deploy.hosts.environment.model import (
     EXAMPLE,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from deploy import shell
-from deploy.errors import Failure
+from deploy.core import shell
+from deploy.core.errors import Failure
 from deploy.hosts.environment.model import Environment
 from deploy.hosts.environment.values import SCHEMES, Source, url_complaint
 

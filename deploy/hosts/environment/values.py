@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, SecretStr, ValidationInfo
 
-from deploy import server_env
+from deploy.docker import env as server_env
 
 Role = Literal["web", "worker", "beat", "database", "broker"]
 ROLES: tuple[Role, ...] = get_args(Role)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import yaml
 
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 
 #: The keys and list positions that lead to a value.
 Place = tuple[str | int, ...]

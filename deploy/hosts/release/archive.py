@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from deploy import shell
-from deploy.errors import Failure
-from deploy.shell import Run
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.shell import Run
 
 _PIECE = 1 << 16
 #: Git's mode of a submodule in a tree.

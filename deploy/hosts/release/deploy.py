@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deploy import shell
-from deploy.errors import Failure
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.shell import Run
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.environment.secrets import read_secrets
 from deploy.hosts.release import archive, phases, state
@@ -23,7 +24,6 @@ from deploy.hosts.setup import converge, desired
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import printable, script
 from deploy.hosts.ssh.connect import Connections
-from deploy.shell import Run
 
 Say = Callable[[str], None]
 #: Scripts of a deploy, and of a rollback, for which shells are to wait on each host.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 from deploy.hosts.release.view import View
 from deploy.hosts.ssh.channel import Result, printable, run_script, script
 from deploy.hosts.ssh.connect import Connection

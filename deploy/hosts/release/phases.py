@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, TypeVar
 
-from deploy import running
-from deploy.config import Project
-from deploy.errors import Failure
+from deploy.core import running
+from deploy.core.errors import Failure
 from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.layout import Layout
@@ -26,6 +25,7 @@ from deploy.hosts.release.state import HostState
 from deploy.hosts.release.view import View
 from deploy.hosts.ssh.channel import Lock, Result, printable, run_script, script, take_lock
 from deploy.hosts.ssh.connect import Connection, Connections, failures
+from deploy.project.config import Project
 
 T = TypeVar("T")
 

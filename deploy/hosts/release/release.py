@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from deploy.config import Project
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.layout import Layout
+from deploy.project.config import Project
 
 #: Digits of the commit in an id.
 _DIGITS = 7

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 from deploy.hosts.release import release
 from deploy.hosts.release.release import Release
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from deploy.screen import Screen
+from deploy.core.screen import Screen
 
 _COLOURS = {"failed": "red", "put back": "red", "done": "green", "serves": "green"}
 

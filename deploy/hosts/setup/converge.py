@@ -9,8 +9,8 @@ from functools import partial
 
 from pydantic import SecretStr
 
-from deploy.config import Project
-from deploy.errors import Failure
+from deploy.core.errors import Failure
+from deploy.core.running import confirm
 from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.setup import facts as asking
@@ -21,7 +21,7 @@ from deploy.hosts.setup.site import SERVERS, Learned, Site
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import Result, printable, run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, failures
-from deploy.running import confirm
+from deploy.project.config import Project
 
 Say = Callable[[str], None]
 Plan = tuple[Change, ...]

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 from deploy.hosts.environment.model import Host
 from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP, UNIT_KINDS, Layout, UnitKind
 from deploy.hosts.setup.diff import Desired, Facts, File, Folder, Group, Idle, Server, Unit, User, digest

@@ -9,7 +9,7 @@ from typing import cast
 
 from pydantic import SecretStr
 
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 from deploy.hosts.setup.diff import Access, Desired, Entry, Facts, Kind, Server
 
 #: States of a unit that is started without being asked for.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from deploy import proxy
 from deploy.hosts.environment.model import Host
 from deploy.hosts.layout import BROKER_PORT, DATABASE_PORT
 from deploy.hosts.setup.diff import Desired, File, Group, Idle, Unit
 from deploy.hosts.setup.site import Learned, Site, has_files, template_text
+from deploy.project import proxy
 
 # --- The system ---
 

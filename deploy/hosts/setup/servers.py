@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from deploy import proxy
 from deploy.hosts.environment.model import Host
 from deploy.hosts.setup.diff import Desired, File, Folder, Group, Idle, Unit
 from deploy.hosts.setup.site import DROP_IN, Learned, Site, has_files, memory_limit, template_text
+from deploy.project import proxy
 
 NGINX = "/etc/nginx/site"
 #: All that is there on one host or another.

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
-from deploy.config import Project
 from deploy.hosts.environment.model import SITE_ROLES, Environment, Host
 from deploy.hosts.environment.values import Role
 from deploy.hosts.layout import Layout
 from deploy.hosts.setup.diff import Access, Desired, File, Group, Server
+from deploy.project.config import Project
 
 FOLDER = Path(__file__).parent.parent
 SERVERS: tuple[Server, ...] = ("database", "broker")

@@ -20,8 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy import shell
-from deploy.errors import Failure
+from deploy.core import shell
+from deploy.core.errors import Failure
 from deploy.hosts.ssh.connect import Connection
 
 if TYPE_CHECKING:

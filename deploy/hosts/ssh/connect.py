@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 from deploy.hosts.environment.model import Host
 from deploy.hosts.environment.values import Jump
 from deploy.hosts.ssh import known_hosts

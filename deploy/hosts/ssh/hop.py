@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 from deploy.hosts.ssh import known_hosts
 from deploy.hosts.ssh.known_hosts import HostKey, KnownHosts
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 
 FOLDER = "deploy/environments"
 Verdict = Literal["new", "same", "changed"]

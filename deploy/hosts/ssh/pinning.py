@@ -6,15 +6,15 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy import shell
-from deploy.errors import Failure
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.running import confirm
+from deploy.core.shell import WriteSecret
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.ssh import known_hosts
 from deploy.hosts.ssh.connect import Connections
 from deploy.hosts.ssh.hop import Hop
 from deploy.hosts.ssh.known_hosts import HostKey, KnownHosts, Verdict
-from deploy.running import confirm
-from deploy.shell import WriteSecret
 
 Say = Callable[[str], None]
 

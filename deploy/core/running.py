@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from deploy import shell
-from deploy.errors import Failure
-from deploy.shell import MakeFolder, Run, Write
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.shell import MakeFolder, Run, Write
 
 HOST = "127.0.0.1"
 #: Seconds after which it is said what is not ready yet.

@@ -9,10 +9,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy import layers
 from deploy.bootstrap import OLDEST
-from deploy.errors import Failure
-from deploy.shell import Run, run
+from deploy.core.errors import Failure
+from deploy.core.shell import Run, run
+from deploy.venvs import layers
 
 #: The lowest Python that the locks serve; they hold for every later one too.
 PYTHON = ".".join(map(str, OLDEST))

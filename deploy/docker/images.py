@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deploy import shell
-from deploy.config import Project
-from deploy.errors import Failure
-from deploy.shell import Run
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.shell import Run
+from deploy.project.config import Project
 
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.config import Project
-from deploy.errors import Failure
-from deploy.running import HOST, alone, announce, answers, exit_when_told, free_port, run_once, taken
-from deploy.shell import Run
-from deploy.venvs import Store
+from deploy.core.errors import Failure
+from deploy.core.running import HOST, alone, announce, answers, exit_when_told, free_port, run_once, taken
+from deploy.core.shell import Run
+from deploy.project.config import Project
+from deploy.venvs.build import Store
 
 #: Seconds that a running task has to finish when all ends; after it, the task goes back to its queue.
 GRACE_SECONDS = 10
@@ -83,7 +83,7 @@ def plan(project: Project, store: Store, port: int, workers: int) -> Plan:
 
 def kept(project: Project, store: Store, command: Sequence[str], more: dict[str, str]) -> Run:
     """A process that is started anew when the code changes, and ends with us."""
-    reloader = [str(store.link("tools") / "bin" / "python"), "-m", "deploy.reloader"]
+    reloader = [str(store.link("tools") / "bin" / "python"), "-m", "deploy.native.reloader"]
     options = ["--watch", str(project.site_folder), "--grace", str(GRACE_SECONDS)]
     return Run([*reloader, *options, "--", *command], {**environment(project), "PYTHONPATH": str(project.root), **more})
 
@@ -132,7 +132,7 @@ def prepare(plan: Plan) -> None:
 
 def run_all(plan: Plan) -> None:
     """Run the processes until we are told to stop. Raises `Failure` when one of them ends by itself."""
-    from deploy import side_by_side
+    from deploy.native import side_by_side
 
     def announced() -> None:
         announce(plan.url, list(plan.processes), lambda: lacking(plan), ended=lambda: False)

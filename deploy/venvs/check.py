@@ -6,10 +6,11 @@ import os
 from importlib.metadata import distributions
 from pathlib import Path
 
-from deploy import layers, venvs
-from deploy.layers import Layer
-from deploy.shell import Run, run
-from deploy.venvs import Record, Store
+from deploy.core.shell import Run, run
+from deploy.venvs import build as venvs
+from deploy.venvs import layers
+from deploy.venvs.build import Record, Store
+from deploy.venvs.layers import Layer
 
 
 def check(store: Store, name: str) -> list[str]:

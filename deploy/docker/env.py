@@ -18,7 +18,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic import model_validator as checked
 
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 
 #: Letters that need no quoting in a URL, in a shell or in RabbitMQ's configuration.
 PLAIN = r"[A-Za-z0-9_-]+"

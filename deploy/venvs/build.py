@@ -20,11 +20,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy import layers
 from deploy.bootstrap import OLDEST
-from deploy.errors import Failure
-from deploy.layers import Layer
-from deploy.shell import Link, MakeFolder, Move, Remove, Run, Step, Write, perform, run
+from deploy.core.errors import Failure
+from deploy.core.shell import Link, MakeFolder, Move, Remove, Run, Step, Write, perform, run
+from deploy.venvs import layers
+from deploy.venvs.layers import Layer
 
 TOOLS = "tools"
 RECORD = "layer.json"
@@ -131,8 +131,8 @@ def describe_running() -> Python:
 
 def describe_other(executable: str) -> Python:
     """The same for another interpreter, which is asked. Raises `Failure` when it does not answer."""
-    ask = "from deploy.venvs import describe_running as ask; print(ask().executable); print(ask().tag)"
-    answer = run(Run([executable, "-c", ask], {"PYTHONPATH": str(FINISH.parents[1])}), capture=True)
+    ask = "from deploy.venvs.build import describe_running as ask; print(ask().executable); print(ask().tag)"
+    answer = run(Run([executable, "-c", ask], {"PYTHONPATH": str(FINISH.parents[2])}), capture=True)
     return Python(*answer.stdout.splitlines())
 
 

@@ -8,11 +8,12 @@ import subprocess
 import threading
 from collections.abc import Sequence
 
-from deploy import images, shell
-from deploy.compose import DATASTORES, Replica, Say, Stack, build_ca, replicas, secret_steps
-from deploy.errors import Failure
-from deploy.running import HOST, announce, answers, exit_when_told, run_once
-from deploy.shell import Run, Step
+from deploy.compose.operate import DATASTORES, Replica, Say, Stack, build_ca, replicas, secret_steps
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.running import HOST, announce, answers, exit_when_told, run_once
+from deploy.core.shell import Run, Step
+from deploy.docker import images
 
 PROCESSES = ("app", "celery_worker", "celery_beat")
 #: Seconds for `docker compose up` to end when it is told to: in the middle of replacing containers it may not hear it.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 
 #: The environment variable that names the process with which a child is to end, however that one ends.
 OWNER = "PORTICO_OWNER"

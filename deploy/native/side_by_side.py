@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import honcho.manager
 from honcho.printer import Message, Printer
 
-from deploy.shell import OWNER, Run
+from deploy.core.shell import OWNER, Run
 
 
 class Manager(honcho.manager.Manager):  # type: ignore[misc]

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from watchfiles import PythonFilter, watch
 
-from deploy import shell
-from deploy.shell import OWNER, Run
+from deploy.core import shell
+from deploy.core.shell import OWNER, Run
 
 #: Milliseconds between two looks at the child and the owner.
 LOOK = 500

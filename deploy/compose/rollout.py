@@ -15,8 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from deploy import images, proxy, server_env, shell
-from deploy.compose import (
+from deploy.compose.operate import (
     DATASTORES,
     DEFAULT_REPLICAS,
     READABLE,
@@ -29,9 +28,13 @@ from deploy.compose import (
     replicas,
     secret_steps,
 )
-from deploy.errors import Failure
-from deploy.running import alone, run_once
-from deploy.shell import Run, Step, WriteSecret
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.running import alone, run_once
+from deploy.core.shell import Run, Step, WriteSecret
+from deploy.docker import env as server_env
+from deploy.docker import images
+from deploy.project import proxy
 
 #: Seconds for new containers to become healthy.
 HEALTH_SECONDS = 150

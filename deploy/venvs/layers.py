@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 
 #: Raised when what a built layer looks like changes, so that older ones are not taken for new ones.
 FORMAT = "1"

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from deploy import layers, venvs
-from deploy.venvs import Store
+from deploy.venvs import build as venvs
+from deploy.venvs import layers
+from deploy.venvs.build import Store
 
 
 def size(folder: Path) -> int:

@@ -14,12 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deploy import proxy, server_env, shell
-from deploy.config import Project
-from deploy.errors import Failure
-from deploy.running import HOST, confirm, taken
-from deploy.server_env import ServerEnv
-from deploy.shell import MakeFolder, Run, Step, WriteSecret
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.running import HOST, confirm, taken
+from deploy.core.shell import MakeFolder, Run, Step, WriteSecret
+from deploy.docker import env as server_env
+from deploy.docker.env import ServerEnv
+from deploy.project import proxy
+from deploy.project.config import Project
 
 Say = Callable[[str], None]
 
