@@ -17,11 +17,11 @@ from invoke import Collection, Context, Exit, Task
 from deploy.core.errors import Failure
 
 if TYPE_CHECKING:
-    from deploy.compose.operate import Stack
+    from deploy.docker.stack import Stack
     from deploy.hosts.release.phases import Site
     from deploy.project.config import Project
     from deploy.swarm.manager import Manager
-    from deploy.venvs.build import Store
+    from deploy.venvs.store import Store
 
 # What a task needs beyond this is imported in it: `invoke --list` is to be as quick as with an empty file.
 
@@ -53,9 +53,9 @@ def say(line: str) -> None:
 
 def store() -> "Store":
     """The environments of this project."""
-    from deploy.venvs import build as venvs
+    from deploy.venvs import store as layer_store
 
-    return venvs.Store.of(bootstrap.ROOT)
+    return layer_store.Store.of(bootstrap.ROOT)
 
 
 def project(c: Context) -> "Project":
@@ -122,15 +122,17 @@ def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dr
 
 
 def _dev_in_containers(this: "Project", port: int, workers: int, dry_run: bool) -> None:
+    from deploy.compose import containers
     from deploy.compose import dev as live
-    from deploy.compose import operate as compose
+    from deploy.docker import engine
+    from deploy.docker import stack as stacks
 
-    compose.need_engine(this.free_gigabytes)
-    stack = compose.prepare(this, compose.DEV, dry_run=dry_run, say=say)
+    engine.need_engine(this.free_gigabytes)
+    stack = stacks.prepare(this, stacks.DEV, dry_run=dry_run, say=say)
     if port:
-        stack = compose.Stack(this, compose.DEV, stack.env.model_copy(update={"port": port}))
+        stack = stacks.Stack(this, stacks.DEV, stack.env.model_copy(update={"port": port}))
     if not dry_run:
-        compose.need_ports(live.ports(stack), compose.replicas(stack.name))
+        containers.need_ports(live.ports(stack), containers.replicas(stack.name))
     live.dev(stack, workers, say, dry_run=dry_run)
 
 
@@ -143,18 +145,20 @@ def _dev_in_containers(this: "Project", port: int, workers: int, dry_run: bool) 
 )
 def prod(c: Context, detach: bool = False, tag: str = "", dry_run: bool = False) -> None:
     """Run the site as in production, or put a new release of it into service without losing a request."""
+    from deploy.compose import containers, rollout
     from deploy.compose import operate as compose
-    from deploy.compose import rollout
     from deploy.core.shell import become
+    from deploy.docker import engine
+    from deploy.docker import stack as stacks
 
     this = project(c)
-    compose.need_engine(this.free_gigabytes)
-    stack = compose.prepare(this, compose.PROD, dry_run=dry_run, say=say)
-    rollout.check(stack)
+    engine.need_engine(this.free_gigabytes)
+    stack = stacks.prepare(this, stacks.PROD, dry_run=dry_run, say=say)
+    stacks.check(stack)
     if dry_run:
         rollout.show(stack, tag)
         return
-    compose.need_ports(rollout.ports(stack), compose.replicas(stack.name))
+    containers.need_ports(rollout.ports(stack), containers.replicas(stack.name))
     rollout.prod(stack, tag, say)
     say(f"Serving: {rollout.url(stack)}")
     if not detach:
@@ -170,10 +174,10 @@ SWARM = {
 
 def _swarm(c: Context, host: str, context: str, *, ready: bool = True) -> tuple["Manager", "Stack"]:
     """The manager that was named, and the stack as `.env` has it."""
-    from deploy.compose import operate as compose
+    from deploy.docker import stack as stacks
     from deploy.swarm import manager
 
-    stack = compose.load(project(c), compose.SWARM)
+    stack = stacks.load(project(c), stacks.SWARM)
     named = manager.Manager(stack.name, manager.engine(host, context))
     if ready:
         manager.need_manager(named)
@@ -343,26 +347,26 @@ def lint(c: Context, fix: bool = False, dry_run: bool = False) -> None:
 )
 def build(c: Context, tag: str = "", platform: str = "", dry_run: bool = False) -> None:
     """Build the production image."""
-    from deploy.compose import operate as compose
-    from deploy.compose import rollout
     from deploy.core.shell import perform
-    from deploy.docker import images
+    from deploy.docker import engine, images
+    from deploy.docker import stack as stacks
 
     this = project(c)
-    compose.need_engine(this.free_gigabytes)
-    stack = compose.prepare(this, compose.PROD, dry_run=dry_run, say=say)
-    perform([rollout.build(stack, images.tag(tag) if tag else "", platform)], dry_run=dry_run)
+    engine.need_engine(this.free_gigabytes)
+    stack = stacks.prepare(this, stacks.PROD, dry_run=dry_run, say=say)
+    perform([stacks.build(stack, images.tag(tag) if tag else "", platform)], dry_run=dry_run)
 
 
 @task(help={"tag": "The image's tag (default: the revision).", **DRY_RUN})
 def push(c: Context, tag: str = "", dry_run: bool = False) -> None:
     """Push an image to the registry that IMAGE in .env begins with."""
-    from deploy.compose import operate as compose
+    from deploy.core import git
     from deploy.core.shell import perform
     from deploy.docker import images
+    from deploy.docker import stack as stacks
 
-    stack = compose.load(project(c), compose.PROD)
-    version = images.tag(tag) if tag else images.revision(bootstrap.ROOT).tag
+    stack = stacks.load(project(c), stacks.PROD)
+    version = images.tag(tag) if tag else git.revision(bootstrap.ROOT).tag
     perform([images.push(f"{stack.env.image}:{version}")], dry_run=dry_run)
 
 
@@ -372,24 +376,25 @@ def push(c: Context, tag: str = "", dry_run: bool = False) -> None:
 @task(help={"tag": "The tag of the site's image (default: latest)."})
 def swarm_render(c: Context, tag: str = "") -> None:
     """Print the stack file that the compose files and `.env` become. Needs no engine."""
-    from deploy.compose import operate as compose
     from deploy.docker import images
-    from deploy.swarm import deploy
+    from deploy.docker import stack as stacks
+    from deploy.swarm import images as swarm_images
+    from deploy.swarm import stack as stack_files
 
-    stack = compose.load(project(c), compose.SWARM)
-    name = f"{deploy.repository(stack.env.image)}:{images.tag(tag or 'latest')}"
-    print(deploy.stack_file(stack, {stack.image: name}).text, end="")
+    stack = stacks.load(project(c), stacks.SWARM)
+    name = f"{swarm_images.repository(stack.env.image)}:{images.tag(tag or 'latest')}"
+    print(stack_files.stack_file(stack, {stack.image: name}).text, end="")
 
 
 @task(help={"advertise": "The address that other nodes reach this one by.", **SWARM, **DRY_RUN})
 def swarm_init(c: Context, advertise: str = "", host: str = "", context: str = "", dry_run: bool = False) -> None:
     """Make the engine a manager of a new swarm, with what the stack needs of a node."""
-    from deploy.compose import operate as compose
+    from deploy.docker import stack as stacks
     from deploy.swarm import manager, operate
 
     this, engine = project(c), manager.engine(host, context)
     operate.need_env(manager.Manager(this.name, engine), this.root / ".env")
-    stack = compose.prepare(this, compose.SWARM, dry_run=dry_run, say=say)
+    stack = stacks.prepare(this, stacks.SWARM, dry_run=dry_run, say=say)
     operate.init(manager.Manager(stack.name, engine), stack, advertise, say, dry_run=dry_run)
 
 
@@ -631,10 +636,10 @@ def venv_tree(c: Context) -> None:
 @task(help=ENV)
 def venv_check(c: Context, env: str = "") -> None:
     """Name everything that is wrong with the environments; exits 1 if anything is."""
-    from deploy.venvs import build as venvs
     from deploy.venvs import check as examination
+    from deploy.venvs import store as layer_store
 
-    names = environments(env) if env else venvs.built(store())
+    names = environments(env) if env else layer_store.built(store())
     problems = []
     for name in names:
         say(f"{name} …")
@@ -667,10 +672,10 @@ def venv_remove(c: Context, env: str = "", unused: bool = False, dry_run: bool =
 )
 def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool = False) -> None:
     """Lock every requirements/*.in with hashes, each on top of those below it."""
-    from deploy.venvs import build as venvs
     from deploy.venvs import locking
+    from deploy.venvs import store as layer_store
 
-    uv = venvs.find_uv(store())
+    uv = layer_store.find_uv(store())
     if uv is None:
         raise Failure("locking needs uv, which the tools environment has: unset PORTICO_INSTALLER and repeat")
     locking.lock(store().requirements, uv, upgrade=upgrade, check=check, dry_run=dry_run, say=say)

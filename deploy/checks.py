@@ -9,7 +9,7 @@ from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.shell import Run
 from deploy.project.config import Project
-from deploy.venvs.build import Store
+from deploy.venvs.store import Store
 
 SCRIPTS = (
     ".ci/run",

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.shell import Run
-from deploy.venvs import build as venvs
-from deploy.venvs.build import Store
+from deploy.venvs import store as layer_store
+from deploy.venvs.store import Store
 
 #: Seconds for a container engine to answer.
 ENGINE_SECONDS = "5"
@@ -112,7 +112,7 @@ def compiler() -> str:
 
 def examine(store: Store, system: System) -> list[Check]:
     """Every prerequisite, found or not."""
-    uv = venvs.find_uv(store)
+    uv = layer_store.find_uv(store)
     pip = "found" if importlib.util.find_spec("ensurepip") else ""
     ssh = "found" if shutil.which("ssh") else ""
     containers = "containers"

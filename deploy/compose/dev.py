@@ -8,12 +8,13 @@ import subprocess
 import threading
 from collections.abc import Sequence
 
-from deploy.compose.operate import DATASTORES, Replica, Say, Stack, build_ca, replicas, secret_steps
+from deploy.compose.containers import Replica, replicas
 from deploy.core import shell
 from deploy.core.errors import Failure
-from deploy.core.running import HOST, announce, answers, exit_when_told, run_once
+from deploy.core.running import HOST, Say, announce, answers, exit_when_told, run_once
 from deploy.core.shell import Run, Step
 from deploy.docker import images
+from deploy.docker.stack import DATASTORES, Stack, build_ca, secret_steps
 
 PROCESSES = ("app", "celery_worker", "celery_beat")
 #: Seconds for `docker compose up` to end when it is told to: in the middle of replacing containers it may not hear it.

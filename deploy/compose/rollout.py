@@ -15,46 +15,26 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from deploy.compose.operate import (
-    DATASTORES,
-    DEFAULT_REPLICAS,
-    READABLE,
-    Replica,
-    Say,
-    Stack,
-    build_ca,
-    inspect,
-    nginx_steps,
-    replicas,
-    secret_steps,
-)
-from deploy.core import shell
+from deploy.compose.containers import Replica, inspect, replicas
+from deploy.compose.front import current_upstream, serve
+from deploy.core import git, shell
 from deploy.core.errors import Failure
-from deploy.core.running import alone, run_once
+from deploy.core.running import Say, alone, run_once
 from deploy.core.shell import Run, Step, WriteSecret
-from deploy.docker import env as server_env
 from deploy.docker import images
+from deploy.docker.stack import DATASTORES, DEFAULT_REPLICAS, Stack, build, nginx_steps, secret_steps
 from deploy.project import proxy
 
 #: Seconds for new containers to become healthy.
 HEALTH_SECONDS = 150
 #: Seconds for a healthy replica to say that it is ready: servers reached, migrations applied.
 READY_SECONDS = 20
-#: Seconds to wait for nginx processes that still serve old connections; those then go on without the old replicas.
-DRAIN_SECONDS = 60
-#: Seconds for nginx to start new processes, and to look up the names that they are told.
-RELOAD_SECONDS, RESOLVE_SECONDS = 5, 1.0
+
 #: Images of earlier releases that are kept, to go back to with `invoke prod --tag`.
 KEPT_IMAGES = 5
 ROLLING = ("app", "celery_worker")
 #: Where it is remembered with which definitions the services were started that outlive a release.
 DEFINITIONS = "definitions.json"
-
-
-def check(stack: Stack) -> None:
-    """Raise `Failure` for what would stop a rollout later."""
-    if stack.env.tls_certificate and stack.env.tls_key:
-        server_env.check_certificate(stack.env.tls_certificate, stack.env.tls_key)
 
 
 def only_one(stack: Stack) -> AbstractContextManager[None]:
@@ -90,7 +70,7 @@ def prod(stack: Stack, tag: str, say: Say) -> None:
 def fetch_image(stack: Stack, tag: str, say: Say) -> None:
     """Build the image, or take an earlier one by its tag."""
     if not tag:
-        version = images.revision(stack.project.root)
+        version = git.revision(stack.project.root)
         say(f"build: {version.name}")
         shell.run(build(stack))
         return
@@ -98,13 +78,6 @@ def fetch_image(stack: Stack, tag: str, say: Say) -> None:
     if not _image_id(source) and shell.run(Run(["docker", "pull", source]), capture=True, check=False).code:
         raise Failure(f"{source}: there is no such image here, nor in a registry; `docker image ls` lists those here")
     shell.run(Run(["docker", "tag", source, stack.image]))
-
-
-def build(stack: Stack, tag: str = "", platform: str = "") -> Run:
-    """Build the production image under its revision or a tag; without one, the next container is made of it."""
-    version = images.revision(stack.project.root)
-    names = [f"{stack.env.image}:{tag}"] if tag else [f"{stack.env.image}:{version.tag}", stack.image]
-    return images.build(stack.project, "app", names, version, ca=build_ca(stack.env), platform=platform)
 
 
 def show(stack: Stack, tag: str) -> None:
@@ -299,57 +272,6 @@ def await_ready(replica: Replica, probes: Sequence[str]) -> None:
             time.sleep(0.5)
 
 
-def serve(stack: Stack, upstream: Sequence[str], *, wait: bool = False) -> None:
-    """Turn nginx to these replicas; with ``wait``, return when no process of it knows any others.
-
-    In two steps: first it learns the addresses, still serving by those before; then it uses them. Raises `Failure` for
-    a configuration that it does not take; then the files are as they were, too.
-    """
-    laid = [path for path in (stack.secrets / "nginx").glob("*") if path.is_file()]
-    before = [WriteSecret(path, path.read_text(), READABLE) for path in laid]
-    try:
-        _turn(stack, upstream, wait=wait)
-    except Failure:
-        shell.perform(before)
-        raise
-
-
-def _turn(stack: Stack, upstream: Sequence[str], *, wait: bool) -> None:
-    fronts = [each.name for each in replicas(stack.name, "nginx") if each.running]
-    before = _serving(stack)
-    if fronts and set(before) != set(upstream):
-        shell.perform(nginx_steps(stack, before, [name for name in upstream if name not in before]))
-        for front in fronts:
-            reload(front)
-        time.sleep(RESOLVE_SECONDS)
-    shell.perform(nginx_steps(stack, upstream))
-    for front in fronts:
-        reload(front, wait=wait)
-
-
-def reload(front: str, *, wait: bool = False) -> None:
-    """Have nginx take its configuration, and return when it has; with ``wait``, when none of its processes goes by
-    the one before. Raises `Failure` for a configuration that it does not take: it goes on as it was."""
-    nginx = ["docker", "exec", front, "nginx", "-c", "/etc/nginx/site/nginx.conf"]
-    tested = shell.run(Run([*nginx, "-q", "-t"]), capture=True, check=False)
-    if tested.code:
-        raise Failure(f"nginx does not take its configuration: {proxy.complaint(tested.stderr)}")
-    before = nginx_workers(front)
-    shell.run(Run([*nginx, "-s", "reload"]), capture=True)
-    began = time.monotonic()
-    while True:
-        now, seconds = nginx_workers(front), time.monotonic() - began
-        if (now - before or seconds > RELOAD_SECONDS) and not (wait and now & before and seconds < DRAIN_SECONDS):
-            return
-        time.sleep(0.1)
-
-
-def nginx_workers(container: str) -> set[int]:
-    """The ids of the processes that serve, those included that only finish what they have."""
-    listed = shell.run(Run(["docker", "top", container, "-eo", "pid,args"]), capture=True, check=False).stdout
-    return {int(line.split()[0]) for line in listed.splitlines() if "worker process" in line}
-
-
 def retire(some: Sequence[Replica]) -> None:
     """Stop replicas that nothing is sent to any more, each with its `stop_grace_period`; then remove them."""
     if some:
@@ -365,7 +287,7 @@ def remove(some: Sequence[Replica]) -> None:
 
 def clear_up(stack: Stack, say: Say) -> None:
     """Remove what an earlier command left when it was killed: replicas that ended, and those that do not serve."""
-    left = left_over(replicas(stack.name, *ROLLING), _serving(stack))
+    left = left_over(replicas(stack.name, *ROLLING), current_upstream(stack))
     if left:
         say(f"remove what an earlier command left: {', '.join(each.name for each in left)}")
         remove(left)
@@ -377,11 +299,6 @@ def left_over(some: Sequence[Replica], serving: Sequence[str]) -> list[Replica]:
     if tuple(serving) == proxy.ALL or not any(each.name in serving and each.running for each in some):
         return ended
     return [each for each in some if each in ended or (each.service == "app" and each.name not in serving)]
-
-
-def _serving(stack: Stack) -> tuple[str, ...]:
-    path = stack.secrets / "nginx" / "http.conf"
-    return proxy.serving(path.read_text()) if path.exists() else proxy.ALL
 
 
 def tell_last_lines(some: Sequence[Replica]) -> None:

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import re
 import secrets
-import ssl
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from io import StringIO
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import quote
 
-from cryptography import x509
 from dotenv import dotenv_values
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic import model_validator as checked
 
 from deploy.core.errors import Failure
+from deploy.project.config import HOST
 
 #: Letters that need no quoting in a URL, in a shell or in RabbitMQ's configuration.
 PLAIN = r"[A-Za-z0-9_-]+"
-HOST = re.compile(r"\.?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
 def _words(value: object) -> object:
@@ -185,24 +182,3 @@ def load(path: Path) -> ServerEnv:
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}; make it yours, or remove it") from None
     return read(text, path.name)
-
-
-def check_certificate(certificate: Path, key: Path, now: datetime | None = None, source: str = ".env") -> None:
-    """Raise `Failure` for a pair that nginx would refuse, or that clients would: naming the file and what is wrong.
-
-    ``source`` is where the pair is named, for the message.
-    """
-    for path in (certificate, key):
-        if not path.is_file():
-            raise Failure(f"{source}: {path}: there is no such file; put it there, or mend the path")
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key, password=lambda: "")
-        ends = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
-    except ssl.SSLError as error:
-        reason = (error.reason or str(error)).lower().replace("_", " ")
-        raise Failure(f"{source}: {certificate} and {key} are no pair that works: {reason}") from None
-    except (OSError, ValueError) as error:
-        raise Failure(f"{source}: {certificate}: {error}") from None
-    if ends < (now or datetime.now(UTC)):
-        raise Failure(f"{source}: {certificate} ended on {ends:%Y-%m-%d}; renew it")

@@ -15,7 +15,7 @@ from deploy.core.errors import Failure
 from deploy.core.running import HOST, alone, announce, answers, exit_when_told, free_port, run_once, taken
 from deploy.core.shell import Run
 from deploy.project.config import Project
-from deploy.venvs.build import Store
+from deploy.venvs.store import Store
 
 #: Seconds that a running task has to finish when all ends; after it, the task goes back to its queue.
 GRACE_SECONDS = 10

@@ -92,3 +92,6 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
     if not project.manage.is_file():
         raise Failure(f"project.site is {project.site!r}, but there is no {project.site}/manage.py")
     return project
+
+
+HOST = re.compile(r"\.?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")

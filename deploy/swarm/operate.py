@@ -8,13 +8,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.compose.operate import DATASTORES, DEFAULT_REPLICAS, Say, Stack
 from deploy.core import shell
 from deploy.core.errors import Failure
-from deploy.core.running import confirm
+from deploy.core.running import Say, confirm
 from deploy.core.shell import Run
+from deploy.docker.stack import DATASTORES, DEFAULT_REPLICAS, Stack
 from deploy.swarm import ledger
-from deploy.swarm.deploy import LOCAL_REGISTRY, run_jobs, session
+from deploy.swarm.images import LOCAL_REGISTRY
+from deploy.swarm.jobs import run_jobs, session
 from deploy.swarm.lock import held
 from deploy.swarm.manager import Manager, need_engine
 from deploy.swarm.render import StackFile

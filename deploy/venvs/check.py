@@ -7,10 +7,10 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from deploy.core.shell import Run, run
-from deploy.venvs import build as venvs
 from deploy.venvs import layers
-from deploy.venvs.build import Record, Store
+from deploy.venvs import store as layer_store
 from deploy.venvs.layers import Layer
+from deploy.venvs.store import Record, Store
 
 
 def check(store: Store, name: str) -> list[str]:
@@ -37,12 +37,12 @@ def python_problems(name: str, record: Record, path: Path, again: str) -> list[s
     interpreter = path / "bin" / "python"
     if not interpreter.exists():
         return [f"{name}: its Python {record.interpreter} is gone: {again} builds it with another"]
-    now = venvs.describe_other(str(interpreter)).tag
+    now = layer_store.describe_other(str(interpreter)).tag
     wrong = [(name, record.python)] if now != record.python else []
-    lower = [found for path in record.below if (found := venvs.read_record(Path(path)))]
+    lower = [found for path in record.below if (found := layer_store.read_record(Path(path)))]
     wrong += [(each.name, each.python) for each in lower if each.python != now]
     return [
-        f"{name}: runs {venvs.short(now)}, but {layer} was made for {venvs.short(made)}: {again}"
+        f"{name}: runs {layer_store.short(now)}, but {layer} was made for {layer_store.short(made)}: {again}"
         for layer, made in wrong
     ]
 
@@ -52,7 +52,7 @@ def base_problems(name: str, record: Record, again: str) -> list[str]:
     return [
         f"{name}: stands on {Path(lower).name}, which is no longer at {Path(lower).parent}: {again} builds it anew"
         for lower in record.below
-        if venvs.read_record(Path(lower)) is None
+        if layer_store.read_record(Path(lower)) is None
     ]
 
 
@@ -79,7 +79,7 @@ def package_problems(name: str, record: Record, path: Path) -> list[str]:
 
 def dependency_problems(store: Store, name: str, path: Path) -> list[str]:
     """What `pip check` says, which sees across layers."""
-    pip = [str(store.link(venvs.TOOLS) / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+    pip = [str(store.link(layer_store.TOOLS) / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
     result = run(Run([*pip, "--python", str(path / "bin" / "python"), "check"]), capture=True, check=False)
     said = (result.stdout + result.stderr).strip().splitlines()
     return [f"{name}: {line}" for line in said] if result.code else []

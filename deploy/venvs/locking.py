@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.bootstrap import OLDEST
+from deploy import OLDEST
 from deploy.core.errors import Failure
 from deploy.core.shell import Run, run
 from deploy.venvs import layers

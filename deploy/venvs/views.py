@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from deploy.venvs import build as venvs
 from deploy.venvs import layers
-from deploy.venvs.build import Store
+from deploy.venvs import store as layer_store
+from deploy.venvs.store import Store
 
 
 def size(folder: Path) -> int:
@@ -37,8 +37,8 @@ def show_list(store: Store) -> None:
         record = store.record(name)
         table.add_row(
             name,
-            venvs.state(store, name),
-            venvs.short(record.python) if record else "",
+            layer_store.state(store, name),
+            layer_store.short(record.python) if record else "",
             f"+{len(record.installed)}" if record else "",
             f"{size(Path(os.path.realpath(store.link(name)))) / 1e6:.0f}" if record else "",
             ", ".join(graph[name]) or "Python alone",
@@ -49,7 +49,7 @@ def show_list(store: Store) -> None:
 def show_tree(store: Store) -> None:
     """Print the layer graph with the number of packages that each layer adds."""
     graph = layers.read_graph(store.requirements)
-    tag = venvs.describe_running().tag
+    tag = layer_store.describe_running().tag
     added = {name: len(layers.resolve(store.requirements, name, tag).pins) for name in graph}
 
     def grow(branch: Tree, name: str, parent: str = "") -> None:

@@ -16,8 +16,8 @@ from deploy.project import config
 from deploy.project.config import Project
 from deploy.venvs import build as venvs
 from deploy.venvs import locking as lock
-from deploy.venvs.build import Python, Store
 from deploy.venvs.layers import Layer, Pin
+from deploy.venvs.store import Python, Store
 from tests.support import ROOT
 
 VALUES: dict[str, object] = {"name": "portico", "site": "site", "package": "mysite", "port": 8000, "run": ".run"}

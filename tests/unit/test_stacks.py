@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.compose import operate as compose
-from deploy.compose import rollout
+from deploy.compose import containers, rollout
+from deploy.compose.containers import Replica
 from deploy.compose.dev import lacking
-from deploy.compose.operate import Replica, Stack
+from deploy.core import git
 from deploy.core.errors import Failure
 from deploy.docker import env as server_env
 from deploy.docker import images
-from deploy.project import proxy
+from deploy.docker import stack as stacks
+from deploy.docker.stack import Stack
+from deploy.project import certificate, proxy
 from deploy.project.config import Project
 from tests.support import ROOT
 
@@ -90,9 +92,9 @@ def test_a_certificate_that_ended_is_named(tmp_path: Path) -> None:
     files = ["-keyout", str(tmp_path / "k"), "-out", str(tmp_path / "c")]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, "-days", "1", "-subj", "/CN=x"]
     subprocess.run(command, check=True, capture_output=True)
-    server_env.check_certificate(tmp_path / "c", tmp_path / "k")
+    certificate.check_certificate(tmp_path / "c", tmp_path / "k")
     with pytest.raises(Failure, match=r"ended on \d{4}-\d\d-\d\d; renew it"):
-        server_env.check_certificate(tmp_path / "c", tmp_path / "k", datetime(2100, 1, 1, tzinfo=UTC))
+        certificate.check_certificate(tmp_path / "c", tmp_path / "k", datetime(2100, 1, 1, tzinfo=UTC))
 
 
 # --- nginx ---
@@ -142,7 +144,7 @@ def test_compose_is_told_what_env_says_and_not_what_a_shell_has() -> None:
 
 
 def test_the_image_is_built_under_its_revision() -> None:
-    version = images.Revision("0123456789abcdef", "2026-01-01T00:00:00+00:00")
+    version = git.Revision("0123456789abcdef", "2026-01-01T00:00:00+00:00")
     command = images.build(PROJECT, "app", ["shop:x"], version, ca="/ca", platform="linux/arm64").argv
     assert list(command) == [
         *["docker", "buildx", "build", "--load", "--target", "app"],
@@ -150,7 +152,7 @@ def test_the_image_is_built_under_its_revision() -> None:
         *["--build-arg", "CREATED=2026-01-01T00:00:00+00:00", "--secret", "id=build_ca,src=/ca"],
         *["--platform", "linux/arm64", "--tag", "shop:x", "."],
     ]
-    assert images.Revision("0123456789abcdef-changed", "").tag == "0123456789ab-changed"
+    assert git.Revision("0123456789abcdef-changed", "").tag == "0123456789ab-changed"
 
 
 @pytest.mark.parametrize("text", ["", "-x", "a b", "a/b", "x" * 129])
@@ -169,9 +171,9 @@ def test_what_inspect_says_becomes_replicas_in_the_order_of_their_numbers() -> N
         return {"Name": f"/{name}", "Config": {"Labels": labels}, "State": state, "RestartCount": 0}
 
     text = json.dumps([container("s-app-10"), container("s-app-9"), container("s-app-run-1", "True")])
-    assert [each.name for each in compose.parse_replicas(text)] == ["s-app-9", "s-app-10"]
-    assert not compose.parse_replicas(text)[0].well
-    assert compose.parse_replicas("") == []
+    assert [each.name for each in containers.parse_replicas(text)] == ["s-app-9", "s-app-10"]
+    assert not containers.parse_replicas(text)[0].well
+    assert containers.parse_replicas("") == []
 
 
 def test_a_replica_that_was_started_again_before_is_no_failure_of_now() -> None:
@@ -227,5 +229,5 @@ def test_servers_of_ones_own_are_refused_where_compose_brings_its_own(tmp_path: 
     path.chmod(0o600)
     project = Project(tmp_path, "shop", "site", "mysite", 8000, "", ".run", ("/readyz",), 3)
     with pytest.raises(Failure, match="are for the swarm"):
-        compose.load(project, "prod")
-    assert compose.load(project, "swarm").env.database_url
+        stacks.load(project, "prod")
+    assert stacks.load(project, "swarm").env.database_url

@@ -10,7 +10,9 @@ import pytest
 from deploy.core.errors import Failure
 from deploy.core.shell import Result
 from deploy.project import proxy
-from deploy.swarm import deploy, ledger, manager, operate, state
+from deploy.swarm import images as swarm_images
+from deploy.swarm import ledger, manager, operate, state
+from deploy.swarm import stack as stack_files
 from deploy.swarm.ledger import Entry
 from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
@@ -125,10 +127,10 @@ def test_services_volumes_and_ports_that_the_files_no_more_have_are_named() -> N
     assert state.lost(another, {"db": {}}, ["shop_password_2"], []) == [], "a key that changes is no loss elsewhere"
     file = StackFile({"db": same["db"]}, {})
     with pytest.raises(Failure, match=r"^app: runs, but the files or \.env have it no more.*--remove app$"):
-        deploy.guard(snapshot, file, [])
-    deploy.guard(snapshot, file, ["app"])
+        stack_files.guard(snapshot, file, [])
+    stack_files.guard(snapshot, file, ["app"])
     with pytest.raises(Failure, match="--remove ap: the files still have it, or nothing of that name runs"):
-        deploy.guard(snapshot, file, ["ap"])
+        stack_files.guard(snapshot, file, ["ap"])
 
 
 # --- Releases ---
@@ -156,21 +158,21 @@ def test_a_release_whose_deploy_never_ended_is_left_for_the_last_that_served() -
 
 def test_a_release_keeps_the_number_of_replicas_that_somebody_asked_for() -> None:
     file = StackFile({"app": {"deploy": {"replicas": 2}}, "postgres": {}}, {})
-    marked = deploy.as_release(file, 7, {"app": 5, "postgres": 1})
+    marked = stack_files.as_release(file, 7, {"app": 5, "postgres": 1})
     assert marked.services["app"]["deploy"] == {"replicas": 5, "labels": {"portico.release": "7"}}
     assert "replicas" not in marked.services["postgres"]["deploy"]
     snapshot = Snapshot(NODES, [service("app", wanted=6)])
-    assert deploy.wanted(stack("swarm"), snapshot) == {"app": 6, "celery_worker": 1}
-    assert deploy.wanted(stack("swarm", APP_REPLICAS="3"), snapshot)["app"] == 3
+    assert stack_files.wanted(stack("swarm"), snapshot) == {"app": 6, "celery_worker": 1}
+    assert stack_files.wanted(stack("swarm", APP_REPLICAS="3"), snapshot)["app"] == 3
 
 
 def test_servers_of_ones_own_take_the_place_of_the_stacks() -> None:
     given = stack("swarm", DATABASE_URL="postgres://u:p@db.example/x")
-    assert deploy.external(given) == ["postgres"]
+    assert stack_files.external(given) == ["postgres"]
     assert given.env.secret_files()["database_url"] == "postgres://u:p@db.example/x"
     assert given.env.interpolated()["DATA_INTERNAL"] == "false"
     assert "p@db" not in repr(given.env)
-    assert deploy.without({"services": {"app": {}, "postgres": {}}, "name": "x"}, ["postgres"]) == {
+    assert stack_files.without({"services": {"app": {}, "postgres": {}}, "name": "x"}, ["postgres"]) == {
         "services": {"app": {}},
         "name": "x",
     }
@@ -180,17 +182,17 @@ def test_servers_of_ones_own_take_the_place_of_the_stacks() -> None:
 
 
 def test_an_image_without_a_registry_stays_on_its_node() -> None:
-    assert deploy.repository("shop") == "127.0.0.1:5000/shop"
-    assert deploy.repository("registry.example/shop") == "registry.example/shop"
-    assert deploy.repository("me/shop") == "me/shop"
+    assert swarm_images.repository("shop") == "127.0.0.1:5000/shop"
+    assert swarm_images.repository("registry.example/shop") == "registry.example/shop"
+    assert swarm_images.repository("me/shop") == "me/shop"
 
 
 def test_an_image_is_named_by_tag_and_digest_of_its_own_registry() -> None:
     digests = ["other.example/shop@sha256:1", "r.example:5000/shop@sha256:2"]
-    assert deploy.with_digest("r.example:5000/shop:abc", digests) == "r.example:5000/shop:abc@sha256:2"
-    assert deploy.with_digest("postgres:17", ["postgres@sha256:3"]) == "postgres:17@sha256:3"
+    assert swarm_images.with_digest("r.example:5000/shop:abc", digests) == "r.example:5000/shop:abc@sha256:2"
+    assert swarm_images.with_digest("postgres:17", ["postgres@sha256:3"]) == "postgres:17@sha256:3"
     with pytest.raises(Failure, match="has no digest: it is in no registry"):
-        deploy.with_digest("shop:abc", digests)
+        swarm_images.with_digest("shop:abc", digests)
 
 
 # --- Managers ---
@@ -270,9 +272,9 @@ def test_a_certificate_of_a_swarm_is_a_config_and_its_key_a_secret(tmp_path: Pat
         "configs": {"tls.crt": {"file": str(folder / "tls.crt")}},
         "secrets": {"tls.key": {"file": str(folder / "tls.key")}},
     }
-    assert sorted(deploy.contents(given, document).values()) == ["CERT", "KEY"]
+    assert sorted(stack_files.contents(given, document).values()) == ["CERT", "KEY"]
     with pytest.raises(Failure, match="a config or secret names it"):
-        deploy.contents(given, {"configs": {"x": {"file": "/nowhere/x"}}})
+        stack_files.contents(given, {"configs": {"x": {"file": "/nowhere/x"}}})
 
 
 def test_what_no_kept_release_names_is_removed_and_the_rest_is_kept() -> None:

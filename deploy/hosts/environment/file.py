@@ -15,7 +15,6 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from deploy.core.errors import Failure
-from deploy.docker import env as server_env
 from deploy.hosts.environment import yaml_lines
 from deploy.hosts.environment.model import (
     EXAMPLE,
@@ -32,6 +31,7 @@ from deploy.hosts.environment.model import (
     Tls,
 )
 from deploy.hosts.environment.yaml_lines import Place, Problem
+from deploy.project import certificate
 
 # --- Some of the hosts ---
 
@@ -126,7 +126,7 @@ def load(root: Path, name: str) -> Environment:
     if tls := environment.tls:
         try:
             source = f"{environment.source}:{document.line(('tls',))}: tls"
-            server_env.check_certificate(tls.certificate, tls.key, source=source)
+            certificate.check_certificate(tls.certificate, tls.key, source=source)
         except Failure as failure:
             failures.append(failure.message)
     missing = []

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, SecretStr, ValidationInfo
 
-from deploy.docker import env as server_env
+from deploy.project import config
 
 Role = Literal["web", "worker", "beat", "database", "broker"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -209,7 +209,7 @@ RoleName = Annotated[Role, BeforeValidator(_role)]
 Roles = Annotated[tuple[RoleName, ...], AfterValidator(_some)]
 HostName = Annotated[str, _matching(_HOST_NAME, "host name")]
 Address = Annotated[str, PlainValidator(_address)]
-SiteName = Annotated[str, _matching(server_env.HOST, "host name; .example.org stands for all below it")]
+SiteName = Annotated[str, _matching(config.HOST, "host name; .example.org stands for all below it")]
 UserName = Annotated[str, _matching(_USER, "user name")]
 Variable = Annotated[str, BeforeValidator(_variable)]
 Batch = Annotated[str, _matching(_BATCH, "number of hosts or percentage such as 50%")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from deploy import OLDEST
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.layout import APP, NGINX_GROUP
 from deploy.hosts.setup.diff import Facts
@@ -13,9 +14,6 @@ from deploy.hosts.setup.site import is_site
 RESERVED = {"root", APP, NGINX_GROUP, "postgres", "rabbitmq"}
 #: Groups whose members may do, or read, what root may.
 POWERFUL = {"root", "sudo", "wheel", "adm", "disk", "docker", "lxd", "systemd-journal"}
-
-#: The oldest Python that the site runs on.
-PYTHON = (3, 11)
 
 
 def refusal(host: Host, facts: Facts) -> str:
@@ -28,9 +26,9 @@ def refusal(host: Host, facts: Facts) -> str:
         return f"is ubuntu {version}, which has no long support; install an LTS release"
     if not facts.systemd:
         return "is not run by systemd, which the site's units need"
-    python = facts.python or ((3, 10) if (system, number) == ("ubuntu", (22, 4)) else PYTHON)
-    if is_site(host) and python < PYTHON:
-        have, need = (".".join(map(str, each)) for each in (python, PYTHON))
+    python = facts.python or ((3, 10) if (system, number) == ("ubuntu", (22, 4)) else OLDEST)
+    if is_site(host) and python < OLDEST:
+        have, need = (".".join(map(str, each)) for each in (python, OLDEST))
         return f"has Python {have}, and the site needs {need}: install Debian 12 or Ubuntu 24.04"
     return next(_too_many_rights(facts), "")
 
