@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 
 from deploy.core import shell
-from deploy.core.errors import Failure
+from deploy.core.report import Grid, Report
 from deploy.core.shell import Run
 from deploy.venvs import store as layer_store
 from deploy.venvs.store import Store
@@ -128,18 +128,10 @@ def examine(store: Store, system: System) -> list[Check]:
     ]
 
 
-def show(store: Store) -> None:
-    """Print the examination. Raises `Failure` when something is missing that nothing works without."""
-    from rich.console import Console
-    from rich.table import Table
-
+def report(store: Store) -> Report:
+    """The examination; wrong is what nothing works without."""
     checks = examine(store, this_system())
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("", "needed for", "found", "if missing"):
-        table.add_column(heading)
-    for check in checks:
-        table.add_row(check.name, check.purpose, check.found or "no", "" if check.found else check.remedy)
-    Console().print(table)
+    rows = [(check.name, check.purpose, check.found or "no", "" if check.found else check.remedy) for check in checks]
     missing = [check.name for check in checks if check.required and not check.found]
-    if missing:
-        raise Failure(f"{', '.join(missing)} missing; the last column has the command")
+    wrong = [f"{', '.join(missing)} missing; the last column has the command"] if missing else []
+    return Report([Grid(("", "needed for", "found", "if missing"), rows)], wrong=wrong)

@@ -7,14 +7,18 @@ import signal
 import subprocess
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
-from deploy.compose.containers import Replica, replicas
+from deploy.compose.containers import Replica, replicas, require_ports
 from deploy.core import shell
+from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import HOST, Say, announce, answers, exit_when_told, run_once
-from deploy.core.shell import Run, Step
+from deploy.core.running import HOST, Say, announce, answers, run_once
+from deploy.core.shell import Run
 from deploy.docker import images
-from deploy.docker.stack import DATASTORES, Stack, build_ca, secret_steps
+from deploy.docker.engine import require_engine
+from deploy.docker.stack import DATASTORES, DEV, Stack, build_ca, prepare, secret_steps
+from deploy.project.config import Project
 
 PROCESSES = ("app", "celery_worker", "celery_beat")
 #: Seconds for `docker compose up` to end when it is told to: in the middle of replacing containers it may not hear it.
@@ -37,13 +41,14 @@ def ports(stack: Stack) -> dict[str, tuple[str, int]]:
     }
 
 
-def foundations(stack: Stack) -> list[Step]:
-    """What is there before the site can run: secret files, the image, the servers."""
-    return [
-        *secret_steps(stack),
-        images.build(stack.project, "dev", [stack.image], None, ca=build_ca(stack.env)),
-        stack.compose("up", "-d", "--no-deps", "--no-build", "--wait", *DATASTORES),
-    ]
+def image(stack: Stack) -> Run:
+    """Builds the image."""
+    return images.build(stack.project, "dev", [stack.image], None, ca=build_ca(stack.env))
+
+
+def servers(stack: Stack) -> Run:
+    """Starts the servers that the site needs."""
+    return stack.compose("up", "-d", "--no-deps", "--no-build", "--wait", *DATASTORES)
 
 
 def first(stack: Stack) -> dict[str, Run]:
@@ -61,21 +66,40 @@ def attached(stack: Stack, workers: int) -> Run:
     return stack.compose("up", "--no-deps", "--watch", "--scale", f"celery_worker={workers}", *PROCESSES)
 
 
-def dev(stack: Stack, workers: int, say: Say, *, dry_run: bool) -> None:
-    """Run the stack until Ctrl-C or TERM, then stop it. Raises `Failure` when a part of it fails."""
-    if dry_run:
-        shell.perform([*foundations(stack), *first(stack).values(), attached(stack, workers)], dry_run=True)
-        return
-    exit_when_told()
+def development(project: Project, port: int, workers: int, say: Say) -> Action:
+    """The stack until Ctrl-C or TERM, which stop it. ``port``: instead of the one in `.env`; 0 for that."""
+
+    def stack_of(*, dry_run: bool) -> Stack:
+        require_engine(project.free_gigabytes)
+        stack = prepare(project, DEV, dry_run=dry_run, say=say)
+        return replace(stack, env=stack.env.model_copy(update={"port": port})) if port else stack
+
+    def show() -> None:
+        stack = stack_of(dry_run=True)
+        steps = [*secret_steps(stack), image(stack), servers(stack), *first(stack).values(), attached(stack, workers)]
+        shell.perform(steps, dry_run=True)
+
+    def do() -> None:
+        stack = stack_of(dry_run=False)
+        require_ports(ports(stack), replicas(stack.name))
+        run(stack, workers, say)
+
+    return Action(show, do)
+
+
+def run(stack: Stack, workers: int, say: Say) -> None:
+    """Run the stack until we are told to stop, then stop it. Raises `Failure` when a part of it fails."""
     try:
-        shell.perform(foundations(stack))
+        shell.perform(secret_steps(stack))
+        images.perform(image(stack), stack.project.run_folder, say)
+        shell.perform([servers(stack)])
         for name, command in first(stack).items():
             say(f"{name} …")
             run_once(name, command, stack.project.run_folder)
         _run(stack, workers)
     finally:
         say("Stopping.")
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C too many is not to leave half of it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C too many must not leave half of it
         _stop(stack)
         say("All stopped; the data is kept until `invoke down --volumes`.")
 
@@ -116,4 +140,4 @@ def _announce(stack: Stack, workers: int, child: subprocess.Popen[str]) -> None:
 def lacking(now: Sequence[Replica], workers: int) -> list[str]:
     """The services that are not at work yet."""
     want = {"app": 1, "celery_worker": workers, "celery_beat": 1}
-    return [name for name, number in want.items() if sum(1 for r in now if r.service == name and r.well) < number]
+    return [name for name, number in want.items() if sum(1 for r in now if r.service == name and r.ready) < number]

@@ -1,102 +1,130 @@
-"""The small commands on a compose stack that runs: stop, logs, manage.py, status."""
+"""A compose stack as a place: what is asked of it while it runs."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from deploy.compose.containers import replicas
-from deploy.core import shell
+from deploy.compose import ledger, rollout
+from deploy.compose.containers import START, Replica, has_containers, replicas, scales
+from deploy.core.action import Action, Question, command, steps
 from deploy.core.errors import Failure
-from deploy.core.running import confirm
-from deploy.core.shell import Run
+from deploy.core.report import Grid, Report
+from deploy.core.running import Say, is_held
 from deploy.docker.stack import DEV, PROD, Stack, load
 from deploy.project.config import Project
 
 
-def running_stack(project: Project, kind: str = "", *, stopped: bool = False) -> Stack | None:
-    """The stack of this project that runs: the one of that kind, else whichever; None where none does.
+@dataclass(frozen=True)
+class Compose:
+    """The stack of development or of production on this machine's engine."""
 
-    With ``stopped``, one whose containers have all ended will do where none runs. Raises `Failure` when it would be
-    both, and none is named.
-    """
+    stack: Stack
+    say: Say
+
+    @property
+    def name(self) -> str:
+        return self.stack.kind
+
+    def status(self) -> Report:
+        """A row for each container; wrong is one that is unhealthy, or has failed while others run."""
+        now = self._containers()
+        return Report([grid(now)], wrong=wrong(now))
+
+    def logs(self, service: str, *, follow: bool, lines: int) -> Action:
+        """The log of a service, or of all. Raises `Failure` for a service that there is not."""
+        known = sorted({replica.service for replica in self._containers()})
+        if service and service not in known:
+            raise Failure(f"--service is {service!r}; there are: {', '.join(known)}")
+        words = ["--tail", str(lines), *(["--follow"] if follow else []), *([service] if service else [])]
+        return command(self.stack.compose("logs", *words))
+
+    def scale(self, service: str, number: int) -> Action:
+        """Change the number of replicas; those that go finish what they are doing.
+
+        Raises `Failure` for a service that cannot be scaled.
+        """
+        rollout.require_scalable(self.stack, service)
+        self._containers()
+        shown = self.stack.compose(*START, "--no-recreate", *scales({service: number}), service)
+        return Action(steps([shown]).show, lambda: rollout.scale(self.stack, service, number, self.say))
+
+    def manage(self, arguments: Sequence[str]) -> Action:
+        """manage.py in a container of the site; as this user in development, where it writes into the work tree."""
+        terminal = [] if sys.stdin.isatty() else ["-T"]
+        user = ["--user", f"{os.getuid()}:{os.getgid()}"] if self.stack.kind == DEV else []
+        return command(self.stack.compose("exec", *terminal, *user, "app", "python", "manage.py", *arguments))
+
+    def releases(self) -> Report:
+        """Raises `Failure` for development."""
+        self._require_releases()
+        busy = is_held(self.stack.secrets / "lock")
+        return Report(ledger.grids(ledger.releases(self.stack), ledger.read(self.stack, busy=busy)))
+
+    def rollback(self, to: str) -> Action:
+        """Raises `Failure` for development, and for a release that there is not."""
+        self._require_releases()
+        return rollout.rollback(self.stack, to, self.say)
+
+    def down(self, *, volumes: bool) -> Action:
+        """Stop and remove the stack; with ``volumes`` its data too."""
+        name = self.stack.name
+        question = Question(f"This deletes the database, queues and files of {name}.", name) if volumes else None
+        more = ["--volumes"] if volumes else []
+        return steps([self.stack.compose("down", "--remove-orphans", *more)], question=question)
+
+    def _containers(self) -> list[Replica]:
+        found = replicas(self.stack.name)
+        if not found:
+            raise Failure(f"{self.stack.name} does not run here: `invoke {self.stack.kind}` starts it")
+        return found
+
+    def _require_releases(self) -> None:
+        if self.stack.kind == DEV:
+            raise Failure("dev has no releases: it runs the work tree")
+
+
+def present(project: Project, say: Say, *, stopped: bool = False) -> Iterator[Compose]:
+    """The stacks of the project that run on this machine; with ``stopped``, those too whose containers have ended."""
     if not (project.root / ".env").exists() or shutil.which("docker") is None:
-        return None
-    stacks = [load(project, each) for each in ([kind] if kind else [PROD, DEV])]
-    for which in ("-q", "-aq") if stopped else ("-q",):
-        found = [stack for stack in stacks if _has_containers(stack, which)]
-        if len(found) > 1:
-            raise Failure("both stacks of this project run: say --stack prod or --stack dev")
-        if found:
-            return found[0]
-    return None
+        return
+    for kind in (PROD, DEV):
+        stack = load(project, kind)
+        if has_containers(stack.name, stopped=stopped):
+            yield Compose(stack, say)
 
 
-def _has_containers(stack: Stack, which: str) -> bool:
-    mine = ["--filter", f"label=com.docker.compose.project={stack.name}"]
-    asked = shell.run(Run(["docker", "ps", which, *mine]), capture=True, check=False)
-    return asked.code == 0 and bool(asked.stdout.strip())
+def known(project: Project, kind: str, say: Say) -> Compose:
+    """The stack that is named, or else the one that has containers, running or not. Raises `Failure` without one."""
+    if kind not in ("", DEV, PROD):
+        raise Failure(f"--on is {kind!r}, but must be dev or prod")
+    if kind:
+        return Compose(load(project, kind), say)
+    found = list(present(project, say)) or list(present(project, say, stopped=True))
+    if len(found) > 1:
+        raise Failure("both stacks of this project are here: say --on prod or --on dev")
+    if not found:
+        raise Failure("no stack of this project is here: `invoke dev` or `invoke prod` starts one")
+    return found[0]
 
 
-def known_stack(project: Project, kind: str = "") -> Stack:
-    """The stack named, or the one that has containers, running or not."""
-    return load(project, _kind(kind)) if kind else need_stack(project)
-
-
-def _kind(text: str) -> str:
-    if text not in (DEV, PROD):
-        raise Failure(f"--stack is {text!r}, but must be dev, prod or swarm")
-    return text
-
-
-def need_stack(project: Project, kind: str = "", *, stopped: bool = True) -> Stack:
-    """The stack that runs, or with ``stopped`` has run. Raises `Failure` when there is none."""
-    stack = running_stack(project, _kind(kind) if kind else "", stopped=stopped)
-    if stack is None:
-        raise Failure("no stack of this project runs: `invoke dev` or `invoke prod` starts one")
-    return stack
-
-
-# --- Commands on a running stack ---
-
-
-def down(stack: Stack, *, volumes: bool, confirmed: bool, dry_run: bool) -> None:
-    """Stop and remove a stack; its data only when that was confirmed. Raises `Failure` when it was not."""
-    if volumes and not dry_run:
-        confirm(f"This deletes the database, queues and files of {stack.name}.", stack.name, confirmed)
-    more = ["--volumes"] if volumes else []
-    shell.perform([stack.compose("down", "--remove-orphans", *more)], dry_run=dry_run)
-
-
-def logs(stack: Stack, service: str, *, follow: bool) -> Run:
-    """The log of a service, or of all. Raises `Failure` for a service that there is not."""
-    known = sorted({replica.service for replica in replicas(stack.name)})
-    if service and service not in known:
-        raise Failure(f"--service is {service!r}; there are: {', '.join(known)}")
-    words = ["--tail", "200", *(["--follow"] if follow else []), *([service] if service else [])]
-    return stack.compose("logs", *words)
-
-
-def manage(stack: Stack, arguments: Sequence[str]) -> Run:
-    """manage.py in a container of the site; as this user in development, where it writes into the work tree."""
-    terminal = [] if sys.stdin.isatty() else ["-T"]
-    user = ["--user", f"{os.getuid()}:{os.getgid()}"] if stack.kind == DEV else []
-    return stack.compose("exec", *terminal, *user, "app", "python", "manage.py", *arguments)
-
-
-def show(stack: Stack) -> None:
-    """Print a line for each container: state, health, release, since when."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("container", "service", "state", "restarts", "release", "since"):
-        table.add_column(heading, no_wrap=True)
-    for each in replicas(stack.name):
+def grid(now: Sequence[Replica]) -> Grid:
+    """A row for each container: state, health, release, since when."""
+    rows = []
+    for each in now:
         ended = "" if each.running else f" ({each.exit_code})"
         state = f"{each.state}{ended}" if not each.health else f"{each.state}, {each.health}"
         since = each.started[:19].replace("T", " ")
-        table.add_row(each.name, each.service, state, str(each.restarts or ""), each.revision[:12], since)
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+        rows.append((each.name, each.service, state, str(each.restarts or ""), ledger.short(each.revision), since))
+    return Grid(("container", "service", "state", "restarts", "release", "since"), rows)
+
+
+def wrong(now: Sequence[Replica]) -> list[str]:
+    """What is not as it should be in a stack of which something runs."""
+    if not any(each.running for each in now):
+        return []
+    failed = ((each, each.failed(each.restarts)) for each in now)
+    return [f"{each.name} {how}: `invoke logs --service {each.service}`" for each, how in failed if how]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import getpass
+import os
 import re
 import signal
 import socket
@@ -13,12 +15,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.shell import MakeFolder, Run, Write
+
+Say = Callable[[str], None]
 
 HOST = "127.0.0.1"
 #: Seconds after which it is said what is not ready yet.
@@ -46,14 +51,55 @@ def free_port() -> int:
 
 
 @contextmanager
-def alone(path: Path, message: str) -> Iterator[None]:
-    """Hold a lock file; raises `Failure` with the message when another does. The system frees it however we end."""
-    with path.open("w") as lock:
+def alone(path: Path, what: str, refusal: str) -> Iterator[None]:
+    """Hold a lock file for something that is done. The system frees it however we end.
+
+    Raises `Failure` with the refusal when another does, `{holder}` in it replaced by what that is, whose, and since
+    when.
+    """
+    with path.open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Failure(message) from None
+            lock.seek(0)
+            raise Failure(refusal.format(holder=printable(lock.read(500)) or "another command")) from None
+        lock.truncate(0)
+        lock.write(f"{what} by {who()}, started {datetime.now():%Y-%m-%d %H:%M}")
+        lock.flush()
         yield
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds a lock file."""
+    try:
+        with path.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def who() -> str:
+    """Who runs this, for ledgers, and for those who meet a lock: user and machine."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # as in a container, for a number that has no name
+        user = str(os.getuid())
+    return printable(f"{user}@{socket.gethostname()}")
+
+
+def printable(text: str) -> str:
+    """A text from elsewhere without what would control a terminal."""
+    return re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]+", " ", text).strip()
+
+
+def quote(name: str, text: str) -> None:
+    """Show lines that something else has said on standard error, each with its name before it."""
+    for line in text.splitlines():
+        sys.stderr.write(f"{name} | {printable(line)}\n")
+    sys.stderr.flush()
 
 
 def confirm(what: str, name: str, confirmed: bool) -> None:
@@ -62,7 +108,12 @@ def confirm(what: str, name: str, confirmed: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise Failure(f"{what} Nobody is here to be asked: add --yes")
-    if input(f"{what} Type {name} to go on: ").strip() != name:
+    try:
+        typed = input(f"{what} Type {name} to go on: ")
+    except EOFError:  # Ctrl-D
+        print(file=sys.stderr)
+        typed = ""
+    if typed.strip() != name:
         raise Failure("nothing was done")
 
 
@@ -76,9 +127,12 @@ def _leave(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def run_once(name: str, command: Run, folder: Path) -> None:
-    """Run a one-shot command. Raises `Failure` with the reason in one line; all that it said is then in a log."""
-    result = shell.run(command, capture=True, check=False)
+def run_once(name: str, command: Run, folder: Path, seconds: float | None = None) -> None:
+    """Run a one-shot command. Raises `Failure` with the reason in one line; all that it said is then in a log.
+
+    It is ended after so many ``seconds``; nothing ends it without.
+    """
+    result = shell.run(command, capture=True, check=False, seconds=seconds)
     if result.code:
         log = folder / f"{name}.log"
         shell.perform([MakeFolder(folder), Write(log, result.stdout + result.stderr)])
@@ -115,6 +169,3 @@ def answers(url: str) -> bool:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-Say = Callable[[str], None]

@@ -6,12 +6,13 @@ prints it, ready to paste into a POSIX shell, or carries it out.
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,8 @@ from deploy.core.errors import Failure
 
 #: The environment variable that names the process with which a child is to end, however that one ends.
 OWNER = "PORTICO_OWNER"
+#: What stands for each byte of a child that is no UTF-8. Who needs its very words refuses what has it.
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 #: Seconds between asking a child to end (TERM) and ending it (KILL) when we ourselves are told to stop.
 TERMINATE_SECONDS = 10
 
@@ -76,7 +79,7 @@ class Write:
         return heredoc(f"cat > {shlex.quote(str(self.path))}", self.text)
 
     def perform(self) -> None:
-        self.path.write_text(self.text)
+        self.path.write_text(self.text, "utf-8")
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,12 @@ class WriteSecret:
         return f"# {self.path}: written with mode {self.mode:o}; what is in it is not shown"
 
     def perform(self) -> None:
-        if self.path.is_file() and self.path.read_text() == self.text:
+        if self.path.is_file() and self.path.read_bytes() == self.text.encode():
             return
         fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self.mode)
-            with os.fdopen(descriptor, "w") as file:
+            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
                 os.fchmod(file.fileno(), self.mode)
                 file.write(self.text)
             fresh.replace(self.path)
@@ -172,7 +175,7 @@ class Link:
 def perform(steps: Iterable[Step], *, dry_run: bool = False) -> None:
     """Carry the steps out in order, or print them without touching anything.
 
-    Raises `Failure` when a command fails or the disk does not take a file.
+    Raises `Failure` when a command fails or the disk does not take a file; the steps before it stay done.
     """
     for step in steps:
         if dry_run:
@@ -181,7 +184,9 @@ def perform(steps: Iterable[Step], *, dry_run: bool = False) -> None:
         try:
             step.perform()
         except OSError as error:
-            raise Failure(f"{error.filename}: {error.strerror}; mend that and repeat, nothing is half done") from None
+            # What a full disk ends is a write, which knows no name; the step does.
+            name = error.filename or getattr(step, "path", None) or step.render().splitlines()[0]
+            raise Failure(f"{name}: {error.strerror or error}; fix that and repeat the command") from None
 
 
 @dataclass(frozen=True)
@@ -208,32 +213,45 @@ def start(command: Run, *, capture: bool = False, own_session: bool = False) -> 
             stdin=subprocess.PIPE if command.input else subprocess.DEVNULL if capture else None,
             stdout=pipe,
             stderr=pipe,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # to `UNREADABLE`: a child may say what it likes
             pass_fds=command.keep,
             start_new_session=own_session,
         )
-    except FileNotFoundError:
-        raise Failure(f"{command.argv[0]}: not found on this machine; `invoke doctor` says what to install") from None
-    except PermissionError:
-        raise Failure(f"{command.argv[0]}: this user may not run it; look at its mode and owner") from None
+    except OSError as error:
+        raise cannot_start(command, error) from None
 
 
-def run(command: Run, *, capture: bool = False, check: bool = True) -> Result:
+def cannot_start(command: Run, error: OSError) -> Failure:
+    """What to say of a command that the system did not start."""
+    program = command.argv[0]
+    if command.cwd and not command.cwd.is_dir():
+        return Failure(f"{command.cwd}: there is no such folder to run {program} in")
+    if isinstance(error, FileNotFoundError):
+        return Failure(f"{program}: not found on this machine; `invoke doctor` says what to install")
+    if isinstance(error, PermissionError):
+        return Failure(f"{program}: this user may not run it; look at its mode and owner")
+    if error.errno == errno.ENOEXEC:
+        return Failure(f"{program}: is no program: a script needs #! in its first line")
+    if error.errno == errno.E2BIG:
+        return Failure(f"{program}: its arguments are longer than this system takes")
+    return Failure(f"{program}: cannot be started: {error.strerror or error}")
+
+
+def run(command: Run, *, capture: bool = False, check: bool = True, seconds: float | None = None) -> Result:
     """Run a command to its end, its output streamed to ours unless captured.
 
-    Raises `Failure` with the child's exit code when it failed and ``check`` is set. If we are interrupted
-    meanwhile, the child is ended first.
+    Raises `Failure` with the child's exit code when it failed and ``check`` is set, and always when it takes longer
+    than ``seconds``. If we are interrupted meanwhile, the child is ended first.
     """
     sys.stdout.flush()
     child = start(command, capture=capture)
     try:
-        stdout, stderr = child.communicate(command.input or None)
-    except BaseException:
-        child.terminate()
-        try:
-            child.wait(TERMINATE_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
+        stdout, stderr = child.communicate(command.input or None, timeout=seconds)
+    except BaseException as error:
+        _end(child)
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise Failure(f"`{shlex.join(command.argv)}`: no answer within {seconds:.0f} s", code=124) from None
         raise
     result = Result(child.returncode, stdout or "", stderr or "")
     if check and result.code:
@@ -245,15 +263,42 @@ def run(command: Run, *, capture: bool = False, check: bool = True) -> Result:
     return result
 
 
+def stream(command: Run, line: Callable[[str], None]) -> Result:
+    """Run a command to its end; ``line`` gets each line of its standard error as it comes.
+
+    If we are interrupted meanwhile, the child is ended first.
+    """
+    child = start(command, capture=True)
+    assert child.stderr is not None
+    said = []
+    try:
+        for each in child.stderr:
+            said.append(each)
+            line(each.rstrip("\n"))
+        stdout, _ = child.communicate()
+    except BaseException:
+        _end(child)
+        raise
+    return Result(child.returncode, stdout or "", "".join(said))
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    child.terminate()
+    try:
+        child.wait(TERMINATE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+
+
 def become(command: Run) -> None:
     """Turn this process into the command: its terminal, signals and exit code are then the command's own."""
-    if command.cwd:
-        os.chdir(command.cwd)
     sys.stdout.flush()
     try:
+        if command.cwd:
+            os.chdir(command.cwd)
         os.execvpe(command.argv[0], list(command.argv), {**os.environ, **command.env})
-    except FileNotFoundError:
-        raise Failure(f"{command.argv[0]}: not found; `invoke doctor` says what is missing") from None
+    except OSError as error:
+        raise cannot_start(command, error) from None
 
 
 def last_line(text: str) -> str:

@@ -16,7 +16,7 @@ OLDEST_ENGINE = 25
 # --- The engine ---
 
 
-def need_engine(free_gigabytes: int) -> None:
+def require_engine(free_gigabytes: int) -> None:
     """Raise `Failure` when there is no engine, one that is too old, no Compose v2, or no room: with what mends it."""
     from deploy import doctor
 
@@ -35,10 +35,10 @@ def need_engine(free_gigabytes: int) -> None:
         raise Failure(f"the container engine is {version}, but must be {OLDEST_ENGINE} or newer: {install('engine')}")
     if not doctor.compose():
         raise Failure(f"this docker has no Compose v2 (`docker compose`): {install('compose')}")
-    need_room(folder, free_gigabytes)
+    require_room(folder, free_gigabytes)
 
 
-def need_room(folder: str, gigabytes: int) -> None:
+def require_room(folder: str, gigabytes: int) -> None:
     """Raise `Failure` when the engine's disk, where it is one of this machine, has less than that left."""
     if os.path.isdir(folder):
         free = shutil.disk_usage(folder).free / 1e9

@@ -30,6 +30,10 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1, le=64)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+#: A repository, as the engine's reference grammar has it (distribution/reference): a tag or digest is not part of it.
+_IMAGE = re.compile(rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_COMPONENT}(?:/{_COMPONENT})*")
+
 
 class ServerEnv(BaseModel):
     """The values of `.env`, each under its name there; `.env.example` explains them."""
@@ -37,7 +41,7 @@ class ServerEnv(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=str.upper, hide_input_in_errors=True)
 
     stack: Name
-    image: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._/:-]*$")]
+    image: str
     allowed_hosts: Annotated[list[str], BeforeValidator(_words), Field(min_length=1)]
     secret_key: Annotated[SecretStr, Field(min_length=50)]
     postgres_password: Annotated[SecretStr, Field(min_length=16)]
@@ -57,6 +61,13 @@ class ServerEnv(BaseModel):
     build_ca_file: Path | None = None
     database_url: SecretStr | None = None
     celery_broker_url: SecretStr | None = None
+
+    @field_validator("image")
+    @classmethod
+    def _is_a_repository(cls, value: str) -> str:
+        if not _IMAGE.fullmatch(value):
+            raise ValueError("must be an image's name in lower case without a tag, as registry.example.org/shop")
+        return value
 
     @field_validator("postgres_password", "rabbitmq_password")
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,20 +16,6 @@ from deploy.docker import images
 from deploy.docker.env import ServerEnv
 from deploy.project import certificate, proxy
 from deploy.project.config import Project
-
-
-def check(stack: Stack) -> None:
-    """Raise `Failure` for what would stop a rollout later."""
-    if stack.env.tls_certificate and stack.env.tls_key:
-        certificate.check_certificate(stack.env.tls_certificate, stack.env.tls_key)
-
-
-def build(stack: Stack, tag: str = "", platform: str = "") -> Run:
-    """Build the production image under its revision or a tag; without one, the next container is made of it."""
-    version = git.revision(stack.project.root)
-    names = [f"{stack.env.image}:{tag}"] if tag else [f"{stack.env.image}:{version.tag}", stack.image]
-    return images.build(stack.project, "app", names, version, ca=build_ca(stack.env), platform=platform)
-
 
 DEV, PROD, SWARM = "dev", "prod", "swarm"
 
@@ -101,10 +87,22 @@ def load(project: Project, kind: str) -> Stack:
     if not path.exists():
         command = "swarm-init" if kind == SWARM else kind
         raise Failure(f"there is no .env yet: `invoke {command}` writes it")
-    env = server_env.load(path)
-    if kind != SWARM and (env.database_url or env.celery_broker_url):
-        raise Failure(".env: DATABASE_URL and CELERY_BROKER_URL are for the swarm: compose brings its own servers")
-    return Stack(project, kind, env)
+    return stack_of(project, kind, server_env.load(path))
+
+
+def stack_of(project: Project, kind: str, env: ServerEnv) -> Stack:
+    """The stack of these values. In development it brings its own servers: those of a swarm are production's."""
+    own = {"database_url": None, "celery_broker_url": None} if kind == DEV else {}
+    return Stack(project, kind, env.model_copy(update=own))
+
+
+def require_own_servers(stack: Stack) -> None:
+    """Raise `Failure` for servers elsewhere, which compose in production does not use."""
+    if stack.env.database_url or stack.env.celery_broker_url:
+        raise Failure(
+            ".env: DATABASE_URL and CELERY_BROKER_URL are for the swarm, and compose brings its own servers: remove"
+            " them from .env, or deploy with `invoke swarm-deploy`"
+        )
 
 
 def prepare(project: Project, kind: str, *, dry_run: bool, say: Say) -> Stack:
@@ -113,7 +111,7 @@ def prepare(project: Project, kind: str, *, dry_run: bool, say: Say) -> Stack:
     if path.exists():
         return load(project, kind)
     text = server_env.fresh((project.root / ".env.example").read_text(), stack=project.name, development=kind == DEV)
-    stack = Stack(project, kind, server_env.read(text, path.name))
+    stack = stack_of(project, kind, server_env.read(text, path.name))
     orphan = f"{stack.name}_postgres"
     if (
         kind != SWARM
@@ -132,25 +130,69 @@ def prepare(project: Project, kind: str, *, dry_run: bool, say: Say) -> Stack:
 
 def secret_steps(stack: Stack) -> list[Step]:
     """What lays the secret files out: readable in containers, in a folder that only we may enter."""
-    files = stack.env.secret_files().items()
+    return files_of(stack, stack.env.secret_files())
+
+
+def files_of(stack: Stack, texts: Mapping[str, str]) -> list[Step]:
+    """What lays these secret files out."""
     return [
         MakeFolder(stack.secrets, 0o700),
-        *(WriteSecret(stack.secrets / name, text, READABLE) for name, text in files),
+        *(WriteSecret(stack.secrets / name, text, READABLE) for name, text in texts.items()),
     ]
 
 
-def nginx_steps(stack: Stack, upstream: Sequence[str], resolved: Sequence[str] = ()) -> list[Step]:
-    """What lays nginx's configuration out, certificate included.
+def nginx_files(stack: Stack) -> dict[str, str]:
+    """nginx's configuration by name, certificate included, as the work tree and `.env` have it."""
+    texts = {path.name: path.read_text() for path in sorted((stack.project.root / "nginx").glob("*.conf"))}
+    texts |= proxy.runtime_files(stack.front(), proxy.ALL)
+    if stack.env.tls_certificate and stack.env.tls_key:
+        texts["tls.crt"] = stack.env.tls_certificate.read_text()
+        texts["tls.key"] = stack.env.tls_key.read_text()
+    return texts
+
+
+def nginx_steps(
+    stack: Stack, upstream: Sequence[str], resolved: Sequence[str] = (), files: Mapping[str, str] | None = None
+) -> list[Step]:
+    """What lays nginx's configuration out: that of the work tree, or those ``files``.
 
     A copy, so that a half-done edit in the work tree is not what nginx finds when it has to start again.
     """
     folder = stack.secrets / "nginx"
-    texts = {path.name: path.read_text() for path in sorted((stack.project.root / "nginx").glob("*.conf"))}
-    texts |= proxy.runtime_files(stack.front(), upstream, resolved)
-    if stack.env.tls_certificate and stack.env.tls_key:
-        texts["tls.crt"] = stack.env.tls_certificate.read_text()
-        texts["tls.key"] = stack.env.tls_key.read_text()
+    texts = dict(nginx_files(stack) if files is None else files)
+    texts["http.conf"] = proxy.with_upstream(texts["http.conf"], upstream, resolved)
     return [
         MakeFolder(folder, 0o755),
         *(WriteSecret(folder / name, text, READABLE) for name, text in texts.items()),
     ]
+
+
+@dataclass(frozen=True)
+class Laid:
+    """What containers have been given by files: secrets, and nginx's configuration; each by its name."""
+
+    secrets: Mapping[str, str]
+    nginx: Mapping[str, str]
+
+
+def laid(stack: Stack) -> Laid:
+    """What is laid out at this moment; nothing before the first start."""
+    return Laid(_texts(stack.secrets, stack.env.secret_files()), _texts(stack.secrets / "nginx", None))
+
+
+def _texts(folder: Path, names: Collection[str] | None) -> dict[str, str]:
+    found = [path for path in sorted(folder.glob("*")) if path.is_file() and (names is None or path.name in names)]
+    return {path.name: path.read_text() for path in found if not path.name.startswith(".")}
+
+
+def check(stack: Stack) -> None:
+    """Raise `Failure` for what would stop a rollout later, of a swarm or of this machine."""
+    if stack.env.tls_certificate and stack.env.tls_key:
+        certificate.check_certificate(stack.env.tls_certificate, stack.env.tls_key)
+
+
+def build(stack: Stack, tag: str = "", platform: str = "") -> Run:
+    """Build the production image under its revision or a tag; without one, the next container is made of it."""
+    version = git.revision(stack.project.root)
+    names = [f"{stack.env.image}:{tag}"] if tag else [f"{stack.env.image}:{version.tag}", stack.image]
+    return images.build(stack.project, "app", names, version, ca=build_ca(stack.env), platform=platform)

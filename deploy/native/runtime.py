@@ -1,6 +1,6 @@
 """The native runtime: web, workers and beat as processes of this machine, with embedded servers.
 
-`plan` decides everything; `precheck` and `dev` act. honcho runs the processes side by side with a prefix each.
+`plan` decides everything; `development` acts. honcho runs the processes side by side with a prefix each.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import HOST, alone, announce, answers, exit_when_told, free_port, run_once, taken
+from deploy.core.running import HOST, Say, alone, announce, answers, free_port, run_once, taken
 from deploy.core.shell import Run
 from deploy.project.config import Project
+from deploy.venvs import build
 from deploy.venvs.store import Store
 
 #: Seconds that a running task has to finish when all ends; after it, the task goes back to its queue.
@@ -105,20 +107,27 @@ def precheck(plan: Plan) -> None:
         raise Failure(f"port {plan.port}: {error.strerror}; choose another with --port") from None
 
 
-def dev(plan: Plan, *, dry_run: bool) -> None:
-    """Prepare the database, then run everything until Ctrl-C or TERM. Raises `Failure` when a part fails."""
-    if dry_run:
-        for command in plan.first.values():
+def development(project: Project, store: Store, port: int, workers: int, say: Say) -> Action:
+    """Everything side by side until Ctrl-C or TERM, the database prepared before."""
+    this = plan(project, store, port, workers)
+
+    def show() -> None:
+        build.ensure(store, "dev", dry_run=True, say=say)
+        for command in this.first.values():
             print(command.render())
-        for command in plan.processes.values():
+        for command in this.processes.values():
             print(f"{command.render()} &")
-        return
-    exit_when_told()
-    folder = plan.project.run_folder
-    line = f"another `invoke dev` runs on {folder}; end it first: two would share one schedule"
-    with alone(folder / "lock", line):
-        prepare(plan)
-        run_all(plan)
+
+    def do() -> None:
+        precheck(this)
+        build.ensure(store, "dev", say=say)
+        folder = project.run_folder
+        refusal = f"another `invoke dev` runs on {folder}; end it first: two would share one schedule"
+        with alone(folder / "lock", "`invoke dev`", refusal):
+            prepare(this)
+            run_all(this)
+
+    return Action(show, do)
 
 
 def prepare(plan: Plan) -> None:

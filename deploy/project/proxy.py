@@ -60,9 +60,18 @@ def http(front: Front, upstream: Iterable[str], resolved: Iterable[str] = ()) ->
     is nobody to send a request to; the addresses of one that was there before are taken over
     (ngx_http_upstream_zone_preresolve in nginx's source).
     """
-    servers = "".join(f"    server {name}:8000 resolve max_fails=0;\n" for name in upstream)
-    servers += "".join(f"    server {name}:8000 resolve max_fails=0 down;\n" for name in resolved)
-    return _http(front, servers, CONTAINER_LOG, "listen 80;")
+    return _http(front, _servers(upstream, resolved), CONTAINER_LOG, "listen 80;")
+
+
+def _servers(upstream: Iterable[str], resolved: Iterable[str]) -> str:
+    used = "".join(f"    server {name}:8000 resolve max_fails=0;\n" for name in upstream)
+    return used + "".join(f"    server {name}:8000 resolve max_fails=0 down;\n" for name in resolved)
+
+
+def with_upstream(text: str, upstream: Iterable[str], resolved: Iterable[str] = ()) -> str:
+    """An `http.conf` that sends requests to other replicas, and is the same otherwise."""
+    lines = r"(?:^    server [\w.-]+:8000 resolve max_fails=0(?: down)?;\n)+"
+    return re.sub(lines, lambda _: _servers(upstream, resolved), text, count=1, flags=re.MULTILINE)
 
 
 def _http(front: Front, servers: str, log: str, listen: str) -> str:

@@ -17,7 +17,9 @@ from deploy.core.running import Say
 from deploy.core.shell import Run
 from deploy.docker import images
 from deploy.docker import stack as stacks
-from deploy.docker.stack import DATASTORES, Stack
+from deploy.docker.releases import next_number, target
+from deploy.docker.stack import DATASTORES, SWARM, Stack, load
+from deploy.project.config import Project
 from deploy.swarm import ledger
 from deploy.swarm.images import build_steps, pin_all, publish, repository
 from deploy.swarm.jobs import JOBS, Session, hand_over, remove_services, run_jobs, session
@@ -28,7 +30,7 @@ from deploy.swarm.state import Snapshot
 
 
 @dataclass(frozen=True)
-class Wish:
+class Options:
     """What was asked of a deploy."""
 
     #: An image of the registry instead of a new build.
@@ -39,7 +41,7 @@ class Wish:
     pull: bool = False
 
 
-def deploy(manager: Manager, stack: Stack, wish: Wish, say: Say) -> None:
+def deploy(manager: Manager, stack: Stack, options: Options, say: Say) -> None:
     """Put the work tree's release, or an image by its tag, into service.
 
     Raises `Failure` when that does not succeed; then the release before serves on.
@@ -48,14 +50,14 @@ def deploy(manager: Manager, stack: Stack, wish: Wish, say: Say) -> None:
     no_containers(manager)
     with session(manager, "a deploy", stack.project.run_folder, say) as held:
         snapshot = manager.look()
-        guard(snapshot, stack_file(stack, {}), wish.remove)
-        image = publish(manager, stack, wish.tag, say)
-        file = stack_file(stack, pin_all(manager, stack, snapshot, image, pull=wish.pull))
+        guard(snapshot, stack_file(stack, {}), options.remove)
+        image = publish(manager, stack, options.tag, say)
+        file = stack_file(stack, pin_all(manager, stack, snapshot, image, pull=options.pull))
         entries = ledger.read(manager)
-        number = ledger.next_number(entries)
+        number = next_number(entries)
         file = as_release(file, number, wanted(stack, snapshot))
         try:
-            provide(manager, file)
+            provide(held, file)
             datastores = [name for name in DATASTORES if name in file.services and not snapshot.service(name)]
             if datastores:
                 say(f"start: {', '.join(datastores)}")
@@ -63,40 +65,43 @@ def deploy(manager: Manager, stack: Stack, wish: Wish, say: Say) -> None:
             run_jobs(held, file, JOBS)
             put_into_service(held, file, entries)
         except BaseException:
-            ledger.prune(manager, entries)
+            tidy(held, entries)
             raise
-        ledger.add(manager, number, number, image.revision, file)
-        remove_services(manager, [name for name in wish.remove if ":" not in name])
-        ledger.prune(manager, ledger.read(manager))
+        held.change(ledger.add(manager, number, number, image.revision, file))
+        remove_services(held, [name for name in options.remove if ":" not in name])
+        tidy(held, ledger.read(manager))
     say(f"release {number} serves: {image.pinned}")
 
 
-def earlier(manager: Manager, snapshot: Snapshot, entries: Sequence[ledger.Entry]) -> ledger.Entry:
-    """The release before the present one, as the swarm remembers it. Raises `Failure` without one."""
-    goal = ledger.target(entries, max((each.release for each in snapshot.services), default=0))
-    if goal is None:
-        raise Failure(f"{manager.stack} has no release before this one")
-    return goal
+def tidy(held: Session, entries: Sequence[ledger.Entry]) -> None:
+    """Remove what no release needs any more, while the lock is ours: else it may be what its new holder has just made.
+
+    A failure here is told, and takes the place of no other.
+    """
+    try:
+        held.lock.confirm()
+        ledger.prune(held.manager, entries)
+    except Failure as failure:
+        held.say(f"nothing is tidied up: {failure.message}")
 
 
-def show_rollback(manager: Manager) -> None:
-    """Print which release a rollback would put into service, and its stack file. Raises `Failure` without one."""
-    goal = earlier(manager, manager.look(), ledger.read(manager))
-    print(f"# back to {goal.title}\n{goal.file.text}", end="")
+def earlier(snapshot: Snapshot, entries: Sequence[ledger.Entry], to: str) -> ledger.Entry:
+    """The release that is named, else the one before the present one. Raises `Failure` without one."""
+    return target(entries, to, max((each.release for each in snapshot.services), default=0))
 
 
-def rollback(manager: Manager, folder: Path, say: Say) -> None:
-    """Put the release before the present one into service, as the swarm remembers it. Raises `Failure` without one."""
+def rollback(manager: Manager, folder: Path, to: str, say: Say) -> None:
+    """Put an earlier release into service, as the swarm remembers it. Raises `Failure` without one."""
     with session(manager, "a rollback", folder, say) as held:
         snapshot, entries = manager.look(), ledger.read(manager)
-        goal = earlier(manager, snapshot, entries)
-        number = ledger.next_number(entries)
+        goal = earlier(snapshot, entries, to)
+        number = next_number(entries)
         say(f"back to {goal.title}")
         file = as_release(goal.file, number, {each.name: each.wanted for each in snapshot.services})
         run_jobs(held, file, ["static"])
         put_into_service(held, file, entries)
-        ledger.add(manager, number, goal.of, goal.revision, file)
-        ledger.prune(manager, ledger.read(manager))
+        held.change(ledger.add(manager, number, goal.of, goal.revision, file))
+        tidy(held, ledger.read(manager))
     say(f"release {number} serves: it is release {goal.of} again. Migrations stay as they are")
 
 
@@ -107,10 +112,10 @@ def no_containers(manager: Manager) -> None:
         raise Failure(f"{manager.stack} runs there with compose: `invoke down` first; the swarm takes its volumes over")
 
 
-def provide(manager: Manager, file: StackFile) -> None:
+def provide(held: Session, file: StackFile) -> None:
     """Put the configs and secrets of a file into the swarm, those that are not there yet."""
-    for step in provide_steps(manager, file, {kind: manager.names(kind) for kind in ("config", "secret")}):
-        manager.tell(step)
+    there = {kind: held.manager.names(kind) for kind in ("config", "secret")}
+    held.change(*provide_steps(held.manager, file, there))
 
 
 def provide_steps(manager: Manager, file: StackFile, there: Mapping[str, Sequence[str]]) -> list[Run]:
@@ -135,12 +140,14 @@ def put_into_service(held: Session, file: StackFile, entries: Sequence[ledger.En
     try:
         hand_over(held, part, before)
     except BaseException as error:
-        held.lock.check()
-        if not entries:
+        if not entries or held.lock.is_lost:
             raise
         held.say(f"failed: {error}" if isinstance(error, Failure) else "stopped")
         held.say(f"put all services back to release {entries[-1].number}")
-        put_back(held, part, before, entries[-1])
+        try:
+            put_back(held, part, before, entries[-1])
+        except Failure as failure:
+            held.say(f"not all of it is back: {failure.message}")
         raise
 
 
@@ -149,7 +156,7 @@ def put_back(held: Session, failed: StackFile, before: Snapshot, entry: ledger.E
     file = as_release(entry.file, entry.number, {each.name: each.wanted for each in before.services})
     file = file.only(serving(file))
     new = [name for name in failed.services if name not in file.services and not before.service(name)]
-    remove_services(held.manager, new)
+    remove_services(held, new)
     hand_over(held, file, held.manager.look())
 
 
@@ -171,3 +178,10 @@ def show(manager: Manager, stack: Stack, tag: str) -> None:
         ],
         dry_run=True,
     )
+
+
+def rendered(project: Project, tag: str) -> str:
+    """The stack file of the work tree as it would be deployed, with the site's image by a tag (`latest` without)."""
+    stack = load(project, SWARM)
+    name = f"{repository(stack.env.image)}:{images.tag(tag or 'latest')}"
+    return stack_file(stack, {stack.image: name}).text

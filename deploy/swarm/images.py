@@ -15,7 +15,7 @@ from deploy.core.running import Say
 from deploy.core.shell import Run
 from deploy.docker import images
 from deploy.docker.stack import Stack, build_ca
-from deploy.swarm.manager import Manager
+from deploy.swarm.manager import SEND_SECONDS, Manager
 from deploy.swarm.stack import document
 from deploy.swarm.state import Snapshot
 
@@ -60,13 +60,13 @@ def build_steps(manager: Manager, stack: Stack) -> tuple[str, git.Revision, list
 
 def publish(manager: Manager, stack: Stack, tag: str, say: Say) -> Image:
     """Build and push the work tree, or take an image of the registry by its tag."""
-    need_reach(manager, stack)
+    require_reach(manager, stack)
     if tag:
         name = f"{repository(stack.env.image)}:{images.tag(tag)}"
         return Image(pin(manager, name), tag)
     name, version, (build, push) = build_steps(manager, stack)
     say(f"build and push {name}")
-    shell.run(build)
+    images.perform(build, stack.project.run_folder, say)
     result = shell.run(push, capture=True, check=False)
     if result.code:
         registry = name.partition("/")[0]
@@ -75,7 +75,7 @@ def publish(manager: Manager, stack: Stack, tag: str, say: Say) -> Image:
     return Image(digest_of(builder(manager, stack.env.image), name), version.name)
 
 
-def need_reach(manager: Manager, stack: Stack) -> None:
+def require_reach(manager: Manager, stack: Stack) -> None:
     """Raise `Failure` when nodes could not get the image: it is in no registry that all of them reach."""
     if "/" not in stack.env.image and len(manager.nodes()) > 1:
         raise Failure(
@@ -86,7 +86,7 @@ def need_reach(manager: Manager, stack: Stack) -> None:
 
 def pin(manager: Manager, name: str) -> str:
     """Name and digest of an image in a registry, as the manager sees it. Raises `Failure` when it is in none."""
-    result = manager.try_("pull", "--quiet", name)
+    result = manager.try_("pull", "--quiet", name, seconds=SEND_SECONDS)
     if result.code:
         raise Failure(f"{name} cannot be pulled: {shell.last_line(result.stderr)}")
     return digest_of(manager, name)

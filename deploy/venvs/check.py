@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
+from deploy.core.errors import Failure
+from deploy.core.running import Say
 from deploy.core.shell import Run, run
 from deploy.venvs import layers
 from deploy.venvs import store as layer_store
 from deploy.venvs.layers import Layer
 from deploy.venvs.store import Record, Store
+
+
+def check_all(store: Store, names: Sequence[str], say: Say) -> None:
+    """Check environments, saying which. Raises `Failure` with a line for each thing that is wrong."""
+    problems = []
+    for name in names:
+        say(f"{name} …")
+        problems += check(store, name)
+    if problems:
+        raise Failure("\n".join(problems))
+    say(f"{', '.join(names)}: in order")
 
 
 def check(store: Store, name: str) -> list[str]:

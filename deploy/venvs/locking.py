@@ -13,6 +13,7 @@ from deploy import OLDEST
 from deploy.core.errors import Failure
 from deploy.core.shell import Run, run
 from deploy.venvs import layers
+from deploy.venvs.store import Store, find_uv
 
 #: The lowest Python that the locks serve; they hold for every later one too.
 PYTHON = ".".join(map(str, OLDEST))
@@ -73,11 +74,14 @@ def explain(name: str, constraints: list[str], stderr: str) -> str:
     return f"requirements/{name}.in {conflict}: {reason} Change one of them and lock again; no lock was touched."
 
 
-def lock(requirements: Path, uv: str, *, upgrade: bool, check: bool, dry_run: bool, say: Callable[[str], None]) -> None:
+def lock(store: Store, *, upgrade: bool, check: bool, dry_run: bool, say: Callable[[str], None]) -> None:
     """Write every lock that changed, all or none; with ``check`` only say whether one would.
 
     Raises `Failure` on a conflict, and with ``check`` when an `.in` file and its lock disagree.
     """
+    requirements, uv = store.requirements, find_uv(store)
+    if uv is None:
+        raise Failure("locking needs uv, which the tools environment has: unset PORTICO_INSTALLER and repeat")
     if dry_run:
         for command in commands(layers.read_graph(requirements), uv, requirements, upgrade=upgrade).values():
             print(command.render())

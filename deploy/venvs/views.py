@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
 from rich.tree import Tree
 
+from deploy.core.report import Grid, Report
+from deploy.core.screen import console
 from deploy.venvs import layers
-from deploy.venvs import store as layer_store
-from deploy.venvs.store import Store
+from deploy.venvs.store import Store, describe_running, short, state
 
 
 def size(folder: Path) -> int:
@@ -27,29 +26,30 @@ def size(folder: Path) -> int:
     return total
 
 
-def show_list(store: Store) -> None:
-    """Print one row for each environment that requirements/ describes."""
+def report(store: Store) -> Report:
+    """A row for each environment that requirements/ describes."""
     graph = layers.read_graph(store.requirements)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("environment", "state", "python", "packages", "MB", "stands on"):
-        table.add_column(heading, justify="right" if heading in ("packages", "MB") else "left")
+    rows = []
     for name in layers.order(graph, graph):
         record = store.record(name)
-        table.add_row(
-            name,
-            layer_store.state(store, name),
-            layer_store.short(record.python) if record else "",
-            f"+{len(record.installed)}" if record else "",
-            f"{size(Path(os.path.realpath(store.link(name)))) / 1e6:.0f}" if record else "",
-            ", ".join(graph[name]) or "Python alone",
+        rows.append(
+            (
+                name,
+                state(store, name),
+                short(record.python) if record else "",
+                f"+{len(record.installed)}" if record else "",
+                f"{size(Path(os.path.realpath(store.link(name)))) / 1e6:.0f}" if record else "",
+                ", ".join(graph[name]) or "Python alone",
+            )
         )
-    Console().print(table)
+    headings = ("environment", "state", "python", "packages", "MB", "stands on")
+    return Report([Grid(headings, rows, numbers=("packages", "MB"))])
 
 
 def show_tree(store: Store) -> None:
     """Print the layer graph with the number of packages that each layer adds."""
     graph = layers.read_graph(store.requirements)
-    tag = layer_store.describe_running().tag
+    tag = describe_running().tag
     added = {name: len(layers.resolve(store.requirements, name, tag).pins) for name in graph}
 
     def grow(branch: Tree, name: str, parent: str = "") -> None:
@@ -64,4 +64,4 @@ def show_tree(store: Store) -> None:
     for name in graph:
         if not graph[name]:
             grow(tree, name)
-    Console().print(tree)
+    console().print(tree)

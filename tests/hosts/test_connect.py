@@ -459,7 +459,7 @@ def test_new_keys_are_shown_and_pinned_jump_hosts_first(
 ) -> None:
     there = described(server, tmp_path, f"root@127.0.0.1:{fresh.port}")
     said: list[str] = []
-    pinning.pin(there, (), said.append, confirmed=True)
+    pinning.pin(there, (), said.append, confirmed=True).do()
     shown = capsys.readouterr().out.splitlines()
     assert shown == [
         f"jump host root@127.0.0.1:{fresh.port}  {fresh.name}  ssh-ed25519  {fresh.key.fingerprint}  new",
@@ -469,7 +469,7 @@ def test_new_keys_are_shown_and_pinned_jump_hosts_first(
     assert run_script(connect(there.hosts[0], known), "echo yes").text == "yes\n"
     listed = subprocess.run(["ssh-keygen", "-lf", str(server.keys[0])], capture_output=True, text=True, check=True)
     assert server.key.fingerprint in listed.stdout
-    pinning.pin(there, (), said.append)
+    pinning.pin(there, (), said.append).do()
     assert all(line.endswith("  same") for line in capsys.readouterr().out.splitlines())
     assert len(said) == 2
 
@@ -477,8 +477,8 @@ def test_new_keys_are_shown_and_pinned_jump_hosts_first(
 def test_nothing_is_pinned_when_nobody_confirms_or_in_a_dry_run(server: Server, tmp_path: Path) -> None:
     there = described(server, tmp_path)
     with pytest.raises(Failure, match="add --yes"):
-        pinning.pin(there, (), print)
-    pinning.pin(there, (), print, dry_run=True)
+        pinning.pin(there, (), print).do()
+    pinning.pin(there, (), print).show()
     assert not (tmp_path / known_hosts.source(ENVIRONMENT)).exists()
 
 
@@ -489,11 +489,11 @@ def test_a_changed_key_is_replaced_only_when_its_host_is_named(server: Server, t
     before = f"# ours\n{server.name} {other.kind} {other.text}\nelsewhere {other.kind} {other.text} # kept\n"
     path.write_text(before)
     with pytest.raises(Failure, match="find out why before anything else"):
-        pinning.pin(there, (), print, confirmed=True)
+        pinning.pin(there, (), print, confirmed=True).do()
     with pytest.raises(Failure):
-        pinning.pin(there, ("elsewhere",), print, confirmed=True)
+        pinning.pin(there, ("elsewhere",), print, confirmed=True).do()
     assert path.read_text() == before
-    pinning.pin(there, ("web1",), print, confirmed=True)
+    pinning.pin(there, ("web1",), print, confirmed=True).do()
     after = path.read_text().splitlines()
     assert after[:2] == [before.splitlines()[0], before.splitlines()[2]]
     assert pinning.load(tmp_path, ENVIRONMENT).keys(server.name) == (server.key,)

@@ -375,7 +375,6 @@ def test_local_files_that_are_not_there_are_named_before_anything_connects(tmp_p
         ("    user: other", "    identity: keys/own"), more="identity: keys/id\ntls: {certificate: c, key: k}\n"
     )
     assert failed(project(tmp_path, text)).splitlines() == [
-        f"{FILE}:26: tls: {tmp_path}/c: there is no such file; put it there, or mend the path",
         f"{FILE}:20: hosts.web3.identity: {tmp_path}/keys/own: there is no such file; mend the path",
         f"{FILE}:25: identity: {tmp_path}/keys/id: there is no such file; mend the path",
     ]
@@ -388,10 +387,18 @@ def test_a_certificate_is_checked_against_its_key(tmp_path: Path) -> None:
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, "-days", "1", "-subj", "/CN=x"]
         subprocess.run(command, check=True, capture_output=True)
     tls = "tls: {{certificate: a.crt, key: {}.key}}\n"
-    assert file.load(project(tmp_path, valid(more=tls.format("a"))), "x").secure
-    assert re.fullmatch(
-        rf"{FILE}:25: tls: .* are no pair that works: .*", failed(project(tmp_path, VALID + tls.format("b")))
-    )
+    file.require_pair(file.load(project(tmp_path, valid(more=tls.format("a"))), "x"))
+    with pytest.raises(Failure) as caught:
+        file.require_pair(file.load(project(tmp_path, VALID + tls.format("b")), "x"))
+    assert re.fullmatch(rf"{FILE}:25: tls: .* are no pair that works: .*", caught.value.message)
+
+
+def test_only_a_setup_needs_the_certificate_and_its_key(tmp_path: Path) -> None:
+    """A colleague, or continuous integration, asks for the state of hosts and deploys without them."""
+    there = file.load(project(tmp_path, VALID + "tls: {certificate: c, key: k}\n"), "x")
+    assert there.secure
+    with pytest.raises(Failure, match=rf"{FILE}:25: tls: {tmp_path}/c: there is no such file; put it there"):
+        file.require_pair(there)
 
 
 # --- The example ---
@@ -497,7 +504,7 @@ def test_every_secret_that_cannot_be_had_is_named_with_its_source_and_none_is_sh
         "secrets.FAILS: command:sh -c 'echo hunter2; echo locked >&2; exit 3': failed with exit code 3: locked",
         f"secrets.NOWHERE: command:{GONE}: {GONE}: not found on this machine; `invoke doctor` says what to install",
         "secrets.NOBODY: file:'~nobody-here/x': begins with the ~ of a user who is not known here",
-        "secrets.NO_PROGRAM: command:./data: Exec format error; mend the command",
+        "secrets.NO_PROGRAM: command:./data: ./data: is no program: a script needs #! in its first line",
         "secrets.NO_TEXT: command:printf '\\377hunter2': prints what is no text",
         "services.database: env:DB: is no URL such as postgres://user@host:port/name",
     ]

@@ -20,6 +20,10 @@ BELOW: dict[str, set[str]] = {
     "doctor": {"core", "project", "venvs"},
     "checks": {"core", "project", "venvs"},
     "bootstrap": {"core", "venvs"},
+    "places": {
+        *("core", "project", "venvs", "native", "docker", "compose", "swarm"),
+        *("hosts.environment", "hosts.release", "hosts.operate"),
+    },
     "native": {"core", "project", "venvs"},
     "docker": {"core", "project", "venvs", "doctor"},
     "compose": {"core", "project", "venvs", "doctor", "docker"},

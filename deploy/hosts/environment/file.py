@@ -29,6 +29,7 @@ from deploy.hosts.environment.model import (
     Services,
     Shared,
     Tls,
+    known_environments,
 )
 from deploy.hosts.environment.yaml_lines import Place, Problem
 from deploy.project import certificate
@@ -115,20 +116,13 @@ def _unknown(path: Place) -> str:
 
 
 def load(root: Path, name: str) -> Environment:
-    """Read and check an environment of the project at ``root``, and the local files that it names.
+    """Read and check an environment of the project at ``root``, and that the keys it names for logins are here.
 
     Raises `Failure` as `parse` does; for a name that there is no file of, with the names that there are.
     """
     text = _text(root, name)
     environment = parse(text, name, root)
     document = yaml_lines.read(text, environment.source)
-    failures = []
-    if tls := environment.tls:
-        try:
-            source = f"{environment.source}:{document.line(('tls',))}: tls"
-            certificate.check_certificate(tls.certificate, tls.key, source=source)
-        except Failure as failure:
-            failures.append(failure.message)
     missing = []
     for host in environment.hosts:
         if host.identity and not host.identity.is_file():
@@ -136,16 +130,22 @@ def load(root: Path, name: str) -> Environment:
             path = own if own in document else ("identity",)
             missing.append(Problem(path, f"{host.identity}: there is no such file; mend the path"))
     if missing:
-        failures.append(document.failure(missing).message)
-    if failures:
-        raise Failure("\n".join(failures))
+        raise document.failure(missing)
     return environment
+
+
+def require_pair(environment: Environment) -> None:
+    """Raise `Failure` for a certificate or key that is not here, or does not fit: only a setup needs them."""
+    if tls := environment.tls:
+        document = yaml_lines.read(_text(environment.root, environment.name), environment.source)
+        source = f"{environment.source}:{document.line(('tls',))}: tls"
+        certificate.check_certificate(tls.certificate, tls.key, source=source)
 
 
 def _text(root: Path, name: str) -> str:
     folder = root / FOLDER
     if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name) or not (folder / f"{name}.yaml").is_file():
-        there = sorted(path.stem for path in folder.glob("*.yaml") if path.name != Path(EXAMPLE).name)
+        there = known_environments(root)
         so = f"there are: {', '.join(there)}" if there else f"there is none yet: copy {EXAMPLE}"
         raise Failure(f"{name!r} is no environment in {FOLDER}; {so}")
     try:

@@ -289,3 +289,8 @@ def _endless_redirects(said: Mapping[str, object]) -> Iterator[Problem]:
     if known and said["https_only"] and not said["tls"] and not said["trusted_proxies"]:
         remedy = "set tls, or trusted_proxies where a load balancer does it"
         yield Problem(("https_only",), f"redirects to HTTPS, which nothing answers: {remedy}")
+
+
+def known_environments(root: Path) -> list[str]:
+    """The names of the environments that there are files of."""
+    return sorted(path.stem for path in (root / FOLDER).glob("*.yaml") if path.name != Path(EXAMPLE).name)

@@ -57,12 +57,9 @@ def _value(source: Source, root: Path, environ: Mapping[str, str], run: Runner) 
         return environ[source.words[0]]
     if source.kind == "file":
         return _file_text(root, source.words[0])
-    try:
-        result = run(shell.Run(source.words, cwd=root))
-    except UnicodeDecodeError:
-        raise Failure("prints what is no text") from None
-    except OSError as error:
-        raise Failure(f"{error.strerror}; mend the command") from None
+    result = run(shell.Run(source.words, cwd=root))
+    if shell.UNREADABLE in result.stdout:
+        raise Failure("prints what is no text")
     if result.code:
         said = shell.last_line(result.stderr)
         raise Failure(f"failed with exit code {result.code}{': ' + said if said else ''}")

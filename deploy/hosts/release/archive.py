@@ -48,10 +48,9 @@ def parts(root: Path, commit: str, prefix: str = "") -> Iterator[Part]:
     Raises `Failure` for a submodule that this machine does not have at that commit.
     """
     yield Part(root, commit, prefix)
-    try:
-        listing = shell.run(Run(["git", "-C", str(root), "ls-tree", "-r", "-z", commit]), capture=True).stdout
-    except UnicodeDecodeError:
-        raise Failure(f"{root}: a file has a name that is no UTF-8; rename it, or take it out of the commit") from None
+    listing = shell.run(Run(["git", "-C", str(root), "ls-tree", "-r", "-z", commit]), capture=True).stdout
+    if shell.UNREADABLE in listing:
+        raise Failure(f"{root}: a file has a name that is no UTF-8; rename it, or take it out of the commit")
     for path, wanted in submodules(listing):
         folder = root / path
         there = ["git", "-C", str(folder), "cat-file", "-e", f"{wanted}^{{commit}}"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -12,17 +10,18 @@ from pathlib import Path
 
 from deploy.core import shell
 from deploy.core.errors import Failure
+from deploy.core.running import printable, who
 from deploy.core.shell import Run
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.environment.secrets import read_secrets
 from deploy.hosts.release import archive, phases, state
-from deploy.hosts.release.phases import Session, Site
+from deploy.hosts.release.phases import Session, Target
 from deploy.hosts.release.release import Release, new_id, site_environment
 from deploy.hosts.release.state import HostState
 from deploy.hosts.release.view import View
 from deploy.hosts.setup import converge, desired
 from deploy.hosts.ssh import pinning
-from deploy.hosts.ssh.channel import printable, script
+from deploy.hosts.ssh.channel import script
 from deploy.hosts.ssh.connect import Connections
 
 Say = Callable[[str], None]
@@ -65,43 +64,38 @@ def need_clean(status: str) -> None:
         raise Failure(f"not committed: {named}. Commit it, or leave it out with --ref HEAD")
 
 
-def who() -> str:
-    """Who does this, for the ledger and for those who meet the lock."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # as in a container, for a number that has no name
-        user = str(os.getuid())
-    return printable(f"{user}@{socket.gethostname()}")
-
-
 # --- The whole ---
 
 
-def deploy(site: Site, ref: str, say: Say) -> None:
+def deploy(target: Target, ref: str, say: Say) -> None:
     """Put a commit into service on all hosts, or on none. Raises `Failure`, saying on which host and why."""
-    environment = site.environment
+    environment = target.environment
     if environment.backup_before_migrate and not environment.with_role("database"):
         raise Failure(
             f"{environment.source}: backup_before_migrate: the database is elsewhere; back it up in hooks.before"
         )
-    release = committed(site.project.root, ref)
+    release = committed(target.project.root, ref)
     revealed = {name: value.get_secret_value() for name, value in read_secrets(environment, os.environ).items()}
     known = pinning.load(environment.root, environment.name)
     _local_hook(environment, "before", release.id)
     with (
         # While the code is packed.
-        Connections(known, ahead=PHASES).begin(site.hosts) as connections,
-        archive.packed(site.project.root, release.commit) as code,
-        View(site.names) as view,
-        phases.locked(session := Session(site, connections, view), f"deploy of {release.commit[:12]}", who()) as check,
+        Connections(known, ahead=PHASES).begin(target.hosts) as connections,
+        archive.packed(target.project.root, release.commit) as code,
+        View(target.names) as view,
+        phases.locked(
+            session := Session(target, connections, view), f"deploy of {release.commit[:12]}", who()
+        ) as check,
     ):
         states = phases.look(session)
-        for line in state.need_ready(states, roles(site), setup_digests(site), environment.name):
+        for line in state.need_ready(states, roles(target), setup_digests(target), environment.name):
             view.say(line)
         need_one_beat(session)
         headers = {
-            host.name: phases.ship_header(site, release, {**variables(site, host, release.id, has.cores), **revealed})
-            for host, has in ((host, states[host.name]) for host in site.hosts)
+            host.name: phases.ship_header(
+                target, release, {**variables(target, host, release.id, has.cores), **revealed}
+            )
+            for host, has in ((host, states[host.name]) for host in target.hosts)
         }
         phases.ship(session, headers, code)
         check()
@@ -109,13 +103,13 @@ def deploy(site: Site, ref: str, say: Say) -> None:
         check()
         phases.activate(session, release.id, entry(release.id, "deploy", release.commit), check)
         figures = f"{code[1] / 1e6:.1f} MB sent to each, {view.seconds:.1f} s"
-        say(f"{release.title} serves on {', '.join(site.names)} ({figures})")
+        say(f"{release.title} serves on {', '.join(target.names)} ({figures})")
     _local_hook(environment, "after", release.id)
 
 
-def roles(site: Site) -> dict[str, tuple[str, ...]]:
+def roles(target: Target) -> dict[str, tuple[str, ...]]:
     """The roles of each host, as the file has them."""
-    return {host.name: host.roles for host in site.hosts}
+    return {host.name: host.roles for host in target.hosts}
 
 
 def need_one_beat(session: Session) -> None:
@@ -123,26 +117,31 @@ def need_one_beat(session: Session) -> None:
 
     Those that do not answer are named, and not waited for: one that is down runs none.
     """
-    site = session.site
-    others = [host for host in site.environment.site_hosts if host not in site.hosts]
-    if not site.beat or not others:
+    target = session.target
+    others = [host for host in target.environment.site_hosts if host not in target.hosts]
+    if not target.beat or not others:
         return
     for name, found in phases.ask_each(session, others).items():
         if isinstance(found, Failure):
             session.view.say(f"{found.message}; whether a beat runs there is not known")
         elif any(unit.kind == "beat" for unit in found.units):
-            raise Failure(f"{name}: runs a beat, and {site.beat} is to run it now: leave out neither of them")
+            raise Failure(f"{name}: runs a beat, and {target.beat} is to run it now: leave out neither of them")
 
 
-def setup_digests(site: Site) -> dict[str, str]:
+def setup_digests(target: Target) -> dict[str, state.Digest]:
     """What `remote-setup` has left on each host that it made as the files say now."""
-    wanted = converge.load(site.environment, site.project)
-    return {host.name: desired.setup_digest(wanted, host) for host in site.hosts}
+    wanted = converge.load(target.environment, target.project, pair=False)
+    tls = target.environment.tls
+    try:
+        certificate = desired.certificate_digest(tls.certificate.read_text()) if tls else ""
+    except (OSError, UnicodeDecodeError):  # it is on somebody else's machine
+        certificate = ""
+    return {host.name: state.Digest(desired.setup_digest(wanted, host), certificate) for host in target.hosts}
 
 
-def variables(site: Site, host: Host, release: str, cores: int) -> dict[str, str]:
+def variables(target: Target, host: Host, release: str, cores: int) -> dict[str, str]:
     """The environment of the site on a host, but for its secrets."""
-    return site_environment(site.project, site.environment, host, release, cores)
+    return site_environment(target.project, target.environment, host, release, cores)
 
 
 def entry(release: str, action: str, commit: str) -> dict[str, str]:
@@ -150,25 +149,25 @@ def entry(release: str, action: str, commit: str) -> dict[str, str]:
     return {"release": release, "action": action, "commit": commit, "who": who(), "run": f"{time.time():.0f}"}
 
 
-def rollback(site: Site, to: str, say: Say) -> None:
+def rollback(target: Target, to: str, say: Say) -> None:
     """Put an earlier release into service again, with the environment it had. Raises `Failure`.
 
     The database stays as it is: migrations are not taken back.
     """
-    known = pinning.load(site.environment.root, site.environment.name)
+    known = pinning.load(target.environment.root, target.environment.name)
     with (
-        Connections(known, ahead=ROLLBACK_PHASES).begin(site.hosts) as connections,
-        View(site.names) as view,
+        Connections(known, ahead=ROLLBACK_PHASES).begin(target.hosts) as connections,
+        View(target.names) as view,
         phases.locked(
-            session := Session(site, connections, view), f"rollback to {to or 'the one before'}", who()
+            session := Session(target, connections, view), f"rollback to {to or 'the one before'}", who()
         ) as check,
     ):
         states = phases.look(session)
         chosen = state.target(states, to)
-        commit = next(kept.release.commit for kept in states[site.names[0]].kept if kept.release.id == chosen)
+        commit = next(kept.release.commit for kept in states[target.names[0]].kept if kept.release.id == chosen)
         back = state.is_earlier(states, chosen)
         phases.activate(session, chosen, entry(chosen, "rollback", commit), check, back=back)
-        say(f"{chosen} serves on {', '.join(site.names)} again ({view.seconds:.1f} s)")
+        say(f"{chosen} serves on {', '.join(target.names)} again ({view.seconds:.1f} s)")
 
 
 def _local_hook(environment: Environment, when: str, release: str) -> None:
@@ -186,49 +185,49 @@ def _local_hook(environment: Environment, when: str, release: str) -> None:
 # --- Dry run ---
 
 
-def _looked(site: Site) -> dict[str, HostState]:
-    known = pinning.load(site.environment.root, site.environment.name)
+def _looked(target: Target) -> dict[str, HostState]:
+    known = pinning.load(target.environment.root, target.environment.name)
     with Connections(known) as connections, View([]) as view:
-        return phases.look(Session(site, connections, view))
+        return phases.look(Session(target, connections, view))
 
 
 def _serving(states: Mapping[str, HostState]) -> str:
     return "serving now: " + "; ".join(f"{name}: {each.current or 'none'}" for name, each in states.items())
 
 
-def show(site: Site, ref: str) -> None:
+def show(target: Target, ref: str) -> None:
     """Print what a deploy would do, and the scripts that it would run, having looked at the hosts."""
-    release = committed(site.project.root, ref)
-    states = _looked(site)
-    for line in state.need_ready(states, roles(site), setup_digests(site), site.environment.name):
+    release = committed(target.project.root, ref)
+    states = _looked(target)
+    for line in state.need_ready(states, roles(target), setup_digests(target), target.environment.name):
         print(line)
-    print("\n".join(plan(site, release, states)))
+    print("\n".join(plan(target, release, states)))
     for name in ("lock.sh", "look.sh", "ship.sh", "migrate.sh", "activate.sh"):
         print(f"\n# --- {name}\n{script(name)}", end="")
 
 
-def show_rollback(site: Site, to: str) -> None:
+def show_rollback(target: Target, to: str) -> None:
     """Print to which release a rollback would go, and the script that it would run, having looked at the hosts."""
-    states = _looked(site)
+    states = _looked(target)
     print(f"{_serving(states)}\nback to: {state.target(states, to)}")
     print(f"\n# --- activate.sh\n{script('activate.sh')}", end="")
 
 
-def plan(site: Site, release: Release, states: Mapping[str, HostState]) -> list[str]:
+def plan(target: Target, release: Release, states: Mapping[str, HostState]) -> list[str]:
     """A deploy in words, a line for each step. Pure."""
-    every = ", ".join(site.names)
-    environment = site.environment
+    every = ", ".join(target.names)
+    environment = target.environment
     lines = [
         f"release {release.id}: {release.commit} {release.subject}",
         _serving(states),
         f"1. lock.sh, look.sh on {every}: one deploy at a time",
         f"2. ship.sh on {every}: code, environment, layers, checks, static files",
-        f"3. migrate.sh on {site.batches[0][0]}" + (", a backup before" if environment.backup_before_migrate else ""),
-        f"4. activate.sh on {every}: the new units beside the old, asked for {' '.join(site.project.probes)}",
-        *(f"   then requests move on {', '.join(batch)}" for batch in site.batches),
-        *([f"   then beat on {site.beat}"] if site.beat else []),
+        f"3. migrate.sh on {target.batches[0][0]}" + (", a backup before" if environment.backup_before_migrate else ""),
+        f"4. activate.sh on {every}: the new units beside the old, asked for {' '.join(target.project.probes)}",
+        *(f"   then requests move on {', '.join(batch)}" for batch in target.batches),
+        *([f"   then beat on {target.beat}"] if target.beat else []),
         f"   then what was before ends: requests and tasks have {environment.drain} s",
     ]
-    plain = variables(site, site.hosts[0], release.id, 1)
+    plain = variables(target, target.hosts[0], release.id, 1)
     secret = [*environment.secrets, *(name for name in ("database", "broker") if getattr(environment.services, name))]
     return [*lines, f"environment: {' '.join(sorted(plain))}; secret: {' '.join(sorted(secret))}"]

@@ -7,7 +7,6 @@ say so, when a step fails, and when it no longer hears of us.
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,12 +15,12 @@ from types import TracebackType
 from typing import Self
 
 from deploy.core.errors import Failure
+from deploy.core.running import printable, quote
 from deploy.hosts.release.view import View
-from deploy.hosts.ssh.channel import Result, printable, run_script, script
+from deploy.hosts.ssh.channel import Result, run_script, script
 from deploy.hosts.ssh.connect import Connection
+from deploy.project import limits
 
-#: Seconds between two signs of life; `activate.sh` gives up after four times that.
-SIGN_SECONDS = 10
 #: Seconds that a host has: for units to begin and be asked, to flip and be asked, to put itself back.
 START_SECONDS, FLIP_SECONDS, BACK_SECONDS = 240, 40, 30
 #: Seconds for what is left when the release serves: the old units are told, and the hook has its time.
@@ -54,7 +53,7 @@ class Conversation:
         yield self._header.encode()
         while True:
             try:
-                word = self._words.get(timeout=SIGN_SECONDS)
+                word = self._words.get(timeout=limits.SIGN)
             except queue.Empty:
                 word = "."
             if word is None:
@@ -80,7 +79,7 @@ class Conversation:
             elif heard.startswith("! "):
                 self.why = printable(heard[2:])
             elif heard.startswith("| "):
-                sys.stderr.write(f"{self.name} | {printable(heard[2:])}\n")
+                quote(self.name, heard[2:])
         raise Failure(f"{self.name}: {self.why or 'has ended'}")
 
     def _end(self, how: Result | BaseException) -> None:
@@ -145,8 +144,9 @@ class Fleet:
         """Return when every host is still with us. Raises `Failure` for one that has put itself back meanwhile."""
         for member in self.members.values():
             member.tell("hold")
+        deadline = time.monotonic() + FLIP_SECONDS
         for member in self.members.values():
-            member.expect("HELD", FLIP_SECONDS)
+            member.expect("HELD", max(1.0, deadline - time.monotonic()))
 
     def commit(self) -> None:
         """The release stays. Raises `Failure` for hosts that did not say that they heard it."""
@@ -183,9 +183,11 @@ class Fleet:
         others = [name for name, member in self.members.items() if not member.ended]
         for name in others:
             self.members[name].tell("back " + printable(why.splitlines()[0] if why else why)[:300])
+        # One deadline for all: they put themselves back at the same time.
+        deadline = time.monotonic() + BACK_SECONDS
         for name in others:
             try:
-                self.members[name].expect("BACK", BACK_SECONDS)
+                self.members[name].expect("BACK", max(1.0, deadline - time.monotonic()))
                 self.view.show(name, "put back")
             except Failure as failure:
                 self.view.say(f"{failure.message}; if it is cut off, it puts itself back when it does not hear of us")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import IO, TypeVar
 
 from deploy.core import running
 from deploy.core.errors import Failure
+from deploy.core.running import printable, quote
 from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.layout import Layout
@@ -23,20 +23,21 @@ from deploy.hosts.release.fleet import Fleet
 from deploy.hosts.release.release import Release, environment_file
 from deploy.hosts.release.state import HostState
 from deploy.hosts.release.view import View
-from deploy.hosts.ssh.channel import Lock, Result, printable, run_script, script, take_lock
+from deploy.hosts.ssh.channel import Lock, Result, run_script, script, take_lock
 from deploy.hosts.ssh.connect import Connection, Connections, failures
+from deploy.project import limits
 from deploy.project.config import Project
 
 T = TypeVar("T")
 
-#: Seconds that a host has to unpack a release and to build its layers; and to migrate.
-SHIP_SECONDS, MIGRATE_SECONDS = 1800, 3600
-#: Hosts that are worked on at a time.
-_AT_A_TIME = 20
+#: Seconds that a host has to unpack a release and to build its layers.
+SHIP_SECONDS = 1800
+#: Lines that are shown of what a failed script has said.
+SAID_LINES = 20
 
 
 @dataclass(frozen=True)
-class Site:
+class Target:
     """What is deployed, and where to."""
 
     project: Project
@@ -68,22 +69,23 @@ class Site:
         return [batch for batch in chosen if batch]
 
 
-def choose(project: Project, environment: Environment, only: str = "") -> Site:
-    """The hosts that run the site, or those of them that are named by comma. Raises `Failure` for another name."""
-    return Site(project, environment, chosen(only, environment.site_hosts, f"{environment.source} that runs the site"))
+def choose(project: Project, environment: Environment, only: str = "") -> Target:
+    """The hosts that run the site, or those of them in a comma-separated list. Raises `Failure` for another name."""
+    what = f"{environment.source} that runs the site"
+    return Target(project, environment, chosen(only, environment.site_hosts, what))
 
 
 @dataclass(frozen=True)
 class Session:
     """The hosts of a site while something is done to them."""
 
-    site: Site
+    target: Target
     connections: Connections
     view: View
 
     def everywhere(self, do: Callable[[Connection], T], hosts: Sequence[Host] | None = None) -> dict[str, T]:
         """What a function returns for each host, all at once. Raises `Failure` with a line for each that failed."""
-        return need_all(self.connections.on_all(self.site.hosts if hosts is None else hosts, do, _AT_A_TIME))
+        return need_all(self.connections.on_all(self.target.hosts if hosts is None else hosts, do))
 
 
 def need_all(found: Mapping[str, T | Failure]) -> dict[str, T]:
@@ -109,21 +111,21 @@ def _hook(words: Sequence[str]) -> str:
     return _encoded(shlex.join(words)) if words else ""
 
 
-def ship_header(site: Site, release: Release, variables: Mapping[str, str]) -> str:
+def ship_header(target: Target, release: Release, variables: Mapping[str, str]) -> str:
     """What `scripts/ship.sh` reads before the code."""
-    environment = site.environment
+    environment = target.environment
     return _lines(
-        *(site.project.name, release.id, site.project.site, str(environment.keep)),
+        *(target.project.name, release.id, target.project.site, str(environment.keep)),
         *(_encoded(environment_file(variables)), _encoded(release.json), _hook(environment.hooks.hosts_before)),
     )
 
 
-def activate_header(site: Site, release: str, entry: Mapping[str, str], *, leave: bool = False) -> str:
+def activate_header(target: Target, release: str, entry: Mapping[str, str], *, leave: bool = False) -> str:
     """What `scripts/activate.sh` reads before it begins; to ``leave`` a release is to roll back from it."""
-    environment = site.environment
+    environment = target.environment
     return _lines(
-        *(site.project.name, release, environment.domain, "https" if environment.tls else "http"),
-        *(" ".join(site.project.probes), json.dumps(dict(entry))[1:-1], "leave" if leave else ""),
+        *(target.project.name, release, environment.domain, "https" if environment.tls else "http"),
+        *(" ".join(target.project.probes), json.dumps(dict(entry))[1:-1], "leave" if leave else ""),
         _hook(environment.hooks.hosts_after),
     )
 
@@ -138,7 +140,7 @@ def locked(session: Session, what: str, by: str) -> Iterator[Callable[[], None]]
     Yields what raises `Failure` when a lock was lost. Raises `Failure` naming who holds it.
     """
     said = f"{what} by {by} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    path = str(session.site.layout.lock)
+    path = str(session.target.layout.lock)
     held: list[Lock] = []
 
     def take(connection: Connection) -> None:
@@ -150,7 +152,7 @@ def locked(session: Session, what: str, by: str) -> Iterator[Callable[[], None]]
 
     session.connections.opened()
     try:
-        for some in (session.site.hosts[:1], session.site.hosts[1:]):
+        for some in (session.target.hosts[:1], session.target.hosts[1:]):
             session.everywhere(take, some)
         yield check
     finally:
@@ -161,7 +163,7 @@ def locked(session: Session, what: str, by: str) -> Iterator[Callable[[], None]]
 
 def ask_each(session: Session, hosts: Sequence[Host]) -> dict[str, HostState | Failure]:
     """What each of some hosts has, or why it does not say."""
-    name = _lines(session.site.project.name)
+    name = _lines(session.target.project.name)
 
     def ask(connection: Connection) -> HostState:
         result = run_script(connection, script("look.sh"), name.encode(), seconds=60)
@@ -169,12 +171,12 @@ def ask_each(session: Session, hosts: Sequence[Host]) -> dict[str, HostState | F
             raise Failure(f"{connection.name}: {result.last_line}")
         return state.parse(connection.name, result.text)
 
-    return session.connections.on_all(hosts, ask, _AT_A_TIME)
+    return session.connections.on_all(hosts, ask)
 
 
 def look(session: Session) -> dict[str, HostState]:
     """What the hosts have. Raises `Failure` naming those that do not say."""
-    return need_all(ask_each(session, session.site.hosts))
+    return need_all(ask_each(session, session.target.hosts))
 
 
 def ship(session: Session, headers: Mapping[str, str], code: tuple[IO[bytes], int]) -> None:
@@ -187,7 +189,7 @@ def ship(session: Session, headers: Mapping[str, str], code: tuple[IO[bytes], in
         if result.code:
             session.view.show(connection.name, "failed")
             *said, why = result.stderr.decode(errors="replace").splitlines() or [f"exit code {result.code}"]
-            _quote(connection.name, said)
+            quote(connection.name, "\n".join(said[-SAID_LINES:]))
             raise Failure(f"{connection.name}: {printable(why)}")
         session.view.show(connection.name, "received")
 
@@ -196,21 +198,21 @@ def ship(session: Session, headers: Mapping[str, str], code: tuple[IO[bytes], in
 
 def migrate(session: Session, release: str) -> None:
     """Migrate the database, once; a backup before, where that is asked for. Raises `Failure`."""
-    site = session.site
-    first = next(host for host in site.hosts if host.name == site.batches[0][0])
+    target = session.target
+    first = next(host for host in target.hosts if host.name == target.batches[0][0])
     connection = session.connections.to(first)
 
     def ask(to: Connection, word: str) -> Result:
-        text = _lines(site.project.name, release, word).encode()
-        return run_script(to, script("migrate.sh"), text, seconds=MIGRATE_SECONDS)
+        text = _lines(target.project.name, release, word).encode()
+        return run_script(to, script("migrate.sh"), text, seconds=limits.MIGRATE)
 
-    if site.environment.backup_before_migrate:
+    if target.environment.backup_before_migrate:
         pending = ask(connection, "pending")
         if pending.code:
             raise Failure(f"{first.name}: what is to be migrated cannot be told: {pending.last_line}")
         if pending.text.strip() == "none":
             return
-        [database] = site.environment.with_role("database")
+        [database] = target.environment.with_role("database")
         made = ask(session.connections.to(database), "backup")
         if made.code:
             raise Failure(f"{database.name}: no backup was made, so nothing is migrated: {made.last_line}")
@@ -219,7 +221,7 @@ def migrate(session: Session, release: str) -> None:
     done = ask(connection, "migrate")
     if done.code:
         session.view.show(first.name, "failed")
-        _quote(first.name, done.text.splitlines())
+        quote(first.name, "\n".join(done.text.splitlines()[-SAID_LINES:]))
         why = running.explain(done.text, done.text) or done.last_line or f"exit code {done.code}"
         raise Failure(f"{first.name}: migrations: {printable(why)}")
     session.view.show(first.name, "migrated")
@@ -233,27 +235,22 @@ def activate(
     New workers are ready before the first request reaches the new code, which may ask for tasks that only they know.
     On the way ``back`` to an earlier release those that run know its tasks: requests need not wait for other workers.
     """
-    site = session.site
-    header = activate_header(site, release, entry, leave=back)
-    with Fleet(session.view, site.environment.drain) as fleet:
-        for host in site.hosts:
+    target = session.target
+    header = activate_header(target, release, entry, leave=back)
+    with Fleet(session.view, target.environment.drain) as fleet:
+        for host in target.hosts:
             fleet.join(session.connections.to(host), header)
         fleet.started()
         if not back:
-            fleet.workers(site.workers)
-        for number, batch in enumerate(site.batches):
-            time.sleep(site.environment.wait if number else 0)
+            fleet.workers(target.workers)
+        for number, batch in enumerate(target.batches):
+            time.sleep(target.environment.wait if number else 0)
             check()
             if number:
                 fleet.hold()
             fleet.flip(batch)
-        if site.beat:
-            fleet.move_beat(site.beat)
+        if target.beat:
+            fleet.move_beat(target.beat)
         if back:
-            fleet.workers(site.workers)
+            fleet.workers(target.workers)
         fleet.commit()
-
-
-def _quote(host: str, lines: Sequence[str]) -> None:
-    for line in lines[-20:]:
-        sys.stderr.write(f"{host} | {printable(line)}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from deploy.core.errors import Failure
@@ -23,6 +24,8 @@ class Kept:
     served: int
     #: Whether it was rolled back from since.
     left: bool = False
+    #: When it arrived there, likewise.
+    arrived: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,17 @@ class HostState:
     """What a host has."""
 
     name: str
-    #: A digest of what setup laid down there; empty when it did not.
+    #: A digest of what setup laid down there, but for the certificate; empty when it did not.
     setup: str = ""
+    #: A digest of the certificate; empty where there is none, or an earlier version set the host up.
+    certificate: str = ""
     #: What it was set up for.
     roles: tuple[str, ...] = ()
     cores: int = 1
     #: The id of the release that serves; empty for none.
     current: str = ""
-    #: Kilobytes.
-    free: int = 0
+    #: Kilobytes; None where the host could not tell.
+    free: int | None = None
     kept: list[Kept] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
     ledger: list[dict[str, str]] = field(default_factory=list)
@@ -62,34 +67,49 @@ def parse(name: str, text: str) -> HostState:
     """The state of a host from its facts. What is not understood, such as a torn line of the ledger, is left out."""
     state = HostState(name)
     for line in text.splitlines():
-        key, _, value = line.partition(" ")
-        match key:
-            case "setup":
-                state.setup = value.strip("-")
-            case "cores" | "free":
-                setattr(state, key, int(value))
-            case "current":
-                state.current = value
-            case "unit":
-                state.units.append(Unit(*value.split()[:3]))
-            case "roles":
-                state.roles = tuple(value.split())
-            case "release":
-                _, served, left, record = value.split(" ", 3)
-                try:
-                    state.kept.append(Kept(release.parse(record), int(served), left == "left"))
-                except ValueError:
-                    continue
-            case "ledger":
-                try:
-                    state.ledger.append({key: str(each) for key, each in json.loads(value).items()})
-                except (ValueError, AttributeError):
-                    continue
+        # A line is one fact: a torn one, or one of a disk that does not answer, takes no other with it.
+        with suppress(ValueError, TypeError, AttributeError):
+            _take(state, *line.partition(" ")[::2])
     return state
 
 
+def _take(state: HostState, key: str, value: str) -> None:
+    """Add a fact. Raises `ValueError`, `TypeError` or `AttributeError` for one that is not understood."""
+    match key:
+        case "setup":
+            state.setup, _, state.certificate = value.strip("-").partition(" ")
+        case "cores" | "free":
+            setattr(state, key, int(value))
+        case "current":
+            state.current = value
+        case "unit":
+            kind, release_id, unit_state = value.split()[:3]
+            state.units.append(Unit(kind, release_id, unit_state))
+        case "roles":
+            state.roles = tuple(value.split())
+        case "release":
+            _, served, left, arrived, record = value.split(" ", 4)
+            state.kept.append(Kept(release.parse(record), int(served), left == "left", int(arrived)))
+        case "ledger":
+            state.ledger.append({name: str(each) for name, each in json.loads(value).items()})
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What setup leaves on a host that it has made as the files say now."""
+
+    setup: str
+    #: Of the certificate; empty where this machine has no file of it to compare.
+    certificate: str = ""
+
+    def differs(self, state: HostState) -> bool:
+        """Whether the host was set up with other files."""
+        known = bool(self.certificate and state.certificate)
+        return self.setup != state.setup or (known and self.certificate != state.certificate)
+
+
 def need_ready(
-    states: Mapping[str, HostState], roles: Mapping[str, Sequence[str]], digests: Mapping[str, str], environment: str
+    states: Mapping[str, HostState], roles: Mapping[str, Sequence[str]], digests: Mapping[str, Digest], environment: str
 ) -> list[str]:
     """Raise `Failure` for hosts that no release can be put on; returns lines on what had better be done.
 
@@ -103,9 +123,9 @@ def need_ready(
             wrong.append(f"{name}: {unready(state)}: run {remedy}")
         elif set(state.roles) != set(roles.get(name, state.roles)):
             now, then = " ".join(roles[name]), " ".join(state.roles)
-            wrong.append(f"{name}: was set up as {then}, and is to be {now}: run {remedy}")
-        elif digests.get(name, state.setup) != state.setup:
-            lines.append(f"{name}: was set up otherwise than the files say now: {remedy}")
+            wrong.append(f"{name}: was set up as {then}, but must be {now}: run {remedy}")
+        elif name in digests and digests[name].differs(state):
+            lines.append(f"{name}: its setup is out of date: {remedy}")
     if wrong:
         raise Failure("\n".join(wrong))
     return lines
@@ -169,20 +189,34 @@ def _nothing_before(states: Mapping[str, HostState]) -> str:
 
 
 def is_earlier(states: Mapping[str, HostState], chosen: str) -> bool:
-    """Whether a release is older than one that serves; ids are in the order of time."""
-    return chosen < max(state.current for state in states.values())
+    """Whether going to a release is going back on some host: it arrived there before the one that serves now.
+
+    By the hosts' own clocks: ids have those of the clients that made them, of which one may be behind.
+    """
+    for state in states.values():
+        arrived = {each.release.id: each.arrived for each in state.kept}
+        if chosen != state.current and arrived.get(chosen, 0) < arrived.get(state.current, 0):
+            return True
+    return False
 
 
 def rows(states: Sequence[HostState]) -> list[tuple[Release, list[str], list[str]]]:
-    """The releases of all hosts, newest first: where each serves, and where else it is kept to go back to."""
+    """The releases of all hosts: where each serves, and where else it is kept to go back to.
+
+    What arrived last is first, by the hosts' own clocks.
+    """
     known = {kept.release.id: kept.release for state in states for kept in state.kept}
+    arrived: dict[str, int] = {}
+    for state in states:
+        for kept in state.kept:
+            arrived[kept.release.id] = max(arrived.get(kept.release.id, 0), kept.arrived)
     return [
         (
             each,
             [state.name for state in states if state.current == each.id],
             [state.name for state in states if each.id in state.served and state.current != each.id],
         )
-        for each in sorted(known.values(), key=lambda each: each.id, reverse=True)
+        for each in sorted(known.values(), key=lambda each: (arrived[each.id], each.id), reverse=True)
     ]
 
 

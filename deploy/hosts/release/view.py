@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from deploy.core.screen import Screen
+from deploy.core.screen import Screen, table
 
 _COLOURS = {"failed": "red", "put back": "red", "done": "green", "serves": "green"}
 
@@ -42,9 +42,7 @@ class View(Screen):
             self.line(line)
 
     def _table(self) -> Table:
-        shown = Table(box=None, header_style="bold", pad_edge=False)
-        for heading in ("host", "", "seconds"):
-            shown.add_column(heading, justify="right" if heading == "seconds" else "left")
+        shown = table(("host", "", "seconds"), numbers=["seconds"])
         for host, (what, at) in self._at.items():
             shown.add_row(host, f"[{_COLOURS.get(what, 'yellow')}]{what}[/]", f"{at:.1f}" if what else "")
         return shown

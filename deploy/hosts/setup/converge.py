@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from pydantic import SecretStr
 
+from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import confirm
-from deploy.hosts.environment.file import chosen
+from deploy.core.running import confirm, printable
+from deploy.hosts.environment.file import chosen, require_pair
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, need_addresses, waits_for
@@ -19,7 +19,7 @@ from deploy.hosts.setup.diff import Access, Change, Facts, Server, diff, render,
 from deploy.hosts.setup.refusal import complaints, refusal
 from deploy.hosts.setup.site import SERVERS, Learned, Site
 from deploy.hosts.ssh import pinning
-from deploy.hosts.ssh.channel import Result, printable, run_script, script
+from deploy.hosts.ssh.channel import Result, run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, failures
 from deploy.project.config import Project
 
@@ -33,46 +33,52 @@ APPLY_SECONDS = 1800
 ROUNDS = 3
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What is asked for."""
+def load(environment: Environment, project: Project, *, pair: bool = True) -> Site:
+    """The environment with the texts that go to its hosts. Raises `Failure` for one that cannot be read.
 
-    dry_run: bool = False
-    #: Names of hosts, by comma; all without.
-    only: str = ""
-    confirmed: bool = False
-
-
-def load(environment: Environment, project: Project) -> Site:
-    """The environment with the texts that go to its hosts. Raises `Failure` for one that cannot be read."""
+    Without the ``pair``, key and certificate are left out: to tell whether a host is up to date takes neither.
+    """
     if found := complaints(environment):
         raise Failure("\n".join(found))
+    tls = environment.tls if pair else None
     try:
         nginx = {path.name: path.read_text() for path in sorted((project.root / "nginx").glob("*.conf"))}
-        tls = environment.tls
-        pair = (tls.certificate.read_text(), tls.key.read_text()) if tls else ("", "")
+        texts = (tls.certificate.read_text(), tls.key.read_text()) if tls else ("", "")
     except OSError as error:
         raise Failure(f"{error.filename}: {error.strerror}; make it readable") from None
-    return Site(environment, project, nginx, *pair)
+    return Site(environment, project, nginx, *texts)
 
 
-def setup(environment: Environment, project: Project, wish: Wish, say: Say) -> None:
-    """Make the hosts of an environment ready for deploys, or show what that would change.
-
-    Raises `Failure` with a line for each host: nothing is done when one cannot be looked at; when one cannot be made
-    ready, the others still are.
-    """
+def setup(environment: Environment, project: Project, only: str, say: Say, *, confirmed: bool) -> Action:
+    """Make the hosts of an environment ready for deploys, or those in a comma-separated list; a dry run shows how."""
+    require_pair(environment)
     site = load(environment, project)
-    hosts = chosen(wish.only, environment.hosts, environment.source)
-    with Connections(pinning.load(environment.root, environment.name), admin=True) as connections:
-        plans = _need(_plans(connections, site, hosts))
-        for name, changes in plans.items():
-            print(render(name, changes, whole=wish.dry_run), flush=True)
-        if wish.dry_run or not any(plans.values()):
-            return
-        names = ", ".join(name for name, changes in plans.items() if changes)
-        confirm(f"This changes {names}.", environment.name, wish.confirmed)
-        _converge(connections, site, plans, say)
+    hosts = chosen(only, environment.hosts, environment.source)
+
+    def show() -> None:
+        with _admin(environment) as connections:
+            _print(_need(_plans(connections, site, hosts)), whole=True)
+
+    def do() -> None:
+        with _admin(environment) as connections:
+            plans = _need(_plans(connections, site, hosts))
+            _print(plans, whole=False)
+            if not any(plans.values()):
+                return
+            names = ", ".join(name for name, changes in plans.items() if changes)
+            confirm(f"This changes {names}.", environment.name, confirmed)
+            _converge(connections, site, plans, say)
+
+    return Action(show, do)
+
+
+def _admin(environment: Environment) -> Connections:
+    return Connections(pinning.load(environment.root, environment.name), admin=True)
+
+
+def _print(plans: Mapping[str, Plan], *, whole: bool) -> None:
+    for name, changes in plans.items():
+        print(render(name, changes, whole=whole), flush=True)
 
 
 def _converge(connections: Connections, site: Site, plans: Mapping[str, Plan], say: Say) -> None:

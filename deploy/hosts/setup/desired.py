@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,8 +29,23 @@ _SITE_PACKAGES = (
 
 
 def setup_digest(site: Site, host: Host) -> str:
-    """What remote-setup leaves in `Layout.setup` of a host that is as this environment, and this project, have it."""
-    return digest(_without_digest(site, host, Learned()))
+    """What tells whether a host was made as this environment, and this project, have it.
+
+    The certificate and its key are no part of it, as only remote-setup needs to have them.
+    """
+    return digest(_without_digest(replace(site, certificate="", key=""), host, Learned()))
+
+
+def certificate_digest(certificate: str) -> str:
+    """What tells one certificate from another; empty for none."""
+    return hashlib.sha256(certificate.encode()).hexdigest() if certificate else ""
+
+
+def _mark(site: Site, host: Host) -> str:
+    """What remote-setup leaves in `Layout.setup` of a host."""
+    has_certificate = site.environment.tls and "web" in host.roles
+    words = [setup_digest(site, host), *([certificate_digest(site.certificate)] if has_certificate else [])]
+    return " ".join(words) + "\n"
 
 
 def desired(site: Site, host: Host, learned: Learned) -> Desired:
@@ -38,7 +54,7 @@ def desired(site: Site, host: Host, learned: Learned) -> Desired:
     return (
         found
         if waits_for(site, host, learned)
-        else replace(found, setup=File(str(site.layout.setup), f"{setup_digest(site, host)}\n"))
+        else replace(found, setup=File(str(site.layout.setup), _mark(site, host)))
     )
 
 

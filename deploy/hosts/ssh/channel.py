@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import codecs
 import contextlib
-import re
 import select
 import threading
 import time
@@ -22,7 +21,9 @@ from typing import TYPE_CHECKING
 
 from deploy.core import shell
 from deploy.core.errors import Failure
+from deploy.core.running import printable
 from deploy.hosts.ssh.connect import Connection
+from deploy.project import limits
 
 if TYPE_CHECKING:
     import paramiko
@@ -32,8 +33,6 @@ SCRIPTS = Path(__file__).parent.parent / "scripts"
 LIMIT_SECONDS = 600
 #: Seconds after a script's limit when we no longer wait for the host to end it, and say so.
 GRACE_SECONDS = 20
-#: Seconds between two signs of life for a lock. `scripts/lock.sh` waits a minute for one.
-BEAT_SECONDS = 15
 #: Seconds that a lock may be held.
 LOCK_SECONDS = 86400
 _PIECE = 32768
@@ -57,11 +56,6 @@ class Result:
         """The last thing it said, of errors first, fit for a terminal."""
         said = shell.last_line(self.stderr.decode(errors="replace")) or shell.last_line(self.text)
         return printable(said)
-
-
-def printable(text: str) -> str:
-    """A host's text without what would steer a terminal."""
-    return re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]+", " ", text).strip()
 
 
 def script(name: str) -> str:
@@ -204,7 +198,7 @@ class Lock:
 
     def beat(self) -> None:
         """Show the host that we live, until `release`."""
-        while not self._over.wait(BEAT_SECONDS):
+        while not self._over.wait(limits.HOST_BEAT):
             try:
                 self.channel.sendall(b".")
             except OSError:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Hosts that are worked on at a time.
-AT_A_TIME = 10
+AT_A_TIME = 20
 #: What a host is told to run, whatever it is to do: it takes the frame of a script (`channel`) from its first line.
 SHELL = """exec /bin/sh -c 'IFS= read -r frame && eval "$(printf %s "$frame" | base64 -d)"'"""
 
@@ -105,7 +105,8 @@ class Connections:
         self._open: dict[str, Connection] = {}
         self._jumps: dict[tuple[tuple[Jump, ...], Path | None], Hop] = {}
         self._others: list[Hop] = []
-        self._opening: Future[dict[str, Failure | None]] | None = None
+        self._opening: dict[str, Future[Failure | None]] = {}
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -116,8 +117,11 @@ class Connections:
         self.close()
 
     def close(self) -> None:
-        """Cut all connections, those of the hosts first."""
-        for hop in [*(each.end for each in self._open.values()), *reversed(self._jumps.values()), *self._others]:
+        """Cut all connections, those of the hosts first; nothing is connected to after that."""
+        with self._lock:  # others may be adding to them
+            self._closed = True
+            hops = [*(each.end for each in self._open.values()), *reversed(self._jumps.values()), *self._others]
+        for hop in hops:
             hop.fabric.client.close()
 
     def to(self, host: Host) -> Connection:
@@ -184,14 +188,27 @@ class Connections:
 
     def begin(self, hosts: Iterable[Host]) -> Self:
         """Connect to hosts while something else is done; `opened` waits for the last of them."""
-        pool = ThreadPoolExecutor(1)
-        self._opening = pool.submit(self.on_all, tuple(hosts), lambda _: None)
-        pool.shutdown(wait=False)
+        gate = threading.BoundedSemaphore(AT_A_TIME)
+        for host in hosts:
+            future = self._opening[host.name] = Future()
+            # Daemons: when a command fails meanwhile, it must not wait for hosts that do not answer.
+            threading.Thread(target=self._connect, args=(host, gate, future), daemon=True).start()
         return self
+
+    def _connect(self, host: Host, gate: threading.BoundedSemaphore, future: Future[Failure | None]) -> None:
+        with gate:
+            try:
+                if not self._closed:
+                    self.to(host).open()
+                future.set_result(None)
+            except Failure as failure:
+                future.set_result(failure)
+            except BaseException as error:  # it is for the one who waits
+                future.set_exception(error)
 
     def opened(self) -> None:
         """Return when all that `begin` was given are connected to. Raises `Failure` naming those that cannot be."""
-        if self._opening and (failed := failures(self._opening.result())):
+        if failed := failures({name: future.result() for name, future in self._opening.items()}):
             raise failed
 
     def on_all(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.core import shell
+from deploy.core.action import Action
 from deploy.core.errors import Failure
 from deploy.core.running import confirm
 from deploy.core.shell import WriteSecret
@@ -43,8 +44,16 @@ def load(root: Path, environment: str) -> KnownHosts:
         raise Failure(f"{known_hosts.source(environment)}: cannot be read ({error}); mend it") from None
 
 
-def pin(
-    environment: Environment, replace: Collection[str], say: Say, *, confirmed: bool = False, dry_run: bool = False
+def pin(environment: Environment, replace: Collection[str], say: Say, *, confirmed: bool = False) -> Action:
+    """Show the keys of the hosts, and pin those that are new, or changed and to be replaced; a dry run pins none."""
+    return Action(
+        lambda: _show_and_pin(environment, replace, say, confirmed=confirmed, dry_run=True),
+        lambda: _show_and_pin(environment, replace, say, confirmed=confirmed, dry_run=False),
+    )
+
+
+def _show_and_pin(
+    environment: Environment, replace: Collection[str], say: Say, *, confirmed: bool, dry_run: bool
 ) -> None:
     """Show the key of each host and jump host, and pin those that are new, or changed and to be replaced.
 
