@@ -462,7 +462,8 @@ def remote_setup(c: Context, env: str, only: str = "", yes: bool = False, dry_ru
     from deploy.hosts.environment import file
     from deploy.hosts.setup import converge
 
-    carry_out(converge.setup(file.load(bootstrap.ROOT, env), project(c), only, say, confirmed=yes), dry_run=dry_run)
+    there = file.load(bootstrap.ROOT, env, pair=True)
+    carry_out(converge.setup(there, project(c), only, say, confirmed=yes), dry_run=dry_run)
 
 
 @task(help={**REMOTE, "ref": "A branch, tag or commit (default: what is checked out).", **ONLY, **DRY_RUN})

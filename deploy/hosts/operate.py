@@ -79,16 +79,26 @@ class Hosts:
         return Action(lambda: None, lambda: self._print_logs(service, lines))
 
     def _print_logs(self, kind: str, lines: int) -> None:
-        with self._connections() as connections:
-            for host, has in zip(self.target.hosts, self._look(connections), strict=True):
-                for role, release in state.logging(has, host.roles):
-                    if kind not in ("", role):
-                        continue
+        roles = {host.name: host.roles for host in self.target.hosts}
+
+        def read(connection: Connection) -> list[str]:
+            found = []
+            for role, release in state.logging(states[connection.name], roles[connection.name]):
+                if kind in ("", role):
                     words = (self.target.project.name, role, release, str(lines))
                     text = "".join(f"{word}\n" for word in words)
-                    result = run_script(connections.to(host), script("journal.sh"), text.encode(), seconds=60)
-                    for line in result.text.splitlines():
-                        print(f"{host.name} {role} | {printable(line)}")
+                    result = run_script(connection, script("journal.sh"), text.encode(), seconds=60)
+                    found += [f"{connection.name} {role} | {printable(line)}" for line in result.text.splitlines()]
+            return found
+
+        with self._connections() as connections:
+            states = {has.name: has for has in self._look(connections)}
+            results = connections.on_all(self.target.hosts, read)
+        for found in results.values():
+            if not isinstance(found, Failure):
+                print("".join(f"{line}\n" for line in found), end="")
+        if failed := failures(results):
+            raise failed
 
     def scale(self, service: str, number: int) -> Action:
         """Raises `Failure`: the file says how many."""

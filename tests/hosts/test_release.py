@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
@@ -19,9 +20,12 @@ from urllib.request import urlopen
 import pytest
 
 from deploy.core.running import answers
+from deploy.hosts.environment.file import load as load_environment
+from deploy.hosts.release import deploy, phases
+from deploy.project.config import Project
 from tests.acceptance.conftest import ADMIN
 from tests.docker.conftest import accept
-from tests.hosts.machines import Fleet, Machine
+from tests.hosts.machines import ENVIRONMENT, Fleet, Machine
 from tests.load import Load
 from tests.support import TOOLS, environment, one_line, wait_until
 
@@ -511,6 +515,37 @@ def test_what_was_rolled_back_from_is_neither_gone_back_to_nor_kept_in_place_of_
     assert one_release(site) == good
     site.configure(keep=5)
     site.commit("keep five")
+
+
+def test_a_client_whose_clock_is_behind_rolls_back_and_a_second_rollback_does_not_go_forward(
+    site: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = one_release(site)
+    change(site, random.randrange(10**6))
+    deploy_by_a_clock_that_is_behind(site, monkeypatch)
+    bad = one_release(site)
+    assert bad < before, "by their ids, it is the older one"
+    listed = site.must("remote-releases").stdout
+    assert listed.index(bad) < listed.index(before), "newest first"
+    said = site.must("remote-rollback").stderr
+    assert one_release(site) == before
+    assert said.index("web2: flipped") < said.index("jobs1: workers ready"), "a rollback waits for no worker"
+    for name in SITE:
+        assert site[name].sh(f"ls /srv/portico/releases/{bad}/left")
+    again = site.invoke("remote-rollback", "--dry-run")  # further back, where there is something
+    assert again.code or f"back to: {bad}" not in again.stdout
+    assert not again.code or "no earlier release" in one_line(again)
+
+
+def deploy_by_a_clock_that_is_behind(site: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deploy whose client is a day late, in this process: what an id is made of can be given to it here."""
+    for name, value in site.environment().items():
+        monkeypatch.setenv(name, value)
+    late = datetime.now(UTC) - timedelta(days=1)
+    monkeypatch.setattr(deploy, "committed", partial(deploy.committed, now=late))
+    project = Project(site.project, "portico", "site", "mysite", 8000, "", ".run", ("/readyz", "/"), 3)
+    hosts = phases.choose(project, load_environment(site.project, ENVIRONMENT))
+    deploy.deploy(hosts, "", print)
 
 
 def test_after_a_setup_that_failed_half_way_what_serves_is_seen_and_can_be_gone_back_from(site: Fleet) -> None:

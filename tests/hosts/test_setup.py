@@ -812,6 +812,27 @@ def test_limits_and_tls_are_in_force_and_keys_are_the_administrator_s(solo: Flee
     assert host.sh("stat -c '%U %a' /etc/nginx/site/tls.key").split() == ["root", "600"]
 
 
+def test_only_a_setup_needs_certificate_and_key_and_a_renewed_one_is_told(solo: Fleet, tmp_path: Path) -> None:
+    tls = solo.more["tls"]
+    assert isinstance(tls, dict)
+    certificate, key = Path(tls["certificate"]), Path(tls["key"])
+    there = certificate.read_text()
+    hidden = key.rename(tmp_path / "key.pem")
+    try:
+        assert "set up otherwise" not in (said := solo.must("remote-deploy", "--dry-run").stdout)
+        assert "another certificate" not in said, "the certificate is here, and the same"
+        certificate.write_text("renewed")
+        said = solo.must("remote-deploy", "--dry-run").stdout
+        assert "solo: has another certificate than the file of tls: `invoke remote-setup --env test`" in said
+        certificate.unlink()
+        assert "another certificate" not in solo.must("remote-deploy", "--dry-run").stdout
+        solo.must("remote-status")
+        assert f"{certificate}: there is no such file" in one_line(solo.invoke("remote-setup", "--yes"))
+    finally:
+        certificate.write_text(there)
+        hidden.rename(key)
+
+
 def test_a_host_that_boots_again_is_as_it_was(solo: Fleet) -> None:
     host = solo["solo"]
     # Its usual configuration begins with `flush ruleset`.

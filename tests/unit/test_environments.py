@@ -351,9 +351,9 @@ def project(tmp_path: Path, text: str = VALID) -> Path:
     return tmp_path
 
 
-def failed(root: Path, name: str = "x") -> str:
+def failed(root: Path, name: str = "x", *, pair: bool = False) -> str:
     with pytest.raises(Failure) as caught:
-        file.load(root, name)
+        file.load(root, name, pair=pair)
     return caught.value.message
 
 
@@ -374,7 +374,8 @@ def test_local_files_that_are_not_there_are_named_before_anything_connects(tmp_p
     text = valid(
         ("    user: other", "    identity: keys/own"), more="identity: keys/id\ntls: {certificate: c, key: k}\n"
     )
-    assert failed(project(tmp_path, text)).splitlines() == [
+    assert failed(project(tmp_path, text), pair=True).splitlines() == [
+        f"{FILE}:26: tls: {tmp_path}/c: there is no such file; put it there, or mend the path",
         f"{FILE}:20: hosts.web3.identity: {tmp_path}/keys/own: there is no such file; mend the path",
         f"{FILE}:25: identity: {tmp_path}/keys/id: there is no such file; mend the path",
     ]
@@ -387,18 +388,15 @@ def test_a_certificate_is_checked_against_its_key(tmp_path: Path) -> None:
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, "-days", "1", "-subj", "/CN=x"]
         subprocess.run(command, check=True, capture_output=True)
     tls = "tls: {{certificate: a.crt, key: {}.key}}\n"
-    file.require_pair(file.load(project(tmp_path, valid(more=tls.format("a"))), "x"))
-    with pytest.raises(Failure) as caught:
-        file.require_pair(file.load(project(tmp_path, VALID + tls.format("b")), "x"))
-    assert re.fullmatch(rf"{FILE}:25: tls: .* are no pair that works: .*", caught.value.message)
+    assert file.load(project(tmp_path, valid(more=tls.format("a"))), "x", pair=True).secure
+    said = failed(project(tmp_path, VALID + tls.format("b")), pair=True)
+    assert re.fullmatch(rf"{FILE}:25: tls: .* are no pair that works: .*", said)
 
 
-def test_only_a_setup_needs_the_certificate_and_its_key(tmp_path: Path) -> None:
-    """A colleague, or continuous integration, asks for the state of hosts and deploys without them."""
-    there = file.load(project(tmp_path, VALID + "tls: {certificate: c, key: k}\n"), "x")
-    assert there.secure
-    with pytest.raises(Failure, match=rf"{FILE}:25: tls: {tmp_path}/c: there is no such file; put it there"):
-        file.require_pair(there)
+def test_certificate_and_key_are_needed_only_where_hosts_are_set_up(tmp_path: Path) -> None:
+    there = project(tmp_path, valid(more="tls: {certificate: c, key: k}\n"))
+    assert file.load(there, "x").secure, "so that colleagues and CI deploy without the key"
+    assert "there is no such file" in failed(there, pair=True)
 
 
 # --- The example ---

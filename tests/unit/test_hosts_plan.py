@@ -15,9 +15,10 @@ from deploy.core.errors import Failure
 from deploy.hosts.environment.file import parse
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.layout import RELEASE, Layout
+from deploy.hosts.release import deploy, phases
 from deploy.hosts.setup import converge
 from deploy.hosts.setup import facts as asking
-from deploy.hosts.setup.desired import certificate_digest, desired, need_addresses, setup_digest
+from deploy.hosts.setup.desired import desired, need_addresses, setup_digest, setup_mark
 from deploy.hosts.setup.diff import (
     Access,
     Desired,
@@ -263,16 +264,30 @@ def test_the_digest_changes_with_the_environment_and_not_with_what_hosts_say() -
     assert setup_digest(other, host(other, "web1")) != digest
 
 
-def test_a_command_that_has_no_key_can_tell_whether_a_host_is_up_to_date() -> None:
-    tls = replace(site(f"{TEXT}tls: {{certificate: c, key: k}}\n"), certificate="CERTIFICATE", key="KEY")
-    web, jobs = host(tls, "web1"), host(tls, "jobs1")
-    assert setup_digest(tls, web) == setup_digest(replace(tls, certificate="", key=""), web)
-    mark = desired(tls, web, Learned(access=ACCESS)).setup  # type: ignore[arg-type]
-    assert mark is not None
-    assert mark.text.split() == [setup_digest(tls, web), certificate_digest("CERTIFICATE")]
-    other = desired(tls, jobs, Learned(access=ACCESS)).setup  # type: ignore[arg-type]
-    assert other is not None
-    assert other.text.split() == [setup_digest(tls, jobs)], "a host without nginx has no certificate"
+def test_the_mark_of_a_setup_can_be_told_without_the_key_and_in_part_without_the_certificate() -> None:
+    here = site(f"{TEXT}tls: {{certificate: c, key: k}}\n")
+    mark = setup_mark(here, host(here, "web1"))
+    assert setup_digest(here, host(here, "web1")) != setup_digest(site(), host(site(), "web1")), "TLS is in the digest"
+    assert setup_mark(replace(here, key=""), host(here, "web1")) == mark
+    assert mark.startswith(setup_mark(replace(here, certificate="", key=""), host(here, "web1")) + " ")
+    renewed = setup_mark(replace(here, certificate="NEW"), host(here, "web1"))
+    assert renewed != mark
+    assert renewed.split()[0] == mark.split()[0]
+    for name in ("jobs1", "data1"):
+        assert len(setup_mark(here, host(here, name)).split()) == 1, "a host without the certificate has no mark of it"
+    assert wanted("web1", f"{TEXT}tls: {{certificate: c, key: k}}\n").setup == File("/etc/shop/setup", f"{mark}\n")
+
+
+def test_what_a_deploy_compares_with_a_host_s_setup_reads_no_key(tmp_path: Path) -> None:
+    text = f"{TEXT}tls: {{certificate: {tmp_path}/c, key: {tmp_path}/k}}\n"
+    there = phases.choose(PROJECT, environment(text))
+    without = deploy.setup_marks(there)
+    assert len(without["web1"].split()) == 1
+    (tmp_path / "c").write_text("CERT")
+    assert deploy.setup_marks(there)["web1"] == setup_mark(site(text), host(site(text), "web1"))
+    assert deploy.setup_marks(there)["web1"].split()[0] == without["web1"]
+    with pytest.raises(Failure, match=r"k: No such file or directory; make it readable"):
+        converge.with_pair(converge.load(environment(text), PROJECT))
 
 
 @pytest.mark.parametrize("user", ["root", "app", "postgres"])

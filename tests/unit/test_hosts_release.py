@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import tarfile
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from deploy.hosts.environment import file
 from deploy.hosts.layout import RELEASE
 from deploy.hosts.release import archive, deploy, phases, release, state
 from deploy.hosts.release.state import HostState
+from deploy.hosts.ssh.channel import script
 from deploy.project import config
 from tests.support import ROOT
 
@@ -43,23 +45,20 @@ def made(id: str) -> release.Release:
     return release.Release(id, id[-7:] * 5, "main", "a change", "jan@laptop", "2026-01-01T00:00:00+00:00")
 
 
-def arrival(id: str) -> int:
-    """When a release arrived, where all clocks agree."""
-    return int(id[:8] + id[9:15])
-
-
 def host(
     name: str,
     current: str,
     *served: str,
     never: tuple[str, ...] = (),
     left: tuple[str, ...] = (),
+    arrived: tuple[str, ...] = (),
     **more: object,
 ) -> HostState:
-    """One that has put releases into service, in this order."""
-    kept = [state.Kept(made(each), at + 1, each in left, arrival(each)) for at, each in enumerate(served)]
-    kept += [state.Kept(made(each), 0, arrived=arrival(each)) for each in never]
-    known = HostState(name, setup="digest", roles=("web",), current=current, free=10**7, kept=kept)
+    """One that has put releases into service, in this order; they arrived in that of their ids, if no other is said."""
+    kept = {each: state.Kept(made(each), at + 1, each in left) for at, each in enumerate(served)}
+    kept |= {each: state.Kept(made(each), 0) for each in never}
+    kept = {each: kept[each] for each in arrived or sorted(kept)}
+    known = HostState(name, setup="digest", roles=("web",), current=current, free=10**7, kept=list(kept.values()))
     for key, value in more.items():
         setattr(known, key, value)
     return known
@@ -156,8 +155,8 @@ def test_a_dirty_work_tree_is_refused_by_name() -> None:
 def test_facts_are_read_and_torn_lines_left_out() -> None:
     text = (
         f"setup abc\nroles web beat\ncores 4\nunit web {NEW} active\ncurrent {NEW}\nfree 1000\n"
-        f"release {NEW} 1700000000 left 1600000000 {made(NEW).json}\nrelease {OLD} 0 - 1 {made(OLD).json}\n"
-        f"release {MIDDLE} 1700000000 - 1 {{\n"
+        f"release {NEW} 1700000000 left {made(NEW).json}\nrelease {OLD} 0 - {made(OLD).json}\n"
+        f"release {MIDDLE} 1700000000 - {{\n"
         'ledger {"action": "deploy", "outcome": "in service"}\nledger {"act\n'
     )
     found = state.parse("web1", text)
@@ -173,6 +172,28 @@ def test_facts_are_read_and_torn_lines_left_out() -> None:
     assert state.parse("web1", "setup -\n").setup == ""
 
 
+def test_a_host_says_its_releases_in_the_order_in_which_it_got_them(tmp_path: Path) -> None:
+    """By its own clock: ids are by those of the clients, one of which is behind."""
+    srv, etc, bin_folder = (tmp_path / each for each in ("srv/shop", "etc/shop", "bin"))
+    for folder in (srv / "releases", srv / "state", etc, bin_folder):
+        folder.mkdir(parents=True)
+    (etc / "roles").write_text("web\n")
+    for name in ("shop-helper", "sudo"):
+        (bin_folder / name).write_text("#!/bin/sh\n")
+        (bin_folder / name).chmod(0o755)
+    for at, each in enumerate((NEW, OLD, MIDDLE)):
+        (srv / "releases" / each).mkdir()
+        (record := srv / "releases" / each / "release.json").write_text(made(each).json)
+        os.utime(record, ns=(0, 1_700_000_000_000_000_000 + at))
+    text = script("look.sh")
+    for real, ours in (("/usr/local/sbin", bin_folder), ("/srv/$name", srv), ("/etc/$name", etc)):
+        text = text.replace(real, str(ours))
+    words = ["sh", "-c", text]
+    path = f"{bin_folder}:{os.environ['PATH']}"
+    said = subprocess.run(words, input="shop\n", env={"PATH": path}, capture_output=True, text=True, check=True)
+    assert [each.release.id for each in state.parse("web1", said.stdout).kept] == [NEW, OLD, MIDDLE]
+
+
 def test_hosts_that_are_not_ready_for_a_release_are_all_named() -> None:
     hosts = states(host("web1", ""), host("web2", "", setup="", roles=()), host("web3", "", setup=""), host("web4", ""))
     said = refusal(state.need_ready, hosts, {"web4": ("web", "beat")}, {}, "x").splitlines()
@@ -182,19 +203,35 @@ def test_hosts_that_are_not_ready_for_a_release_are_all_named() -> None:
         "web4: was set up as web, but must be web beat: run `invoke remote-setup --env x`",
     ]
     ready = states(host("web1", ""))
-    assert state.need_ready(ready, {}, {"web1": state.Digest("digest")}, "x") == []
-    assert "remote-setup --env x" in state.need_ready(ready, {}, {"web1": state.Digest("another")}, "x")[0]
+    assert state.need_ready(ready, {}, {"web1": "digest"}, "x") == []
+    assert "remote-setup --env x" in state.need_ready(ready, {}, {"web1": "another"}, "x")[0]
 
 
-def test_a_certificate_is_compared_only_where_both_sides_have_it() -> None:
-    old, new = (states(host("web1", "", certificate=each)) for each in ("", "renewed"))
-    for known, digest, outdated in (
-        (old, state.Digest("digest", "renewed"), False),
-        (new, state.Digest("digest"), False),
-        (new, state.Digest("digest", "renewed"), False),
-        (new, state.Digest("digest", "former"), True),
-    ):
-        assert bool(state.need_ready(known, {}, {"web1": digest}, "x")) == outdated
+def test_another_certificate_is_told_where_it_can_be_compared_and_stops_no_deploy() -> None:
+    with_mark, before_marks = host("web1", "", setup="digest CERT"), host("web2", "", setup="old")
+    hosts = states(with_mark, before_marks)
+    marks = {"web1": "digest CERT", "web2": "digest CERT"}
+    # web2 was set up by a version of before, whose digest was another.
+    remedy = "`invoke remote-setup --env x`"
+    advice = f"web2: its setup is out of date: {remedy}"
+    assert state.need_ready(hosts, {}, marks, "x") == [advice]
+    renewed = {"web1": "digest NEW"}
+    assert state.need_ready(states(with_mark), {}, renewed, "x") == [
+        f"web1: has another certificate than the file of tls: {remedy}"
+    ]
+    assert state.need_ready(states(with_mark), {}, {"web1": "digest"}, "x") == [], "the certificate is not here"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("free ", "free df: error", "cores", "unit web", "unit"),
+        *("release x", "release x y - {}", "ledger [1]", "ledger {"),
+    ],
+)
+def test_a_torn_fact_of_a_host_takes_no_other_with_it(line: str) -> None:
+    found = state.parse("web1", f"{line}\nsetup abc\ncurrent {NEW}\n")
+    assert (found.setup, found.current, found.free) == ("abc", NEW, None)
 
 
 # --- Where back to ---
@@ -222,8 +259,35 @@ def test_back_is_by_when_a_release_served_last_and_past_those_that_were_rolled_b
     again = states(host("web1", NEW, MIDDLE, OLD, NEW, left=(MIDDLE,)))
     assert state.target(again, "") == OLD
     assert state.target(again, MIDDLE) == MIDDLE
-    assert state.is_earlier(again, MIDDLE)
-    assert not state.is_earlier(states(host("web1", OLD, MIDDLE, OLD, left=(MIDDLE,))), MIDDLE)
+    assert state.going_back(again, MIDDLE) == {"web1"}
+    assert not state.going_back(states(host("web1", OLD, MIDDLE, OLD, left=(MIDDLE,))), MIDDLE)
+
+
+def test_a_client_whose_clock_is_behind_rolls_back_from_what_it_deployed() -> None:
+    # MIDDLE served; then somebody whose clock is a day behind deployed what their clock calls OLD.
+    arrived = (MIDDLE, OLD)
+    bad = states(*(host(name, OLD, MIDDLE, OLD, arrived=arrived) for name in ("web1", "web2")))
+    assert state.target(bad, "") == MIDDLE
+    assert state.going_back(bad, MIDDLE) == {"web1", "web2"}, "so that it is marked, and not gone forward to"
+    back = states(host("web1", MIDDLE, OLD, MIDDLE, arrived=arrived, left=(OLD,)))
+    assert "no earlier release" in refusal(state.target, back, "")
+    assert not state.going_back(back, OLD), "--to it is the way forward again"
+
+
+def test_a_host_that_serves_what_is_older_than_the_target_does_not_roll_back_from_it() -> None:
+    torn = states(host("web1", NEW, OLD, MIDDLE, NEW), host("web2", OLD, MIDDLE, OLD))
+    assert state.going_back(torn, MIDDLE) == {"web1"}
+
+
+def test_what_served_last_is_by_each_host_s_own_clock_and_never_by_ids() -> None:
+    # web2's clock is far ahead of the others'; it alone was brought back to OLD, and to NEW again.
+    ahead = host("web2", NEW, MIDDLE, OLD, NEW)
+    ahead.kept = [state.Kept(each.release, each.served + 1000, each.left) for each in ahead.kept]
+    others = [host(name, NEW, OLD, MIDDLE, NEW) for name in ("web1", "web3")]
+    assert state.target(states(others[0], ahead, others[1]), "") == MIDDLE
+    twice = host("web1", NEW, OLD, MIDDLE, NEW, arrived=(MIDDLE, OLD, NEW))
+    twice.kept = [state.Kept(each.release, 7, each.left) for each in twice.kept]  # within one second
+    assert state.target(states(twice), "") == OLD
 
 
 def test_what_was_rolled_back_from_is_said_to_be_there_when_nothing_else_is() -> None:
@@ -264,6 +328,15 @@ def test_rows_say_where_each_release_serves() -> None:
     assert [(each.id, serves, kept) for each, serves, kept in found] == [(NEW, ["web1"], []), (OLD, ["web2"], ["web1"])]
 
 
+def test_rows_are_in_the_order_in_which_hosts_got_the_releases_newest_first() -> None:
+    hosts = [
+        host("web1", OLD, MIDDLE, OLD, arrived=(MIDDLE, OLD)),
+        host("web2", OLD, MIDDLE, NEW, OLD, arrived=(MIDDLE, NEW, OLD)),
+    ]
+    assert [each.id for each, _, _ in state.rows(hosts)] == [OLD, NEW, MIDDLE]
+    assert [each.id for each, _, _ in state.rows(hosts[::-1])] == [OLD, NEW, MIDDLE]
+
+
 def test_what_several_ledgers_have_alike_is_one_line() -> None:
     entry = {"at": "1", "release": NEW, "action": "deploy", "who": "jan", "outcome": "in service", "run": "7"}
     other = {**entry, "outcome": "failed: x", "at": "2"}
@@ -271,36 +344,6 @@ def test_what_several_ledgers_have_alike_is_one_line() -> None:
         [host("web1", NEW, ledger=[entry]), host("web2", NEW, ledger=[{**entry, "at": "1"}, other])], 5
     )
     assert [(each["outcome"], each["hosts"]) for each in found] == [("in service", "web1 web2"), ("failed: x", "web2")]
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "free ",
-        "free df: error",
-        "cores",
-        "unit web",
-        "unit",
-        "release x",
-        "release x 1 - y {}",
-        "ledger [1]",
-        "ledger {",
-    ],
-)
-def test_a_torn_fact_of_a_host_takes_no_other_with_it(line: str) -> None:
-    found = state.parse("web1", f"{line}\nsetup abc def\ncurrent {NEW}\n")
-    assert (found.setup, found.certificate, found.current, found.free) == ("abc", "def", NEW, None)
-
-
-def test_a_laptop_whose_clock_is_behind_rolls_back_and_not_forward() -> None:
-    # NEW came first; then OLD, whose id has an earlier time, and is bad.
-    kept = [state.Kept(made(NEW), 1, arrived=1), state.Kept(made(OLD), 2, arrived=2)]
-    now = states(host("web1", OLD, kept=kept))
-    assert state.target(now, "") == NEW
-    assert state.is_earlier(now, NEW), "so OLD is marked as what was rolled back from"
-    assert [each.id for each, _, _ in state.rows(list(now.values()))] == [OLD, NEW]
-    kept = [state.Kept(made(NEW), 3, arrived=1), state.Kept(made(OLD), 2, left=True, arrived=2)]
-    assert "no earlier release" in refusal(state.target, states(host("web1", NEW, kept=kept)), "")
 
 
 # --- The code ---

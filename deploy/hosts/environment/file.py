@@ -115,14 +115,22 @@ def _unknown(path: Place) -> str:
     return f"is not known; did you mean {near[0]}?" if near else f"is not known; known are: {', '.join(known)}"
 
 
-def load(root: Path, name: str) -> Environment:
-    """Read and check an environment of the project at ``root``, and that the keys it names for logins are here.
+def load(root: Path, name: str, *, pair: bool = False) -> Environment:
+    """Read and check an environment of the project at ``root``, and the local files that it names.
 
+    The ``pair`` of `tls` is checked for remote-setup only: no other command needs the key on the machine it runs on.
     Raises `Failure` as `parse` does; for a name that there is no file of, with the names that there are.
     """
     text = _text(root, name)
     environment = parse(text, name, root)
     document = yaml_lines.read(text, environment.source)
+    failures = []
+    if pair and (tls := environment.tls):
+        try:
+            source = f"{environment.source}:{document.line(('tls',))}: tls"
+            certificate.check_certificate(tls.certificate, tls.key, source=source)
+        except Failure as failure:
+            failures.append(failure.message)
     missing = []
     for host in environment.hosts:
         if host.identity and not host.identity.is_file():
@@ -130,16 +138,10 @@ def load(root: Path, name: str) -> Environment:
             path = own if own in document else ("identity",)
             missing.append(Problem(path, f"{host.identity}: there is no such file; mend the path"))
     if missing:
-        raise document.failure(missing)
+        failures.append(document.failure(missing).message)
+    if failures:
+        raise Failure("\n".join(failures))
     return environment
-
-
-def require_pair(environment: Environment) -> None:
-    """Raise `Failure` for a certificate or key that is not here, or does not fit: only a setup needs them."""
-    if tls := environment.tls:
-        document = yaml_lines.read(_text(environment.root, environment.name), environment.source)
-        source = f"{environment.source}:{document.line(('tls',))}: tls"
-        certificate.check_certificate(tls.certificate, tls.key, source=source)
 
 
 def _text(root: Path, name: str) -> str:

@@ -88,14 +88,14 @@ def deploy(target: Target, ref: str, say: Say) -> None:
         ) as check,
     ):
         states = phases.look(session)
-        for line in state.need_ready(states, roles(target), setup_digests(target), environment.name):
+        for line in state.need_ready(states, roles(target), setup_marks(target), environment.name):
             view.say(line)
         need_one_beat(session)
         headers = {
             host.name: phases.ship_header(
-                target, release, {**variables(target, host, release.id, has.cores), **revealed}
+                target, release, {**variables(target, host, release.id, states[host.name].cores), **revealed}
             )
-            for host, has in ((host, states[host.name]) for host in target.hosts)
+            for host in target.hosts
         }
         phases.ship(session, headers, code)
         check()
@@ -128,15 +128,10 @@ def need_one_beat(session: Session) -> None:
             raise Failure(f"{name}: runs a beat, and {target.beat} is to run it now: leave out neither of them")
 
 
-def setup_digests(target: Target) -> dict[str, state.Digest]:
-    """What `remote-setup` has left on each host that it made as the files say now."""
-    wanted = converge.load(target.environment, target.project, pair=False)
-    tls = target.environment.tls
-    try:
-        certificate = desired.certificate_digest(tls.certificate.read_text()) if tls else ""
-    except (OSError, UnicodeDecodeError):  # it is on somebody else's machine
-        certificate = ""
-    return {host.name: state.Digest(desired.setup_digest(wanted, host), certificate) for host in target.hosts}
+def setup_marks(target: Target) -> dict[str, str]:
+    """What `remote-setup` has left on each host that it made as the files say now, as far as they are here."""
+    wanted = converge.with_certificate(converge.load(target.environment, target.project))
+    return {host.name: desired.setup_mark(wanted, host) for host in target.hosts}
 
 
 def variables(target: Target, host: Host, release: str, cores: int) -> dict[str, str]:
@@ -165,7 +160,7 @@ def rollback(target: Target, to: str, say: Say) -> None:
         states = phases.look(session)
         chosen = state.target(states, to)
         commit = next(kept.release.commit for kept in states[target.names[0]].kept if kept.release.id == chosen)
-        back = state.is_earlier(states, chosen)
+        back = state.going_back(states, chosen)
         phases.activate(session, chosen, entry(chosen, "rollback", commit), check, back=back)
         say(f"{chosen} serves on {', '.join(target.names)} again ({view.seconds:.1f} s)")
 
@@ -199,7 +194,7 @@ def show(target: Target, ref: str) -> None:
     """Print what a deploy would do, and the scripts that it would run, having looked at the hosts."""
     release = committed(target.project.root, ref)
     states = _looked(target)
-    for line in state.need_ready(states, roles(target), setup_digests(target), target.environment.name):
+    for line in state.need_ready(states, roles(target), setup_marks(target), target.environment.name):
         print(line)
     print("\n".join(plan(target, release, states)))
     for name in ("lock.sh", "look.sh", "ship.sh", "migrate.sh", "activate.sh"):

@@ -63,9 +63,12 @@ class Conversation:
     def tell(self, word: str) -> None:
         self._words.put(word)
 
-    def expect(self, word: str, seconds: float) -> None:
-        """Return when it answers with a word. Raises `Failure` with its reason, or when it does not in time."""
-        deadline = time.monotonic() + seconds
+    def expect(self, word: str, seconds: float, since: float) -> None:
+        """Return when it answers with a word, with ``seconds`` for that from ``since``, as `time.monotonic` has it.
+
+        Raises `Failure` with its reason, or when it does not in time.
+        """
+        deadline = since + seconds
         while not self.ended:
             try:
                 heard = self._heard.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -141,12 +144,10 @@ class Fleet:
         self.do([name], "beat", "BEAT", START_SECONDS, "beat moved")
 
     def hold(self) -> None:
-        """Return when every host is still with us. Raises `Failure` for one that has put itself back meanwhile."""
+        """Return when every host is still with us. Raises `Failure` naming those that have put themselves back."""
         for member in self.members.values():
             member.tell("hold")
-        deadline = time.monotonic() + FLIP_SECONDS
-        for member in self.members.values():
-            member.expect("HELD", max(1.0, deadline - time.monotonic()))
+        _need_all(self._answers(self.members, "HELD", FLIP_SECONDS))
 
     def commit(self) -> None:
         """The release stays. Raises `Failure` for hosts that did not say that they heard it."""
@@ -167,27 +168,37 @@ class Fleet:
             if member.why:
                 self.view.say(f"{name}: {member.why}")
 
-    def _expect(self, names: Iterable[str], word: str, seconds: float, said: str) -> None:
-        deadline, failures = time.monotonic() + seconds, []
+    def _answers(self, names: Iterable[str], word: str, seconds: float) -> Iterator[tuple[str, Failure | None]]:
+        """Each of some hosts, and why it has not answered with a word; the seconds are for all of them together."""
+        since = time.monotonic()
         for name in names:
             try:
-                self.members[name].expect(word, max(1.0, deadline - time.monotonic()))
-                self.view.show(name, said)
+                self.members[name].expect(word, seconds, since)
             except Failure as failure:
-                self.view.show(name, "failed")
-                failures.append(failure.message)
-        if failures:
-            raise Failure("\n".join(failures))
+                yield name, failure
+            else:
+                yield name, None
+
+    def _expect(self, names: Iterable[str], word: str, seconds: float, said: str) -> None:
+        def shown() -> Iterator[tuple[str, Failure | None]]:
+            for name, failure in self._answers(names, word, seconds):
+                self.view.show(name, "failed" if failure else said)
+                yield name, failure
+
+        _need_all(shown())
 
     def _put_back(self, why: str) -> None:
         others = [name for name, member in self.members.items() if not member.ended]
         for name in others:
             self.members[name].tell("back " + printable(why.splitlines()[0] if why else why)[:300])
-        # One deadline for all: they put themselves back at the same time.
-        deadline = time.monotonic() + BACK_SECONDS
-        for name in others:
-            try:
-                self.members[name].expect("BACK", max(1.0, deadline - time.monotonic()))
-                self.view.show(name, "put back")
-            except Failure as failure:
+        for name, failure in self._answers(others, "BACK", BACK_SECONDS):
+            if failure:
                 self.view.say(f"{failure.message}; if it is cut off, it puts itself back when it does not hear of us")
+            else:
+                self.view.show(name, "put back")
+
+
+def _need_all(answers: Iterable[tuple[str, Failure | None]]) -> None:
+    """Raise `Failure` with a line for each host that failed, once all have answered."""
+    if failed := [failure.message for _, failure in answers if failure]:
+        raise Failure("\n".join(failed))

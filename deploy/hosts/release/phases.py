@@ -6,7 +6,7 @@ import base64
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -228,20 +228,27 @@ def migrate(session: Session, release: str) -> None:
 
 
 def activate(
-    session: Session, release: str, entry: Mapping[str, str], check: Callable[[], None], *, back: bool = False
+    session: Session,
+    release: str,
+    entry: Mapping[str, str],
+    check: Callable[[], None],
+    *,
+    back: Collection[str] = (),
 ) -> None:
     """Put a release that all hosts have into service, batch by batch. Raises `Failure`, all hosts put back.
 
     New workers are ready before the first request reaches the new code, which may ask for tasks that only they know.
-    On the way ``back`` to an earlier release those that run know its tasks: requests need not wait for other workers.
+    Where all workers' hosts are among those that go ``back`` to an earlier release (`state.going_back`), the workers
+    that run know its tasks, and no request waits for others.
     """
     target = session.target
-    header = activate_header(target, release, entry, leave=back)
+    workers_last = set(target.workers) <= set(back)
     with Fleet(session.view, target.environment.drain) as fleet:
         for host in target.hosts:
+            header = activate_header(target, release, entry, leave=host.name in back)
             fleet.join(session.connections.to(host), header)
         fleet.started()
-        if not back:
+        if not workers_last:
             fleet.workers(target.workers)
         for number, batch in enumerate(target.batches):
             time.sleep(target.environment.wait if number else 0)
@@ -251,6 +258,6 @@ def activate(
             fleet.flip(batch)
         if target.beat:
             fleet.move_beat(target.beat)
-        if back:
+        if workers_last:
             fleet.workers(target.workers)
         fleet.commit()

@@ -51,7 +51,10 @@ def parse(text: str) -> Release:
 
 
 def new_id(commit: str, now: datetime) -> str:
-    """An id that sorts by time: of two deploys of a commit each has its own, with its own environment."""
+    """An id: of two deploys of a commit each has its own, with its own environment.
+
+    ``now`` is a client's time, for people to read: which of two releases came first, only a host can tell (`state`).
+    """
     return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{commit[:_DIGITS]}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -24,8 +24,6 @@ class Kept:
     served: int
     #: Whether it was rolled back from since.
     left: bool = False
-    #: When it arrived there, likewise.
-    arrived: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,10 +40,8 @@ class HostState:
     """What a host has."""
 
     name: str
-    #: A digest of what setup laid down there, but for the certificate; empty when it did not.
+    #: The mark that setup left there (`desired.setup_mark`); empty when it did not come to its end.
     setup: str = ""
-    #: A digest of the certificate; empty where there is none, or an earlier version set the host up.
-    certificate: str = ""
     #: What it was set up for.
     roles: tuple[str, ...] = ()
     cores: int = 1
@@ -53,6 +49,8 @@ class HostState:
     current: str = ""
     #: Kilobytes; None where the host could not tell.
     free: int | None = None
+    #: In the order in which the releases arrived, by the host's own clock. Ids are from the clocks of clients, any of
+    #: which may be wrong: they say nothing of what came first. Nor do the clocks of two hosts, compared.
     kept: list[Kept] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
     ledger: list[dict[str, str]] = field(default_factory=list)
@@ -61,6 +59,17 @@ class HostState:
     def served(self) -> set[str]:
         """The ids of the releases that it can go back to."""
         return {each.release.id for each in self.kept if each.served}
+
+    @property
+    def arrived(self) -> list[str]:
+        """The ids of all its releases, the one that arrived last at the end."""
+        return [each.release.id for each in self.kept]
+
+    @property
+    def last_served(self) -> list[str]:
+        """The ids of the releases that it can go back to, the one that was put into service last first."""
+        in_order = sorted((each for each in self.kept if each.served), key=lambda each: each.served)
+        return [each.release.id for each in reversed(in_order)]
 
 
 def parse(name: str, text: str) -> HostState:
@@ -77,7 +86,7 @@ def _take(state: HostState, key: str, value: str) -> None:
     """Add a fact. Raises `ValueError`, `TypeError` or `AttributeError` for one that is not understood."""
     match key:
         case "setup":
-            state.setup, _, state.certificate = value.strip("-").partition(" ")
+            state.setup = value.strip("-")
         case "cores" | "free":
             setattr(state, key, int(value))
         case "current":
@@ -88,33 +97,19 @@ def _take(state: HostState, key: str, value: str) -> None:
         case "roles":
             state.roles = tuple(value.split())
         case "release":
-            _, served, left, arrived, record = value.split(" ", 4)
-            state.kept.append(Kept(release.parse(record), int(served), left == "left", int(arrived)))
+            _, served, left, record = value.split(" ", 3)
+            state.kept.append(Kept(release.parse(record), int(served), left == "left"))
         case "ledger":
             state.ledger.append({name: str(each) for name, each in json.loads(value).items()})
 
 
-@dataclass(frozen=True)
-class Digest:
-    """What setup leaves on a host that it has made as the files say now."""
-
-    setup: str
-    #: Of the certificate; empty where this machine has no file of it to compare.
-    certificate: str = ""
-
-    def differs(self, state: HostState) -> bool:
-        """Whether the host was set up with other files."""
-        known = bool(self.certificate and state.certificate)
-        return self.setup != state.setup or (known and self.certificate != state.certificate)
-
-
 def need_ready(
-    states: Mapping[str, HostState], roles: Mapping[str, Sequence[str]], digests: Mapping[str, Digest], environment: str
+    states: Mapping[str, HostState], roles: Mapping[str, Sequence[str]], marks: Mapping[str, str], environment: str
 ) -> list[str]:
     """Raise `Failure` for hosts that no release can be put on; returns lines on what had better be done.
 
-    ``roles`` are those that the file gives a host; ``digests`` what setup leaves on a host that it has made as the
-    files say now.
+    ``roles`` are those that the file gives a host; ``marks`` what setup leaves on a host that it has made as the files
+    say now, without the certificate's where that is not here.
     """
     remedy = f"`invoke remote-setup --env {environment}`"
     wrong, lines = [], []
@@ -124,11 +119,20 @@ def need_ready(
         elif set(state.roles) != set(roles.get(name, state.roles)):
             now, then = " ".join(roles[name]), " ".join(state.roles)
             wrong.append(f"{name}: was set up as {then}, but must be {now}: run {remedy}")
-        elif name in digests and digests[name].differs(state):
-            lines.append(f"{name}: its setup is out of date: {remedy}")
+        elif differs := _differs(state.setup, marks.get(name, state.setup)):
+            lines.append(f"{name}: {differs}: {remedy}")
     if wrong:
         raise Failure("\n".join(wrong))
     return lines
+
+
+def _differs(mark: str, wanted: str) -> str:
+    """In what the mark of a setup is not the one wanted; empty where it is, as far as that says."""
+    (digest, _, certificate), (wanted_digest, _, wanted_certificate) = mark.partition(" "), wanted.partition(" ")
+    if digest != wanted_digest:
+        return "its setup is out of date"
+    other = wanted_certificate and certificate != wanted_certificate
+    return "has another certificate than the file of tls" if other else ""
 
 
 def unready(state: HostState) -> str:
@@ -161,11 +165,11 @@ def target(states: Mapping[str, HostState], asked: str) -> str:
     kept = [kept for state in states.values() for kept in state.kept if kept.release.id in common]
     if not asked:
         left = {each.release.id for each in kept if each.left}
-        before = [each for each in kept if each.release.id not in left | everywhere]
+        before = common - left - everywhere
         if not before:
             but = ", but for what was rolled back from, which --to can name" if left - everywhere else ""
             raise Failure(f"{_nothing_before(states)}{but}: `invoke remote-releases`")
-        return max(before, key=lambda each: (each.served, each.release.id)).release.id
+        return _served_last(states, before)
     found = sorted({each.release.id for each in kept if _is_called(each.release, asked)})
     if len(found) != 1:
         why = "is no release" if not found else "may be " + " or ".join(found) + ", but is no single release"
@@ -173,6 +177,12 @@ def target(states: Mapping[str, HostState], asked: str) -> str:
     if found[0] in everywhere:
         raise Failure(f"--to {asked}: {found[0]} serves on all of these hosts already")
     return found[0]
+
+
+def _served_last(states: Mapping[str, HostState], ids: Collection[str]) -> str:
+    """What was put into service last of some releases that all hosts have served, by what most of them say."""
+    orders = [[each for each in state.last_served if each in ids] for state in states.values()]
+    return min(orders[0], key=lambda each: sum(order.index(each) for order in orders))
 
 
 def _is_called(release: Release, asked: str) -> bool:
@@ -188,36 +198,41 @@ def _nothing_before(states: Mapping[str, HostState]) -> str:
     return "there is no earlier release that has served on all of these hosts"
 
 
-def is_earlier(states: Mapping[str, HostState], chosen: str) -> bool:
-    """Whether going to a release is going back on some host: it arrived there before the one that serves now.
+def going_back(states: Mapping[str, HostState], chosen: str) -> set[str]:
+    """The hosts on which a release arrived before the one that serves there: these roll back from that one."""
+    return {name for name, state in states.items() if _arrived_before(state, chosen)}
 
-    By the hosts' own clocks: ids have those of the clients that made them, of which one may be behind.
-    """
-    for state in states.values():
-        arrived = {each.release.id: each.arrived for each in state.kept}
-        if chosen != state.current and arrived.get(chosen, 0) < arrived.get(state.current, 0):
-            return True
-    return False
+
+def _arrived_before(state: HostState, chosen: str) -> bool:
+    if state.current in ("", chosen):
+        return False
+    # What serves and has lost its record cannot be told from the newest.
+    return state.current not in state.arrived or chosen in state.arrived[: state.arrived.index(state.current)]
 
 
 def rows(states: Sequence[HostState]) -> list[tuple[Release, list[str], list[str]]]:
-    """The releases of all hosts: where each serves, and where else it is kept to go back to.
-
-    What arrived last is first, by the hosts' own clocks.
-    """
+    """The releases of all hosts, the last to arrive first: where each serves, where else it is kept to go back to."""
     known = {kept.release.id: kept.release for state in states for kept in state.kept}
-    arrived: dict[str, int] = {}
-    for state in states:
-        for kept in state.kept:
-            arrived[kept.release.id] = max(arrived.get(kept.release.id, 0), kept.arrived)
     return [
         (
-            each,
-            [state.name for state in states if state.current == each.id],
-            [state.name for state in states if each.id in state.served and state.current != each.id],
+            known[each],
+            [state.name for state in states if state.current == each],
+            [state.name for state in states if each in state.served and state.current != each],
         )
-        for each in sorted(known.values(), key=lambda each: (arrived[each.id], each.id), reverse=True)
+        for each in reversed(_merged([state.arrived for state in states]))
     ]
+
+
+def _merged(orders: Sequence[Sequence[str]]) -> list[str]:
+    """All that is in some lists, in an order that suits them; what is only in a later one is right after its like."""
+    merged: list[str] = []
+    for order in orders:
+        place = 0
+        for each in order:
+            if each not in merged:
+                merged.insert(place, each)
+            place = max(place, merged.index(each) + 1)
+    return merged
 
 
 def ledger(states: Sequence[HostState], last: int) -> list[dict[str, str]]:

@@ -16,14 +16,14 @@ units=$(sudo -n "$helper" units)
 current=$(readlink "$srv/state/current" || true)
 printf 'current %s\n' "${current##*/}"
 printf 'free %s\n' "$(df -Pk "$srv/releases" | awk 'NR == 2 { print $4 }')"
-for folder in "$srv"/releases/[0-9]*; do
-    [ -f "$folder/release.json" ] || continue
+# In the order in which they arrived, by this machine's clock: the ids are from the clocks of clients.
+cd "$srv/releases"
+stat -c '%.9Y %n' -- [0-9]*/release.json 2>/dev/null | LC_ALL=C sort | while read -r _ record; do
+    folder=${record%/release.json}
     # When it served last: seconds of the epoch, 0 for never.
     served=$(stat -c %Y "$folder/served" 2>/dev/null || echo 0)
     left=-
     [ ! -e "$folder/left" ] || left=left
-    # When it arrived, by this clock: that in its name is a client's.
-    arrived=$(stat -c %Y "$folder/release.json")
-    printf 'release %s %s %s %s %s\n' "${folder##*/}" "$served" "$left" "$arrived" "$(cat "$folder/release.json")"
+    printf 'release %s %s %s %s\n' "$folder" "$served" "$left" "$(cat "$folder/release.json")"
 done
 [ ! -e "$srv/state/ledger.jsonl" ] || tail -n 20 "$srv/state/ledger.jsonl" | sed 's/^/ledger /'

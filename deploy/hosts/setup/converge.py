@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from pydantic import SecretStr
@@ -11,7 +13,7 @@ from pydantic import SecretStr
 from deploy.core.action import Action
 from deploy.core.errors import Failure
 from deploy.core.running import confirm, printable
-from deploy.hosts.environment.file import chosen, require_pair
+from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, need_addresses, waits_for
@@ -33,26 +35,49 @@ APPLY_SECONDS = 1800
 ROUNDS = 3
 
 
-def load(environment: Environment, project: Project, *, pair: bool = True) -> Site:
-    """The environment with the texts that go to its hosts. Raises `Failure` for one that cannot be read.
+def load(environment: Environment, project: Project) -> Site:
+    """The environment with the texts that go to its hosts, certificate and key apart: those are `with_pair`'s.
 
-    Without the ``pair``, key and certificate are left out: to tell whether a host is up to date takes neither.
+    Raises `Failure` for one that cannot be read.
     """
     if found := complaints(environment):
         raise Failure("\n".join(found))
-    tls = environment.tls if pair else None
     try:
         nginx = {path.name: path.read_text() for path in sorted((project.root / "nginx").glob("*.conf"))}
-        texts = (tls.certificate.read_text(), tls.key.read_text()) if tls else ("", "")
     except OSError as error:
-        raise Failure(f"{error.filename}: {error.strerror}; make it readable") from None
-    return Site(environment, project, nginx, *texts)
+        raise _unreadable(error) from None
+    return Site(environment, project, nginx)
+
+
+def with_pair(site: Site) -> Site:
+    """With certificate and key, where the environment has `tls`. Raises `Failure` for one that cannot be read."""
+    if not (tls := site.environment.tls):
+        return site
+    try:
+        return replace(site, certificate=tls.certificate.read_text(), key=tls.key.read_text())
+    except OSError as error:
+        raise _unreadable(error) from None
+
+
+def with_certificate(site: Site) -> Site:
+    """With the certificate, if it is on this machine; without the key."""
+    if tls := site.environment.tls:
+        with suppress(OSError, UnicodeDecodeError):
+            return replace(site, certificate=tls.certificate.read_text())
+    return site
+
+
+def _unreadable(error: OSError) -> Failure:
+    return Failure(f"{error.filename}: {error.strerror}; make it readable")
 
 
 def setup(environment: Environment, project: Project, only: str, say: Say, *, confirmed: bool) -> Action:
-    """Make the hosts of an environment ready for deploys, or those in a comma-separated list; a dry run shows how."""
-    require_pair(environment)
-    site = load(environment, project)
+    """Make the hosts of an environment ready for deploys, or those in a comma-separated list; a dry run shows how.
+
+    It raises `Failure` with a line for each host: nothing is done when one cannot be looked at; when one cannot be made
+    ready, the others still are.
+    """
+    site = with_pair(load(environment, project))
     hosts = chosen(only, environment.hosts, environment.source)
 
     def show() -> None:

@@ -20,7 +20,7 @@ from deploy.hosts.setup.servers import (
     without_database,
     without_nginx,
 )
-from deploy.hosts.setup.site import FOLDER, SERVERS, Learned, Site, has_files, is_site, template_text
+from deploy.hosts.setup.site import FOLDER, SERVERS, Learned, Site, has_files, is_site, shows_certificate, template_text
 
 _SITE_PACKAGES = (
     *("curl", "gcc", "iproute2", "libc6-dev", "libpq-dev", "libpq5"),
@@ -29,32 +29,29 @@ _SITE_PACKAGES = (
 
 
 def setup_digest(site: Site, host: Host) -> str:
-    """What tells whether a host was made as this environment, and this project, have it.
+    """What tells whether a host is as this environment, and this project, have it: all but the pair of `tls`.
 
-    The certificate and its key are no part of it, as only remote-setup needs to have them.
+    A deploy compares it on machines that do not have the key, and need not have the certificate.
     """
-    return digest(_without_digest(replace(site, certificate="", key=""), host, Learned()))
+    return digest(_without_mark(replace(site, certificate="", key=""), host, Learned()))
 
 
-def certificate_digest(certificate: str) -> str:
-    """What tells one certificate from another; empty for none."""
-    return hashlib.sha256(certificate.encode()).hexdigest() if certificate else ""
+def setup_mark(site: Site, host: Host) -> str:
+    """What remote-setup leaves in `Layout.setup`: the digest and, on a host that shows it, the certificate's own.
 
-
-def _mark(site: Site, host: Host) -> str:
-    """What remote-setup leaves in `Layout.setup` of a host."""
-    has_certificate = site.environment.tls and "web" in host.roles
-    words = [setup_digest(site, host), *([certificate_digest(site.certificate)] if has_certificate else [])]
-    return " ".join(words) + "\n"
+    The latter is left out where the certificate is not known.
+    """
+    shown = [site.certificate] if site.certificate and shows_certificate(site, host) else []
+    return " ".join([setup_digest(site, host), *(hashlib.sha256(text.encode()).hexdigest() for text in shown)])
 
 
 def desired(site: Site, host: Host, learned: Learned) -> Desired:
     """What a host is to be."""
-    found = _without_digest(site, host, learned)
+    found = _without_mark(site, host, learned)
     return (
         found
         if waits_for(site, host, learned)
-        else replace(found, setup=File(str(site.layout.setup), _mark(site, host)))
+        else replace(found, setup=File(str(site.layout.setup), f"{setup_mark(site, host)}\n"))
     )
 
 
@@ -64,7 +61,7 @@ def waits_for(site: Site, host: Host, learned: Learned) -> list[str]:
     return list(dict.fromkeys(other.name for server in lacking for other in site.environment.with_role(server)))
 
 
-def _without_digest(site: Site, host: Host, learned: Learned) -> Desired:
+def _without_mark(site: Site, host: Host, learned: Learned) -> Desired:
     return _joined(
         [
             _common(site, host),

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from deploy.hosts.environment.model import Host
 from deploy.hosts.setup.diff import Desired, File, Folder, Group, Idle, Unit
-from deploy.hosts.setup.site import DROP_IN, Learned, Site, has_files, memory_limit, template_text
+from deploy.hosts.setup.site import DROP_IN, Learned, Site, has_files, memory_limit, shows_certificate, template_text
 from deploy.project import proxy
 
 NGINX = "/etc/nginx/site"
@@ -46,7 +46,7 @@ def with_nginx(site: Site, host: Host, learned: Learned) -> Desired:
         **proxy.host_files(here),
     }
     files = [File(f"{NGINX}/{name}", text) for name, text in texts.items()]
-    if web and front.tls:
+    if shows_certificate(site, host):
         files.append(File(f"{NGINX}/tls.crt", site.certificate))
         files.append(File(f"{NGINX}/tls.key", site.key, mode=0o600, secret=True))
     drop_in = _nginx_drop_in(site)

@@ -69,6 +69,11 @@ def has_files(host: Host) -> bool:
     return "web" in host.roles or "worker" in host.roles
 
 
+def shows_certificate(site: Site, host: Host) -> bool:
+    """Whether a host has the certificate of the site."""
+    return site.environment.tls is not None and "web" in host.roles
+
+
 def template_text(path: str, /, **values: str) -> str:
     """One of our files for hosts. A line that is left empty by its value is dropped."""
     lines = (FOLDER / path).read_text("utf-8").splitlines()

@@ -12,9 +12,10 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from deploy.core.errors import Failure
 from deploy.hosts.environment.model import Host
 from deploy.hosts.environment.values import Jump
-from deploy.hosts.ssh import known_hosts
+from deploy.hosts.ssh import background, known_hosts
 from deploy.hosts.ssh.hop import ANSWER_SECONDS, Hop, one_line, quiet_config
 from deploy.hosts.ssh.known_hosts import KnownHosts
 
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Hosts that are worked on at a time.
+#: Hosts that are connected to, and worked on, at a time.
 AT_A_TIME = 20
+#: Seconds that what is under way on hosts has to end when we are told to stop, and its connections have been cut.
+STOP_SECONDS = 2
 #: What a host is told to run, whatever it is to do: it takes the frame of a script (`channel`) from its first line.
 SHELL = """exec /bin/sh -c 'IFS= read -r frame && eval "$(printf %s "$frame" | base64 -d)"'"""
 
@@ -60,9 +63,7 @@ class Connection:
         with self._lock:
             self.end.open()
             if self.ahead:
-                pool = ThreadPoolExecutor(self.ahead)
-                self._waiting.extend(pool.submit(self._new_shell) for _ in range(self.ahead))
-                pool.shutdown(wait=False)
+                self._waiting.extend(background.start([self._new_shell] * self.ahead, self.ahead))
                 self.ahead = 0
         return self
 
@@ -105,7 +106,7 @@ class Connections:
         self._open: dict[str, Connection] = {}
         self._jumps: dict[tuple[tuple[Jump, ...], Path | None], Hop] = {}
         self._others: list[Hop] = []
-        self._opening: dict[str, Future[Failure | None]] = {}
+        self._opening: Future[dict[str, Failure | None]] | None = None
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -117,16 +118,21 @@ class Connections:
         self.close()
 
     def close(self) -> None:
-        """Cut all connections, those of the hosts first; nothing is connected to after that."""
-        with self._lock:  # others may be adding to them
+        """Cut all connections, those of the hosts first. None is made from now on."""
+        with self._lock:
             self._closed = True
             hops = [*(each.end for each in self._open.values()), *reversed(self._jumps.values()), *self._others]
         for hop in hops:
             hop.fabric.client.close()
 
     def to(self, host: Host) -> Connection:
-        """The connection to a host, made again when it was lost; opened when something is done over it."""
+        """The connection to a host, made again when it was lost; opened when something is done over it.
+
+        Raises `Failure` once they have been closed.
+        """
         with self._lock:
+            if self._closed:
+                raise Failure(f"{host.name}: the command was stopped")
             known = self._open.get(host.name)
             if known is None or known.end.failed:
                 user = host.admin if self.admin else host.user
@@ -188,27 +194,13 @@ class Connections:
 
     def begin(self, hosts: Iterable[Host]) -> Self:
         """Connect to hosts while something else is done; `opened` waits for the last of them."""
-        gate = threading.BoundedSemaphore(AT_A_TIME)
-        for host in hosts:
-            future = self._opening[host.name] = Future()
-            # Daemons: when a command fails meanwhile, it must not wait for hosts that do not answer.
-            threading.Thread(target=self._connect, args=(host, gate, future), daemon=True).start()
+        connect_all = partial(self.on_all, tuple(hosts), lambda _: None)
+        [self._opening] = background.start([connect_all], 1)
         return self
-
-    def _connect(self, host: Host, gate: threading.BoundedSemaphore, future: Future[Failure | None]) -> None:
-        with gate:
-            try:
-                if not self._closed:
-                    self.to(host).open()
-                future.set_result(None)
-            except Failure as failure:
-                future.set_result(failure)
-            except BaseException as error:  # it is for the one who waits
-                future.set_exception(error)
 
     def opened(self) -> None:
         """Return when all that `begin` was given are connected to. Raises `Failure` naming those that cannot be."""
-        if failed := failures({name: future.result() for name, future in self._opening.items()}):
+        if self._opening and (failed := failures(self._opening.result())):
             raise failed
 
     def on_all(
@@ -222,19 +214,27 @@ class Connections:
 
         def one(host: Host) -> T | Failure:
             try:
-                return function(self.to(host).open())
+                return function(self._opened(host))
             except Failure as failure:
                 return failure
 
-        with ThreadPoolExecutor(limit) as pool:
-            futures = {host.name: pool.submit(one, host) for host in hosts}
-            try:
-                wait(futures.values())
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                self.close()
-                raise
-        return {name: future.result() for name, future in futures.items()}
+        chosen = tuple(hosts)
+        futures = background.start([partial(one, host) for host in chosen], limit)
+        try:
+            wait(futures)
+        except BaseException:
+            under_way = [future for future in futures if not future.cancel()]
+            self.close()
+            wait(under_way, STOP_SECONDS)
+            raise
+        return {host.name: future.result() for host, future in zip(chosen, futures, strict=True)}
+
+    def _opened(self, host: Host) -> Connection:
+        connection = self.to(host).open()
+        if self._closed:  # while it was being opened
+            connection.close()
+            raise Failure(f"{host.name}: the command was stopped")
+        return connection
 
 
 def connect(host: Host, known: KnownHosts) -> Connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from deploy.core import shell
@@ -12,8 +13,8 @@ from deploy.core.errors import Failure
 from deploy.core.running import confirm
 from deploy.core.shell import WriteSecret
 from deploy.hosts.environment.model import Environment, Host
-from deploy.hosts.ssh import known_hosts
-from deploy.hosts.ssh.connect import Connections
+from deploy.hosts.ssh import background, known_hosts
+from deploy.hosts.ssh.connect import AT_A_TIME, Connections
 from deploy.hosts.ssh.hop import Hop
 from deploy.hosts.ssh.known_hosts import HostKey, KnownHosts, Verdict
 
@@ -68,10 +69,11 @@ def _show_and_pin(
             hops = _at(connections, environment.hosts, depth)
             if not hops:
                 break
+            looking = background.start([partial(look, hop) for hop in hops], AT_A_TIME)
             shown = []
-            for hop in hops:
+            for hop, found in zip(hops, looking, strict=True):
                 try:
-                    shown.append(look(hop))
+                    shown.append(found.result())
                 except Failure as failure:
                     failed[hop.name] = failure.message
         for each in shown:
