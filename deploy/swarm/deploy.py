@@ -60,7 +60,7 @@ def deploy(manager: Manager, stack: Stack, options: Options, say: Say) -> None:
         carry_out(held, file, snapshot, entries)
         held.change(ledger.record(manager, number, number, image.revision, file))
         remove_services(held, [name for name in options.remove if ":" not in name])
-        held.clean_up(ledger.read(manager))
+        held.clean_up()
     say(f"release {number} serves: {image.pinned}")
 
 
@@ -75,7 +75,7 @@ def carry_out(held: Session, file: StackFile, before: Snapshot, entries: Sequenc
         run_jobs(held, file, JOBS)
         put_into_service(held, file, entries)
     except BaseException:
-        held.clean_up(entries)
+        held.clean_up()
         raise
 
 
@@ -95,7 +95,7 @@ def rollback(manager: Manager, folder: Path, to: str, say: Say) -> None:
         run_jobs(held, file, ["static"])
         put_into_service(held, file, entries)
         held.change(ledger.record(manager, number, goal.of, goal.revision, file))
-        held.clean_up(ledger.read(manager))
+        held.clean_up()
     say(f"release {number} serves: it is release {goal.of} again. Migrations stay as they are")
 
 
@@ -146,7 +146,7 @@ def put_into_service(held: Session, file: StackFile, entries: Sequence[ledger.En
         try:
             put_back(held, part, before, entries[-1])
         except Failure as failure:
-            held.say(f"they could not be put back: {failure}; `invoke swarm-rollback` tries that again")
+            held.say(f"they could not be put back: {failure}; `invoke swarm-status` shows what runs")
         raise
 
 

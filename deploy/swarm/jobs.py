@@ -55,11 +55,11 @@ class Session:
             self.lock.check()
             self.manager.tell(command)
 
-    def clean_up(self, entries: Sequence[ledger.Entry]) -> None:
+    def clean_up(self) -> None:
         """Remove what no kept release names, while the lock is ours. That it fails must not hide how a deploy ended."""
         try:
             self.lock.confirm()
-            ledger.prune(self.manager, entries, self.lock.check)
+            ledger.prune(self.manager, ledger.read(self.manager), self.lock.check)
         except LockLost:
             pass  # who has taken it cleans up
         except Failure as failure:

@@ -13,6 +13,8 @@ import pytest
 
 from deploy.core.shell import Result, Run, run
 from deploy.docker import env as server_env
+from deploy.swarm import lock
+from deploy.swarm.manager import Manager, engine
 from tests import support
 from tests.acceptance.conftest import Visitor
 from tests.load import Load
@@ -260,6 +262,65 @@ def test_a_client_killed_half_way_leaves_a_stack_that_serves_and_a_lock_that_fre
         swarm.must("swarm-deploy")
     unhurt(loads)
     assert len(set(swarm.images().values())) == 1
+
+
+#: A client that holds the lock, and changes something when it is told to.
+CLIENT = """
+import sys
+from pathlib import Path
+from deploy.errors import Failure
+from deploy.swarm import deploy
+from deploy.swarm.manager import Manager, engine
+
+manager = Manager(sys.argv[1], engine("ssh://node2", ""))
+with deploy.session(manager, "a deploy", Path(".run"), print) as held:
+    print("held", flush=True)
+    sys.stdin.readline()
+    try:
+        held.change(manager.create("config", f"{manager.stack}_late", "text"))
+    except Failure as failure:
+        print(failure.message)
+"""
+
+
+@contextlib.contextmanager
+def holder(swarm: Swarm) -> Iterator["subprocess.Popen[str]"]:
+    """A client that holds the lock, in a session of its own."""
+    client = subprocess.Popen(
+        [str(support.TOOLS / "python"), "-c", CLIENT, swarm.name],
+        cwd=swarm.project,
+        env={**support.environment(), **swarm.cluster.environment()},
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert client.stdout
+        assert client.stdout.readline() == "held\n"
+        yield client
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(client.pid, signal.SIGKILL)
+        client.wait()
+
+
+def test_a_client_that_slept_while_another_took_its_lock_changes_nothing(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in swarm.cluster.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(lock, "STALE_SECONDS", 5.0)
+    manager = Manager(swarm.name, engine("ssh://node1", ""))
+    with holder(swarm) as client:
+        os.killpg(client.pid, signal.SIGSTOP)
+        with lock.held(manager, "another deploy") as held:
+            os.killpg(client.pid, signal.SIGCONT)
+            said, _ = client.communicate("go on\n", timeout=60)
+            assert said.startswith("another client took over the lock because this one stopped responding")
+            assert f"{swarm.name}_late" not in swarm.ask("config", "ls")
+            held.confirm()  # it has not released what is not its own
+    assert f"{swarm.name}_lock" not in swarm.ask("service", "ls")
 
 
 def test_a_host_whose_key_is_unknown_or_wrong_is_told_nothing(swarm: Swarm, tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ def test_scaling_and_removing_ask_for_the_lock_first(engine: Engine, monkeypatch
 
     monkeypatch.setattr(Manager, "look", look)
     here = operate.Swarm(SHOP, stack("swarm"), print)
+    monkeypatch.setattr(view, "time", Days())
     with pytest.raises(LockLost):
         here.scale("app", 3).do()
     engine.locks = set()
@@ -244,7 +245,7 @@ def test_a_lock_lost_while_cleaning_up_ends_the_cleaning_up(engine: Engine, sess
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shell, "run", run)
-        session.clean_up([])
+        session.clean_up()
     assert engine.changes == ["config rm shop_a_1"]
 
 
@@ -270,6 +271,14 @@ def test_a_clean_up_that_fails_does_not_hide_why_the_deploy_failed(
     assert said[-1].startswith("old configs and secrets are still there: no answer")
 
 
+def test_a_release_that_serves_is_none_that_failed_because_old_ones_could_not_be_removed(
+    engine: Engine, session: Session, said: list[str]
+) -> None:
+    engine.silent = True
+    session.clean_up()
+    assert said == ["old configs and secrets are still there: no answer; the next deploy removes them"]
+
+
 def test_services_that_cannot_be_put_back_do_not_hide_why_the_deploy_failed(
     session: Session, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,7 +290,7 @@ def test_services_that_cannot_be_put_back_do_not_hide_why_the_deploy_failed(
     monkeypatch.setattr(deploy, "hand_over", fail)
     with pytest.raises(Failure, match="app on node1: was rolled back"):
         deploy.put_into_service(session, file(), [entry(1)])
-    assert said[-1] == "they could not be put back: app: no answer; `invoke swarm-rollback` tries that again"
+    assert said[-1] == "they could not be put back: app: no answer; `invoke swarm-status` shows what runs"
 
 
 def test_services_are_not_put_back_without_the_lock(
@@ -364,7 +373,7 @@ def test_each_question_and_each_small_change_has_a_limit(
     SHOP.last_lines("app")
     SHOP.names("config")
     session.change(ledger.record(SHOP, 1, 1, "r", file()))
-    session.clean_up([])
+    session.clean_up()
     session.lock.release()
     assert len(engine.asked) > 10
     assert all(command.seconds for command in engine.asked)
