@@ -7,6 +7,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +16,8 @@ import pytest
 from deploy.core.shell import Result
 from tests import support
 from tests.acceptance.conftest import Visitor
+from tests.contract.promises import *  # noqa: F403
+from tests.contract.promises import Runtime
 from tests.docker.conftest import Stack, docker
 from tests.load import Load
 from tests.support import one_line, wait_until
@@ -104,19 +108,6 @@ def test_a_release_that_answers_with_errors_is_taken_away(prod: Stack) -> None:
     assert prod.containers("app") == old
 
 
-def test_a_release_whose_beat_does_not_start_is_taken_back_whole(prod: Stack) -> None:
-    everything, image = prod.containers(), docker("image", "inspect", "-f", "{{.Id}}", f"{prod.name}:latest")
-    prod.edit("deploy/compose/base.yaml", "beat, -l, info]", "beat, -l, info, --scheduler, mysite.gone:Scheduler]")
-    with Load(prod.port) as load:
-        result = prod.invoke("prod", "--detach")
-        time.sleep(1)
-    unhurt(load)
-    assert re.match(rf"{prod.name}-celery_beat-\d+ (ended|is unhealthy)", last_line(result))
-    assert prod.containers() == everything, "app, workers and beat of before, and nothing else"
-    assert docker("image", "inspect", "-f", "{{.Id}}", f"{prod.name}:latest") == image
-    assert "failed: " in prod.must("releases", "--on", "prod").stdout
-
-
 def test_a_rollback_brings_back_the_code_with_the_environment_it_had(prod: Stack) -> None:
     prod.must("prod", "--detach")
     names = "localhost,127.0.0.1,shop.example"
@@ -139,27 +130,6 @@ def test_a_rollback_brings_back_the_code_with_the_environment_it_had(prod: Stack
     prod.must("scale", "--service", "celery_worker", "--replicas", "1")
     prod.set_env(ALLOWED_HOSTS="localhost,127.0.0.1")
     assert "--to 99: there is no such release; there are: " in one_line(prod.invoke("rollback", "--to", "99"))
-
-
-def test_a_closed_terminal_takes_a_rollout_back(prod: Stack) -> None:
-    everything = prod.containers()
-    (prod.project / STYLE).open("a").write("\n.hung-up { color: red }\n")
-    with Load(prod.port) as load:
-        process = subprocess.Popen(
-            ["python3", str(prod.project / "tasks.py"), "prod", "--detach"],
-            env={**support.environment(), "PATH": f"{support.TOOLS}:{os.environ['PATH']}"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stderr is not None
-        while "start beside the old ones" not in process.stderr.readline():
-            assert process.poll() is None
-        process.send_signal(signal.SIGHUP)
-        process.communicate(timeout=120)
-    unhurt(load)
-    assert process.returncode == 128 + signal.SIGHUP
-    assert prod.containers() == everything
 
 
 def test_a_migration_that_fails_changes_nothing(prod: Stack) -> None:
@@ -234,19 +204,6 @@ def test_a_command_killed_half_way_leaves_a_site_that_serves_and_the_next_one_cl
     unhurt(load)
     assert [len(prod.containers(each)) for each in ("app", "celery_worker", "celery_beat")] == [2, 1, 1]
     assert "was killed" in prod.must("releases", "--on", "prod").stdout
-
-
-def test_two_updates_at_once_are_one_and_a_clear_line(prod: Stack) -> None:
-    first = subprocess.Popen(
-        ["python3", str(prod.project / "tasks.py"), "prod", "--detach"],
-        env={**support.environment(), "PATH": f"{support.TOOLS}:{os.environ['PATH']}"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    time.sleep(2)
-    told = rf"a deploy by \S+, started .*, holds the lock on {prod.name}; retry when it has finished"
-    assert re.fullmatch(told, one_line(prod.invoke("prod", "--detach")))
-    assert first.wait(120) == 0
 
 
 # --- what is killed ---
@@ -347,3 +304,47 @@ def test_a_restart_of_a_server_is_healed_and_every_task_is_done(prod: Stack, ser
     ids += exports(prod, 2)
     wait_until(lambda: all_done(prod, ids), 180, "every export is done")
     assert votes(prod) >= before + load.accepted
+
+
+# --- What every runtime promises ---
+
+
+class Compose(Runtime):
+    under_way = "start beside the old ones"
+    deploying = ["prod", "--detach"]  # noqa: RUF012
+    changing = [  # noqa: RUF012
+        *(["prod"], ["build"], ["push"], ["rollback"], ["down", "--volumes"]),
+        *(["scale", "--service", "app", "--replicas", "3"], ["manage", "--", "flush"], ["shell"]),
+    ]
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+
+    @property
+    def project(self) -> Path:
+        return self.stack.project
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def commit(self) -> None:
+        """The work tree itself is built."""
+
+    def serving(self) -> object:
+        return self.stack.containers()
+
+    @contextmanager
+    def load(self) -> Iterator[Load]:
+        with Load(self.stack.port) as load:
+            yield load
+        assert not load.failures, load.failures[:5]
+        assert load.accepted > 50
+
+    def history(self) -> str:
+        return self.stack.must("releases", "--on", "prod").stdout
+
+
+@pytest.fixture(scope="module")
+def runtime(prod: Stack) -> Compose:
+    prod.must("prod", "--detach")  # so that there is a release to go back to
+    return Compose(prod)

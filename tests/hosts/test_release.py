@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,8 @@ from deploy.hosts.environment.file import load as load_environment
 from deploy.hosts.release import deploy, phases
 from deploy.project.config import Project
 from tests.acceptance.conftest import ADMIN
+from tests.contract.promises import *  # noqa: F403
+from tests.contract.promises import Runtime
 from tests.docker.conftest import accept
 from tests.hosts.machines import ENVIRONMENT, Fleet, Machine
 from tests.load import Load
@@ -445,18 +447,6 @@ def whole(site: Fleet, name: str) -> bool:
     kinds = {"web1": "web", "web2": "web", "jobs1": "worker"}
     said = machine.sh(f"cd /srv/portico/releases/{release} && {files}", check=False)
     return said.strip() == "whole" and (kinds[name], release) in units(machine)
-
-
-def test_of_two_deploys_at_once_the_second_is_told_who_holds_the_lock(site: Fleet) -> None:
-    change(site, random.randrange(10**6))
-    first = start(site)
-    try:
-        wait_until(lambda: "receiving" in peek(first), 60, "the first has the lock")
-        said = one_line(site.invoke("remote-deploy"))
-    finally:
-        first.communicate(timeout=120)
-    assert re.search(r"web1: busy: deploy of [0-9a-f]{12} by \S+@\S+ since ", said), said
-    assert first.returncode == 0
 
 
 def peek(child: "subprocess.Popen[str]") -> str:
@@ -884,3 +874,45 @@ def test_settings_and_secrets_roll_back_with_their_release(site: Fleet) -> None:
     assert second == "it's $two another-secret-key-of-more-than-fifty-characters-in-all"
     site.configure(settings={})
     site.commit("no settings")
+
+
+# --- What every runtime promises ---
+
+
+class OnHosts(Runtime):
+    under_way = "starting"
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        here = ["--env", "test"]
+        self.deploying = ["remote-deploy", *here]
+        self.changing = [
+            *(["remote-deploy", *here], ["remote-rollback", *here], ["rollback", "--on", "test"]),
+            *(["remote-manage", *here, "--", "flush"], ["manage", "--on", "test", "--", "flush"]),
+            *(["shell", "--on", "test"], ["remote-unlock", *here], ["remote-setup", *here]),
+        ]
+
+    @property
+    def project(self) -> Path:
+        return self.fleet.project
+
+    def environment(self) -> dict[str, str]:
+        return self.fleet.environment()
+
+    def commit(self) -> None:
+        self.fleet.commit("what comes next")
+
+    def serving(self) -> object:
+        wait_until(lambda: settled(self.fleet), 120, "only the units of the release run")
+        return {name: (self.fleet.current(self.fleet[name]), units(self.fleet[name])) for name in SITE}
+
+    def load(self) -> AbstractContextManager[list[Load]]:
+        return load(self.fleet)
+
+    def history(self) -> str:
+        return self.fleet.must("remote-releases").stdout
+
+
+@pytest.fixture(scope="module")
+def runtime(site: Fleet) -> OnHosts:
+    return OnHosts(site)
