@@ -133,6 +133,12 @@ def test_the_doctor_knows_a_remedy_for_each_thing_on_each_system() -> None:
         assert all(check.remedy for check in doctor.examine(Store.of(ROOT), system))
 
 
+def test_the_doctor_names_what_only_tests_need_too() -> None:
+    needs = {check.name: check.purpose for check in doctor.examine(Store.of(ROOT), doctor.DEBIAN)}
+    assert needs["sshd"] == "`test --suite hosts`"
+    assert doctor.DEBIAN.install("sshd") == "sudo apt install openssh-server"
+
+
 def test_a_signal_before_the_processes_have_told_their_ids_is_kept_for_then(capsys: pytest.CaptureFixture[str]) -> None:
     announcer = side_by_side.Announcer(lambda: None)
     manager = announcer.manager
