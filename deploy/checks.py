@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy import shell
-from deploy.config import Project
-from deploy.errors import Failure
-from deploy.shell import Run
-from deploy.venvs import Store
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.shell import Run
+from deploy.project.config import Project
+from deploy.venvs.store import Store
 
 SCRIPTS = (
     ".ci/run",

@@ -9,10 +9,11 @@ import shutil
 import sys
 from dataclasses import dataclass
 
-from deploy import shell, venvs
-from deploy.errors import Failure
-from deploy.shell import Run
-from deploy.venvs import Store
+from deploy.core import shell
+from deploy.core.report import Grid, Report
+from deploy.core.shell import Run
+from deploy.venvs import store as layer_store
+from deploy.venvs.store import Store
 
 #: Seconds for a container engine to answer.
 ENGINE_SECONDS = "5"
@@ -121,7 +122,7 @@ def compiler() -> str:
 
 def examine(store: Store, system: System) -> list[Check]:
     """Every prerequisite, found or not."""
-    uv = venvs.find_uv(store)
+    uv = layer_store.find_uv(store)
     pip = "found" if importlib.util.find_spec("ensurepip") else ""
     ssh = "found" if shutil.which("ssh") else ""
     sshd = "found" if shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:{SYSTEM_PROGRAMS}") else ""
@@ -139,18 +140,10 @@ def examine(store: Store, system: System) -> list[Check]:
     ]
 
 
-def show(store: Store) -> None:
-    """Print the examination. Raises `Failure` when something is missing that nothing works without."""
-    from rich.console import Console
-    from rich.table import Table
-
+def report(store: Store) -> Report:
+    """The examination; wrong is what nothing works without."""
     checks = examine(store, this_system())
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("", "needed for", "found", "if missing"):
-        table.add_column(heading)
-    for check in checks:
-        table.add_row(check.name, check.purpose, check.found or "no", "" if check.found else check.remedy)
-    Console().print(table)
+    rows = [(check.name, check.purpose, check.found or "no", "" if check.found else check.remedy) for check in checks]
     missing = [check.name for check in checks if check.required and not check.found]
-    if missing:
-        raise Failure(f"{', '.join(missing)} missing; the last column has the command")
+    wrong = [f"{', '.join(missing)} missing; the last column has the command"] if missing else []
+    return Report([Grid(("", "needed for", "found", "if missing"), rows)], wrong=wrong)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from deploy.swarm.lock import who
+from deploy.core.running import who
+from deploy.core.shell import Run
 from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
 
@@ -55,29 +56,12 @@ def read(manager: Manager) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.number)
 
 
-def next_number(entries: Sequence[Entry]) -> int:
-    return entries[-1].number + 1 if entries else 1
-
-
-def target(entries: Sequence[Entry], running: int) -> Entry | None:
-    """The release to go back to; None when there is none.
-
-    ``running`` is the number on the services: when it is not recorded, its deploy never came to its end.
-    """
-    if not entries:
-        return None
-    last = entries[-1]
-    if running > last.number:
-        return last
-    return next((each for each in reversed(entries) if each.of < last.of and each.of == each.number), None)
-
-
-def add(manager: Manager, number: int, of: int, revision: str, file: StackFile) -> None:
-    """Record a release that serves."""
+def add(manager: Manager, number: int, of: int, revision: str, file: StackFile) -> Run:
+    """The command that records a release which serves."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     labels = {"release": str(number), "of": str(of), "revision": revision, "by": who(), "at": at}
     marks = {f"portico.{key}": value for key, value in labels.items()}
-    manager.tell(manager.create("config", name(manager.stack, number), file.text, marks))
+    return manager.create("config", name(manager.stack, number), file.text, marks)
 
 
 def prune(manager: Manager, entries: Sequence[Entry], also: Iterable[StackFile] = ()) -> None:

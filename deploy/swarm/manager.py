@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import urlsplit
 
-from deploy import doctor, shell
-from deploy.errors import Failure
-from deploy.shell import Result, Run
+from deploy import doctor
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.shell import Result, Run
 from deploy.swarm.render import StackFile
 from deploy.swarm.state import NAMESPACE, Node, Snapshot, parse_nodes, parse_services, parse_tasks
 
-#: Seconds for a log to be fetched: its node may be away.
-LOG_SECONDS = "10"
+#: Seconds for a log to be fetched, as its node may be away; for a question or a small change; and for a stack file,
+#: configs and images, which take as long as the network does.
+LOG_SECONDS, ANSWER_SECONDS, SEND_SECONDS = 10, 60, 900
 #: Lines of a failed replica that are shown.
 LOG_LINES = "10"
 
@@ -46,16 +48,16 @@ class Manager:
         return Run(["docker", *words], self.engine, input=stdin, secret=secret)
 
     def ask(self, *words: str) -> str:
-        """What a docker command prints. Raises `Failure` when it fails."""
-        return shell.run(self.docker(*words), capture=True).stdout
+        """What a docker command prints. Raises `Failure` when it fails, or does not answer in time."""
+        return shell.run(self.docker(*words), capture=True, seconds=ANSWER_SECONDS).stdout
 
-    def try_(self, *words: str) -> Result:
-        """How a docker command ended, whether well or not."""
-        return shell.run(self.docker(*words), capture=True, check=False)
+    def try_(self, *words: str, seconds: float = ANSWER_SECONDS) -> Result:
+        """How a docker command ended, whether well or not. Raises `Failure` when it does not end in time."""
+        return shell.run(self.docker(*words), capture=True, check=False, seconds=seconds)
 
     def tell(self, command: Run) -> None:
         """Run a command that changes something. Raises `Failure` with what it said when it fails."""
-        shell.run(command, capture=True)
+        shell.run(command, capture=True, seconds=SEND_SECONDS)
 
     # --- Looking ---
 
@@ -79,8 +81,10 @@ class Manager:
     def last_lines(self, task_or_service: str) -> str:
         """The end of the log of a replica, or of a service."""
         words = ["service", "logs", "--raw", "--tail", LOG_LINES, task_or_service]
-        command = self.docker(*words)
-        result = shell.run(Run([*doctor.at_most(LOG_SECONDS), *command.argv], command.env), capture=True, check=False)
+        try:
+            result = self.try_(*words, seconds=LOG_SECONDS)
+        except Failure as failure:
+            return failure.message
         return result.stdout + result.stderr
 
     # --- Configs and secrets ---
@@ -146,12 +150,12 @@ def why_not_ssh(host: str, said: str) -> str:
     return f"{host}: {shell.last_line(said)}"
 
 
-def need_engine(manager: Manager) -> None:
+def require_engine(manager: Manager) -> None:
     """Raise `Failure` when the engine cannot be reached, with what mends that."""
     if shutil.which("docker") is None:
         raise Failure(f"docker: not found on this machine: {doctor.this_system().install('engine', 'compose')}")
     if manager.host.startswith("ssh://"):
-        asked = shell.run(ssh_check(manager.host), capture=True, check=False)
+        asked = shell.run(ssh_check(manager.host), capture=True, check=False, seconds=ANSWER_SECONDS)
         if asked.code:
             raise Failure(why_not_ssh(manager.host, asked.stderr))
     asked = manager.try_("version", "--format", "{{.Server.Version}}")
@@ -159,9 +163,9 @@ def need_engine(manager: Manager) -> None:
         raise Failure(f"no container engine answers: {shell.last_line(asked.stderr)}")
 
 
-def need_manager(manager: Manager) -> None:
+def require_manager(manager: Manager) -> None:
     """Raise `Failure` when the engine is not a manager of a swarm."""
-    need_engine(manager)
+    require_engine(manager)
     swarm = json.loads(manager.ask("info", "--format", "{{json .Swarm}}"))
     where = manager.host or "this machine"
     if swarm["LocalNodeState"] == "inactive":

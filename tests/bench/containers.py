@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.shell import Run, run
+from deploy.core.shell import Run, run
 from tests.acceptance.conftest import Visitor
 from tests.bench.site import LUA
 from tests.docker.conftest import Stack, docker, new_stack, remove

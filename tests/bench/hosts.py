@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.running import free_port
+from deploy.core.running import free_port
 from tests.hosts.machines import Fleet, Machine, Rack, write_environment
 from tests.hosts.test_release import append
 from tests.support import TOOLS

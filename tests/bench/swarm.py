@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from deploy.shell import Run, run
+from deploy.core.shell import Run, run
 from tests import support
 from tests.load import Load
 from tests.support import wait_until

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from deploy import doctor
-from deploy.running import free_port
-from deploy.shell import Result, Run, run
+from deploy.core.running import free_port
+from deploy.core.shell import Result, Run, run
 from tests import support
 from tests.acceptance.conftest import ADMIN
 
@@ -135,7 +135,7 @@ def new_stack(folder: Path, kind: str) -> Stack:
     (project / ".venvs").symlink_to(support.ROOT / ".venvs")
     run(Run(["git", "-C", str(project), "init", "-q"]))
     name = f"test{secrets.token_hex(3)}"
-    from deploy import server_env
+    from deploy.docker import env as server_env
 
     text = server_env.fresh((project / ".env.example").read_text(), stack=name, development=kind == "dev")
     os.umask(0o022)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from deploy.shell import Result
+from deploy.core.shell import Result
 from tests import support
 from tests.acceptance.conftest import Visitor
 from tests.docker.conftest import Stack, docker
@@ -30,6 +30,10 @@ def site_as_it_was(prod: Stack) -> Iterator[None]:
         shutil.copytree(support.ROOT / "site" / name, prod.project / "site" / name)
     shutil.copy2(support.ROOT / "nginx" / "site.conf", prod.project / "nginx" / "site.conf")
     shutil.copy2(support.ROOT / "site" / "release.py", prod.project / "site" / "release.py")
+    for name in ("base", "prod"):
+        path = f"deploy/compose/{name}.yaml"
+        if not slowed(prod):
+            shutil.copy2(support.ROOT / path, prod.project / path)
 
 
 def votes(stack: Stack) -> int:
@@ -98,6 +102,64 @@ def test_a_release_that_answers_with_errors_is_taken_away(prod: Stack) -> None:
     unhurt(load)
     assert re.search(r"is not ready: /: 500", last_line(result))
     assert prod.containers("app") == old
+
+
+def test_a_release_whose_beat_does_not_start_is_taken_back_whole(prod: Stack) -> None:
+    everything, image = prod.containers(), docker("image", "inspect", "-f", "{{.Id}}", f"{prod.name}:latest")
+    prod.edit("deploy/compose/base.yaml", "beat, -l, info]", "beat, -l, info, --scheduler, mysite.gone:Scheduler]")
+    with Load(prod.port) as load:
+        result = prod.invoke("prod", "--detach")
+        time.sleep(1)
+    unhurt(load)
+    assert re.match(rf"{prod.name}-celery_beat-\d+ (ended|is unhealthy)", last_line(result))
+    assert prod.containers() == everything, "app, workers and beat of before, and nothing else"
+    assert docker("image", "inspect", "-f", "{{.Id}}", f"{prod.name}:latest") == image
+    assert "failed: " in prod.must("releases", "--on", "prod").stdout
+
+
+def test_a_rollback_brings_back_the_code_with_the_environment_it_had(prod: Stack) -> None:
+    prod.must("prod", "--detach")
+    names = "localhost,127.0.0.1,shop.example"
+    prod.set_env(ALLOWED_HOSTS=names)
+    prod.edit("site/mysite/health.py", '"ok\\n"', '"newer\\n"')
+    prod.must("prod", "--detach")
+    assert names in str(prod.inspect(prod.containers("app")[0])["Config"])
+    dry = prod.must("rollback", "--dry-run").stdout
+    assert re.match(r"# back to release \d+ \(", dry)
+    assert Visitor(prod.url).get("/healthz").text == "newer\n", "a dry run changes nothing"
+    with Load(prod.port) as load:
+        result = prod.must("rollback")
+        time.sleep(1)
+    unhurt(load)
+    assert Visitor(prod.url).get("/healthz").text == "ok\n"
+    assert names not in str(prod.inspect(prod.containers("app")[0])["Config"])
+    assert ".env differs from what that release has" in result.stderr
+    prod.must("scale", "--service", "celery_worker", "--replicas", "2")
+    assert all(names not in str(prod.inspect(each)["Config"]) for each in prod.containers("celery_worker"))
+    prod.must("scale", "--service", "celery_worker", "--replicas", "1")
+    prod.set_env(ALLOWED_HOSTS="localhost,127.0.0.1")
+    assert "--to 99: there is no such release; there are: " in one_line(prod.invoke("rollback", "--to", "99"))
+
+
+def test_a_closed_terminal_takes_a_rollout_back(prod: Stack) -> None:
+    everything = prod.containers()
+    (prod.project / STYLE).open("a").write("\n.hung-up { color: red }\n")
+    with Load(prod.port) as load:
+        process = subprocess.Popen(
+            ["python3", str(prod.project / "tasks.py"), "prod", "--detach"],
+            env={**support.environment(), "PATH": f"{support.TOOLS}:{os.environ['PATH']}"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        while "start beside the old ones" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=120)
+    unhurt(load)
+    assert process.returncode == 128 + signal.SIGHUP
+    assert prod.containers() == everything
 
 
 def test_a_migration_that_fails_changes_nothing(prod: Stack) -> None:
@@ -170,7 +232,8 @@ def test_a_command_killed_half_way_leaves_a_site_that_serves_and_the_next_one_cl
             time.sleep(1)
         prod.must("prod", "--detach")
     unhurt(load)
-    assert len(prod.containers("app")) == 2
+    assert [len(prod.containers(each)) for each in ("app", "celery_worker", "celery_beat")] == [2, 1, 1]
+    assert "was killed" in prod.must("releases", "--on", "prod").stdout
 
 
 def test_two_updates_at_once_are_one_and_a_clear_line(prod: Stack) -> None:
@@ -181,7 +244,8 @@ def test_two_updates_at_once_are_one_and_a_clear_line(prod: Stack) -> None:
         stderr=subprocess.DEVNULL,
     )
     time.sleep(2)
-    assert f"another command is changing {prod.name}" in one_line(prod.invoke("prod", "--detach"))
+    told = rf"a deploy by \S+, started .*, holds the lock on {prod.name}; retry when it has finished"
+    assert re.fullmatch(told, one_line(prod.invoke("prod", "--detach")))
     assert first.wait(120) == 0
 
 
@@ -236,6 +300,11 @@ def states(stack: Stack, ids: list[str]) -> str:
     return stack.shell(
         f"from polls.models import Export; print([e.state for e in Export.objects.filter(pk__in={ids})])"
     )
+
+
+def slowed(stack: Stack) -> bool:
+    """Whether exports have been made slow, which they are to the end."""
+    return "EXPORTS_PAUSE" in (stack.project / "deploy" / "compose" / "base.yaml").read_text()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.running import free_port
+from deploy.core.running import free_port
 from tests import support
 from tests.docker.conftest import docker
 from tests.support import wait_until

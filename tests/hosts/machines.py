@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from deploy.running import free_port
-from deploy.shell import Result, Run, run
+from deploy.core.running import free_port
+from deploy.core.shell import Result, Run, run
 from tests import support
 from tests.swarm.nodes import docker, network, together
 

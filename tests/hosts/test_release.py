@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from deploy.running import answers
+from deploy.core.running import answers
 from tests.acceptance.conftest import ADMIN
 from tests.docker.conftest import accept
 from tests.hosts.machines import Fleet, Machine

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.running import free_port
+from deploy.core.running import free_port
 from tests import support
 from tests.hosts.conftest import ROLES, VERSIONS
 from tests.hosts.machines import Fleet, Machine, Rack

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.shell import Run, run
+from deploy.core.shell import Run, run
 from tests import support
 from tests.support import Dev
 

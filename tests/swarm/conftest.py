@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy import server_env
-from deploy.compose import DATASTORES
-from deploy.shell import Result, Run, run
+from deploy.core.shell import Result, Run, run
+from deploy.docker import env as server_env
+from deploy.docker.stack import DATASTORES
 from tests import support
 from tests.acceptance.conftest import ADMIN, Visitor
 from tests.docker.conftest import accept, engine_or_skip

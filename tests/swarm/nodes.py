@@ -26,9 +26,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from deploy.errors import Failure
-from deploy.running import free_port
-from deploy.shell import Run, Write, WriteSecret, run
+from deploy.core.errors import Failure
+from deploy.core.running import free_port
+from deploy.core.shell import Run, Write, WriteSecret, run
 from tests import support
 
 NODE_IMAGE = "portico-rig/node"

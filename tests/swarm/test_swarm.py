@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy import server_env
-from deploy.shell import Result, Run, run
+from deploy.core.shell import Result, Run, run
+from deploy.docker import env as server_env
 from tests import support
 from tests.acceptance.conftest import Visitor
 from tests.load import Load

@@ -7,11 +7,17 @@ from pathlib import Path
 import pytest
 from honcho.printer import Message
 
-from deploy import checks, config, doctor, lock, native, running, side_by_side, venvs
-from deploy.config import Project
-from deploy.errors import Failure
-from deploy.layers import Layer, Pin
-from deploy.venvs import Python, Store
+from deploy import checks, doctor
+from deploy.core import running
+from deploy.core.errors import Failure
+from deploy.native import runtime as native
+from deploy.native import side_by_side
+from deploy.project import config
+from deploy.project.config import Project
+from deploy.venvs import build as venvs
+from deploy.venvs import locking as lock
+from deploy.venvs.layers import Layer, Pin
+from deploy.venvs.store import Python, Store
 from tests.support import ROOT
 
 VALUES: dict[str, object] = {"name": "portico", "site": "site", "package": "mysite", "port": 8000, "run": ".run"}

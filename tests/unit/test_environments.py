@@ -10,11 +10,12 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deploy import shell
-from deploy.errors import Failure
-from deploy.hosts import environment, secrets
-from deploy.hosts.environment import EXAMPLE, FOLDER, Environment, parse
-from deploy.hosts.values import ROLES, Jump, Source
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.hosts.environment import file, model, secrets
+from deploy.hosts.environment.file import parse
+from deploy.hosts.environment.model import EXAMPLE, FOLDER, Environment
+from deploy.hosts.environment.values import ROLES, Jump, Source
 from tests.support import ROOT
 
 PROJECT = Path("/project")
@@ -352,7 +353,7 @@ def project(tmp_path: Path, text: str = VALID) -> Path:
 
 def failed(root: Path, name: str = "x") -> str:
     with pytest.raises(Failure) as caught:
-        environment.load(root, name)
+        file.load(root, name)
     return caught.value.message
 
 
@@ -374,7 +375,6 @@ def test_local_files_that_are_not_there_are_named_before_anything_connects(tmp_p
         ("    user: other", "    identity: keys/own"), more="identity: keys/id\ntls: {certificate: c, key: k}\n"
     )
     assert failed(project(tmp_path, text)).splitlines() == [
-        f"{FILE}:26: tls: {tmp_path}/c: there is no such file; put it there, or mend the path",
         f"{FILE}:20: hosts.web3.identity: {tmp_path}/keys/own: there is no such file; mend the path",
         f"{FILE}:25: identity: {tmp_path}/keys/id: there is no such file; mend the path",
     ]
@@ -387,10 +387,18 @@ def test_a_certificate_is_checked_against_its_key(tmp_path: Path) -> None:
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, "-days", "1", "-subj", "/CN=x"]
         subprocess.run(command, check=True, capture_output=True)
     tls = "tls: {{certificate: a.crt, key: {}.key}}\n"
-    assert environment.load(project(tmp_path, valid(more=tls.format("a"))), "x").secure
-    assert re.fullmatch(
-        rf"{FILE}:25: tls: .* are no pair that works: .*", failed(project(tmp_path, VALID + tls.format("b")))
-    )
+    file.require_pair(file.load(project(tmp_path, valid(more=tls.format("a"))), "x"))
+    with pytest.raises(Failure) as caught:
+        file.require_pair(file.load(project(tmp_path, VALID + tls.format("b")), "x"))
+    assert re.fullmatch(rf"{FILE}:25: tls: .* are no pair that works: .*", caught.value.message)
+
+
+def test_only_a_setup_needs_the_certificate_and_its_key(tmp_path: Path) -> None:
+    """A colleague, or continuous integration, asks for the state of hosts and deploys without them."""
+    there = file.load(project(tmp_path, VALID + "tls: {certificate: c, key: k}\n"), "x")
+    assert there.secure
+    with pytest.raises(Failure, match=rf"{FILE}:25: tls: {tmp_path}/c: there is no such file; put it there"):
+        file.require_pair(there)
 
 
 # --- The example ---
@@ -399,13 +407,13 @@ EXAMPLE_TEXT = (ROOT / EXAMPLE).read_text()
 
 
 def test_the_example_is_a_valid_environment() -> None:
-    assert environment.load(ROOT, "example").domain == "www.example.org"
+    assert file.load(ROOT, "example").domain == "www.example.org"
 
 
 def test_the_example_says_the_defaults_and_is_valid_with_all_that_is_commented_out() -> None:
     whole = re.sub(r"^#(?=[a-z]|  )", "", EXAMPLE_TEXT, flags=re.MULTILINE)
     instead = re.sub(r"  data1:\n(    .*\n)+", "", whole)
-    said, default = parse(instead, "x", PROJECT), environment.load(ROOT, "example")
+    said, default = parse(instead, "x", PROJECT), file.load(ROOT, "example")
     for key in ("user", "admin", "port", "batch", "keep", "drain", "backup_before_migrate", "firewall"):
         assert getattr(said, key) == getattr(default, key), key
     assert said.unattended_upgrades == default.unattended_upgrades
@@ -415,8 +423,8 @@ def test_the_example_says_the_defaults_and_is_valid_with_all_that_is_commented_o
 
 
 def test_each_key_of_each_model_is_explained_in_the_example() -> None:
-    for model in (environment.EnvironmentFile, environment.HostEntry, environment.Tls, environment.Services):
-        for name in (*model.model_fields, *environment.Hooks.model_fields):
+    for section in (model.EnvironmentFile, model.HostEntry, model.Tls, model.Services):
+        for name in (*section.model_fields, *model.Hooks.model_fields):
             assert re.search(rf"(^#?|\{{|^#? +|, ){name}: ?", EXAMPLE_TEXT, re.MULTILINE), name
 
 
@@ -496,7 +504,7 @@ def test_every_secret_that_cannot_be_had_is_named_with_its_source_and_none_is_sh
         "secrets.FAILS: command:sh -c 'echo hunter2; echo locked >&2; exit 3': failed with exit code 3: locked",
         f"secrets.NOWHERE: command:{GONE}: {GONE}: not found on this machine; `invoke doctor` says what to install",
         "secrets.NOBODY: file:'~nobody-here/x': begins with the ~ of a user who is not known here",
-        "secrets.NO_PROGRAM: command:./data: Exec format error; mend the command",
+        "secrets.NO_PROGRAM: command:./data: ./data: is no program: a script needs #! in its first line",
         "secrets.NO_TEXT: command:printf '\\377hunter2': prints what is no text",
         "services.database: env:DB: is no URL such as postgres://user@host:port/name",
     ]
@@ -512,8 +520,8 @@ def test_reading_a_file_fetches_no_secret() -> None:
 
 WORDS = st.sampled_from(
     [
-        *environment.EnvironmentFile.model_fields,
-        *environment.HostEntry.model_fields,
+        *model.EnvironmentFile.model_fields,
+        *model.HostEntry.model_fields,
         *ROLES,
         "before",
         "database",

@@ -11,14 +11,14 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from deploy.config import Project
-from deploy.errors import Failure
-from deploy.hosts import facts as asking
-from deploy.hosts import setup
-from deploy.hosts.desired import Learned, Site, complaints, desired, need_addresses, refusal, setup_digest
-from deploy.hosts.environment import Environment, Host, parse
+from deploy.core.errors import Failure
+from deploy.hosts.environment.file import parse
+from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.layout import RELEASE, Layout
-from deploy.hosts.plan import (
+from deploy.hosts.setup import converge
+from deploy.hosts.setup import facts as asking
+from deploy.hosts.setup.desired import certificate_digest, desired, need_addresses, setup_digest
+from deploy.hosts.setup.diff import (
     Access,
     Desired,
     Entry,
@@ -33,6 +33,9 @@ from deploy.hosts.plan import (
     render,
     steps,
 )
+from deploy.hosts.setup.refusal import complaints, refusal
+from deploy.hosts.setup.site import Learned, Site
+from deploy.project.config import Project
 from tests.support import ROOT
 
 PROJECT = Project(ROOT, "shop", "site", "mysite", 8000, "", ".run", ("/",), 3)
@@ -258,8 +261,18 @@ def test_the_digest_changes_with_the_environment_and_not_with_what_hosts_say() -
     assert wanted("web1").setup == File("/etc/shop/setup", f"{digest}\n")
     other = site(TEXT.replace("web: 1G", "web: 2G"))
     assert setup_digest(other, host(other, "web1")) != digest
-    key = replace(site(f"{TEXT}tls: {{certificate: c, key: k}}\n"), key="OTHER")
-    assert setup_digest(key, host(key, "web1")) != setup_digest(replace(key, key="KEY"), host(key, "web1"))
+
+
+def test_a_command_that_has_no_key_can_tell_whether_a_host_is_up_to_date() -> None:
+    tls = replace(site(f"{TEXT}tls: {{certificate: c, key: k}}\n"), certificate="CERTIFICATE", key="KEY")
+    web, jobs = host(tls, "web1"), host(tls, "jobs1")
+    assert setup_digest(tls, web) == setup_digest(replace(tls, certificate="", key=""), web)
+    mark = desired(tls, web, Learned(access=ACCESS)).setup  # type: ignore[arg-type]
+    assert mark is not None
+    assert mark.text.split() == [setup_digest(tls, web), certificate_digest("CERTIFICATE")]
+    other = desired(tls, jobs, Learned(access=ACCESS)).setup  # type: ignore[arg-type]
+    assert other is not None
+    assert other.text.split() == [setup_digest(tls, jobs)], "a host without nginx has no certificate"
 
 
 @pytest.mark.parametrize("user", ["root", "app", "postgres"])
@@ -462,7 +475,7 @@ def test_what_is_no_answer_is_a_failure_and_not_a_guess(text: str) -> None:
 
 def test_a_host_that_there_is_not_is_answered_with_those_there_are() -> None:
     with pytest.raises(Failure, match=r"--only web9: no host of .* is called so; there are: web1, web2, jobs1, data1"):
-        setup.setup(environment(), PROJECT, setup.Wish(only="web1,web9"), print)
+        converge.setup(environment(), PROJECT, "web1,web9", print, confirmed=False)
 
 
 # --- The helper ---

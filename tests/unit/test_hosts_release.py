@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy import config
-from deploy.errors import Failure
-from deploy.hosts import archive, deploy, environment, phases, release, state
+from deploy.core.errors import Failure
+from deploy.hosts.environment import file
 from deploy.hosts.layout import RELEASE
-from deploy.hosts.state import HostState
+from deploy.hosts.release import archive, deploy, phases, release, state
+from deploy.hosts.release.state import HostState
+from deploy.project import config
 from tests.support import ROOT
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -32,14 +33,19 @@ hosts:
 
 
 @pytest.fixture(scope="module")
-def site() -> phases.Site:
+def site() -> phases.Target:
     values = {"name": "portico", "site": "site", "package": "mysite", "port": "8000", "samples": "", "run": ".run"}
     project = config.load(ROOT, {**values, "probes": "/readyz /", "free_gigabytes": "3"})
-    return phases.choose(project, environment.parse(FILE, "x", ROOT))
+    return phases.choose(project, file.parse(FILE, "x", ROOT))
 
 
 def made(id: str) -> release.Release:
     return release.Release(id, id[-7:] * 5, "main", "a change", "jan@laptop", "2026-01-01T00:00:00+00:00")
+
+
+def arrival(id: str) -> int:
+    """When a release arrived, where all clocks agree."""
+    return int(id[:8] + id[9:15])
 
 
 def host(
@@ -51,8 +57,8 @@ def host(
     **more: object,
 ) -> HostState:
     """One that has put releases into service, in this order."""
-    kept = [state.Kept(made(each), at + 1, each in left) for at, each in enumerate(served)]
-    kept += [state.Kept(made(each), 0) for each in never]
+    kept = [state.Kept(made(each), at + 1, each in left, arrival(each)) for at, each in enumerate(served)]
+    kept += [state.Kept(made(each), 0, arrived=arrival(each)) for each in never]
     known = HostState(name, setup="digest", roles=("web",), current=current, free=10**7, kept=kept)
     for key, value in more.items():
         setattr(known, key, value)
@@ -101,7 +107,7 @@ def test_a_shell_reads_each_variable_as_it_is() -> None:
     assert json.loads(ran.stdout) == odd
 
 
-def test_the_site_is_told_its_names_socket_and_sizes(site: phases.Site) -> None:
+def test_the_site_is_told_its_names_socket_and_sizes(site: phases.Target) -> None:
     one, two = (deploy.variables(site, each, NEW, 4) for each in site.hosts[:2])
     assert one["WEB_CONCURRENCY"] == "3"
     assert two["WEB_CONCURRENCY"] == two["CONCURRENCY"] == "4"  # cores
@@ -115,7 +121,7 @@ def test_the_site_is_told_its_names_socket_and_sizes(site: phases.Site) -> None:
     assert "SECRET_KEY" not in one
 
 
-def test_what_scripts_read_has_a_line_for_each_value(site: phases.Site) -> None:
+def test_what_scripts_read_has_a_line_for_each_value(site: phases.Target) -> None:
     assert phases.ship_header(site, made(NEW), {"A": "1\n2"}).count("\n") == 7
     lines = phases.activate_header(site, NEW, {"who": 'a "b"'}, leave=True).splitlines()
     assert lines[:5] == ["portico", NEW, "shop.example", "http", "/readyz /"]
@@ -126,13 +132,13 @@ def test_what_scripts_read_has_a_line_for_each_value(site: phases.Site) -> None:
 # --- Which hosts ---
 
 
-def test_hosts_without_a_part_of_the_site_get_no_release(site: phases.Site) -> None:
+def test_hosts_without_a_part_of_the_site_get_no_release(site: phases.Target) -> None:
     assert site.names == ["web1", "web2", "jobs1"]
     assert site.batches == [["web1", "jobs1"], ["web2"]]
     assert site.beat == "jobs1"
 
 
-def test_only_names_hosts_of_the_site(site: phases.Site) -> None:
+def test_only_names_hosts_of_the_site(site: phases.Target) -> None:
     few = phases.choose(site.project, site.environment, "web2")
     assert (few.names, few.batches, few.beat) == (["web2"], [["web2"]], "")
     assert "--only data1: no host of" in refusal(phases.choose, site.project, site.environment, "data1")
@@ -150,8 +156,8 @@ def test_a_dirty_work_tree_is_refused_by_name() -> None:
 def test_facts_are_read_and_torn_lines_left_out() -> None:
     text = (
         f"setup abc\nroles web beat\ncores 4\nunit web {NEW} active\ncurrent {NEW}\nfree 1000\n"
-        f"release {NEW} 1700000000 left {made(NEW).json}\nrelease {OLD} 0 - {made(OLD).json}\n"
-        f"release {MIDDLE} 1700000000 - {{\n"
+        f"release {NEW} 1700000000 left 1600000000 {made(NEW).json}\nrelease {OLD} 0 - 1 {made(OLD).json}\n"
+        f"release {MIDDLE} 1700000000 - 1 {{\n"
         'ledger {"action": "deploy", "outcome": "in service"}\nledger {"act\n'
     )
     found = state.parse("web1", text)
@@ -173,11 +179,22 @@ def test_hosts_that_are_not_ready_for_a_release_are_all_named() -> None:
     assert said == [
         "web2: is not set up: run `invoke remote-setup --env x`",
         "web3: its last setup did not come to its end: run `invoke remote-setup --env x`",
-        "web4: was set up as web, and is to be web beat: run `invoke remote-setup --env x`",
+        "web4: was set up as web, but must be web beat: run `invoke remote-setup --env x`",
     ]
     ready = states(host("web1", ""))
-    assert state.need_ready(ready, {}, {"web1": "digest"}, "x") == []
-    assert "remote-setup --env x" in state.need_ready(ready, {}, {"web1": "another"}, "x")[0]
+    assert state.need_ready(ready, {}, {"web1": state.Digest("digest")}, "x") == []
+    assert "remote-setup --env x" in state.need_ready(ready, {}, {"web1": state.Digest("another")}, "x")[0]
+
+
+def test_a_certificate_is_compared_only_where_both_sides_have_it() -> None:
+    old, new = (states(host("web1", "", certificate=each)) for each in ("", "renewed"))
+    for known, digest, outdated in (
+        (old, state.Digest("digest", "renewed"), False),
+        (new, state.Digest("digest"), False),
+        (new, state.Digest("digest", "renewed"), False),
+        (new, state.Digest("digest", "former"), True),
+    ):
+        assert bool(state.need_ready(known, {}, {"web1": digest}, "x")) == outdated
 
 
 # --- Where back to ---
@@ -254,6 +271,36 @@ def test_what_several_ledgers_have_alike_is_one_line() -> None:
         [host("web1", NEW, ledger=[entry]), host("web2", NEW, ledger=[{**entry, "at": "1"}, other])], 5
     )
     assert [(each["outcome"], each["hosts"]) for each in found] == [("in service", "web1 web2"), ("failed: x", "web2")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "free ",
+        "free df: error",
+        "cores",
+        "unit web",
+        "unit",
+        "release x",
+        "release x 1 - y {}",
+        "ledger [1]",
+        "ledger {",
+    ],
+)
+def test_a_torn_fact_of_a_host_takes_no_other_with_it(line: str) -> None:
+    found = state.parse("web1", f"{line}\nsetup abc def\ncurrent {NEW}\n")
+    assert (found.setup, found.certificate, found.current, found.free) == ("abc", "def", NEW, None)
+
+
+def test_a_laptop_whose_clock_is_behind_rolls_back_and_not_forward() -> None:
+    # NEW came first; then OLD, whose id has an earlier time, and is bad.
+    kept = [state.Kept(made(NEW), 1, arrived=1), state.Kept(made(OLD), 2, arrived=2)]
+    now = states(host("web1", OLD, kept=kept))
+    assert state.target(now, "") == NEW
+    assert state.is_earlier(now, NEW), "so OLD is marked as what was rolled back from"
+    assert [each.id for each, _, _ in state.rows(list(now.values()))] == [OLD, NEW]
+    kept = [state.Kept(made(NEW), 3, arrived=1), state.Kept(made(OLD), 2, left=True, arrived=2)]
+    assert "no earlier release" in refusal(state.target, states(host("web1", NEW, kept=kept)), "")
 
 
 # --- The code ---

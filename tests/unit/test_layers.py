@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import layers
-from deploy.errors import Failure
-from deploy.layers import Layer, Pin
+from deploy.core.errors import Failure
+from deploy.venvs import layers
+from deploy.venvs.layers import Layer, Pin
 
 HASH = "--hash=sha256:" + "0" * 64
 GRAPH = {"base": (), "tools": (), "dev": ("base",), "prod": ("base",), "test": ("base", "tools")}

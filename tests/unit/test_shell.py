@@ -2,14 +2,15 @@
 
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.errors import Failure
-from deploy.shell import Link, MakeFolder, Move, Remove, Run, Step, Write, last_line, perform, run
+from deploy.core.errors import Failure
+from deploy.core.shell import Link, MakeFolder, Move, Remove, Run, Step, Write, become, last_line, perform, run
 
 WORDS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=20)
 
@@ -64,3 +65,35 @@ def test_a_link_is_replaced_in_one_step(tmp_path: Path) -> None:
     Link(tmp_path / "link", "new").perform()
     assert (tmp_path / "link").readlink() == Path("new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "old"]
+
+
+def test_what_a_child_says_is_read_whatever_bytes_it_is_made_of() -> None:
+    assert run(Run(["printf", r"caf\351\n"]), capture=True).stdout == "caf\ufffd\n"
+    with pytest.raises(Failure, match="exit code 3: caf\ufffd"):
+        run(Run(["sh", "-c", r"printf 'caf\351\n' >&2; exit 3"]), capture=True)
+
+
+def test_a_command_without_an_answer_in_time_is_ended_and_named() -> None:
+    with pytest.raises(Failure, match=r"`sleep 60`: no answer within 0 s"):
+        run(Run(["sleep", "60"]), capture=True, seconds=0.2)
+
+
+@pytest.mark.parametrize("do", [run, become])
+def test_a_folder_that_is_not_there_is_named_and_not_the_program(do: Callable[[Run], object], tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="gone: there is no such folder to run true in"):
+        do(Run(["true"], cwd=tmp_path / "gone"))
+
+
+@pytest.mark.parametrize("do", [run, become])
+def test_a_file_that_is_no_program_is_named_with_its_remedy(do: Callable[[Run], object], tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("echo\n")
+    script.chmod(0o755)
+    with pytest.raises(Failure, match=r"script: is no program: a script needs #!"):
+        do(Run([str(script)]))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_told_with_the_file_that_it_does_not_take() -> None:
+    with pytest.raises(Failure, match=r"^/dev/full: No space left on device; fix that and repeat the command$"):
+        perform([Write(Path("/dev/full"), "x")])

@@ -4,17 +4,25 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 
-from deploy import compose, images, proxy, rollout, server_env
-from deploy.compose import Replica, Stack
-from deploy.config import Project
-from deploy.errors import Failure
-from deploy.live import lacking
+from deploy.compose import containers, front, journal, ledger, rollout
+from deploy.compose.containers import Replica
+from deploy.compose.dev import lacking
+from deploy.core import git, shell
+from deploy.core.errors import Failure
+from deploy.core.shell import Result, Run
+from deploy.docker import env as server_env
+from deploy.docker import images
+from deploy.docker import stack as stacks
+from deploy.docker.stack import Stack
+from deploy.project import certificate, proxy
+from deploy.project.config import Project
 from tests.support import ROOT
 
 PROJECT = Project(Path("/p"), "shop", "site", "mysite", 8000, "", ".run", ("/readyz",), 3)
@@ -35,7 +43,7 @@ def stack(kind: str = "prod", **values: str) -> Stack:
 def replica(
     name: str, service: str = "app", state: str = "running", health: str = "healthy", restarts: int = 0
 ) -> Replica:
-    return Replica(name, service, state, health, 0, restarts, "", "")
+    return Replica(name, service, state, health, 0, restarts, "", "", "sha256:1")
 
 
 # --- .env ---
@@ -86,9 +94,20 @@ def test_a_certificate_that_ended_is_named(tmp_path: Path) -> None:
     files = ["-keyout", str(tmp_path / "k"), "-out", str(tmp_path / "c")]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, "-days", "1", "-subj", "/CN=x"]
     subprocess.run(command, check=True, capture_output=True)
-    server_env.check_certificate(tmp_path / "c", tmp_path / "k")
+    certificate.check_certificate(tmp_path / "c", tmp_path / "k")
     with pytest.raises(Failure, match=r"ended on \d{4}-\d\d-\d\d; renew it"):
-        server_env.check_certificate(tmp_path / "c", tmp_path / "k", datetime(2100, 1, 1, tzinfo=UTC))
+        certificate.check_certificate(tmp_path / "c", tmp_path / "k", datetime(2100, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("image", ["shop", "shop/web", "registry.example.org/shop", "localhost:5000/a_b/c.d-e"])
+def test_an_image_is_named_without_its_tag(image: str) -> None:
+    assert stack(IMAGE=image).image == f"{image}:latest"
+
+
+@pytest.mark.parametrize("image", ["portico:1.0", "portico/", "/portico", "Shop", "a//b", "shop@sha256:1", "a:b/c"])
+def test_an_image_that_docker_would_not_take_is_refused_with_an_example(image: str) -> None:
+    with pytest.raises(Failure, match=r"IMAGE .*must be an image's name in lower case without a tag, as registry"):
+        stack(IMAGE=image)
 
 
 # --- nginx ---
@@ -138,7 +157,7 @@ def test_compose_is_told_what_env_says_and_not_what_a_shell_has() -> None:
 
 
 def test_the_image_is_built_under_its_revision() -> None:
-    version = images.Revision("0123456789abcdef", "2026-01-01T00:00:00+00:00")
+    version = git.Revision("0123456789abcdef", "2026-01-01T00:00:00+00:00")
     command = images.build(PROJECT, "app", ["shop:x"], version, ca="/ca", platform="linux/arm64").argv
     assert list(command) == [
         *["docker", "buildx", "build", "--load", "--target", "app"],
@@ -146,7 +165,7 @@ def test_the_image_is_built_under_its_revision() -> None:
         *["--build-arg", "CREATED=2026-01-01T00:00:00+00:00", "--secret", "id=build_ca,src=/ca"],
         *["--platform", "linux/arm64", "--tag", "shop:x", "."],
     ]
-    assert images.Revision("0123456789abcdef-changed", "").tag == "0123456789ab-changed"
+    assert git.Revision("0123456789abcdef-changed", "").tag == "0123456789ab-changed"
 
 
 @pytest.mark.parametrize("text", ["", "-x", "a b", "a/b", "x" * 129])
@@ -162,12 +181,18 @@ def test_what_inspect_says_becomes_replicas_in_the_order_of_their_numbers() -> N
     def container(name: str, oneoff: str = "False") -> dict[str, object]:
         labels = {"com.docker.compose.service": "app", "com.docker.compose.oneoff": oneoff}
         state = {"Status": "running", "ExitCode": 0, "StartedAt": "", "Health": {"Status": "starting"}}
-        return {"Name": f"/{name}", "Config": {"Labels": labels}, "State": state, "RestartCount": 0}
+        return {
+            "Name": f"/{name}",
+            "Config": {"Labels": labels},
+            "State": state,
+            "RestartCount": 0,
+            "Image": "sha256:1",
+        }
 
     text = json.dumps([container("s-app-10"), container("s-app-9"), container("s-app-run-1", "True")])
-    assert [each.name for each in compose.parse_replicas(text)] == ["s-app-9", "s-app-10"]
-    assert not compose.parse_replicas(text)[0].well
-    assert compose.parse_replicas("") == []
+    assert [each.name for each in containers.parse_replicas(text)] == ["s-app-9", "s-app-10"]
+    assert not containers.parse_replicas(text)[0].ready
+    assert containers.parse_replicas("") == []
 
 
 def test_a_replica_that_was_started_again_before_is_no_failure_of_now() -> None:
@@ -185,9 +210,30 @@ def test_how_many_env_says_else_as_many_as_run_else_the_default() -> None:
 
 def test_what_a_killed_command_left_is_known_by_whom_nginx_uses() -> None:
     some = [replica("app-1"), replica("app-2"), replica("app-3", state="created"), replica("w-1", "celery_worker")]
-    assert rollout.left_over(some, proxy.ALL) == [some[2]]
-    assert rollout.left_over(some, ["app-1"]) == [some[1], some[2]]
-    assert rollout.left_over(some, ["gone"]) == [some[2]], "whoever is left serves"
+    assert journal.left_over(some, proxy.ALL, None) == [some[2]]
+    assert journal.left_over(some, ["app-1"], None) == [some[1], some[2]]
+    assert journal.left_over(some, ["gone"], None) == [some[2]], "whoever is left serves"
+
+
+def generations() -> tuple[list[Replica], list[Replica]]:
+    """An app, a worker and a beat of two releases."""
+    services = {"app": "a", "celery_worker": "w", "celery_beat": "b"}
+    old, new = ([replica(f"{short}{n}", service) for service, short in services.items()] for n in (1, 2))
+    return old, new
+
+
+def test_of_two_generations_the_one_that_serves_stays_with_its_workers_and_beat() -> None:
+    old, new = generations()
+    names = [each.name for each in old]
+    assert journal.left_over([*old, *new], ["a1"], names) == new, "killed before nginx was switched"
+    assert journal.left_over([*old, *new], ["a2"], names) == old, "killed after it"
+    assert journal.left_over(old, proxy.ALL, names) == [], "killed before anything started"
+
+
+def test_a_beat_that_was_stopped_for_a_new_one_is_not_cleared_away_as_ended() -> None:
+    old, new = generations()
+    old[2] = replica("b1", "celery_beat", state="exited")
+    assert journal.left_over([*old, *new], ["a1"], [each.name for each in old]) == new
 
 
 def test_development_is_ready_when_every_worker_is() -> None:
@@ -217,11 +263,106 @@ def test_the_context_of_a_build_is_an_allow_list() -> None:
     assert [line for line in lines if line.startswith("!")] == ["!site", "!requirements/*.txt"]
 
 
-def test_servers_of_ones_own_are_refused_where_compose_brings_its_own(tmp_path: Path) -> None:
+def test_servers_of_ones_own_are_refused_only_where_compose_in_production_starts(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text("".join(f"{key}={value}\n" for key, value in VALUES.items()) + "DATABASE_URL=postgres://u:p@db/x\n")
     path.chmod(0o600)
     project = Project(tmp_path, "shop", "site", "mysite", 8000, "", ".run", ("/readyz",), 3)
-    with pytest.raises(Failure, match="are for the swarm"):
-        compose.load(project, "prod")
-    assert compose.load(project, "swarm").env.database_url
+    with pytest.raises(Failure, match=r"are for the swarm.* remove them from \.env"):
+        stacks.require_own_servers(stacks.load(project, "prod"))
+    assert stacks.load(project, "swarm").env.database_url
+    development = stacks.load(project, "dev")
+    stacks.require_own_servers(development)
+    assert "@postgres:5432/" in development.env.secret_files()["database_url"], "not production's"
+
+
+def test_the_replicas_of_a_laid_configuration_are_exchanged_and_nothing_else() -> None:
+    text = proxy.http(FRONT, ["a-1", "a-2"], ["a-3"])
+    assert proxy.with_upstream(text, ["a-3"]) == proxy.http(FRONT, ["a-3"])
+    assert proxy.with_upstream(proxy.http(FRONT, proxy.ALL), ["x"], ["y"]) == proxy.http(FRONT, ["x"], ["y"])
+
+
+# --- A question that is not answered ---
+
+
+class Engine:
+    """What docker answers, by the beginning of its words; and what it was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Result | list[Result]]) -> None:
+        self.asked: list[str] = []
+        self.answers = {words: each if isinstance(each, list) else [each] for words, each in answers.items()}
+        monkeypatch.setattr(shell, "run", self.run)
+
+    def run(self, command: Run, *, capture: bool = False, check: bool = True, seconds: float | None = None) -> Result:
+        line = " ".join(command.argv)
+        self.asked.append(line)
+        for words, answers in self.answers.items():
+            if words in line:
+                result = answers.pop(0) if len(answers) > 1 else answers[0]
+                if check and result.code:
+                    raise Failure(result.stderr)
+                return result
+        return Result(0)
+
+
+def test_an_engine_that_may_not_be_asked_is_not_one_on_which_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    Engine(monkeypatch, {"docker ps": Result(1, "", "permission denied while trying to connect to the socket")})
+    with pytest.raises(Failure, match="may not ask the container engine"):
+        containers.has_containers("shop")
+
+
+def test_containers_that_the_engine_does_not_tell_of_have_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    Engine(monkeypatch, {"docker inspect": Result(1, "", "Cannot connect to the Docker daemon")})
+    with pytest.raises(Failure, match="does not say what runs: Cannot connect"):
+        containers.inspect([replica("a")])
+    Engine(monkeypatch, {"docker inspect": Result(1, "[]", "Error: No such object: a")})
+    assert [each.state for each in containers.inspect([replica("a")])] == ["dead"]
+
+
+def test_replicas_that_do_not_stop_are_not_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(monkeypatch, {"docker stop": Result(1, "", "tried to kill container, but did not receive an exit")})
+    with pytest.raises(Failure, match="stops no containers"):
+        containers.stop_replicas([replica("a")])
+    assert not any("docker rm" in line for line in engine.asked)
+
+
+def test_an_nginx_that_does_not_take_a_reload_is_a_failure_and_not_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "RELOAD_SECONDS", 0.2)
+    Engine(monkeypatch, {"docker top": Result(0, "PID COMMAND\n7 nginx: worker process\n")})
+    with pytest.raises(Failure, match="nginx-1 has not taken its configuration"):
+        front.reload("nginx-1", wait=True)
+
+
+def test_an_nginx_whose_processes_are_not_told_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = [Result(0, f"PID COMMAND\n{each}") for each in ("7 nginx: worker process", "8 nginx: worker process")]
+    Engine(monkeypatch, {"docker top": [workers[0], Result(1, "", "no top"), workers[1]]})
+    with pytest.raises(Failure, match="no top"):
+        front.reload("nginx-1", wait=True)
+
+
+# --- What was put into service, and by whom ---
+
+
+def release(number: int, of: int = 0, image: str = "") -> ledger.Release:
+    return ledger.Release(number, of or number, image or f"sha256:{number}", "a" * 40, "jan@laptop", "2026-01-01T10:00")
+
+
+def test_images_of_releases_that_are_kept_stay_and_those_long_past_go() -> None:
+    kept = [release(number) for number in (4, 5)]
+    images = [("sha256:5", "latest"), ("sha256:5", "release-5"), ("sha256:5", "abc-changed"), ("sha256:4", "release-4")]
+    old = [("sha256:3", "release-3"), *[(f"sha256:x{n}", f"tag{n}") for n in range(ledger.KEPT + 2)]]
+    assert ledger.spare([*images, *old], kept) == ["release-3", f"tag{ledger.KEPT}", f"tag{ledger.KEPT + 1}"]
+
+
+def test_what_has_no_end_in_the_ledger_was_killed_or_goes_on() -> None:
+    lines = [{"run": "1", "action": "deploy"}, {"run": "1", "outcome": "release 1 serves"}, {"run": "2"}, {"run": "3"}]
+    text = "".join(f"{json.dumps(line)}\n" for line in lines) + '{"run": "4", "act'
+    assert [each["outcome"] for each in ledger.entries(text, busy=True)] == [
+        *["release 1 serves", "was killed", "goes on"]
+    ]
+    assert ledger.entries(text, busy=False)[-1]["outcome"] == "was killed"
+
+
+def test_a_changed_work_tree_is_told_from_its_commit() -> None:
+    assert ledger.short("a" * 40 + "-changed") == "aaaaaaaaaaaa-changed"
+    assert ledger.short("a" * 40) == "a" * 12

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from deploy import proxy
-from deploy.errors import Failure
-from deploy.shell import Result
-from deploy.swarm import deploy, ledger, manager, operate, state
+from deploy.core.errors import Failure
+from deploy.core.shell import Result, Run
+from deploy.docker.releases import target
+from deploy.project import proxy
+from deploy.swarm import deploy, jobs, ledger, lock, manager, membership, state
+from deploy.swarm import images as swarm_images
+from deploy.swarm import stack as stack_files
 from deploy.swarm.ledger import Entry
 from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
@@ -125,10 +128,10 @@ def test_services_volumes_and_ports_that_the_files_no_more_have_are_named() -> N
     assert state.lost(another, {"db": {}}, ["shop_password_2"], []) == [], "a key that changes is no loss elsewhere"
     file = StackFile({"db": same["db"]}, {})
     with pytest.raises(Failure, match=r"^app: runs, but the files or \.env have it no more.*--remove app$"):
-        deploy.guard(snapshot, file, [])
-    deploy.guard(snapshot, file, ["app"])
+        stack_files.guard(snapshot, file, [])
+    stack_files.guard(snapshot, file, ["app"])
     with pytest.raises(Failure, match="--remove ap: the files still have it, or nothing of that name runs"):
-        deploy.guard(snapshot, file, ["ap"])
+        stack_files.guard(snapshot, file, ["ap"])
 
 
 # --- Releases ---
@@ -140,37 +143,45 @@ def entry(number: int, of: int) -> Entry:
 
 def test_going_back_twice_goes_two_releases_back() -> None:
     entries = [entry(1, 1), entry(2, 2), entry(3, 3)]
-    found = ledger.target(entries, 3)
-    assert found == entries[1]
+    assert target(entries, running=3) == entries[1]
     entries.append(entry(4, 2))
-    assert ledger.target(entries, 4) == entries[0]
+    assert target(entries, running=4) == entries[0]
     entries.append(entry(5, 1))
-    assert ledger.target(entries, 5) is None
+    with pytest.raises(Failure, match="there is no release before this one"):
+        target(entries, running=5)
+
+
+def test_a_release_may_be_named_by_its_number() -> None:
+    entries = [entry(1, 1), entry(2, 2), entry(3, 3)]
+    assert target(entries, "1") == entries[0]
+    with pytest.raises(Failure, match="--to 9: there is no such release; there are: 1, 2, 3"):
+        target(entries, "9")
 
 
 def test_a_release_whose_deploy_never_ended_is_left_for_the_last_that_served() -> None:
     entries = [entry(1, 1), entry(2, 2)]
-    assert ledger.target(entries, 3) == entries[1]
-    assert ledger.target([], 1) is None
+    assert target(entries, running=3) == entries[1]
+    with pytest.raises(Failure, match="there is no release before"):
+        target([], running=1)
 
 
 def test_a_release_keeps_the_number_of_replicas_that_somebody_asked_for() -> None:
     file = StackFile({"app": {"deploy": {"replicas": 2}}, "postgres": {}}, {})
-    marked = deploy.as_release(file, 7, {"app": 5, "postgres": 1})
+    marked = stack_files.as_release(file, 7, {"app": 5, "postgres": 1})
     assert marked.services["app"]["deploy"] == {"replicas": 5, "labels": {"portico.release": "7"}}
     assert "replicas" not in marked.services["postgres"]["deploy"]
     snapshot = Snapshot(NODES, [service("app", wanted=6)])
-    assert deploy.wanted(stack("swarm"), snapshot) == {"app": 6, "celery_worker": 1}
-    assert deploy.wanted(stack("swarm", APP_REPLICAS="3"), snapshot)["app"] == 3
+    assert stack_files.wanted(stack("swarm"), snapshot) == {"app": 6, "celery_worker": 1}
+    assert stack_files.wanted(stack("swarm", APP_REPLICAS="3"), snapshot)["app"] == 3
 
 
 def test_servers_of_ones_own_take_the_place_of_the_stacks() -> None:
     given = stack("swarm", DATABASE_URL="postgres://u:p@db.example/x")
-    assert deploy.external(given) == ["postgres"]
+    assert stack_files.external(given) == ["postgres"]
     assert given.env.secret_files()["database_url"] == "postgres://u:p@db.example/x"
     assert given.env.interpolated()["DATA_INTERNAL"] == "false"
     assert "p@db" not in repr(given.env)
-    assert deploy.without({"services": {"app": {}, "postgres": {}}, "name": "x"}, ["postgres"]) == {
+    assert stack_files.without({"services": {"app": {}, "postgres": {}}, "name": "x"}, ["postgres"]) == {
         "services": {"app": {}},
         "name": "x",
     }
@@ -180,17 +191,17 @@ def test_servers_of_ones_own_take_the_place_of_the_stacks() -> None:
 
 
 def test_an_image_without_a_registry_stays_on_its_node() -> None:
-    assert deploy.repository("shop") == "127.0.0.1:5000/shop"
-    assert deploy.repository("registry.example/shop") == "registry.example/shop"
-    assert deploy.repository("me/shop") == "me/shop"
+    assert swarm_images.repository("shop") == "127.0.0.1:5000/shop"
+    assert swarm_images.repository("registry.example/shop") == "registry.example/shop"
+    assert swarm_images.repository("me/shop") == "me/shop"
 
 
 def test_an_image_is_named_by_tag_and_digest_of_its_own_registry() -> None:
     digests = ["other.example/shop@sha256:1", "r.example:5000/shop@sha256:2"]
-    assert deploy.with_digest("r.example:5000/shop:abc", digests) == "r.example:5000/shop:abc@sha256:2"
-    assert deploy.with_digest("postgres:17", ["postgres@sha256:3"]) == "postgres:17@sha256:3"
+    assert swarm_images.with_digest("r.example:5000/shop:abc", digests) == "r.example:5000/shop:abc@sha256:2"
+    assert swarm_images.with_digest("postgres:17", ["postgres@sha256:3"]) == "postgres:17@sha256:3"
     with pytest.raises(Failure, match="has no digest: it is in no registry"):
-        deploy.with_digest("shop:abc", digests)
+        swarm_images.with_digest("shop:abc", digests)
 
 
 # --- Managers ---
@@ -244,9 +255,9 @@ def test_labels_are_given_once() -> None:
         def ask(self, *words: str) -> str:
             return "abc\n"
 
-    command = operate.label_steps(Here("shop"), {"postgres"})[0]
+    command = membership.label_steps(Here("shop"), {"postgres"})[0]
     assert command.argv[1:] == ["node", "update", "--label-add", "rabbitmq=true", "abc"]
-    assert operate.label_steps(Here("shop"), {"postgres", "rabbitmq"}) == []
+    assert membership.label_steps(Here("shop"), {"postgres", "rabbitmq"}) == []
 
 
 # --- nginx ---
@@ -270,9 +281,9 @@ def test_a_certificate_of_a_swarm_is_a_config_and_its_key_a_secret(tmp_path: Pat
         "configs": {"tls.crt": {"file": str(folder / "tls.crt")}},
         "secrets": {"tls.key": {"file": str(folder / "tls.key")}},
     }
-    assert sorted(deploy.contents(given, document).values()) == ["CERT", "KEY"]
+    assert sorted(stack_files.contents(given, document).values()) == ["CERT", "KEY"]
     with pytest.raises(Failure, match="a config or secret names it"):
-        deploy.contents(given, {"configs": {"x": {"file": "/nowhere/x"}}})
+        stack_files.contents(given, {"configs": {"x": {"file": "/nowhere/x"}}})
 
 
 def test_what_no_kept_release_names_is_removed_and_the_rest_is_kept() -> None:
@@ -283,7 +294,7 @@ def test_what_no_kept_release_names_is_removed_and_the_rest_is_kept() -> None:
             releases = [ledger.name("shop", number) for number in range(1, 11)]
             return [*releases, "shop_a_old", "shop_a_new"] if kind == "config" else ["shop_key_old", "shop_key_new"]
 
-        def try_(self, *words: str) -> Result:
+        def try_(self, *words: str, seconds: float = 0) -> Result:
             removed.append(words)
             return Result(0)
 
@@ -295,3 +306,83 @@ def test_what_no_kept_release_names_is_removed_and_the_rest_is_kept() -> None:
     ledger.prune(There("shop"), entries)
     gone = ["config rm shop_release_00001", "config rm shop_release_00002", "config rm shop_a_old"]
     assert [" ".join(words) for words in removed] == [*gone, "secret rm shop_key_old"]
+
+
+# --- A lock that is lost ---
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(lock, "clock", lambda: self.now)
+
+
+class Asked(Manager):
+    """A manager that answers as it is told, and remembers what it was asked."""
+
+    def __init__(self, stack: str, answers: Mapping[str, Result] | None = None) -> None:
+        super().__init__(stack)
+        object.__setattr__(self, "answers", answers or {})
+        object.__setattr__(self, "asked", [])
+
+    def try_(self, *words: str, seconds: float = 0) -> Result:
+        self.asked.append(words)  # type: ignore[attr-defined]
+        found: Result = self.answers.get(" ".join(words[:2]), Result(0))  # type: ignore[attr-defined]
+        return found
+
+    def tell(self, command: Run) -> None:
+        self.asked.append(tuple(command.argv[1:]))  # type: ignore[attr-defined]
+
+    def names(self, kind: str) -> list[str]:
+        return []
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 3600.0)
+    return Clock(monkeypatch)
+
+
+def test_a_lock_is_lost_to_a_client_that_slept_before_others_take_it_over(clock: Clock) -> None:
+    assert lock.OWN_SECONDS < lock.STALE_SECONDS
+    held = lock.Lock(Asked("shop"), "id")
+    held.check()
+    clock.now += lock.OWN_SECONDS + 1
+    with pytest.raises(Failure, match="another client took over the lock, or could have"):
+        held.check()
+
+
+def test_a_change_asks_the_swarm_first_whose_the_lock_is(clock: Clock) -> None:
+    gone = Asked("shop", {"service inspect": Result(1, "", "Error: no such service: id")})
+    held = jobs.Session(gone, lock.Lock(gone, "id"), Path("/x"), print)
+    with pytest.raises(Failure, match="another client took over the lock"):
+        held.change(Run(["docker", "stack", "deploy"]))
+    assert ("stack", "deploy") not in gone.asked  # type: ignore[attr-defined]
+
+
+def test_a_manager_that_says_nothing_is_not_asked_to_change_anything(clock: Clock) -> None:
+    silent = Asked("shop", {"service inspect": Result(1, "", "connection refused")})
+    held = jobs.Session(silent, lock.Lock(silent, "id"), Path("/x"), print)
+    with pytest.raises(Failure, match="does not say who holds the lock: connection refused"):
+        held.change(Run(["docker", "stack", "deploy"]))
+
+
+def test_what_the_next_holder_has_made_is_not_removed_by_one_that_lost_the_lock(clock: Clock) -> None:
+    said: list[str] = []
+    manager = Asked("shop")
+    held = jobs.Session(manager, lock.Lock(manager, "id"), Path("/x"), said.append)
+    clock.now += lock.STALE_SECONDS
+    deploy.tidy(held, [])
+    assert not any(words[1] == "rm" for words in manager.asked)  # type: ignore[attr-defined]
+    assert said[0].startswith("nothing is tidied up: another client took over the lock")
+
+
+def test_a_lock_is_given_back_though_the_manager_is_silent(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(Asked):
+        def try_(self, *words: str, seconds: float = 0) -> Result:
+            raise Failure("no answer within 10 s")
+
+    monkeypatch.setattr(lock, "SIGN_SECONDS", 0.1)
+    lock.Lock(Silent("shop"), "id").release()

@@ -16,11 +16,11 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from deploy import server_env
-from deploy.compose import SWARM, Stack
-from deploy.errors import Failure
-from deploy.swarm import deploy as swarm
+from deploy.core.errors import Failure
+from deploy.docker import env as server_env
+from deploy.docker.stack import SWARM, Stack
 from deploy.swarm import render
+from deploy.swarm import stack as stack_files
 from deploy.swarm.render import StackFile
 from tests.support import ROOT
 from tests.unit.test_stacks import PROJECT, VALUES
@@ -570,7 +570,7 @@ def project(tmp_path: Path) -> Stack:
 
 @needs_docker
 def test_the_projects_files_make_the_same_stack_file_each_time_and_docker_takes_it(project: Stack) -> None:
-    file, again = (swarm.stack_file(project, {project.image: "r.example/shop@sha256:0"}) for _ in range(2))
+    file, again = (stack_files.stack_file(project, {project.image: "r.example/shop@sha256:0"}) for _ in range(2))
     assert (file, file.text) == (again, again.text)
     assert file.services["app"]["image"] == "r.example/shop@sha256:0"
     there = as_a_swarm_has_it(file.text, project.project.root)
@@ -580,7 +580,7 @@ def test_the_projects_files_make_the_same_stack_file_each_time_and_docker_takes_
 
 @needs_docker
 def test_no_secret_is_in_the_stack_file_or_in_what_is_printed_of_it(project: Stack) -> None:
-    file = swarm.stack_file(project, {})
+    file = stack_files.stack_file(project, {})
     values = [*("k" * 50, "p" * 20, "r" * 20), "tls.key of shop.example"]
     for value in values:
         assert value not in file.text + repr(file) + "".join(file.configs.values())

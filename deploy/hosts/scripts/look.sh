@@ -22,6 +22,8 @@ for folder in "$srv"/releases/[0-9]*; do
     served=$(stat -c %Y "$folder/served" 2>/dev/null || echo 0)
     left=-
     [ ! -e "$folder/left" ] || left=left
-    printf 'release %s %s %s %s\n' "${folder##*/}" "$served" "$left" "$(cat "$folder/release.json")"
+    # When it arrived, by this clock: that in its name is a client's.
+    arrived=$(stat -c %Y "$folder/release.json")
+    printf 'release %s %s %s %s %s\n' "${folder##*/}" "$served" "$left" "$arrived" "$(cat "$folder/release.json")"
 done
 [ ! -e "$srv/state/ledger.jsonl" ] || tail -n 20 "$srv/state/ledger.jsonl" | sed 's/^/ledger /'
