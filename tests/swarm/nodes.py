@@ -27,9 +27,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from deploy.core.errors import Failure
-from deploy.core.running import free_port
 from deploy.core.shell import Run, Write, WriteSecret, run
 from tests import support
+from tests.rig.ports import free_port
 
 NODE_IMAGE = "portico-rig/node"
 REGISTRY_IMAGE = "registry:3"

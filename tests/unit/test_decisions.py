@@ -18,6 +18,7 @@ from deploy.venvs import build as venvs
 from deploy.venvs import locking as lock
 from deploy.venvs.layers import Layer, Pin
 from deploy.venvs.store import Python, Store
+from tests.conftest import LONGEST
 from tests.support import ROOT
 
 VALUES: dict[str, object] = {"name": "portico", "site": "site", "package": "mysite", "port": 8000, "run": ".run"}
@@ -127,6 +128,21 @@ def test_required_suites_are_passed_on() -> None:
         *["-m", "pytest", "--require", "unit,site,native,acceptance,browser,docker,swarm,hosts"],
         *["tests/unit", "tests/site", "-k", "vote"],
     ]
+
+
+def test_all_suites_share_several_processes_and_what_is_named_has_one() -> None:
+    def shared(suite: str, *words: str, processes: int | None = None) -> list[str]:
+        argv = list(checks.pytest(replace(PROJECT, root=ROOT), STORE, suite, "", [*words], processes=processes).argv)
+        return argv[3:7] if "-n" in argv else []
+
+    assert shared("") == ["-n", "3", "--dist", "loadfile"]
+    assert shared("", "-k", "vote") == ["-n", "3", "--dist", "loadfile"]
+    assert shared("docker,swarm") == shared("", "tests/unit/test_decisions.py") == shared("", processes=1) == []
+    assert shared("docker,swarm", processes=2) == ["-n", "2", "--dist", "loadfile"]
+
+
+def test_the_files_that_are_begun_first_exist() -> None:
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
 
 
 def test_an_unknown_suite_is_refused_with_the_known_ones() -> None:
