@@ -37,7 +37,7 @@ def task(help: dict[str, str] | None = None) -> Callable[[Callable[P, None]], "T
             try:
                 body(*args, **kwargs)
             except Failure as failure:
-                raise Exit(failure.message, code=failure.code) from None
+                raise Exit(_shown(failure.message), code=failure.code) from None
             except KeyboardInterrupt:
                 raise Exit(code=130) from None
 
@@ -46,9 +46,18 @@ def task(help: dict[str, str] | None = None) -> Callable[[Callable[P, None]], "T
     return decorate
 
 
+def _shown(message: str) -> str:
+    """A failure's lines without what would control the terminal: they may quote another program."""
+    from deploy.core.running import printable
+
+    return "\n".join(map(printable, message.splitlines()))
+
+
 def say(line: str) -> None:
-    """A line of progress, on standard error so that what a command prints can be piped."""
-    print(line, file=sys.stderr, flush=True)
+    """A line of progress, on standard error."""
+    from deploy.core.running import tell
+
+    tell(line)
 
 
 def carry_out(action: "Action", *, dry_run: bool = False, yes: bool = False) -> None:

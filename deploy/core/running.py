@@ -14,7 +14,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -98,8 +99,17 @@ def printable(text: str) -> str:
 def quote(name: str, text: str) -> None:
     """Show lines that something else has said on standard error, each with its name before it."""
     for line in text.splitlines():
-        sys.stderr.write(f"{name} | {printable(line)}\n")
-    sys.stderr.flush()
+        tell(f"{name} | {printable(line)}")
+
+
+def tell(line: str) -> None:
+    """A line of progress, on standard error so that what a command prints can be piped.
+
+    A terminal or connection that is gone must not keep what goes on from its end, or from being put back.
+    """
+    with suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def confirm(what: str, name: str, confirmed: bool) -> None:
@@ -117,13 +127,26 @@ def confirm(what: str, name: str, confirmed: bool) -> None:
         raise Failure("nothing was done")
 
 
+#: TERM is what service managers and `kill` send; HUP is what a terminal or an SSH session sends when it closes.
+TOLD = (signal.SIGTERM, signal.SIGHUP)
+
+
 def exit_when_told() -> None:
-    """Have TERM, and a closed terminal, end us by an exception as Ctrl-C does, so that what we started is ended too."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    """Have TERM, and a closed terminal, end us by an exception as Ctrl-C does, so that what we began is taken back.
+
+    One that is ignored stays ignored, as HUP is under `nohup`.
+    """
+    for number in TOLD:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
 
 
 def _leave(number: int, _: FrameType | None) -> None:
+    for each in TOLD:
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            # A closed session sends HUP twice, from the kernel and from the shell; the second must not end the
+            # clean-up. A handler, as SIG_IGN would be inherited by what the clean-up starts.
+            signal.signal(each, lambda *_: None)
     sys.exit(128 + number)
 
 
@@ -132,7 +155,7 @@ def run_once(name: str, command: Run, folder: Path, seconds: float | None = None
 
     It is ended after so many ``seconds``; nothing ends it without.
     """
-    result = shell.run(command, capture=True, check=False, seconds=seconds)
+    result = shell.run(replace(command, seconds=seconds), capture=True, check=False)
     if result.code:
         log = folder / f"{name}.log"
         shell.perform([MakeFolder(folder), Write(log, result.stdout + result.stderr)])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import Self
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.core.report import Grid
+from deploy.core.running import tell
 
 #: Columns where nobody looks at a screen, so that nothing is cut off.
 WIDE = 240
@@ -52,12 +53,14 @@ class Screen:
 
     def __enter__(self) -> Self:
         if self._live:
-            self._live.start()
+            with suppress(OSError):
+                self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._live:
-            self._live.stop()
+            with suppress(OSError):
+                self._live.stop()
 
     @property
     def live(self) -> bool:
@@ -67,17 +70,19 @@ class Screen:
     def update(self, table: Table) -> None:
         """Show the table as it is now; nothing where there is no terminal."""
         if self._live:
-            self._live.update(table, refresh=True)
+            with suppress(OSError):
+                self._live.update(table, refresh=True)
 
     def status(self, text: str) -> None:
         """A line that the next one replaces; nothing where there is no terminal."""
         if self._live:
-            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+            with suppress(OSError):
+                self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def line(self, text: str) -> None:
         """A line that stays, above the table where there is one."""
         if self._live:
-            self._console.print(text, markup=False, highlight=False)
+            with suppress(OSError):  # a terminal that is gone, as for `running.tell`
+                self._console.print(text, markup=False, highlight=False)
         else:
-            sys.stderr.write(f"{text}\n")
-            sys.stderr.flush()
+            tell(text)

@@ -10,6 +10,7 @@ import errno
 import os
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,6 +51,8 @@ class Run:
     input: str = field(default="", repr=False)
     #: That this is not to be shown.
     secret: bool = False
+    #: Seconds after which `run` ends it; without, it may take as long as it likes.
+    seconds: float | None = None
 
     def render(self) -> str:
         words = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
@@ -79,7 +82,7 @@ class Write:
         return heredoc(f"cat > {shlex.quote(str(self.path))}", self.text)
 
     def perform(self) -> None:
-        self.path.write_text(self.text, "utf-8")
+        _write_whole(self.path.resolve(), self.text)
 
 
 @dataclass(frozen=True)
@@ -94,18 +97,32 @@ class WriteSecret:
         return f"# {self.path}: written with mode {self.mode:o}; what is in it is not shown"
 
     def perform(self) -> None:
-        if self.path.is_file() and self.path.read_bytes() == self.text.encode():
-            return
-        fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        if not self.path.is_file() or self.path.read_bytes() != self.text.encode():
+            _write_whole(self.path, self.text, self.mode)
+
+
+def _write_whole(path: Path, text: str, mode: int | None = None) -> None:
+    """Write a text file whole, or leave it as it was; it has its mode from its first moment on.
+
+    Without ``mode``, it keeps the one that it has, or gets the usual one. Raises OSError naming the file: what `write`
+    itself raises, as on a full disk, names none.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self.mode)
             with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                os.fchmod(file.fileno(), self.mode)
-                file.write(self.text)
-            fresh.replace(self.path)
-        except OSError as error:
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
+                elif path.exists():
+                    os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+                file.write(text)
+            fresh.replace(path)
+        except BaseException:
             fresh.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror, str(self.path)) from None
+            raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 @dataclass(frozen=True)
@@ -184,8 +201,7 @@ def perform(steps: Iterable[Step], *, dry_run: bool = False) -> None:
         try:
             step.perform()
         except OSError as error:
-            # What a full disk ends is a write, which knows no name; the step does.
-            name = error.filename or getattr(step, "path", None) or step.render().splitlines()[0]
+            name = error.filename or step.render().partition("\n")[0]
             raise Failure(f"{name}: {error.strerror or error}; fix that and repeat the command") from None
 
 
@@ -228,30 +244,33 @@ def cannot_start(command: Run, error: OSError) -> Failure:
     if command.cwd and not command.cwd.is_dir():
         return Failure(f"{command.cwd}: there is no such folder to run {program} in")
     if isinstance(error, FileNotFoundError):
-        return Failure(f"{program}: not found on this machine; `invoke doctor` says what to install")
+        found = "/" in program and os.path.exists(program)
+        lacking = "cannot be started: the interpreter that its first line names is not there"
+        return Failure(
+            f"{program}: {lacking if found else 'not found on this machine; `invoke doctor` says what to install'}"
+        )
     if isinstance(error, PermissionError):
         return Failure(f"{program}: this user may not run it; look at its mode and owner")
     if error.errno == errno.ENOEXEC:
         return Failure(f"{program}: is no program: a script needs #! in its first line")
-    if error.errno == errno.E2BIG:
-        return Failure(f"{program}: its arguments are longer than this system takes")
     return Failure(f"{program}: cannot be started: {error.strerror or error}")
 
 
-def run(command: Run, *, capture: bool = False, check: bool = True, seconds: float | None = None) -> Result:
+def run(command: Run, *, capture: bool = False, check: bool = True) -> Result:
     """Run a command to its end, its output streamed to ours unless captured.
 
     Raises `Failure` with the child's exit code when it failed and ``check`` is set, and always when it takes longer
-    than ``seconds``. If we are interrupted meanwhile, the child is ended first.
+    than it may. If we are interrupted meanwhile, the child is ended first.
     """
     sys.stdout.flush()
     child = start(command, capture=capture)
     try:
-        stdout, stderr = child.communicate(command.input or None, timeout=seconds)
+        stdout, stderr = child.communicate(command.input or None, timeout=command.seconds)
     except BaseException as error:
         _end(child)
         if isinstance(error, subprocess.TimeoutExpired):
-            raise Failure(f"`{shlex.join(command.argv)}`: no answer within {seconds:.0f} s", code=124) from None
+            late = f"no answer within {command.seconds:g} s; check the connection, then repeat"
+            raise Failure(f"`{shlex.join(command.argv)}`: {late}") from None
         raise
     result = Result(child.returncode, stdout or "", stderr or "")
     if check and result.code:

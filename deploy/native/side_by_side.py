@@ -56,6 +56,7 @@ def run(commands: Mapping[str, Run], *, patience: float, when_forked: Callable[[
         env = {**os.environ, **command.env, OWNER: str(os.getpid())}
         manager.add_process(name, f"exec {shlex.join(command.argv)}", env=env)
     # A closed terminal ends us as Ctrl-C does; honcho itself listens to INT and TERM only.
-    signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under `nohup`
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     manager.loop()
     return int(manager.returncode or 0)

@@ -23,6 +23,7 @@ from deploy.project.config import Project
 from deploy.swarm import ledger
 from deploy.swarm.images import build_steps, pin_all, publish, repository
 from deploy.swarm.jobs import JOBS, Session, hand_over, remove_services, run_jobs, session
+from deploy.swarm.lock import LockLost
 from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
 from deploy.swarm.stack import as_release, guard, stack_file, wanted
@@ -56,33 +57,26 @@ def deploy(manager: Manager, stack: Stack, options: Options, say: Say) -> None:
         entries = ledger.read(manager)
         number = next_number(entries)
         file = as_release(file, number, wanted(stack, snapshot))
-        try:
-            provide(held, file)
-            datastores = [name for name in DATASTORES if name in file.services and not snapshot.service(name)]
-            if datastores:
-                say(f"start: {', '.join(datastores)}")
-                hand_over(held, file.only(datastores), snapshot)
-            run_jobs(held, file, JOBS)
-            put_into_service(held, file, entries)
-        except BaseException:
-            tidy(held, entries)
-            raise
-        held.change(ledger.add(manager, number, number, image.revision, file))
+        carry_out(held, file, snapshot, entries)
+        held.change(ledger.record(manager, number, number, image.revision, file))
         remove_services(held, [name for name in options.remove if ":" not in name])
-        tidy(held, ledger.read(manager))
+        held.clean_up(ledger.read(manager))
     say(f"release {number} serves: {image.pinned}")
 
 
-def tidy(held: Session, entries: Sequence[ledger.Entry]) -> None:
-    """Remove what no release needs any more, while the lock is ours: else it may be what its new holder has just made.
-
-    A failure here is told, and takes the place of no other.
-    """
+def carry_out(held: Session, file: StackFile, before: Snapshot, entries: Sequence[ledger.Entry]) -> None:
+    """Take a release from its configs to replicas that serve; when that fails, what was made for it is removed."""
     try:
-        held.lock.confirm()
-        ledger.prune(held.manager, entries)
-    except Failure as failure:
-        held.say(f"nothing is tidied up: {failure.message}")
+        provide(held, file)
+        datastores = [name for name in DATASTORES if name in file.services and not before.service(name)]
+        if datastores:
+            held.say(f"start: {', '.join(datastores)}")
+            hand_over(held, file.only(datastores), before)
+        run_jobs(held, file, JOBS)
+        put_into_service(held, file, entries)
+    except BaseException:
+        held.clean_up(entries)
+        raise
 
 
 def earlier(snapshot: Snapshot, entries: Sequence[ledger.Entry], to: str) -> ledger.Entry:
@@ -100,8 +94,8 @@ def rollback(manager: Manager, folder: Path, to: str, say: Say) -> None:
         file = as_release(goal.file, number, {each.name: each.wanted for each in snapshot.services})
         run_jobs(held, file, ["static"])
         put_into_service(held, file, entries)
-        held.change(ledger.add(manager, number, goal.of, goal.revision, file))
-        tidy(held, ledger.read(manager))
+        held.change(ledger.record(manager, number, goal.of, goal.revision, file))
+        held.clean_up(ledger.read(manager))
     say(f"release {number} serves: it is release {goal.of} again. Migrations stay as they are")
 
 
@@ -134,20 +128,25 @@ def serving(file: StackFile) -> list[str]:
 
 
 def put_into_service(held: Session, file: StackFile, entries: Sequence[ledger.Entry]) -> None:
-    """Deploy the services of a file; when one fails, all are put back to the last release that served."""
+    """Deploy the services of a file; when one fails, all are put back to the last release that served.
+
+    Raises what went wrong first, also when they cannot be put back. Changes nothing more when the lock is lost.
+    """
     before = held.manager.look()
     part = file.only(serving(file))
     try:
         hand_over(held, part, before)
+    except LockLost:
+        raise
     except BaseException as error:
-        if not entries or held.lock.is_lost:
+        if not entries:
             raise
         held.say(f"failed: {error}" if isinstance(error, Failure) else "stopped")
         held.say(f"put all services back to release {entries[-1].number}")
         try:
             put_back(held, part, before, entries[-1])
         except Failure as failure:
-            held.say(f"not all of it is back: {failure.message}")
+            held.say(f"they could not be put back: {failure}; `invoke swarm-rollback` tries that again")
         raise
 
 

@@ -15,7 +15,7 @@ from deploy.core.running import Say
 from deploy.core.shell import Run
 from deploy.docker import images
 from deploy.docker.stack import Stack, build_ca
-from deploy.swarm.manager import SEND_SECONDS, Manager
+from deploy.swarm.manager import TRANSFER_SECONDS, Manager, limited
 from deploy.swarm.stack import document
 from deploy.swarm.state import Snapshot
 
@@ -67,7 +67,7 @@ def publish(manager: Manager, stack: Stack, tag: str, say: Say) -> Image:
     name, version, (build, push) = build_steps(manager, stack)
     say(f"build and push {name}")
     images.perform(build, stack.project.run_folder, say)
-    result = shell.run(push, capture=True, check=False)
+    result = shell.run(limited(push, TRANSFER_SECONDS), capture=True, check=False)
     if result.code:
         registry = name.partition("/")[0]
         why = shell.last_line(result.stderr)
@@ -86,7 +86,7 @@ def require_reach(manager: Manager, stack: Stack) -> None:
 
 def pin(manager: Manager, name: str) -> str:
     """Name and digest of an image in a registry, as the manager sees it. Raises `Failure` when it is in none."""
-    result = manager.try_("pull", "--quiet", name, seconds=SEND_SECONDS)
+    result = manager.try_("pull", "--quiet", name, seconds=TRANSFER_SECONDS)
     if result.code:
         raise Failure(f"{name} cannot be pulled: {shell.last_line(result.stderr)}")
     return digest_of(manager, name)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.running import Say, explain
 from deploy.core.shell import MakeFolder, Run, Write
 from deploy.project import limits
-from deploy.swarm.lock import Lock, held
+from deploy.swarm import ledger
+from deploy.swarm.lock import Lock, LockLost, held
 from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
 from deploy.swarm.state import Snapshot
@@ -24,6 +25,10 @@ from deploy.swarm.view import ServiceFailed, follow
 
 #: What runs once, before anything of a release serves, and where.
 JOBS = {"static": "files, on each node", "release": "migrations, once"}
+#: Seconds that a job may take, where that is not `limits.CONVERGE`.
+LIMITS = {"release": limits.MIGRATE}
+#: What the names of management commands begin with that run as jobs.
+MANAGE = "manage-"
 #: States of a task that has not come to its end.
 WANTED = ("running", "complete")
 AT_WORK = ("new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
@@ -43,11 +48,22 @@ class Session:
     say: Say
 
     def change(self, *commands: Run) -> None:
-        """Run commands that change the stack. Raises `Failure` when the lock is no longer ours, and when one fails."""
+        """Run commands that change something. Raises `LockLost` before one when the lock is not ours any more."""
         if commands:
             self.lock.confirm()
         for command in commands:
+            self.lock.check()
             self.manager.tell(command)
+
+    def clean_up(self, entries: Sequence[ledger.Entry]) -> None:
+        """Remove what no kept release names, while the lock is ours. That it fails must not hide how a deploy ended."""
+        try:
+            self.lock.confirm()
+            ledger.prune(self.manager, entries, self.lock.check)
+        except LockLost:
+            pass  # who has taken it cleans up
+        except Failure as failure:
+            self.say(f"old configs and secrets are still there: {failure}; the next deploy removes them")
 
 
 @contextmanager
@@ -57,13 +73,11 @@ def session(manager: Manager, what: str, folder: Path, say: Say) -> Iterator[Ses
         yield Session(manager, lock, folder, say)
 
 
-def hand_over(held: Session, file: StackFile, before: Snapshot, seconds: float = limits.CONVERGE) -> None:
-    """Deploy a file, and return when its services are as it says, within so many ``seconds``.
-
-    Raises `Failure` naming the one that is not.
-    """
+def hand_over(held: Session, file: StackFile, before: Snapshot) -> None:
+    """Deploy a file, and return when its services are as it says. Raises `Failure` naming the one that is not."""
     held.change(held.manager.stack_deploy(file))
-    follow(held.manager, list(file.services), {task.id for task in before.tasks}, held.lock.check, seconds)
+    seconds = {name: LIMITS.get(name, limits.CONVERGE) for name in file.services}
+    follow(held.manager, seconds, {task.id for task in before.tasks}, held.lock.check)
 
 
 def remove_services(held: Session, names: Sequence[str]) -> None:
@@ -81,7 +95,7 @@ def run_jobs(held: Session, file: StackFile, names: Collection[str]) -> None:
         held.say(f"{name}: {JOBS[name]}")
         clear_job(held, name)
     try:
-        hand_over(held, file.only(names), Snapshot(), limits.MIGRATE)
+        hand_over(held, file.only(names), Snapshot())
     except ServiceFailed as failure:
         raise Failure(explained(held.manager, held.folder, failure)) from None
 
@@ -89,44 +103,64 @@ def run_jobs(held: Session, file: StackFile, names: Collection[str]) -> None:
 def clear_job(held: Session, name: str) -> None:
     """Remove a job of before; a migration that still runs, because its client was killed, is waited for.
 
-    Raises `Failure` when that takes longer than a migration may.
+    Raises `Failure` when it takes longer than one may.
     """
-    deadline = time.monotonic() + limits.MIGRATE
+    deadline = time.monotonic() + LIMITS.get(name, limits.CONVERGE)
     while (job := (snapshot := held.manager.look()).service(name)) is not None:
         if name == "static" or not any(task.state in AT_WORK for task in snapshot.of(job) if task.desired in WANTED):
             remove_services(held, [name])
             return
-        held.lock.check()
         if time.monotonic() > deadline:
-            raise Failure(
-                f"{name}: one of an earlier deploy still runs: `docker service rm {held.manager.stack}_{name}`"
-            )
+            service = f"{held.manager.stack}_{name}"
+            raise Failure(f"{name}: that of an earlier deploy still runs; `docker service rm {service}` ends it")
+        held.lock.check()
         time.sleep(1)
 
 
-def run_command(manager: Manager, job: Mapping[str, Any], file: StackFile, arguments: Sequence[str]) -> None:
-    """Run manage.py once, somewhere, as a service of its own; its output is ours. Raises `Failure` when it fails.
+def run_command(manager: Manager, folder: Path, entry: ledger.Entry, arguments: Sequence[str]) -> None:
+    """Run manage.py once, somewhere, in a release; its output is ours. Raises `Failure` when it fails.
 
-    It needs no lock: it changes no service of the stack, and each has its own name.
+    The stack is not locked, as little as for a command in a replica: it may take hours, in which nobody could deploy.
+    So it has a name of its own.
     """
-    name = f"manage_{secrets.token_hex(4)}"
-    once = StackFile({name: {**job, "command": ["python", "manage.py", *arguments]}}, file.sections)
+    for name in forgotten(manager.look(), datetime.now(UTC)):
+        manager.discard("service", "rm", f"{manager.stack}_{name}")
+    name = f"{MANAGE}{secrets.token_hex(4)}"
     try:
-        manager.tell(manager.stack_deploy(once))
-        follow(manager, [name], [], lambda: None, limits.COMMAND)
+        manager.tell(manager.stack_deploy(command_file(entry, name, arguments)))
+        follow(manager, {name: limits.COMMAND}, (), lambda: None)
+        result = manager.try_("service", "logs", "--raw", f"{manager.stack}_{name}")
+        sys.stdout.write(result.stdout)
+        sys.stderr.write(result.stderr)
     except ServiceFailed as failure:
-        raise Failure(f"manage.py: {failure.message.partition(': ')[2]}; what it said is above") from None
+        raise Failure(explained(manager, folder, failure, "manage")) from None
     finally:
-        said = manager.try_("service", "logs", "--raw", f"{manager.stack}_{name}")
-        sys.stdout.write(said.stdout)
-        sys.stderr.write(said.stderr)
-        manager.try_("service", "rm", f"{manager.stack}_{name}")
+        manager.discard("service", "rm", f"{manager.stack}_{name}")
 
 
-def explained(manager: Manager, folder: Path, failure: ServiceFailed) -> str:
-    """Why a job failed, in one line; all that it said is in a log."""
-    name = failure.service
-    result = manager.try_("service", "logs", "--raw", f"{manager.stack}_{name}")
+def command_file(entry: ledger.Entry, name: str, arguments: Sequence[str]) -> StackFile:
+    """The stack file of a management command as a job."""
+    job = {**entry.file.services["release"], "command": ["python", "manage.py", *arguments]}
+    return StackFile({name: job}, entry.file.sections).only([name])
+
+
+def forgotten(snapshot: Snapshot, now: datetime) -> list[str]:
+    """Management commands whose client was killed, by their jobs' names: any client would have given up by now."""
+    begun = (now - timedelta(seconds=limits.COMMAND)).isoformat()
+    return [
+        each.name
+        for each in snapshot.services
+        if each.job and each.name.startswith(MANAGE) and (tasks := snapshot.of(each)) and tasks[0].created < begun
+    ]
+
+
+def explained(manager: Manager, folder: Path, failure: ServiceFailed, name: str = "") -> str:
+    """Why a job failed, in one line; all that it said is in a log. ``name``: what people call it."""
+    name = name or failure.service
+    try:
+        result = manager.try_("service", "logs", "--raw", f"{manager.stack}_{failure.service}")
+    except Failure:  # no log is no reason not to say that it failed
+        return failure.message
     if not result.stdout + result.stderr:
         return failure.message
     log = folder / f"{name}.log"

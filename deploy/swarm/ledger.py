@@ -5,7 +5,7 @@ So any client can go back to one, without the work tree it was made of. Secrets 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -56,29 +56,29 @@ def read(manager: Manager) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.number)
 
 
-def add(manager: Manager, number: int, of: int, revision: str, file: StackFile) -> Run:
-    """The command that records a release which serves."""
+def record(manager: Manager, number: int, of: int, revision: str, file: StackFile) -> Run:
+    """The command that records a release that serves."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     labels = {"release": str(number), "of": str(of), "revision": revision, "by": who(), "at": at}
     marks = {f"portico.{key}": value for key, value in labels.items()}
     return manager.create("config", name(manager.stack, number), file.text, marks)
 
 
-def prune(manager: Manager, entries: Sequence[Entry], also: Iterable[StackFile] = ()) -> None:
+def prune(manager: Manager, entries: Sequence[Entry], check: Callable[[], None]) -> None:
     """Remove old releases, and the configs and secrets that none of the kept ones names.
 
-    What a service still uses the engine does not let go.
+    What a service still uses the engine does not let go. ``check`` raises before a removal when we are to stop.
     """
     kept = entries[-KEPT:]
-    files = [*(entry.file for entry in kept), *also]
     wanted = {
         "config": {name(manager.stack, entry.number) for entry in kept},
         "secret": set[str](),
     }
-    for file in files:
+    for file in (entry.file for entry in kept):
         for kind, names in wanted.items():
             names |= {each["name"] for each in file.sections.get(f"{kind}s", {}).values()}
     for kind, names in wanted.items():
         for each in manager.names(kind):
             if each not in names:
+                check()
                 manager.try_(kind, "rm", each)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from urllib.parse import urlsplit
 
@@ -19,9 +20,13 @@ from deploy.core.shell import Result, Run
 from deploy.swarm.render import StackFile
 from deploy.swarm.state import NAMESPACE, Node, Snapshot, parse_nodes, parse_services, parse_tasks
 
-#: Seconds for a log to be fetched, as its node may be away; for a question or a small change; and for a stack file,
-#: configs and images, which take as long as the network does.
-LOG_SECONDS, ANSWER_SECONDS, SEND_SECONDS = 10, 60, 900
+#: Seconds within which a manager answers a question, and takes a change. SSH does not end a command by itself when the
+#: network is gone.
+ANSWER_SECONDS, CHANGE_SECONDS = 60.0, 300.0
+#: Seconds for an image to come from a registry or go to one.
+TRANSFER_SECONDS = 1800.0
+#: Seconds for a log to be fetched: its node may be away.
+LOG_SECONDS = "10"
 #: Lines of a failed replica that are shown.
 LOG_LINES = "10"
 
@@ -48,16 +53,21 @@ class Manager:
         return Run(["docker", *words], self.engine, input=stdin, secret=secret)
 
     def ask(self, *words: str) -> str:
-        """What a docker command prints. Raises `Failure` when it fails, or does not answer in time."""
-        return shell.run(self.docker(*words), capture=True, seconds=ANSWER_SECONDS).stdout
+        """What a docker command prints. Raises `Failure` when it fails."""
+        return shell.run(limited(self.docker(*words), ANSWER_SECONDS), capture=True).stdout
 
     def try_(self, *words: str, seconds: float = ANSWER_SECONDS) -> Result:
-        """How a docker command ended, whether well or not. Raises `Failure` when it does not end in time."""
-        return shell.run(self.docker(*words), capture=True, check=False, seconds=seconds)
+        """How a docker command ended, whether well or not. Raises `Failure` when it has not ended by then."""
+        return shell.run(limited(self.docker(*words), seconds), capture=True, check=False)
 
     def tell(self, command: Run) -> None:
         """Run a command that changes something. Raises `Failure` with what it said when it fails."""
-        shell.run(command, capture=True, seconds=SEND_SECONDS)
+        shell.run(limited(command, CHANGE_SECONDS), capture=True)
+
+    def discard(self, *words: str, seconds: float = ANSWER_SECONDS) -> None:
+        """Run a command that removes what nobody needs any more. That it fails must not hide a result or an error."""
+        with contextlib.suppress(Failure):
+            self.try_(*words, seconds=seconds)
 
     # --- Looking ---
 
@@ -81,8 +91,11 @@ class Manager:
     def last_lines(self, task_or_service: str) -> str:
         """The end of the log of a replica, or of a service."""
         words = ["service", "logs", "--raw", "--tail", LOG_LINES, task_or_service]
+        command = limited(self.docker(*words), ANSWER_SECONDS)
+        # `timeout`, where there is one, leaves us what came until then.
+        command = replace(command, argv=[*doctor.at_most(LOG_SECONDS), *command.argv])
         try:
-            result = self.try_(*words, seconds=LOG_SECONDS)
+            result = shell.run(command, capture=True, check=False)
         except Failure as failure:
             return failure.message
         return result.stdout + result.stderr
@@ -112,6 +125,11 @@ class Manager:
         return self.docker("stack", "deploy", *words, self.stack, stdin=file.text)
 
 
+def limited(command: Run, seconds: float) -> Run:
+    """A command that is ended after so many seconds, unless it has a limit already."""
+    return replace(command, seconds=command.seconds or seconds)
+
+
 def engine(host: str, context: str) -> dict[str, str]:
     """What tells the docker command which engine is meant. Raises `Failure` for both, or for a host that is none."""
     if host and context:
@@ -129,9 +147,9 @@ def ssh_check(host: str) -> Run:
     port = ["-p", str(address.port)] if address.port else []
     user = ["-l", address.username] if address.username else []
     strict = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15"]
-    return Run(
-        ["ssh", *strict, *port, *user, "--", address.hostname or "", "docker", "version", "-f", "{{.Server.Version}}"]
-    )
+    ask = ["docker", "version", "-f", "{{.Server.Version}}"]
+    command = Run(["ssh", *strict, *port, *user, "--", address.hostname or "", *ask])
+    return limited(command, ANSWER_SECONDS)
 
 
 def why_not_ssh(host: str, said: str) -> str:
@@ -155,7 +173,7 @@ def require_engine(manager: Manager) -> None:
     if shutil.which("docker") is None:
         raise Failure(f"docker: not found on this machine: {doctor.this_system().install('engine', 'compose')}")
     if manager.host.startswith("ssh://"):
-        asked = shell.run(ssh_check(manager.host), capture=True, check=False, seconds=ANSWER_SECONDS)
+        asked = shell.run(ssh_check(manager.host), capture=True, check=False)
         if asked.code:
             raise Failure(why_not_ssh(manager.host, asked.stderr))
     asked = manager.try_("version", "--format", "{{.Server.Version}}")

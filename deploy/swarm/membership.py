@@ -13,7 +13,7 @@ from deploy.core.shell import Run
 from deploy.docker.stack import DATASTORES, SWARM, Stack, load, prepare
 from deploy.project.config import Project
 from deploy.swarm.images import LOCAL_REGISTRY
-from deploy.swarm.manager import Manager, engine, require_engine
+from deploy.swarm.manager import CHANGE_SECONDS, TRANSFER_SECONDS, Manager, engine, limited, require_engine
 
 
 def init(project: Project, host: str, context: str, advertise: str, say: Say) -> Action:
@@ -40,7 +40,7 @@ def create(manager: Manager, stack: Stack, advertise: str, say: Say, *, dry_run:
         if dry_run:
             shell.perform([command], dry_run=True)
         else:
-            result = shell.run(command, capture=True, check=False)
+            result = shell.run(limited(command, CHANGE_SECONDS), capture=True, check=False)
             if result.code:
                 more = "; say which with --advertise" if "choose an IP address" in result.stderr else ""
                 raise Failure(f"the engine makes no swarm: {shell.last_line(result.stderr)}{more}")
@@ -86,7 +86,8 @@ def registry_steps(manager: Manager, stack: Stack) -> list[Run]:
     if "/" in stack.env.image or manager.try_("inspect", name).code == 0:
         return []
     words = ["--detach", "--restart", "unless-stopped", "--name", name, "--publish", f"{LOCAL_REGISTRY}:5000"]
-    return [manager.docker("run", *words, "--volume", f"{name}:/var/lib/registry", "registry:3")]
+    run = manager.docker("run", *words, "--volume", f"{name}:/var/lib/registry", "registry:3")
+    return [limited(run, TRANSFER_SECONDS)]
 
 
 def leave(project: Project, host: str, context: str) -> Action:
@@ -106,8 +107,8 @@ def leave(project: Project, host: str, context: str) -> Action:
             "of two managers none can go: the other alone is no majority. `docker node demote` this one, then repeat"
         )
     commands = [
-        manager.docker("swarm", "leave", *(["--force"] if controls else [])),
-        manager.docker("rm", "--force", f"{stack.name}-registry"),
+        limited(manager.docker("swarm", "leave", *(["--force"] if controls else [])), CHANGE_SECONDS),
+        limited(manager.docker("rm", "--force", f"{stack.name}-registry"), CHANGE_SECONDS),
     ]
     what = "the swarm ends, and the releases it remembers" if last else "this manager leaves the swarm"
     question = Question(f"Then {what}.", stack.name) if controls else None

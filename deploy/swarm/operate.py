@@ -15,9 +15,10 @@ from deploy.core.report import Grid, Report
 from deploy.core.running import Say
 from deploy.core.shell import Run
 from deploy.docker.stack import DATASTORES, DEFAULT_REPLICAS, SWARM, Stack, load
+from deploy.project import limits
 from deploy.project.config import Project
 from deploy.swarm import deploy, ledger
-from deploy.swarm.jobs import run_command
+from deploy.swarm.jobs import MANAGE, command_file, run_command
 from deploy.swarm.lock import held
 from deploy.swarm.manager import Manager
 from deploy.swarm.state import Service, Snapshot, standing
@@ -65,7 +66,7 @@ class Swarm:
                 before = self._running(service)
                 lock.confirm()
                 self.manager.tell(change)
-                follow(self.manager, [service], {task.id for task in before.tasks}, lock.check)
+                follow(self.manager, {service: limits.CONVERGE}, {task.id for task in before.tasks}, lock.check)
             now = before.service(service)
             self.say(f"{service}: {now.wanted if now else 0} → {number}")
 
@@ -86,14 +87,13 @@ class Swarm:
         entries = ledger.read(self.manager)
         if not entries:
             raise Failure("no release has come to its end on this swarm yet")
-        file = entries[-1].file
-        job = file.services["release"]
-
-        def show() -> None:
-            print(f"# no replica of the app on this node: once, as a job of {self.manager.stack} on any node")
-            command(Run(words)).show()
-
-        return Action(show, lambda: run_command(self.manager, job, file, arguments))
+        file = command_file(entries[-1], f"{MANAGE}ID", arguments)
+        shown = [
+            self.manager.stack_deploy(file),
+            self.manager.docker("service", "rm", f"{self.manager.stack}_{MANAGE}ID"),
+        ]
+        folder = self.stack.project.run_folder
+        return Action(steps(shown).show, lambda: run_command(self.manager, folder, entries[-1], arguments))
 
     def releases(self) -> Report:
         """The releases that the swarm remembers, the newest first."""
@@ -124,12 +124,14 @@ class Swarm:
         return Action(command(remove).show, lambda: self._remove(remove), question)
 
     def _remove(self, remove: Run) -> None:
-        with held(self.manager, "a removal"):
+        with held(self.manager, "a removal") as lock:
+            lock.confirm()
             self.manager.tell(remove)
             deadline = time.monotonic() + GONE_SECONDS
             while self.manager.ask("network", "ls", "-q", "--filter", f"label={self.manager.label}").strip():
                 if time.monotonic() > deadline:
                     raise Failure(f"its networks are still there after {GONE_SECONDS} s: repeat")
+                lock.check()
                 self.manager.try_("stack", "rm", self.manager.stack)
                 time.sleep(1)
         self.say(f"{self.manager.stack} is gone; its volumes are still on the nodes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rich.table import Table
 
@@ -11,13 +11,12 @@ from deploy.core.errors import Failure
 from deploy.core.running import quote
 from deploy.core.screen import Screen
 from deploy.core.screen import table as empty_table
-from deploy.project import limits
 from deploy.swarm.manager import Manager
 from deploy.swarm.state import Snapshot, Standing, nowhere, standing
 
 #: Seconds between two looks at the swarm.
 LOOK_SECONDS = 1.0
-#: Seconds for which a replica may fit nowhere: a node that has just joined is soon known.
+#: Seconds for which a replica may fit nowhere, as a node that has just joined is soon known; or a service be missing.
 NOWHERE_SECONDS = 15
 LABEL = "`docker node update --label-add NAME=true NODE` says that a node has the data of NAME"
 
@@ -31,16 +30,13 @@ class ServiceFailed(Failure):
 
 
 def follow(
-    manager: Manager,
-    services: Collection[str],
-    known: Collection[str],
-    check: Callable[[], None],
-    seconds: float = limits.CONVERGE,
+    manager: Manager, services: Mapping[str, float], known: Collection[str], check: Callable[[], None]
 ) -> Snapshot:
     """Return when each of these services is as it was asked for; what is then there.
 
-    ``known``: ids of the tasks of before; ``check`` raises when we are to give up. Raises `ServiceFailed` for one
-    that failed, the last lines of its replica shown, and `Failure` when it takes longer than ``seconds``.
+    ``services``: the seconds that each may take; ``known``: ids of the tasks of before; ``check`` raises when we are
+    to give up. Raises `ServiceFailed` for one that failed, the last lines of its replica shown, and `Failure` when one
+    takes too long, or is removed meanwhile.
     """
     began = time.monotonic()
     with Progress() as progress:
@@ -57,11 +53,27 @@ def follow(
             waited = time.monotonic() - began
             if waited > NOWHERE_SECONDS and (lines := nowhere(snapshot)):
                 raise Failure("\n".join(f"{line}; {LABEL}" for line in lines))
-            if waited > seconds:
-                missing = ", ".join(f"{each.service} ({each.note})" for each in standings if not each.done)
-                raise Failure(f"not done within {seconds:.0f} s: {missing}")
+            if late := [*gone(services, standings, waited), *overdue(services, standings, waited)]:
+                raise Failure("; ".join(late))
             time.sleep(LOOK_SECONDS)
     raise ServiceFailed(failed.service, reason(manager, snapshot, failed))
+
+
+def gone(services: Collection[str], standings: Sequence[Standing], waited: float) -> list[str]:
+    """The services that are not there: somebody removed them."""
+    there = {each.service for each in standings}
+    return [f"{name}: somebody removed it" for name in services if waited > NOWHERE_SECONDS and name not in there]
+
+
+def overdue(services: Mapping[str, float], standings: Sequence[Standing], waited: float) -> list[str]:
+    """The services that have taken longer than they may."""
+    done = {each.service for each in standings if each.done}
+    notes = {each.service: f" ({each.note})" for each in standings if each.note}
+    return [
+        f"{name}{notes.get(name, '')}: not done within {seconds:g} s"
+        for name, seconds in services.items()
+        if name not in done and waited > seconds
+    ]
 
 
 def reason(manager: Manager, snapshot: Snapshot, failed: Standing) -> str:

@@ -246,7 +246,7 @@ def test_a_second_deploy_at_the_same_moment_is_refused(swarm: Swarm) -> None:
     first = start(swarm, "swarm-deploy")
     wait_for_lock(swarm)
     line = one_line(swarm.invoke("swarm-deploy"))
-    assert re.match(r"another command is changing this stack at this moment: a deploy by \S+, begun at", line)
+    assert re.match(r"a deploy by \S+, started \S+, holds the lock on \S+; retry when it has finished", line)
     assert first.wait(300) == 0
 
 

@@ -4,6 +4,8 @@ import builtins
 import getpass
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from deploy.core import action, running, shell
 from deploy.core.action import Action, Question
 from deploy.core.errors import Failure
 from deploy.core.shell import Run
+from tests.support import ROOT, wait_until
 
 
 def test_a_user_id_without_a_name_is_somebody_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,3 +91,60 @@ def test_an_action_goes_on_as_the_command_that_it_returns(monkeypatch: pytest.Mo
     action.carry_out(action.command(Run(["true"])))
     assert became == [Run(["true"])]
     assert action.carry_out(Action(lambda: None, lambda: 7)) == 7
+
+
+# --- Being told to stop ---
+
+PROGRAM = """
+import pathlib, sys, time
+from deploy.core.running import exit_when_told
+exit_when_told()
+folder = pathlib.Path(sys.argv[1])
+try:
+    (folder / "begun").touch()
+    time.sleep(30)
+finally:
+    (folder / "cleaning").touch()
+    time.sleep(1)
+    (folder / "clean").touch()
+"""
+
+
+def begin(folder: Path, *before: str) -> subprocess.Popen[bytes]:
+    command = [*before, sys.executable, "-c", PROGRAM, str(folder)]
+    child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    wait_until((folder / "begun").exists, 20, "the program has begun")
+    return child
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_closed_session_lets_the_clean_up_come_to_its_end(tmp_path: Path, number: signal.Signals) -> None:
+    child = begin(tmp_path)
+    child.send_signal(number)
+    wait_until((tmp_path / "cleaning").exists, 20, "it cleans up")
+    for again in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):  # as the kernel, the shell and sshd do
+        child.send_signal(again)
+    assert child.wait(20) == 128 + number
+    assert (tmp_path / "clean").exists()
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path: Path) -> None:
+    child = begin(tmp_path, "nohup")
+    child.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(0.5)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(20) == 128 + signal.SIGTERM
+
+
+def test_a_connection_that_is_gone_does_not_stop_what_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    running.tell("drain and stop app-1")
+    running.quote("app-1", "ended")

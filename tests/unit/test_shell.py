@@ -1,5 +1,7 @@
 """How steps show themselves and happen."""
 
+import errno
+import os
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -10,7 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.core.errors import Failure
-from deploy.core.shell import Link, MakeFolder, Move, Remove, Run, Step, Write, become, last_line, perform, run
+from deploy.core.shell import (
+    Link,
+    MakeFolder,
+    Move,
+    Remove,
+    Run,
+    Step,
+    Write,
+    WriteSecret,
+    become,
+    last_line,
+    perform,
+    run,
+)
 
 WORDS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=20)
 
@@ -74,8 +89,8 @@ def test_what_a_child_says_is_read_whatever_bytes_it_is_made_of() -> None:
 
 
 def test_a_command_without_an_answer_in_time_is_ended_and_named() -> None:
-    with pytest.raises(Failure, match=r"`sleep 60`: no answer within 0 s"):
-        run(Run(["sleep", "60"]), capture=True, seconds=0.2)
+    with pytest.raises(Failure, match=r"`sleep 60`: no answer within 0\.2 s"):
+        run(Run(["sleep", "60"], seconds=0.2), capture=True)
 
 
 @pytest.mark.parametrize("do", [run, become])
@@ -93,7 +108,34 @@ def test_a_file_that_is_no_program_is_named_with_its_remedy(do: Callable[[Run], 
         do(Run([str(script)]))
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_is_told_with_the_file_that_it_does_not_take() -> None:
-    with pytest.raises(Failure, match=r"^/dev/full: No space left on device; fix that and repeat the command$"):
-        perform([Write(Path("/dev/full"), "x")])
+def test_an_interpreter_that_is_not_there_is_told_from_a_program_that_is_not(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/nowhere/python\n")
+    script.chmod(0o755)
+    with pytest.raises(Failure, match="the interpreter that its first line names is not there"):
+        run(Run([str(script)]))
+
+
+def test_a_full_disk_names_the_file_and_leaves_it_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "note"
+    path.write_text("whole")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fchmod", full)
+    for step in (Write(path, "half"), WriteSecret(path, "half")):
+        with pytest.raises(Failure, match=rf"^{path}: No space left on device; fix that and repeat the command$"):
+            perform([step])
+    assert path.read_text() == "whole"
+    assert [each.name for each in tmp_path.iterdir()] == ["note"]
+
+
+def test_a_file_keeps_the_mode_and_the_link_by_which_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "file").chmod(0o640)
+    (tmp_path / "link").symlink_to("file")
+    perform([Write(tmp_path / "link", "new")])
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640

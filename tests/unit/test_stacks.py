@@ -293,7 +293,7 @@ class Engine:
         self.answers = {words: each if isinstance(each, list) else [each] for words, each in answers.items()}
         monkeypatch.setattr(shell, "run", self.run)
 
-    def run(self, command: Run, *, capture: bool = False, check: bool = True, seconds: float | None = None) -> Result:
+    def run(self, command: Run, *, capture: bool = False, check: bool = True) -> Result:
         line = " ".join(command.argv)
         self.asked.append(line)
         for words, answers in self.answers.items():

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from deploy.core.errors import Failure
-from deploy.core.shell import Result, Run
+from deploy.core.shell import Result
 from deploy.docker.releases import target
 from deploy.project import proxy
-from deploy.swarm import deploy, jobs, ledger, lock, manager, membership, state
 from deploy.swarm import images as swarm_images
+from deploy.swarm import ledger, manager, membership, state
 from deploy.swarm import stack as stack_files
 from deploy.swarm.ledger import Entry
 from deploy.swarm.manager import Manager
@@ -303,86 +303,6 @@ def test_what_no_kept_release_names_is_removed_and_the_rest_is_kept() -> None:
         return StackFile({}, names)
 
     entries = [Entry(n, n, "r", "me", "now", file("old" if n < 3 else "new")) for n in range(1, 11)]
-    ledger.prune(There("shop"), entries)
+    ledger.prune(There("shop"), entries, lambda: None)
     gone = ["config rm shop_release_00001", "config rm shop_release_00002", "config rm shop_a_old"]
     assert [" ".join(words) for words in removed] == [*gone, "secret rm shop_key_old"]
-
-
-# --- A lock that is lost ---
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(lock, "clock", lambda: self.now)
-
-
-class Asked(Manager):
-    """A manager that answers as it is told, and remembers what it was asked."""
-
-    def __init__(self, stack: str, answers: Mapping[str, Result] | None = None) -> None:
-        super().__init__(stack)
-        object.__setattr__(self, "answers", answers or {})
-        object.__setattr__(self, "asked", [])
-
-    def try_(self, *words: str, seconds: float = 0) -> Result:
-        self.asked.append(words)  # type: ignore[attr-defined]
-        found: Result = self.answers.get(" ".join(words[:2]), Result(0))  # type: ignore[attr-defined]
-        return found
-
-    def tell(self, command: Run) -> None:
-        self.asked.append(tuple(command.argv[1:]))  # type: ignore[attr-defined]
-
-    def names(self, kind: str) -> list[str]:
-        return []
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    monkeypatch.setattr(lock, "BEAT_SECONDS", 3600.0)
-    return Clock(monkeypatch)
-
-
-def test_a_lock_is_lost_to_a_client_that_slept_before_others_take_it_over(clock: Clock) -> None:
-    assert lock.OWN_SECONDS < lock.STALE_SECONDS
-    held = lock.Lock(Asked("shop"), "id")
-    held.check()
-    clock.now += lock.OWN_SECONDS + 1
-    with pytest.raises(Failure, match="another client took over the lock, or could have"):
-        held.check()
-
-
-def test_a_change_asks_the_swarm_first_whose_the_lock_is(clock: Clock) -> None:
-    gone = Asked("shop", {"service inspect": Result(1, "", "Error: no such service: id")})
-    held = jobs.Session(gone, lock.Lock(gone, "id"), Path("/x"), print)
-    with pytest.raises(Failure, match="another client took over the lock"):
-        held.change(Run(["docker", "stack", "deploy"]))
-    assert ("stack", "deploy") not in gone.asked  # type: ignore[attr-defined]
-
-
-def test_a_manager_that_says_nothing_is_not_asked_to_change_anything(clock: Clock) -> None:
-    silent = Asked("shop", {"service inspect": Result(1, "", "connection refused")})
-    held = jobs.Session(silent, lock.Lock(silent, "id"), Path("/x"), print)
-    with pytest.raises(Failure, match="does not say who holds the lock: connection refused"):
-        held.change(Run(["docker", "stack", "deploy"]))
-
-
-def test_what_the_next_holder_has_made_is_not_removed_by_one_that_lost_the_lock(clock: Clock) -> None:
-    said: list[str] = []
-    manager = Asked("shop")
-    held = jobs.Session(manager, lock.Lock(manager, "id"), Path("/x"), said.append)
-    clock.now += lock.STALE_SECONDS
-    deploy.tidy(held, [])
-    assert not any(words[1] == "rm" for words in manager.asked)  # type: ignore[attr-defined]
-    assert said[0].startswith("nothing is tidied up: another client took over the lock")
-
-
-def test_a_lock_is_given_back_though_the_manager_is_silent(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Silent(Asked):
-        def try_(self, *words: str, seconds: float = 0) -> Result:
-            raise Failure("no answer within 10 s")
-
-    monkeypatch.setattr(lock, "SIGN_SECONDS", 0.1)
-    lock.Lock(Silent("shop"), "id").release()
