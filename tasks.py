@@ -303,15 +303,18 @@ def shell(c: Context, on: str = "", host: str = "", context: str = "", stack: st
     help={
         "suite": "Comma-separated: unit, site, native, acceptance, browser, docker, swarm, hosts (default: all).",
         "require": "`all`, or comma-separated suites, in which a skipped test is a failure.",
+        "processes": "Number of processes that share the test files (default: 3 for all suites, else 1).",
         **DRY_RUN,
     }
 )
-def test(c: Context, suite: str = "", require: str = "", dry_run: bool = False) -> None:
+def test(c: Context, suite: str = "", require: str = "", processes: str = "", dry_run: bool = False) -> None:
     """Run the tests; what follows `--` goes to pytest."""
     from deploy import checks
     from deploy.core.action import command
+    from deploy.project import config
 
-    run = checks.pytest(project(c), store(), suite, require, words_after_dashes())
+    number = config.whole_number(processes, "--processes", 1, 32) if processes else None
+    run = checks.pytest(project(c), store(), suite, require, words_after_dashes(), processes=number)
     make("test", dry_run=dry_run)
     carry_out(command(run), dry_run=dry_run)
 

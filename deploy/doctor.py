@@ -17,6 +17,8 @@ from deploy.venvs.store import Store
 
 #: Seconds for a container engine to answer.
 ENGINE_SECONDS = "5"
+#: Where sshd is installed, which is not on an ordinary user's PATH.
+SYSTEM_PROGRAMS = "/usr/sbin:/usr/local/sbin"
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,21 @@ DEBIAN = System(
         "headers": "python3-dev",
         "libpq": "libpq-dev",
         "ssh": "openssh-client",
+        "sshd": "openssh-server",
         "engine": "docker.io",
         "compose": "docker-compose",
     },
 )
 MACOS = System(
     "brew install",
-    {"venv": "python", "headers": "python", "ssh": "openssh", "engine": "--cask docker", "compose": "docker-compose"},
+    {
+        "venv": "python",
+        "headers": "python",
+        "ssh": "openssh",
+        "sshd": "openssh",
+        "engine": "--cask docker",
+        "compose": "docker-compose",
+    },
 )
 
 
@@ -115,6 +125,7 @@ def examine(store: Store, system: System) -> list[Check]:
     uv = layer_store.find_uv(store)
     pip = "found" if importlib.util.find_spec("ensurepip") else ""
     ssh = "found" if shutil.which("ssh") else ""
+    sshd = "found" if shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:{SYSTEM_PROGRAMS}") else ""
     containers = "containers"
     return [
         Check("Python", "everything", sys.version.split()[0], system.install("python"), required=True),
@@ -125,6 +136,7 @@ def examine(store: Store, system: System) -> list[Check]:
         Check("container engine", containers, engine(), system.install("engine")),
         Check("Compose v2", containers, compose(), system.install("compose")),
         Check("ssh", "plain hosts", ssh, system.install("ssh")),
+        Check("sshd", "`test --suite hosts`", sshd, system.install("sshd")),
     ]
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from deploy import doctor
-from deploy.core.running import free_port
 from deploy.core.shell import Result, Run, run
 from tests import support
 from tests.acceptance.conftest import ADMIN
+from tests.rig.ports import free_port
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.core.running import free_port
 from tests import support
 from tests.docker.conftest import docker
+from tests.rig.ports import free_port
 from tests.support import invoke, one_line
 
 REAL = next(Path(folder, "docker") for folder in os.environ["PATH"].split(":") if Path(folder, "docker").exists())

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.core.running import free_port
 from tests import support
 from tests.docker.conftest import docker
+from tests.rig.ports import free_port
 from tests.support import wait_until
 from tests.workers import Broker, done, in_log, worker
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from deploy.core.running import free_port
 from deploy.core.shell import Result, Run, run
 from tests import support
+from tests.rig.ports import free_port
 from tests.swarm.nodes import docker, network, together
 
 IMAGE = "portico-rig/host"

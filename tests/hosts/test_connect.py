@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from deploy.core.errors import Failure
-from deploy.core.running import free_port
 from deploy.hosts.environment import file, model
 from deploy.hosts.ssh import known_hosts, pinning
 from deploy.hosts.ssh.channel import LIMIT_SECONDS, Result, hold_lock, run_script
 from deploy.hosts.ssh.connect import Connection, Connections, connect
 from deploy.hosts.ssh.known_hosts import KnownHosts
 from tests.hosts.server import ENVIRONMENT, Server, make_key, needs_sshd, public, trusting
+from tests.rig.ports import free_port
 from tests.support import ROOT, processes_of, wait_until
 
 pytestmark = needs_sshd

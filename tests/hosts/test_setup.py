@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.core.running import free_port
 from tests import support
 from tests.hosts.conftest import ROLES, VERSIONS
 from tests.hosts.machines import Fleet, Machine, Rack
 from tests.hosts.server import make_key
+from tests.rig.ports import free_port
 from tests.support import one_line
 
 HELPER = "/usr/local/sbin/portico-helper"

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.core.running import free_port
 from deploy.core.shell import Result
 from tests import support
 from tests.acceptance.conftest import Visitor
+from tests.rig.ports import free_port
 from tests.support import Dev, invoke, one_line, wait_until
 
 NewDev = Callable[..., Dev]

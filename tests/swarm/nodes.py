@@ -13,6 +13,7 @@ import re
 import secrets
 import shlex
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,9 +27,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from deploy.core.errors import Failure
-from deploy.core.running import free_port
 from deploy.core.shell import Run, Write, WriteSecret, run
 from tests import support
+from tests.rig.ports import free_port
 
 NODE_IMAGE = "portico-rig/node"
 REGISTRY_IMAGE = "registry:3"
@@ -37,7 +38,7 @@ CERTIFICATES = Path("/etc/docker/certs.d")
 CGROUPS = Path("/sys/fs/cgroup")
 #: What an engine needs beyond the capabilities of any container.
 CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE")
-#: Seconds within which a node's engine answers on a slow machine.
+#: Seconds within which a node's engine, or a registry, answers on a slow machine.
 READY_SECONDS = 60
 
 
@@ -140,7 +141,7 @@ class Registry:
         return self.authority.path
 
     def start(self) -> None:
-        """Start it, and have this machine's engine trust it."""
+        """Start it, and have this machine's engine trust it; returns when it listens."""
         folder = self.parent / self.name
         folder.mkdir()
         self.authority.sign(self.ip, folder)
@@ -156,6 +157,15 @@ class Registry:
         variables = [word for key, value in settings.items() for word in ("-e", f"REGISTRY_{key}={value}")]
         where = ["--name", self.name, "--network", self.network, "--ip", self.ip]
         docker("run", "-d", *where, *variables, "-v", f"{folder}:/tls:ro", REGISTRY_IMAGE)
+        support.wait_until(self.listens, READY_SECONDS, f"the registry {self.name} listens")
+
+    def listens(self) -> bool:
+        """Whether it takes connections."""
+        try:
+            with socket.create_connection((self.ip, 5000), timeout=5):
+                return True
+        except OSError:
+            return False
 
     def push_library(self, image: str) -> None:
         """Have an official image, as this machine's engine has it, under its own name."""

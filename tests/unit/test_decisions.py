@@ -18,6 +18,7 @@ from deploy.venvs import build as venvs
 from deploy.venvs import locking as lock
 from deploy.venvs.layers import Layer, Pin
 from deploy.venvs.store import Python, Store
+from tests.conftest import LONGEST
 from tests.support import ROOT
 
 VALUES: dict[str, object] = {"name": "portico", "site": "site", "package": "mysite", "port": 8000, "run": ".run"}
@@ -129,6 +130,21 @@ def test_required_suites_are_passed_on() -> None:
     ]
 
 
+def test_all_suites_share_several_processes_and_what_is_named_has_one() -> None:
+    def shared(suite: str, *words: str, processes: int | None = None) -> list[str]:
+        argv = list(checks.pytest(replace(PROJECT, root=ROOT), STORE, suite, "", [*words], processes=processes).argv)
+        return argv[3:7] if "-n" in argv else []
+
+    assert shared("") == ["-n", "3", "--dist", "loadfile"]
+    assert shared("", "-k", "vote") == ["-n", "3", "--dist", "loadfile"]
+    assert shared("docker,swarm") == shared("", "tests/unit/test_decisions.py") == shared("", processes=1) == []
+    assert shared("docker,swarm", processes=2) == ["-n", "2", "--dist", "loadfile"]
+
+
+def test_the_files_that_are_begun_first_exist() -> None:
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
+
+
 def test_an_unknown_suite_is_refused_with_the_known_ones() -> None:
     with pytest.raises(Failure, match=r"--suite bogus: .* unit, site, native, acceptance, browser"):
         checks.pytest(PROJECT, STORE, "bogus", "", [])
@@ -137,6 +153,12 @@ def test_an_unknown_suite_is_refused_with_the_known_ones() -> None:
 def test_the_doctor_knows_a_remedy_for_each_thing_on_each_system() -> None:
     for system in (doctor.DEBIAN, doctor.MACOS):
         assert all(check.remedy for check in doctor.examine(Store.of(ROOT), system))
+
+
+def test_the_doctor_names_what_only_tests_need_too() -> None:
+    needs = {check.name: check.purpose for check in doctor.examine(Store.of(ROOT), doctor.DEBIAN)}
+    assert needs["sshd"] == "`test --suite hosts`"
+    assert doctor.DEBIAN.install("sshd") == "sudo apt install openssh-server"
 
 
 def test_a_signal_before_the_processes_have_told_their_ids_is_kept_for_then(capsys: pytest.CaptureFixture[str]) -> None:
