@@ -18,7 +18,7 @@ from deploy.swarm.ledger import Entry
 from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
 from deploy.swarm.state import Node, Service, Snapshot, Task
-from tests.unit.test_stacks import stack
+from tests.unit.stacks import stack
 
 OLD, NEW = {"Image": "shop:1@sha256:1"}, {"Image": "shop:2@sha256:2"}
 NODES = [Node(f"n{i}", f"node{i}", "ready", "active", "leader" if i == 1 else "reachable") for i in (1, 2, 3)]

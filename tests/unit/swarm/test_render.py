@@ -23,7 +23,7 @@ from deploy.swarm import render
 from deploy.swarm import stack as stack_files
 from deploy.swarm.render import StackFile
 from tests.support import ROOT
-from tests.unit.test_stacks import PROJECT, VALUES
+from tests.unit.stacks import PROJECT, VALUES
 
 Json = dict[str, Any]
 

@@ -23,7 +23,7 @@ from deploy.swarm.lock import LockLost
 from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
 from deploy.swarm.state import Node, Service, Snapshot, Task
-from tests.unit.test_stacks import stack
+from tests.unit.stacks import stack
 
 SHOP = Manager("shop")
 CHANGES = {"deploy", "create", "rm", "scale"}
