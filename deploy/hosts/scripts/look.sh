@@ -18,7 +18,8 @@ printf 'current %s\n' "${current##*/}"
 printf 'free %s\n' "$(df -Pk "$srv/releases" | awk 'NR == 2 { print $4 }')"
 # In the order in which they arrived, by this machine's clock: the ids are from the clocks of clients.
 cd "$srv/releases"
-stat -c '%.9Y %n' -- [0-9]*/release.json 2>/dev/null | LC_ALL=C sort | while read -r _ record; do
+# shellcheck disable=SC2012,SC2045 # names are ours
+for record in $(ls -1tr -- [0-9]*/release.json 2>/dev/null); do
     folder=${record%/release.json}
     # When it served last: seconds of the epoch, 0 for never.
     served=$(stat -c %Y "$folder/served" 2>/dev/null || echo 0)
