@@ -11,8 +11,6 @@ import signal
 import socket
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -186,6 +184,9 @@ def announce(url: str, names: Sequence[str], lacking: Callable[[], list[str]], e
 
 def answers(url: str) -> bool:
     """Whether a GET of the URL on this machine succeeds; a proxy is never asked."""
+    import urllib.error  # late: it takes longer to import than most commands need
+    import urllib.request
+
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=5) as response:

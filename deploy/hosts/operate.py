@@ -13,7 +13,7 @@ from deploy.core.report import Grid, Report
 from deploy.core.running import Say, printable
 from deploy.hosts.environment.model import Host
 from deploy.hosts.release import deploy, phases, state
-from deploy.hosts.release.phases import Session, Target
+from deploy.hosts.release.phases import Operation, Target
 from deploy.hosts.release.state import HostState
 from deploy.hosts.release.view import View
 from deploy.hosts.ssh import pinning
@@ -169,7 +169,7 @@ class Hosts:
 
     def _look(self, connections: Connections) -> list[HostState]:
         with View([]) as view:
-            return list(phases.look(Session(self.target, connections, view)).values())
+            return list(phases.look(Operation(self.target, connections, view)).values())
 
 
 def _units(hosts: Sequence[tuple[Host, HostState]]) -> Grid:
@@ -181,7 +181,7 @@ def _units(hosts: Sequence[tuple[Host, HostState]]) -> Grid:
     return _grid(("host", "roles", "release", "units", "free"), rows)
 
 
-def _other(unit: state.Unit, has: HostState) -> str:
+def _other(unit: state.RunningUnit, has: HostState) -> str:
     return "" if unit.release == has.current else f" ({unit.release})"
 
 

@@ -64,7 +64,7 @@ def deploy(manager: Manager, stack: Stack, options: Options, say: Say) -> None:
     say(f"release {number} serves: {image.pinned}")
 
 
-def carry_out(held: Session, file: StackFile, before: Snapshot, entries: Sequence[ledger.Entry]) -> None:
+def carry_out(held: Session, file: StackFile, before: Snapshot, entries: Sequence[ledger.Release]) -> None:
     """Take a release from its configs to replicas that serve; when that fails, what was made for it is removed."""
     try:
         provide(held, file)
@@ -79,7 +79,7 @@ def carry_out(held: Session, file: StackFile, before: Snapshot, entries: Sequenc
         raise
 
 
-def earlier(snapshot: Snapshot, entries: Sequence[ledger.Entry], to: str) -> ledger.Entry:
+def earlier(snapshot: Snapshot, entries: Sequence[ledger.Release], to: str) -> ledger.Release:
     """The release that is named, else the one before the present one. Raises `Failure` without one."""
     return target(entries, to, max((each.release for each in snapshot.services), default=0))
 
@@ -127,7 +127,7 @@ def serving(file: StackFile) -> list[str]:
     return [name for name in file.services if name not in JOBS]
 
 
-def put_into_service(held: Session, file: StackFile, entries: Sequence[ledger.Entry]) -> None:
+def put_into_service(held: Session, file: StackFile, entries: Sequence[ledger.Release]) -> None:
     """Deploy the services of a file; when one fails, all are put back to the last release that served.
 
     Raises what went wrong first, also when they cannot be put back. Changes nothing more when the lock is lost.
@@ -150,7 +150,7 @@ def put_into_service(held: Session, file: StackFile, entries: Sequence[ledger.En
         raise
 
 
-def put_back(held: Session, failed: StackFile, before: Snapshot, entry: ledger.Entry) -> None:
+def put_back(held: Session, failed: StackFile, before: Snapshot, entry: ledger.Release) -> None:
     """Have the services as they were in a release, with the replicas they had; those that it has not go."""
     file = as_release(entry.file, entry.number, {each.name: each.wanted for each in before.services})
     file = file.only(serving(file))

@@ -117,7 +117,7 @@ def clear_job(held: Session, name: str) -> None:
         time.sleep(1)
 
 
-def run_command(manager: Manager, folder: Path, entry: ledger.Entry, arguments: Sequence[str]) -> None:
+def run_command(manager: Manager, folder: Path, entry: ledger.Release, arguments: Sequence[str]) -> None:
     """Run manage.py once, somewhere, in a release; its output is ours. Raises `Failure` when it fails.
 
     The stack is not locked, as little as for a command in a replica: it may take hours, in which nobody could deploy.
@@ -138,7 +138,7 @@ def run_command(manager: Manager, folder: Path, entry: ledger.Entry, arguments: 
         manager.discard("service", "rm", f"{manager.stack}_{name}")
 
 
-def command_file(entry: ledger.Entry, name: str, arguments: Sequence[str]) -> StackFile:
+def command_file(entry: ledger.Release, name: str, arguments: Sequence[str]) -> StackFile:
     """The stack file of a management command as a job."""
     job = {**entry.file.services["release"], "command": ["python", "manage.py", *arguments]}
     return StackFile({name: job}, entry.file.sections).only([name])

@@ -19,7 +19,7 @@ KEPT = 8
 
 
 @dataclass(frozen=True)
-class Entry:
+class Release:
     """A release: its number, and that of the release it repeats (its own, unless it was a rollback)."""
 
     number: int
@@ -39,11 +39,11 @@ def name(stack: str, number: int) -> str:
     return f"{stack}_release_{number:05d}"
 
 
-def read(manager: Manager) -> list[Entry]:
+def read(manager: Manager) -> list[Release]:
     """The releases, the oldest first."""
     names = [each for each in manager.names("config") if each.startswith(f"{manager.stack}_release_")]
     entries = [
-        Entry(
+        Release(
             number=int(labels["portico.release"]),
             of=int(labels["portico.of"]),
             revision=labels["portico.revision"],
@@ -64,7 +64,7 @@ def record(manager: Manager, number: int, of: int, revision: str, file: StackFil
     return manager.create("config", name(manager.stack, number), file.text, marks)
 
 
-def prune(manager: Manager, entries: Sequence[Entry], check: Callable[[], None]) -> None:
+def prune(manager: Manager, entries: Sequence[Release], check: Callable[[], None]) -> None:
     """Remove old releases, and the configs and secrets that none of the kept ones names.
 
     What a service still uses the engine does not let go. ``check`` raises before a removal when we are to stop.

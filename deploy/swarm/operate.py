@@ -192,7 +192,7 @@ def tag_of(service: Service) -> str:
     return service.image.partition("@")[0].rpartition("/")[2]
 
 
-def releases(entries: Sequence[ledger.Entry]) -> Grid:
+def releases(entries: Sequence[ledger.Release]) -> Grid:
     """A row for each release, the newest first."""
     rows = []
     for entry in reversed(entries):

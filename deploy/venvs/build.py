@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from deploy.core.errors import Failure
+from deploy.core.running import Say
 from deploy.core.shell import Link, MakeFolder, Move, Remove, Run, Step, Write, perform
 from deploy.venvs import layers
 from deploy.venvs.layers import Layer
@@ -20,7 +21,6 @@ from deploy.venvs.store import (
     FINISH,
     TOOLS,
     Python,
-    Say,
     Store,
     below_of,
     built,

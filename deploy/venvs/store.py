@@ -14,13 +14,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploy import OLDEST
 from deploy.core.errors import Failure
+from deploy.core.running import Say
 from deploy.core.shell import Run, run
 from deploy.venvs import layers
 from deploy.venvs.layers import Layer
@@ -29,8 +30,6 @@ TOOLS = "tools"
 RECORD = "layer.json"
 
 FINISH = Path(__file__).with_name("finish_layer.py")
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from deploy.core import shell
 from deploy.core.errors import Failure
-from deploy.core.running import printable, who
+from deploy.core.running import Say, printable, who
 from deploy.core.shell import Run
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.environment.secrets import read_secrets
 from deploy.hosts.release import archive, phases, state
-from deploy.hosts.release.phases import Session, Target
+from deploy.hosts.release.phases import Operation, Target
 from deploy.hosts.release.release import Release, new_id, site_environment
 from deploy.hosts.release.state import HostState
 from deploy.hosts.release.view import View
@@ -24,7 +24,6 @@ from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import script
 from deploy.hosts.ssh.connect import Connections
 
-Say = Callable[[str], None]
 #: Scripts of a deploy, and of a rollback, for which shells are to wait on each host.
 PHASES, ROLLBACK_PHASES = 5, 3
 
@@ -84,24 +83,24 @@ def deploy(target: Target, ref: str, say: Say) -> None:
         archive.packed(target.project.root, release.commit) as code,
         View(target.names) as view,
         phases.locked(
-            session := Session(target, connections, view), f"deploy of {release.commit[:12]}", who()
+            operation := Operation(target, connections, view), f"deploy of {release.commit[:12]}", who()
         ) as check,
     ):
-        states = phases.look(session)
+        states = phases.look(operation)
         for line in state.need_ready(states, roles(target), setup_marks(target), environment.name):
             view.say(line)
-        need_one_beat(session)
+        need_one_beat(operation)
         headers = {
             host.name: phases.ship_header(
                 target, release, {**variables(target, host, release.id, states[host.name].cores), **revealed}
             )
             for host in target.hosts
         }
-        phases.ship(session, headers, code)
+        phases.ship(operation, headers, code)
         check()
-        phases.migrate(session, release.id)
+        phases.migrate(operation, release.id)
         check()
-        phases.activate(session, release.id, entry(release.id, "deploy", release.commit), check)
+        phases.activate(operation, release.id, entry(release.id, "deploy", release.commit), check)
         figures = f"{code[1] / 1e6:.1f} MB sent to each, {view.seconds:.1f} s"
         say(f"{release.title} serves on {', '.join(target.names)} ({figures})")
     _local_hook(environment, "after", release.id)
@@ -112,18 +111,18 @@ def roles(target: Target) -> dict[str, tuple[str, ...]]:
     return {host.name: host.roles for host in target.hosts}
 
 
-def need_one_beat(session: Session) -> None:
+def need_one_beat(operation: Operation) -> None:
     """Raise `Failure` when a host that was left out runs a beat, and one that was not is to: there must be one.
 
     Those that do not answer are named, and not waited for: one that is down runs none.
     """
-    target = session.target
+    target = operation.target
     others = [host for host in target.environment.site_hosts if host not in target.hosts]
     if not target.beat or not others:
         return
-    for name, found in phases.ask_each(session, others).items():
+    for name, found in phases.ask_each(operation, others).items():
         if isinstance(found, Failure):
-            session.view.say(f"{found.message}; whether a beat runs there is not known")
+            operation.view.say(f"{found.message}; whether a beat runs there is not known")
         elif any(unit.kind == "beat" for unit in found.units):
             raise Failure(f"{name}: runs a beat, and {target.beat} is to run it now: leave out neither of them")
 
@@ -154,14 +153,14 @@ def rollback(target: Target, to: str, say: Say) -> None:
         Connections(known, ahead=ROLLBACK_PHASES).begin(target.hosts) as connections,
         View(target.names) as view,
         phases.locked(
-            session := Session(target, connections, view), f"rollback to {to or 'the one before'}", who()
+            operation := Operation(target, connections, view), f"rollback to {to or 'the one before'}", who()
         ) as check,
     ):
-        states = phases.look(session)
+        states = phases.look(operation)
         chosen = state.target(states, to)
         commit = next(kept.release.commit for kept in states[target.names[0]].kept if kept.release.id == chosen)
         back = state.going_back(states, chosen)
-        phases.activate(session, chosen, entry(chosen, "rollback", commit), check, back=back)
+        phases.activate(operation, chosen, entry(chosen, "rollback", commit), check, back=back)
         say(f"{chosen} serves on {', '.join(target.names)} again ({view.seconds:.1f} s)")
 
 
@@ -183,7 +182,7 @@ def _local_hook(environment: Environment, when: str, release: str) -> None:
 def _looked(target: Target) -> dict[str, HostState]:
     known = pinning.load(target.environment.root, target.environment.name)
     with Connections(known) as connections, View([]) as view:
-        return phases.look(Session(target, connections, view))
+        return phases.look(Operation(target, connections, view))
 
 
 def _serving(states: Mapping[str, HostState]) -> str:

@@ -76,7 +76,7 @@ def choose(project: Project, environment: Environment, only: str = "") -> Target
 
 
 @dataclass(frozen=True)
-class Session:
+class Operation:
     """The hosts of a site while something is done to them."""
 
     target: Target
@@ -134,13 +134,13 @@ def activate_header(target: Target, release: str, entry: Mapping[str, str], *, l
 
 
 @contextmanager
-def locked(session: Session, what: str, by: str) -> Iterator[Callable[[], None]]:
+def locked(operation: Operation, what: str, by: str) -> Iterator[Callable[[], None]]:
     """Hold the lock on every host, the first one's first: of two who come at once, one gets it.
 
     Yields what raises `Failure` when a lock was lost. Raises `Failure` naming who holds it.
     """
     said = f"{what} by {by} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    path = str(session.target.layout.lock)
+    path = str(operation.target.layout.lock)
     held: list[Lock] = []
 
     def take(connection: Connection) -> None:
@@ -150,10 +150,10 @@ def locked(session: Session, what: str, by: str) -> Iterator[Callable[[], None]]
         for lock in held:
             lock.check()
 
-    session.connections.opened()
+    operation.connections.opened()
     try:
-        for some in (session.target.hosts[:1], session.target.hosts[1:]):
-            session.everywhere(take, some)
+        for some in (operation.target.hosts[:1], operation.target.hosts[1:]):
+            operation.everywhere(take, some)
         yield check
     finally:
         # Closed, not asked to end: the host frees it as soon as the channel is gone.
@@ -161,9 +161,9 @@ def locked(session: Session, what: str, by: str) -> Iterator[Callable[[], None]]
             lock.channel.close()
 
 
-def ask_each(session: Session, hosts: Sequence[Host]) -> dict[str, HostState | Failure]:
+def ask_each(operation: Operation, hosts: Sequence[Host]) -> dict[str, HostState | Failure]:
     """What each of some hosts has, or why it does not say."""
-    name = _lines(session.target.project.name)
+    name = _lines(operation.target.project.name)
 
     def ask(connection: Connection) -> HostState:
         result = run_script(connection, script("look.sh"), name.encode(), seconds=60)
@@ -171,36 +171,36 @@ def ask_each(session: Session, hosts: Sequence[Host]) -> dict[str, HostState | F
             raise Failure(f"{connection.name}: {result.last_line}")
         return state.parse(connection.name, result.text)
 
-    return session.connections.on_all(hosts, ask)
+    return operation.connections.on_all(hosts, ask)
 
 
-def look(session: Session) -> dict[str, HostState]:
+def look(operation: Operation) -> dict[str, HostState]:
     """What the hosts have. Raises `Failure` naming those that do not say."""
-    return need_all(ask_each(session, session.target.hosts))
+    return need_all(ask_each(operation, operation.target.hosts))
 
 
-def ship(session: Session, headers: Mapping[str, str], code: tuple[IO[bytes], int]) -> None:
+def ship(operation: Operation, headers: Mapping[str, str], code: tuple[IO[bytes], int]) -> None:
     """Make the release on every host: each gets its header, then the code. Raises `Failure` naming those that fail."""
 
     def send(connection: Connection) -> None:
-        session.view.show(connection.name, "receiving")
+        operation.view.show(connection.name, "receiving")
         stream = (part for parts in ([headers[connection.name].encode()], archive.pieces(*code)) for part in parts)
         result = run_script(connection, script("ship.sh"), stream, seconds=SHIP_SECONDS)
         if result.code:
-            session.view.show(connection.name, "failed")
+            operation.view.show(connection.name, "failed")
             *said, why = result.stderr.decode(errors="replace").splitlines() or [f"exit code {result.code}"]
             quote(connection.name, "\n".join(said[-SAID_LINES:]))
             raise Failure(f"{connection.name}: {printable(why)}")
-        session.view.show(connection.name, "received")
+        operation.view.show(connection.name, "received")
 
-    session.everywhere(send)
+    operation.everywhere(send)
 
 
-def migrate(session: Session, release: str) -> None:
+def migrate(operation: Operation, release: str) -> None:
     """Migrate the database, once; a backup before, where that is asked for. Raises `Failure`."""
-    target = session.target
+    target = operation.target
     first = next(host for host in target.hosts if host.name == target.batches[0][0])
-    connection = session.connections.to(first)
+    connection = operation.connections.to(first)
 
     def ask(to: Connection, word: str) -> Result:
         text = _lines(target.project.name, release, word).encode()
@@ -213,22 +213,22 @@ def migrate(session: Session, release: str) -> None:
         if pending.text.strip() == "none":
             return
         [database] = target.environment.with_role("database")
-        made = ask(session.connections.to(database), "backup")
+        made = ask(operation.connections.to(database), "backup")
         if made.code:
             raise Failure(f"{database.name}: no backup was made, so nothing is migrated: {made.last_line}")
-        session.view.say(f"{database.name}: backup {printable(made.text)}")
-    session.view.show(first.name, "migrating")
+        operation.view.say(f"{database.name}: backup {printable(made.text)}")
+    operation.view.show(first.name, "migrating")
     done = ask(connection, "migrate")
     if done.code:
-        session.view.show(first.name, "failed")
+        operation.view.show(first.name, "failed")
         quote(first.name, "\n".join(done.text.splitlines()[-SAID_LINES:]))
         why = running.explain(done.text, done.text) or done.last_line or f"exit code {done.code}"
         raise Failure(f"{first.name}: migrations: {printable(why)}")
-    session.view.show(first.name, "migrated")
+    operation.view.show(first.name, "migrated")
 
 
 def activate(
-    session: Session,
+    operation: Operation,
     release: str,
     entry: Mapping[str, str],
     check: Callable[[], None],
@@ -241,12 +241,12 @@ def activate(
     Where all workers' hosts are among those that go ``back`` to an earlier release (`state.going_back`), the workers
     that run know its tasks, and no request waits for others.
     """
-    target = session.target
+    target = operation.target
     workers_last = set(target.workers) <= set(back)
-    with Fleet(session.view, target.environment.drain) as fleet:
+    with Fleet(operation.view, target.environment.drain) as fleet:
         for host in target.hosts:
             header = activate_header(target, release, entry, leave=host.name in back)
-            fleet.join(session.connections.to(host), header)
+            fleet.join(operation.connections.to(host), header)
         fleet.started()
         if not workers_last:
             fleet.workers(target.workers)

@@ -27,7 +27,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Unit:
+class RunningUnit:
     """A unit that is not at rest."""
 
     kind: str
@@ -52,7 +52,7 @@ class HostState:
     #: In the order in which the releases arrived, by the host's own clock. Ids are from the clocks of clients, any of
     #: which may be wrong: they say nothing of what came first. Nor do the clocks of two hosts, compared.
     kept: list[Kept] = field(default_factory=list)
-    units: list[Unit] = field(default_factory=list)
+    units: list[RunningUnit] = field(default_factory=list)
     ledger: list[dict[str, str]] = field(default_factory=list)
 
     @property
@@ -93,7 +93,7 @@ def _take(state: HostState, key: str, value: str) -> None:
             state.current = value
         case "unit":
             kind, release_id, unit_state = value.split()[:3]
-            state.units.append(Unit(kind, release_id, unit_state))
+            state.units.append(RunningUnit(kind, release_id, unit_state))
         case "roles":
             state.roles = tuple(value.split())
         case "release":

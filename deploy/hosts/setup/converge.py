@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import confirm, printable
+from deploy.core.running import Say, confirm, printable
 from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.setup import facts as asking
@@ -25,8 +25,7 @@ from deploy.hosts.ssh.channel import Result, run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, failures
 from deploy.project.config import Project
 
-Say = Callable[[str], None]
-Plan = tuple[Change, ...]
+Changes = tuple[Change, ...]
 #: Seconds for a host to be asked, and to be made ready: packages come over the network.
 FACTS_SECONDS = 120
 APPLY_SECONDS = 1800
@@ -101,12 +100,12 @@ def _admin(environment: Environment) -> Connections:
     return Connections(pinning.load(environment.root, environment.name), admin=True)
 
 
-def _print(plans: Mapping[str, Plan], *, whole: bool) -> None:
+def _print(plans: Mapping[str, Changes], *, whole: bool) -> None:
     for name, changes in plans.items():
         print(render(name, changes, whole=whole), flush=True)
 
 
-def _converge(connections: Connections, site: Site, plans: Mapping[str, Plan], say: Say) -> None:
+def _converge(connections: Connections, site: Site, plans: Mapping[str, Changes], say: Say) -> None:
     failed: dict[str, Failure] = {}
     hosts = [host for host in site.environment.hosts if host.name in plans]
     for _ in range(ROUNDS):
@@ -132,27 +131,27 @@ def _converge(connections: Connections, site: Site, plans: Mapping[str, Plan], s
 # --- Looking ---
 
 
-def _plans(connections: Connections, site: Site, chosen: Collection[Host]) -> dict[str, Plan | Failure]:
+def _plans(connections: Connections, site: Site, chosen: Collection[Host]) -> dict[str, Changes | Failure]:
     """What is to be done on each host, or why it cannot be looked at."""
     keepers = [host for host in site.environment.hosts if set(SERVERS) & set(host.roles)]
     asked = {host.name: host for host in (*chosen, *keepers)}
     found = connections.on_all(asked.values(), lambda connection: _look(connection, site))
     facts = {name: each for name, each in found.items() if isinstance(each, Facts)}
     access = {server: found for each in facts.values() for server, found in each.access.items()}
-    plans: dict[str, Plan | Failure] = {name: each for name, each in found.items() if isinstance(each, Failure)}
+    plans: dict[str, Changes | Failure] = {name: each for name, each in found.items() if isinstance(each, Failure)}
     for host in chosen:
         if host.name in facts:
             plans[host.name] = _plan(site, host, facts[host.name], access)
     return plans
 
 
-def _need(plans: Mapping[str, Plan | Failure]) -> dict[str, Plan]:
+def _need(plans: Mapping[str, Changes | Failure]) -> dict[str, Changes]:
     if error := failures(plans):
         raise error
     return {name: plan for name, plan in plans.items() if not isinstance(plan, Failure)}
 
 
-def _plan(site: Site, host: Host, facts: Facts, access: Mapping[Server, Access]) -> Plan:
+def _plan(site: Site, host: Host, facts: Facts, access: Mapping[Server, Access]) -> Changes:
     learned = Learned(facts.ports, facts.ipv6, facts.addresses, access)
     changes = diff(desired(site, host, learned), facts)
     if others := waits_for(site, host, learned):
@@ -179,7 +178,7 @@ def _look(connection: Connection, site: Site) -> Facts:
 # --- Doing ---
 
 
-def _apply(connection: Connection, site: Site, plans: Mapping[str, Plan], say: Say) -> None:
+def _apply(connection: Connection, site: Site, plans: Mapping[str, Changes], say: Say) -> None:
     text = script("postgresql.sh") + script("rabbitmq.sh") + script("apply.sh")
     _as_root(
         connection,

@@ -45,7 +45,7 @@ class HostKey:
 
 
 @dataclass(frozen=True)
-class Entry:
+class KnownHost:
     """A line of the file."""
 
     names: tuple[str, ...]
@@ -73,7 +73,7 @@ class KnownHosts:
     environment: str
     #: The file as it is, with comments.
     text: str
-    entries: tuple[Entry, ...]
+    entries: tuple[KnownHost, ...]
 
     @property
     def source(self) -> str:
@@ -108,7 +108,7 @@ def parse(text: str, environment: str) -> KnownHosts:
     return KnownHosts(environment, text, tuple(entries))
 
 
-def _entry(line: str) -> Entry:
+def _entry(line: str) -> KnownHost:
     words = line.split()
     if words[0].startswith("@"):
         raise ValueError(f"{words[0]} is not supported")
@@ -125,7 +125,7 @@ def _entry(line: str) -> Entry:
     kind = words[1].encode()
     if not inner.startswith(len(kind).to_bytes(4, "big") + kind):
         raise ValueError(f"has no key of the kind {words[1]}")
-    return Entry(tuple(words[0].split(",")), HostKey(words[1], words[2]))
+    return KnownHost(tuple(words[0].split(",")), HostKey(words[1], words[2]))
 
 
 def _names(written: str, name: str) -> bool:

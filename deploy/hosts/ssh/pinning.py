@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,15 +10,13 @@ from pathlib import Path
 from deploy.core import shell
 from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import confirm
+from deploy.core.running import Say, confirm
 from deploy.core.shell import WriteSecret
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.ssh import background, known_hosts
 from deploy.hosts.ssh.connect import AT_A_TIME, Connections
 from deploy.hosts.ssh.hop import Hop
 from deploy.hosts.ssh.known_hosts import HostKey, KnownHosts, Verdict
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

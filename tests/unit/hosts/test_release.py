@@ -161,7 +161,7 @@ def test_facts_are_read_and_torn_lines_left_out() -> None:
     )
     found = state.parse("web1", text)
     assert (found.setup, found.cores, found.current, found.free) == ("abc", 4, NEW, 1000)
-    assert found.units == [state.Unit("web", NEW, "active")]
+    assert found.units == [state.RunningUnit("web", NEW, "active")]
     assert [(each.release.id, each.served, each.left) for each in found.kept] == [
         (NEW, 1700000000, True),
         (OLD, 0, False),
@@ -238,7 +238,7 @@ def test_a_torn_fact_of_a_host_takes_no_other_with_it(line: str) -> None:
 
 
 def test_logs_are_of_units_that_run_and_of_those_that_should() -> None:
-    running = [state.Unit("worker", OLD, "deactivating"), state.Unit("manage", OLD, "active")]
+    running = [state.RunningUnit("worker", OLD, "deactivating"), state.RunningUnit("manage", OLD, "active")]
     assert state.logging(host("web1", NEW, units=running), ("web", "broker")) == [("worker", OLD), ("web", NEW)]
     assert state.logging(host("web1", ""), ("web",)) == []
 

@@ -18,7 +18,7 @@ from deploy.project import limits
 from deploy.swarm import deploy, jobs, ledger, lock, manager, operate, view
 from deploy.swarm import images as swarm_images
 from deploy.swarm.jobs import Session
-from deploy.swarm.ledger import Entry
+from deploy.swarm.ledger import Release
 from deploy.swarm.lock import LockLost
 from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
@@ -104,8 +104,8 @@ def session(engine: Engine, said: list[str], tmp_path: Path) -> Iterator[Session
         yield held
 
 
-def entry(number: int) -> Entry:
-    return Entry(number, number, "r", "me", "now", StackFile({"app": {}}, {}))
+def entry(number: int) -> Release:
+    return Release(number, number, "r", "me", "now", StackFile({"app": {}}, {}))
 
 
 def file(**services: dict[str, object]) -> StackFile:
@@ -453,7 +453,7 @@ def test_a_management_command_as_a_job_runs_for_hours_and_holds_no_lock(
     engine.locks = {"another"}
     days = Days()
     monkeypatch.setattr(view, "time", days)
-    release = Entry(1, 1, "r", "me", "now", StackFile({"release": {"image": "x"}}, {}))
+    release = Release(1, 1, "r", "me", "now", StackFile({"release": {"image": "x"}}, {}))
     names: list[str] = []
 
     def look(_: Manager) -> Snapshot:

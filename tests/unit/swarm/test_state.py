@@ -14,7 +14,7 @@ from deploy.project import proxy
 from deploy.swarm import images as swarm_images
 from deploy.swarm import ledger, manager, membership, state
 from deploy.swarm import stack as stack_files
-from deploy.swarm.ledger import Entry
+from deploy.swarm.ledger import Release
 from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
 from deploy.swarm.state import Node, Service, Snapshot, Task
@@ -137,8 +137,8 @@ def test_services_volumes_and_ports_that_the_files_no_more_have_are_named() -> N
 # --- Releases ---
 
 
-def entry(number: int, of: int) -> Entry:
-    return Entry(number, of, "r", "me", "now", StackFile({}, {}))
+def entry(number: int, of: int) -> Release:
+    return Release(number, of, "r", "me", "now", StackFile({}, {}))
 
 
 def test_going_back_twice_goes_two_releases_back() -> None:
@@ -302,7 +302,7 @@ def test_what_no_kept_release_names_is_removed_and_the_rest_is_kept() -> None:
         names = {"configs": {"a": {"name": f"shop_a_{suffix}"}}, "secrets": {"key": {"name": f"shop_key_{suffix}"}}}
         return StackFile({}, names)
 
-    entries = [Entry(n, n, "r", "me", "now", file("old" if n < 3 else "new")) for n in range(1, 11)]
+    entries = [Release(n, n, "r", "me", "now", file("old" if n < 3 else "new")) for n in range(1, 11)]
     ledger.prune(There("shop"), entries, lambda: None)
     gone = ["config rm shop_release_00001", "config rm shop_release_00002", "config rm shop_a_old"]
     assert [" ".join(words) for words in removed] == [*gone, "secret rm shop_key_old"]
