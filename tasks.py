@@ -37,20 +37,15 @@ def task(help: dict[str, str] | None = None) -> Callable[[Callable[P, None]], "T
             try:
                 body(*args, **kwargs)
             except Failure as failure:
-                raise Exit(_shown(failure.message), code=failure.code) from None
+                from deploy.core.running import printable  # a failure may quote another program
+
+                raise Exit("\n".join(map(printable, failure.message.splitlines())), code=failure.code) from None
             except KeyboardInterrupt:
                 raise Exit(code=130) from None
 
         return Task(guarded, auto_shortflags=False, help=help or {})
 
     return decorate
-
-
-def _shown(message: str) -> str:
-    """A failure's lines without what would control the terminal: they may quote another program."""
-    from deploy.core.running import printable
-
-    return "\n".join(map(printable, message.splitlines()))
 
 
 def say(line: str) -> None:
@@ -125,14 +120,6 @@ def make(env: str, *, python: str = "", rebuild: bool = False, dry_run: bool = F
     from deploy.venvs import build
 
     return build.ensure(store(), env, python=python, rebuild=rebuild, dry_run=dry_run, say=say)
-
-
-def environments(env: str) -> list[str]:
-    """The environment asked for, or all of them."""
-    from deploy.venvs import layers
-
-    graph = layers.read_graph(store().requirements)
-    return layers.order(graph, [env])[-1:] if env else layers.order(graph, graph)
 
 
 DRY_RUN = {"dry_run": "Print what would run, ready to paste, and change nothing."}
@@ -527,7 +514,9 @@ def remote_unlock(c: Context, env: str, yes: bool = False, only: str = "", dry_r
 )
 def venv(c: Context, env: str = "", python: str = "", rebuild: bool = False, dry_run: bool = False) -> None:
     """Make an environment what its lock says (all of them without --env)."""
-    for name in environments(env):
+    from deploy.venvs import layers
+
+    for name in layers.chosen(store().requirements, env):
         changed = make(name, python=python, rebuild=rebuild, dry_run=dry_run)
         if not dry_run:
             say(f"{name}: {'ready' if changed else 'nothing to do'}")
@@ -552,21 +541,22 @@ def venv_tree(c: Context) -> None:
 @task(help=ENV)
 def venv_check(c: Context, env: str = "") -> None:
     """Name everything that is wrong with the environments; exits 1 if anything is."""
-    from deploy.venvs import check
+    from deploy.venvs import check, layers
     from deploy.venvs.store import built
 
-    check.check_all(store(), environments(env) if env else built(store()), say)
+    names = layers.chosen(store().requirements, env) if env else built(store())
+    check.check_all(store(), names, say)
 
 
 @task(help={**ENV, "unused": "Remove the layers of earlier locks that no environment uses.", **DRY_RUN})
 def venv_remove(c: Context, env: str = "", unused: bool = False, dry_run: bool = False) -> None:
     """Remove an environment; refuses while another stands on it."""
-    from deploy.venvs import build
+    from deploy.venvs import build, layers
 
     if not env and not unused:
         raise Failure("say which: --env NAME, or --unused for the layers that nothing uses")
     if env:
-        build.remove(store(), environments(env)[0], dry_run=dry_run, say=say)
+        build.remove(store(), layers.chosen(store().requirements, env)[0], dry_run=dry_run, say=say)
     if unused:
         count = build.prune(store(), dry_run=dry_run, say=say)
         say(f"{count} unused layer{'' if count == 1 else 's'}")

@@ -184,3 +184,9 @@ def resolve(requirements: Path, name: str, python: str) -> Layer:
         lower = [made[other] for other in reversed(order(graph, graph[each]))]
         made[each] = Layer(each, python, difference(each, read_lock(requirements, each), lower), tuple(lower))
     return made[name]
+
+
+def chosen(requirements: Path, name: str) -> list[str]:
+    """The environment asked for, or all of them, the lowest first. Raises `Failure` for one that there is not."""
+    graph = read_graph(requirements)
+    return order(graph, [name])[-1:] if name else order(graph, graph)
