@@ -446,8 +446,7 @@ def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry
 def remote_setup(c: Context, env: str, only: str = "", yes: bool = False, dry_run: bool = False) -> None:
     """Make the hosts of an environment ready for deploys: users, packages, units, nginx, servers, firewall.
 
-    Shows what changes first; a second time, that is nothing. Whoever may log in as administrator may deploy: the user
-    that deploys gets that one's keys when it is made.
+    Shows what changes first. Whoever may log in as administrator may deploy: that one's keys are given to `deploy`.
     """
     from deploy.hosts.environment import file
     from deploy.hosts.setup import converge
