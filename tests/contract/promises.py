@@ -63,13 +63,19 @@ class Runtime(ABC):
     def history(self) -> str:
         """What was done to it of late, as people are shown it."""
 
-    def invoke(self, *words: str, env: dict[str, str] | None = None) -> Result:
-        more = {**self.environment(), **(env or {})}
-        return support.invoke(self.project, *words, env=more, seconds=900)
+    def invoke(self, *words: str, before: str = "") -> Result:
+        """A task, to its end; ``before``: a folder of programs that come before all others."""
+        return support.invoke(self.project, *words, env=self._found(before), uv=False, seconds=900)
+
+    def _found(self, before: str = "") -> dict[str, str]:
+        """What its commands need, our tools among it."""
+        more = self.environment()
+        folders = [before, str(support.TOOLS), more.get("PATH", os.environ["PATH"])]
+        return {**more, "PATH": ":".join(filter(None, folders))}
 
     def begin(self) -> "subprocess.Popen[str]":
         """A deploy beside us, that has begun to change something."""
-        more = {**support.environment(**self.environment()), "PATH": f"{support.TOOLS}:{os.environ['PATH']}"}
+        more = support.environment(**self._found())
         words = ["python3", str(self.project / "tasks.py"), *self.deploying]
         client = subprocess.Popen(
             words, cwd=self.project, env=more, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -144,12 +150,9 @@ def test_a_dry_run_asks_and_changes_nothing(runtime: Runtime, tmp_path: Path) ->
     shim.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>{asked}\nexec {shutil.which("docker")} "$@"\n')
     shim.chmod(0o755)
     asked.touch()
-    path = f"{tmp_path}:{support.TOOLS}:{os.environ['PATH']}"
     for words in runtime.changing:
         task, *others = words
-        result = support.invoke(
-            runtime.project, task, "--dry-run", *others, env={**runtime.environment(), "PATH": path}, uv=False
-        )
+        result = runtime.invoke(task, "--dry-run", *others, before=str(tmp_path))
         assert result.code == 0, (words, result.stdout + result.stderr)
         assert result.stdout.strip(), f"{task} shows what it would do"
     changes = [line for line in asked.read_text().splitlines() if not question(line)]
