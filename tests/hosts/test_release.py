@@ -21,38 +21,46 @@ import pytest
 from deploy.core.running import answers
 from tests.acceptance.conftest import ADMIN
 from tests.docker.conftest import accept
-from tests.hosts.machines import Fleet, Machine
+from tests.hosts.machines import Fleet, Machine, watching
 from tests.load import Load
 from tests.support import TOOLS, environment, one_line, wait_until
 
 WEB = ("web1", "web2")
 SITE = (*WEB, "jobs1")
-#: What is appended to the site so that it has a task and a page that take their time.
+#: What is appended to the site so that it has a task and a page that go on until a file is there: however slow the
+#: machine is, they go on while a test wants them to. None waits longer than a proxy, or a person who looks on, does.
 NAP = '''
 
 @shared_task
-def nap(seconds: float, mark: str) -> None:
-    """Sleep, and then leave a mark with the release that ran it."""
+def nap(file: str, mark: str) -> None:
+    """Sleep until a file is there, and then leave a mark with the release that ran it."""
     import os
     import time
 
     from polls.services import create_poll
 
-    time.sleep(seconds)
+    for _ in range(3000):
+        if os.path.exists(file):
+            break
+        time.sleep(0.1)
     create_poll(f"{mark} {os.environ['STATIC_ROOT']}", ["yes", "no"])
 '''
 SLOW = """
 
-def slow(request, seconds):
+def slow(request, file):
+    import os
     import time
 
     from django.http import HttpResponse
 
-    time.sleep(seconds)
-    return HttpResponse("slow")
+    for _ in range(590):
+        if os.path.exists(f"/opt/{file}"):
+            return HttpResponse("slow")
+        time.sleep(0.1)
+    return HttpResponse("too slow")
 
 
-urlpatterns += [path("slow/<int:seconds>", slow)]
+urlpatterns += [path("slow/<file>", slow)]
 """
 
 
@@ -472,15 +480,26 @@ def test_new_workers_are_ready_before_requests_reach_a_deploy_and_a_rollback_wai
 
 
 def test_a_rollback_right_after_a_deploy_waits_for_requests_that_are_still_answered(site: Fleet) -> None:
-    before = one_release(site)
+    before, machine = one_release(site), site["web1"]
     answered: list[str] = []
-    asked = threading.Thread(target=lambda: answered.append(page(f"{site['web1'].url}/slow/30")))
-    asked.start()
-    time.sleep(2)
+    asked = threading.Thread(target=lambda: answered.append(page(f"{machine.url}/slow/answer")))
     change(site, random.randrange(10**6))
-    site.must("remote-deploy")
-    assert units(site["web1"])[("web", before)] == "deactivating"
-    site.must("remote-rollback")
+    asked.start()
+    try:
+        site.must("remote-deploy")
+        assert units(machine)[("web", before)] == "deactivating"
+        rollback = start(site, "remote-rollback")
+        said = ""
+        while "starting" not in said and (line := peek(rollback)):
+            said += line
+        time.sleep(1)
+        assert units(machine)[("web", before)] == "deactivating"
+        assert rollback.poll() is None
+        assert not answered
+    finally:
+        machine.sh("touch /opt/answer")
+    assert rollback.communicate(timeout=120)[0].endswith("\n")
+    assert rollback.returncode == 0
     assert one_release(site) == before
     asked.join(60)
     assert answered == ["slow"]
@@ -571,17 +590,24 @@ def test_a_task_and_a_command_under_way_outlive_deploys_and_their_release_stays(
     site.commit("keep one")
     old = one_release(site)
     mark = f"mark {random.randrange(10**9)}"
-    shell(site, f"from polls.tasks import nap; nap.delay(60, {mark!r})")
+    shell(site, f"from polls.tasks import nap; nap.delay('/opt/enough', {mark!r})")
     wait_until(lambda: "polls.tasks.nap" in site["jobs1"].journal(f"portico-worker@{old}"), 30, "the task has begun")
-    late = "import time; time.sleep(45); import polls.management.commands.load_sample_polls; print('imported late')"
+    late = (
+        "import os, time; print('begun', flush=True)\nwhile not os.path.exists('/opt/enough'): time.sleep(0.1)\n"
+        "import polls.management.commands.load_sample_polls; print('imported late')"
+    )
     command = start(site, "remote-manage", "--", "shell", "-v0", "-c", late)
-    began = time.monotonic()
-    for number in range(2):
-        change(site, 3000 + number)
-        site.must("remote-deploy")
-    assert time.monotonic() - began < 45, "the deploys did not wait for the task"
-    assert ("worker", old) in units(site["jobs1"])
-    site["jobs1"].sh(f"test -d /srv/portico/releases/{old}")
+    wait_until(lambda: "begun" in peek(command), 60, "the command has begun")
+    try:
+        for number in range(2):
+            change(site, 3000 + number)
+            site.must("remote-deploy")
+        assert ("worker", old) in units(site["jobs1"]), "the deploys did not wait for the task"
+        assert command.poll() is None
+        site["jobs1"].sh(f"test -d /srv/portico/releases/{old}")
+    finally:
+        for name in SITE:
+            site[name].sh("touch /opt/enough")
     assert command.communicate(timeout=60)[0].strip().endswith("imported late")
     asked = f"print(*Question.objects.filter(text__startswith={mark!r}).values_list('text', flat=True), sep='|')"
     asked = f"from polls.models import Question; {asked}"
@@ -696,7 +722,7 @@ def test_no_secret_is_seen_while_deploying(site: Fleet) -> None:
     passwords = site["data1"].sh("head -qn 1 /etc/portico/*_password").split()
     assert len(passwords) == 2
     found_in = re.compile("|".join(map(re.escape, [site.secret_key, *passwords]))).search
-    watch = "while [ ! -e /tmp/enough ]; do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; sleep 0.02; done"
+    watch = watching("/tmp/enough")
     machines = [site[name] for name in (*SITE, "data1")]
     seen: dict[str, str] = {}
     # The machines' processes are processes of this machine, too, as are the client's own.

@@ -13,7 +13,7 @@ import pytest
 
 from tests import support
 from tests.hosts.conftest import ROLES, VERSIONS
-from tests.hosts.machines import Fleet, Machine, Rack
+from tests.hosts.machines import Fleet, Machine, Rack, watching
 from tests.hosts.server import make_key
 from tests.rig.ports import free_port
 from tests.support import one_line
@@ -21,10 +21,6 @@ from tests.support import one_line
 HELPER = "/usr/local/sbin/portico-helper"
 RELEASE = "20260101-120000-abcdef1"
 UNITS = {"web1": "web", "web2": "web", "jobs1": "worker"}
-#: What watches the process list of a host: a line for each process that it ever sees.
-WATCH = (
-    "while [ -e /tmp/watched ]; do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; sleep 0.02; done >>/tmp/watched"
-)
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +40,12 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def ready(bare: Fleet) -> Fleet:
     """The same, set up; what was said is in the folder of the rack, what processes were seen in /root/watched."""
     for machine in bare.rack.machines.values():
-        machine.sh("touch /tmp/watched")
-        subprocess.Popen(["docker", "exec", "-d", machine.container, "sh", "-c", WATCH])
+        watch = f"{watching('/tmp/enough')} >/root/watched"
+        subprocess.Popen(["docker", "exec", "-d", machine.container, "sh", "-c", watch])
     done = bare.must("remote-setup", "--yes")
     (bare.rack.folder / "said").write_text(done.stdout + done.stderr)
     for machine in bare.rack.machines.values():
-        machine.sh("mv /tmp/watched /root/watched")
+        machine.sh("touch /tmp/enough")
     return bare
 
 
