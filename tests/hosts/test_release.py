@@ -73,6 +73,8 @@ urlpatterns += [path("slow/<file>", slow)]
 @pytest.fixture(scope="module")
 def site(fleet: Fleet) -> Fleet:
     """The fleet set up, with a first release, sample polls and an administrator."""
+    # A task is to outlive two deploys, however slow the machine is.
+    fleet.configure(drain=300)
     fleet.must("remote-setup", "--yes")
     append(fleet, "site/polls/tasks.py", NAP)
     append(fleet, "site/mysite/urls.py", SLOW)
