@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import support
-from tests.docker.conftest import docker
+from tests.rig.engine import docker
 from tests.rig.ports import free_port
 from tests.support import invoke, one_line
 

@@ -15,11 +15,12 @@ import pytest
 
 from deploy.core.shell import Result
 from tests import support
-from tests.acceptance.conftest import Visitor
 from tests.contract.promises import *  # noqa: F403
 from tests.contract.promises import Runtime
-from tests.docker.conftest import Stack, docker
-from tests.load import Load
+from tests.docker.conftest import Stack
+from tests.rig.engine import docker
+from tests.rig.load import Load
+from tests.rig.visitor import Visitor
 from tests.support import one_line, wait_until
 
 STYLE = "site/polls/static/polls/style.css"

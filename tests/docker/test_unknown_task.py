@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests import support
-from tests.docker.conftest import docker
+from tests.rig.engine import docker
 from tests.rig.ports import free_port
+from tests.rig.workers import Broker, done, in_log, worker
 from tests.support import wait_until
-from tests.workers import Broker, done, in_log, worker
 
 
 @pytest.fixture(scope="module")

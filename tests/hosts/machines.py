@@ -14,8 +14,8 @@ from pathlib import Path
 
 from deploy.core.shell import Result, Run, run
 from tests import support
+from tests.rig.engine import docker, network, together
 from tests.rig.ports import free_port
-from tests.swarm.nodes import docker, network, together
 
 IMAGE = "portico-rig/host"
 #: What systemd needs beyond the capabilities of any container; the last for units that hide other processes.

@@ -23,12 +23,12 @@ from deploy.core.running import answers
 from deploy.hosts.environment.file import load as load_environment
 from deploy.hosts.release import deploy, phases
 from deploy.project.config import Project
-from tests.acceptance.conftest import ADMIN
 from tests.contract.promises import *  # noqa: F403
 from tests.contract.promises import Runtime
-from tests.docker.conftest import accept
 from tests.hosts.machines import ENVIRONMENT, Fleet, Machine, watching
-from tests.load import Load
+from tests.rig.engine import accept
+from tests.rig.load import Load
+from tests.rig.visitor import ADMIN
 from tests.support import TOOLS, environment, one_line, wait_until
 
 WEB = ("web1", "web2")

@@ -14,8 +14,8 @@ import pytest
 
 from deploy.core.shell import Result
 from tests import support
-from tests.acceptance.conftest import Visitor
 from tests.rig.ports import free_port
+from tests.rig.visitor import Visitor
 from tests.support import Dev, invoke, one_line, wait_until
 
 NewDev = Callable[..., Dev]

@@ -3,6 +3,8 @@
 The swarm itself is not begun here: that is what the product does.
 """
 
+from __future__ import annotations
+
 import base64
 import contextlib
 import datetime
@@ -14,8 +16,7 @@ import secrets
 import shlex
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,9 +27,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from deploy.core.errors import Failure
 from deploy.core.shell import Run, Write, WriteSecret, run
 from tests import support
+from tests.rig.engine import docker, network, together
 from tests.rig.ports import free_port
 
 NODE_IMAGE = "portico-rig/node"
@@ -40,35 +41,6 @@ CGROUPS = Path("/sys/fs/cgroup")
 CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE")
 #: Seconds within which a node's engine, or a registry, answers on a slow machine.
 READY_SECONDS = 60
-
-
-def docker(*words: str, check: bool = True) -> str:
-    """What a docker command prints, of this machine's engine."""
-    return run(Run(["docker", *words]), capture=True, check=check).stdout
-
-
-def together(*jobs: Callable[[], object]) -> None:
-    """Do all of them at once, to the end; the first failure is raised then."""
-    with ThreadPoolExecutor() as pool:
-        started = [pool.submit(job) for job in jobs]
-    for job in started:
-        job.result()
-
-
-def network(name: str) -> Iterator[str]:
-    """Make a network, and give the addresses in it: only one whose range was asked for gives containers fixed ones."""
-    docker("network", "create", name)
-    for _ in range(5):
-        subnet = docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", name).strip()
-        docker("network", "rm", name)
-        # Another network may have taken the range meanwhile.
-        with contextlib.suppress(Failure):
-            docker("network", "create", "--subnet", subnet, name)
-            break
-        docker("network", "create", name)
-    hosts = map(str, ipaddress.ip_network(subnet).hosts())
-    next(hosts)  # the gateway
-    return hosts
 
 
 def library_images() -> list[str]:

@@ -17,10 +17,10 @@ from deploy.project import limits
 from deploy.swarm import lock
 from deploy.swarm.manager import Manager, engine
 from tests import support
-from tests.acceptance.conftest import Visitor
 from tests.contract.promises import *  # noqa: F403
 from tests.contract.promises import Runtime
-from tests.load import Load
+from tests.rig.load import Load
+from tests.rig.visitor import Visitor
 from tests.support import one_line, wait_until
 from tests.swarm.conftest import HEAL_SECONDS, Swarm, accept
 from tests.swarm.nodes import Node

@@ -12,6 +12,9 @@ from tests.support import ROOT
 
 DEPLOY = sorted((ROOT / "deploy").rglob("*.py"))
 SITE = sorted((ROOT / "site").rglob("*.py"))
+SUITES = sorted(
+    path for path in (ROOT / "tests").rglob("*.py") if path.parent != ROOT / "tests" and "bench" not in path.parts
+)
 #: The rooms that each room may import from. Every arrow that is not here is forbidden.
 BELOW: dict[str, set[str]] = {
     "core": set(),
@@ -151,6 +154,14 @@ def test_an_older_commit_is_asked_for_its_layers_in_the_way_it_knows() -> None:
     script = (ROOT / "deploy" / "hosts" / "scripts" / "ship.sh").read_text()
     assert 'python3 -m deploy.hosts.store "$srv/layers" "$release"' in script
     assert "deploy.hosts.store" in MODULES
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: str(path.relative_to(ROOT / "tests")))
+def test_a_suite_imports_no_other_suite(path: Path) -> None:
+    own = path.relative_to(ROOT / "tests").parts[0]
+    shared = {"support", "rig", "contract", "conftest", "site_settings", own}
+    found = {name.split(".")[1] for name in imports(path) if name.startswith("tests.")}
+    assert found <= shared, f"what suites share lies in tests/rig: {found - shared}"
 
 
 def calls(path: Path) -> Iterator[str]:
