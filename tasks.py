@@ -99,7 +99,7 @@ def place(c: Context, on: str, host: str = "", context: str = "") -> "Place":
     """The place that was named, or the one where the site runs. Raises `Failure` when it runs nowhere."""
     if on or host or context:
         return places(c).named(on or "swarm", host=host, context=context)
-    found = places(c).running()
+    found = places(c).running(stopped=True)
     if found is None:
         raise Failure("nothing of this project runs here: `invoke dev` or `invoke prod` starts it; --on names a place")
     return found

@@ -14,6 +14,8 @@ from deploy.core.shell import Run
 from deploy.docker.stack import Stack
 from deploy.project import limits
 
+#: Seconds for an engine to say whether anything runs: it may be a socket where nobody answers.
+ANSWER_SECONDS = 20
 #: Words that start services by themselves, of images that are there.
 START = ("up", "-d", "--no-deps", "--no-build")
 
@@ -129,7 +131,8 @@ def has_containers(stack_name: str, *, stopped: bool = False) -> bool:
     Where no engine answers, none do. Raises `Failure` when one does and this user may not ask it.
     """
     mine = ["--filter", f"label=com.docker.compose.project={stack_name}"]
-    asked = shell.run(Run(["docker", "ps", "-aq" if stopped else "-q", *mine]), capture=True, check=False)
+    question = Run(["docker", "ps", "-aq" if stopped else "-q", *mine], seconds=ANSWER_SECONDS)
+    asked = shell.run(question, capture=True, check=False)
     if asked.code and "permission denied" in asked.stderr.lower():
         raise Failure(
             "this user may not ask the container engine whether the stack runs: add it to the group docker, or use"

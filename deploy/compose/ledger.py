@@ -83,7 +83,12 @@ def text_of(stack: Stack, release: Release) -> str:
 def serving(stack: Stack) -> Stack:
     """The stack as it was deployed last: what its containers have, and not what `.env` says by now."""
     known = releases(stack) if stack.kind == PROD else []
-    return environment_of(stack, known[-1]) if known else stack
+    if not known:
+        return stack
+    try:
+        return environment_of(stack, known[-1])
+    except Failure:  # by a version that knew other keys: what `.env` says now is nearest
+        return stack
 
 
 def coming(stack: Stack, image: str, revision: str, of: int = 0) -> Release:

@@ -24,6 +24,8 @@ from deploy.swarm.manager import Manager
 from deploy.swarm.state import Service, Snapshot, standing
 from deploy.swarm.view import follow, word
 
+#: Seconds for this machine's engine to say whether it is in a swarm.
+ANSWER_SECONDS = 20
 #: Seconds for the networks of a removed stack to be gone; before that, it cannot be deployed again.
 GONE_SECONDS = 120
 
@@ -154,7 +156,7 @@ def here(project: Project, say: Say) -> Iterator[Swarm]:
         return
     stack = load(project, SWARM)
     manager = Manager(stack.name)
-    asked = manager.try_("info", "--format", "{{json .Swarm}}")
+    asked = manager.try_("info", "--format", "{{json .Swarm}}", seconds=ANSWER_SECONDS)
     try:
         manages = not asked.code and json.loads(asked.stdout)["ControlAvailable"]
     except (ValueError, KeyError, TypeError):
