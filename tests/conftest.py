@@ -12,8 +12,9 @@ HERE = Path(__file__).parent
 EXIT_SECONDS = 20
 #: The files that take minutes, the longest first: with several processes (`-n`) they are begun in this order.
 LONGEST = (
-    "hosts/test_release.py",
+    "hosts/test_release_faults.py",
     "swarm/test_swarm.py",
+    "hosts/test_release.py",
     "hosts/test_setup.py",
     "docker/test_rollout.py",
     "native/test_environments.py",

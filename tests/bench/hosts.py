@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.hosts.machines import Fleet, Machine, Rack, write_environment
-from tests.hosts.test_release import append
+from tests.hosts.release import append
 from tests.rig.ports import free_port
 from tests.support import TOOLS
 
