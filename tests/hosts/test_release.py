@@ -299,7 +299,7 @@ def test_a_beat_that_moves_to_another_host_is_never_two(site: Fleet) -> None:
     counter.start()
     try:
         run(jobs1=("worker",), web2=("web", "beat"))
-        assert "jobs1: was set up as worker beat, and is to be worker" in site.invoke("remote-deploy").stderr
+        assert "jobs1: was set up as worker beat, but must be worker" in site.invoke("remote-deploy").stderr
         site.must("remote-setup", "--yes", "--only", "web2")
         said = one_line(site.invoke("remote-deploy", "--only", "web2"))
         assert said == "jobs1: runs a beat, and web2 is to run it now: leave out neither of them"
