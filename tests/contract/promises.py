@@ -113,7 +113,7 @@ def test_a_process_that_does_not_start_puts_everything_back_and_its_reason_is_re
         (runtime.project / "site/mysite/celery_app.py").write_text(original)
         runtime.commit()
     assert result.code != 0
-    assert f"RuntimeError: this {kind} cannot start" in result.stderr
+    assert f"RuntimeError: this {kind} cannot start" in result.stderr, result.stderr
     assert "\x1b[2J" not in result.stderr
     assert not [line for line in result.stderr.splitlines() if "Traceback" in line and " | " not in line]
     assert kind in result.stderr.strip().splitlines()[-1]
@@ -154,7 +154,7 @@ def test_a_dry_run_asks_and_changes_nothing(runtime: Runtime, tmp_path: Path) ->
         task, *others = words
         result = runtime.invoke(task, "--dry-run", *others, before=str(tmp_path))
         assert result.code == 0, (words, result.stdout + result.stderr)
-        assert result.stdout.strip(), f"{task} shows what it would do"
+        assert (result.stdout + result.stderr).strip(), f"{task} shows what it would do"
     changes = [line for line in asked.read_text().splitlines() if not question(line)]
     assert not changes
     assert (runtime.serving(), runtime.history()) == (before, history)

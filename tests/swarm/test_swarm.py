@@ -429,7 +429,7 @@ def test_the_stack_goes_and_its_data_stays(swarm: Swarm) -> None:
 
 
 class OnSwarm(Runtime):
-    under_way = "app: 0/"
+    under_way = "nginx: 3/3"  # the first look at what is being replaced
 
     def __init__(self, swarm: Swarm) -> None:
         self.swarm = swarm
