@@ -17,7 +17,6 @@ from urllib.request import urlopen
 
 import pytest
 
-from deploy.core.running import answers
 from deploy.hosts.environment.file import load as load_environment
 from deploy.hosts.release import deploy, phases
 from deploy.project.config import Project
@@ -35,18 +34,6 @@ from tests.support import TOOLS, environment, one_line, wait_until
 def test_the_acceptance_suite_passes_on_each_web_host(site: Fleet) -> None:
     for name in WEB:
         accept(site[name].url)
-
-
-def test_a_restart_brings_everything_back_by_itself(site: Fleet) -> None:
-    before = one_release(site)
-    for name in ("data1", *SITE):
-        site[name].restart()
-    wait_until(lambda: settled(site), 120, "the units run again")
-    for name in WEB:
-        url = f"{site[name].url}/readyz"
-        wait_until(partial(answers, url), 60, f"{name} serves")
-    assert one_release(site) == before
-    assert site.invoke("remote-status").code == 0
 
 
 def test_a_full_disk_is_said_and_changes_nothing(site: Fleet) -> None:

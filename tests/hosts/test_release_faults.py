@@ -18,12 +18,24 @@ from tests.hosts.release import MIGRATION, SITE, WEB, change, load, one_release,
 from tests.support import wait_until
 
 
+def test_a_restart_brings_everything_back_by_itself(site: Fleet) -> None:
+    before = one_release(site)
+    for name in ("data1", *SITE):
+        site[name].restart()
+    wait_until(lambda: settled(site), 120, "the units run again")
+    for name in WEB:
+        url = f"{site[name].url}/readyz"
+        wait_until(partial(answers, url), 60, f"{name} serves")
+    assert one_release(site) == before
+    assert site.invoke("remote-status").code == 0
+
+
 def layer(site: Fleet, machine: Machine, release: str) -> str:
     """Where the packages of a release are."""
     return machine.ssh("readlink", "-f", f"/srv/portico/releases/{release}/venv").strip()
 
 
-def test_deploys_rollbacks_and_broken_releases_lose_no_request(site: Fleet) -> None:
+def test_deploys_and_rollbacks_lose_no_request(site: Fleet) -> None:
     with load(site):
         served = [one_release(site)]
         for number in range(10):
@@ -37,13 +49,6 @@ def test_deploys_rollbacks_and_broken_releases_lose_no_request(site: Fleet) -> N
         assert one_release(site) == served[-3]
         site.must("remote-rollback", "--to", served[-1])
         assert one_release(site) == served[-1]
-        for name, (path, old, new, *words) in BROKEN.items():
-            with broken(site, path, old, new):
-                said = site.invoke("remote-deploy")
-            assert said.code, name
-            for word in words:
-                assert word in said.stderr, said.stderr
-            assert one_release(site) == served[-1], name
     wait_until(lambda: settled(site), 120, "only the units of the release run")
 
 
@@ -96,6 +101,20 @@ def broken(site: Fleet, path: str, old: str, new: str) -> Iterator[None]:
         else:
             file.unlink()
         site.commit(f"no mistake in {path}")
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_release_loses_no_request_and_the_old_one_serves_on(site: Fleet, name: str) -> None:
+    path, old, new, *words = BROKEN[name]
+    before = one_release(site)
+    with load(site):
+        with broken(site, path, old, new):
+            said = site.invoke("remote-deploy")
+        assert said.code
+        for word in words:
+            assert word in said.stderr, said.stderr
+        assert one_release(site) == before
+    wait_until(lambda: settled(site), 120, "only the units of the release run")
 
 
 # --- Faults while some hosts are flipped already ---
@@ -231,17 +250,22 @@ def one_release_or_none(site: Fleet) -> str:
 
 # --- The client dies ---
 
+#: What a deploy comes to, and how often it is killed after each of these.
+STEPS = ("", "receiving", "received", "migrating", "starting", "started", "workers", "flipped", "web2: flipped", "beat")
+ROUNDS = 3
 
-def test_whenever_the_client_is_killed_each_host_serves_one_whole_release(site: Fleet) -> None:
-    chance = random.Random(6)
+
+@pytest.mark.parametrize("part", range(ROUNDS))
+def test_whenever_the_client_is_killed_each_host_serves_one_whole_release(site: Fleet, part: int) -> None:
+    chance = random.Random(6 + part)
     reached: Counter[str] = Counter()
     with load(site):
-        for number in range(KILLS):
-            change(site, 1000 + number)
+        for number, step in enumerate(STEPS):
+            change(site, 1000 + 100 * part + number)
             client = start(site)
             said = ""
-            # Some time after it has come to one of its steps, each of them in turn; at first, to none.
-            while (step := STEPS[number % len(STEPS)]) not in said and (line := peek(client)):
+            # Some time after it has come to one of its steps; at first, to none.
+            while step not in said and (line := peek(client)):
                 said += line
             time.sleep(chance.uniform(0, 1))
             client.send_signal(signal.SIGKILL)
@@ -251,12 +275,8 @@ def test_whenever_the_client_is_killed_each_host_serves_one_whole_release(site: 
             reached[(re.findall(r"^\w+: ([a-z ]+) \(", said, re.MULTILINE) or ["nothing"])[-1]] += 1
             for name in SITE:
                 wait_until(partial(whole, site, name), 20, f"{name} is on one whole release")
-        change(site, 2000)
+        change(site, 2000 + part)
         site.must("remote-deploy")
     one_release(site)
     print(f"killed after: {dict(reached)}")
     wait_until(lambda: settled(site), 120, "only the units of the release run")
-
-
-KILLS = 30
-STEPS = ("", "receiving", "received", "migrating", "starting", "started", "workers", "flipped", "web2: flipped", "beat")
