@@ -541,4 +541,7 @@ class OnHosts(Runtime):
 
 @pytest.fixture(scope="module")
 def runtime(site: Fleet) -> OnHosts:
-    return OnHosts(site)
+    found = OnHosts(site)
+    found.change()
+    site.must("remote-deploy")  # so that there is a release to go back to
+    return found
