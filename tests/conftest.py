@@ -10,13 +10,14 @@ from xdist.workermanage import NodeManager
 HERE = Path(__file__).parent
 #: Seconds for each process of several to take down its machines: more than the 15 after which execnet gives up.
 EXIT_SECONDS = 20
-#: The files that take minutes, the longest first: with several processes (`-n`) they are begun in this order.
+#: The files that take minutes: with several processes (`-n`) they are begun in this order, the longest first, but no
+#: two at once that set up a fleet of bare hosts, which takes all processors.
 LONGEST = (
     "hosts/test_release_faults.py",
     "swarm/test_swarm.py",
+    "docker/test_rollout.py",
     "hosts/test_release.py",
     "hosts/test_setup.py",
-    "docker/test_rollout.py",
     "native/test_environments.py",
     "native/test_dev.py",
     "docker/test_dev.py",
