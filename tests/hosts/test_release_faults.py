@@ -6,9 +6,10 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
 import pytest
 
@@ -52,47 +53,64 @@ def test_deploys_and_rollbacks_lose_no_request(site: Fleet) -> None:
     wait_until(lambda: settled(site), 120, "only the units of the release run")
 
 
+class Mistake(NamedTuple):
+    """What is wrong in a release, and what is then to be read: the last lines of a journal, where a unit ran."""
+
+    path: str
+    right: str  # nothing: the file is new
+    wrong: str
+    words: tuple[str, ...]
+
+
 WSGI = "site/mysite/wsgi.py"
-#: File, what is replaced by what (nothing: the file is new), and what is then to be read: the last lines of a journal,
-#: where a unit ran.
-BROKEN = {
-    "cannot import": ("site/polls/views.py", "from http import", "import nowhere\nfrom http import", "nowhere"),
-    "answers 500": (
-        *("site/polls/views.py", "    words = ", '    raise RuntimeError("ill")\n    words = '),
-        *("its own socket: / answers 500", "web1 | ", "RuntimeError: ill"),
+MISTAKES = {
+    "cannot import": Mistake(
+        path="site/polls/views.py",
+        right="from http import",
+        wrong="import nowhere\nfrom http import",
+        words=("nowhere",),
     ),
-    "ends at its start": (
-        WSGI,
-        "import os",
-        'import os\nraise RuntimeError("not today")',
-        "does not start",
-        "Error: not today",
+    "answers 500": Mistake(
+        path="site/polls/views.py",
+        right="    words = ",
+        wrong='    raise RuntimeError("ill")\n    words = ',
+        words=("its own socket: / answers 500", "web1 | ", "RuntimeError: ill"),
     ),
-    "hangs at its start": (WSGI, "import os", "import os, time\ntime.sleep(600)", "does not start"),
-    "migration fails": (
-        "site/polls/migrations/0003_broken.py",
-        "",
-        MIGRATION,
-        "polls.0003_broken",
+    "ends at its start": Mistake(
+        path=WSGI,
+        right="import os",
+        wrong='import os\nraise RuntimeError("not today")',
+        words=("does not start", "Error: not today"),
     ),
-    "never becomes ready": (
-        "site/mysite/health.py",
-        "    states = ",
-        '    return JsonResponse({"never": "ready"}, status=503)\n    states = ',
-        "/readyz answers 503",
-        '{"never": "ready"}',
+    "hangs at its start": Mistake(
+        path=WSGI,
+        right="import os",
+        wrong="import os, time\ntime.sleep(600)",
+        words=("does not start",),
+    ),
+    "migration fails": Mistake(
+        path="site/polls/migrations/0003_broken.py",
+        right="",
+        wrong=MIGRATION,
+        words=("polls.0003_broken",),
+    ),
+    "never becomes ready": Mistake(
+        path="site/mysite/health.py",
+        right="    states = ",
+        wrong='    return JsonResponse({"never": "ready"}, status=503)\n    states = ',
+        words=("/readyz answers 503", '{"never": "ready"}'),
     ),
 }
 
 
 @contextmanager
-def broken(site: Fleet, path: str, old: str, new: str) -> Iterator[None]:
+def broken(site: Fleet, mistake: Mistake) -> Iterator[None]:
     """A commit with a mistake, which the next one takes back."""
-    file = site.project / path
+    file = site.project / mistake.path
     before = file.read_text() if file.exists() else ""
-    assert old in before
-    file.write_text(before.replace(old, new, 1) if old else new)
-    site.commit(f"a mistake in {path}")
+    assert mistake.right in before
+    file.write_text(before.replace(mistake.right, mistake.wrong, 1) if mistake.right else mistake.wrong)
+    site.commit(f"a mistake in {mistake.path}")
     try:
         yield
     finally:
@@ -100,18 +118,18 @@ def broken(site: Fleet, path: str, old: str, new: str) -> Iterator[None]:
             file.write_text(before)
         else:
             file.unlink()
-        site.commit(f"no mistake in {path}")
+        site.commit(f"no mistake in {mistake.path}")
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", MISTAKES)
 def test_a_broken_release_loses_no_request_and_the_old_one_serves_on(site: Fleet, name: str) -> None:
-    path, old, new, *words = BROKEN[name]
+    mistake = MISTAKES[name]
     before = one_release(site)
     with load(site):
-        with broken(site, path, old, new):
+        with broken(site, mistake):
             said = site.invoke("remote-deploy")
         assert said.code
-        for word in words:
+        for word in mistake.words:
             assert word in said.stderr, said.stderr
         assert one_release(site) == before
     wait_until(lambda: settled(site), 120, "only the units of the release run")
@@ -173,27 +191,35 @@ def empty(machine: Machine) -> None:
     machine.sh("umount /srv/portico/state; rm -r /root/state")
 
 
-#: What is done before, to break it, to mend it, and what is then to be read.
+class Fault(NamedTuple):
+    """What befalls a host while the other is flipped, and what is then to be read."""
+
+    prepare: Callable[[Machine], None]
+    strike: Callable[[Machine], None]
+    mend: Callable[[Machine], None]
+    words: str
+
+
 FAULTS = {
-    "nginx killed": (nothing, end_nginx, begin_nginx, "through nginx"),
-    "script killed": (nothing, kill_script, nothing, "web2: "),
-    "network cut": (nothing, cut, join, "web2: "),
-    "sudo refused": (nothing, refuse, allow, "web2: its helper cannot be run"),
-    "disk full": (small_disk, fill, empty, "No space left on device"),
+    "nginx killed": Fault(nothing, strike=end_nginx, mend=begin_nginx, words="through nginx"),
+    "script killed": Fault(nothing, strike=kill_script, mend=nothing, words="web2: "),
+    "network cut": Fault(nothing, strike=cut, mend=join, words="web2: "),
+    "sudo refused": Fault(nothing, strike=refuse, mend=allow, words="web2: its helper cannot be run"),
+    "disk full": Fault(small_disk, strike=fill, mend=empty, words="No space left on device"),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_on_one_host_puts_back_the_other_that_was_flipped(site: Fleet, name: str) -> None:
-    prepare, break_it, mend, why = FAULTS[name]
+    fault = FAULTS[name]
     site.configure(wait=5)
     change(site, random.randrange(10**6))
     before = one_release(site)
-    prepare(site["web2"])
+    fault.prepare(site["web2"])
 
     def strike() -> None:
         wait_until(lambda: site.current(site["web1"]) != before, 120, "web1 is flipped")
-        break_it(site["web2"])
+        fault.strike(site["web2"])
 
     striker = threading.Thread(target=strike)
     striker.start()
@@ -201,12 +227,12 @@ def test_a_fault_on_one_host_puts_back_the_other_that_was_flipped(site: Fleet, n
     striker.join(150)
     try:
         assert said.code
-        assert why in said.stderr, said.stderr
+        assert fault.words in said.stderr, said.stderr
         assert "Traceback" not in said.stderr
         # One that was cut off finds out by itself.
         wait_until(lambda: one_release_or_none(site) == before, 90, "both are on the old release")
     finally:
-        mend(site["web2"])
+        fault.mend(site["web2"])
         site.configure(wait=0)
     for each in WEB:
         wait_until(partial(answers, f"{site[each].url}/readyz"), 30, f"{each} serves")
