@@ -60,7 +60,12 @@ class Places:
         self._project, self._store, self._say = project, store, say
 
     def named(self, on: str, *, host: str = "", context: str = "", only: str = "") -> Place:
-        """The place that `--on` names. Raises `Failure` when there is none of that name, or nothing runs there."""
+        """The place that `--on` names. Raises `Failure` for a name of none, or of two, and when nothing runs there."""
+        if on in RUNTIMES and on in self.environments():
+            raise Failure(
+                f"--on {on}: is both a runtime and the hosts of deploy/environments/{on}.yaml: give that file, and its "
+                f"{on}.known_hosts, another name; until then ask the hosts by remote-*, and what runs here without --on"
+            )
         if on == "native":
             return self.native()
         if on in ("dev", "prod"):

@@ -4,6 +4,7 @@ import importlib
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -157,6 +158,14 @@ def test_a_report_with_something_wrong_is_shown_and_fails(
 def test_a_place_that_there_is_not_is_answered_with_those_there_are() -> None:
     with pytest.raises(Failure, match=r"--on nowhere: there is no such place; there are: native, dev, prod, swarm"):
         Places(PROJECT, STORE, say_nothing).named("nowhere")
+
+
+def test_a_name_of_two_places_is_guessed_for_neither(tmp_path: Path) -> None:
+    folder = tmp_path / "deploy" / "environments"
+    folder.mkdir(parents=True)
+    (folder / "prod.yaml").touch()
+    with pytest.raises(Failure, match=r"--on prod: is both a runtime and the hosts of deploy/environments/prod\.yaml"):
+        Places(replace(PROJECT, root=tmp_path), STORE, say_nothing).named("prod")
 
 
 def test_where_two_stacks_run_one_must_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
