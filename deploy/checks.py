@@ -20,8 +20,8 @@ SCRIPTS = (
     "tests/rig/images/postgres-entrypoint",
     "tests/rig/images/rabbitmq-entrypoint",
 )
-#: Processes that share the files of all suites: on two processors, as containers mostly wait.
-PROCESSES = 3
+#: Processes that share the files of all suites. With three, two processors were busy all the time, and all waited longer.
+PROCESSES = 2
 SUITES = ("unit", "site", "native", "acceptance", "browser", "docker", "swarm", "hosts")
 
 

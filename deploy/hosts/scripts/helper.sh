@@ -76,8 +76,9 @@ esac
 # What a unit has said since a moment (seconds of the epoch), its last lines.
 said() {
     clean journalctl --sync || true
-    # Not `--lines 20`: with --since, systemd 252 shows the first lines then, and the reason is in the last.
-    clean journalctl --no-pager --quiet --output cat --since "@$2" --unit "$1" </dev/null | tail -n 20
+    # Not `--lines`: with --since, systemd 252 shows the first lines then, and the reason is in the last. A hundred: above
+    # the two tracebacks of a migration is its name.
+    clean journalctl --no-pager --quiet --output cat --since "@$2" --unit "$1" </dev/null | tail -n 100
 }
 
 has_role() {
