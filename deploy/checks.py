@@ -20,7 +20,7 @@ SCRIPTS = (
     "tests/rig/images/postgres-entrypoint",
     "tests/rig/images/rabbitmq-entrypoint",
 )
-#: Processes that share the files of all suites. With three, two processors were busy all the time, and all waited longer.
+#: Processes that share the files of all suites. Three kept two processors busy all the time, and all waited longer.
 PROCESSES = 2
 SUITES = ("unit", "site", "native", "acceptance", "browser", "docker", "swarm", "hosts")
 
