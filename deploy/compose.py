@@ -92,6 +92,8 @@ class Replica:
     restarts: int
     started: str
     revision: str
+    #: The id of the image that it was made of.
+    image: str = ""
 
     @property
     def running(self) -> bool:
@@ -196,7 +198,7 @@ def need_engine(free_gigabytes: int) -> None:
     version, _, folder = asked.stdout.strip().partition(" ")
     if asked.code or not version:
         reason = shell.last_line(asked.stderr) or f"no answer within {doctor.ENGINE_SECONDS} s"
-        raise Failure(f"no container engine answers ({reason}): start it, with `sudo systemctl start docker` on Debian")
+        raise Failure(f"no container engine answers ({reason}): {doctor.engine_remedy(reason)}")
     if int(version.partition(".")[0]) < OLDEST_ENGINE:
         raise Failure(f"the container engine is {version}, but must be {OLDEST_ENGINE} or newer: {install('engine')}")
     if not doctor.compose():
@@ -246,6 +248,7 @@ def parse_replicas(text: str) -> list[Replica]:
                 restarts=each["RestartCount"],
                 started=state["StartedAt"],
                 revision=labels.get("org.opencontainers.image.revision", ""),
+                image=each.get("Image", ""),
             )
         )
     return sorted(found, key=lambda replica: (replica.service, _number(replica.name), replica.name))
@@ -257,23 +260,35 @@ def _number(name: str) -> int:
 
 
 def replicas(stack_name: str, *services: str) -> list[Replica]:
-    """The containers of a stack, or of some of its services, as they are now."""
+    """The containers of a stack, or of some of its services, as they are now. Raises `Failure` without an answer."""
     mine = ["--filter", f"label=com.docker.compose.project={stack_name}"]
     listed = shell.run(Run(["docker", "ps", "-aq", "--no-trunc", *mine]), capture=True).stdout.split()
     if not listed:
         return []
     # One may go between the two questions, and is then not in the answer.
-    said = shell.run(Run(["docker", "inspect", *listed]), capture=True, check=False).stdout
-    return [replica for replica in parse_replicas(said) if not services or replica.service in services]
+    return [replica for replica in _inspected(listed) if not services or replica.service in services]
 
 
 def inspect(some: Sequence[Replica]) -> list[Replica]:
-    """The same containers as they are now, in the same order; one that is gone has ended."""
+    """The same containers as they are now, in the same order; one that is gone has ended.
+
+    Raises `Failure` without an answer.
+    """
     if not some:
         return []
-    said = shell.run(Run(["docker", "inspect", *(each.name for each in some)]), capture=True, check=False).stdout
-    now = {each.name: each for each in parse_replicas(said)}
+    now = {each.name: each for each in _inspected([each.name for each in some])}
     return [now.get(each.name, replace(each, state="dead")) for each in some]
+
+
+def _inspected(containers: Sequence[str]) -> list[Replica]:
+    """What the engine says of containers, without those that are gone. Raises `Failure` when it does not answer."""
+    command = Run(["docker", "inspect", *containers])
+    asked = shell.run(command, capture=True, check=False)
+    gone = [line for line in asked.stderr.splitlines() if "no such object" in line.lower()]
+    if asked.code and not gone:
+        reason = shell.last_line(asked.stderr) or f"exit code {asked.code}"
+        raise Failure(f"cannot ask the container engine about {containers[0]}: {reason}")
+    return parse_replicas(asked.stdout)
 
 
 def running_stack(project: Project, kind: str = "", *, stopped: bool = False) -> Stack | None:
@@ -295,8 +310,17 @@ def running_stack(project: Project, kind: str = "", *, stopped: bool = False) ->
 
 
 def _has_containers(stack: Stack, which: str) -> bool:
+    """Whether it has some; without an engine it has none. Raises `Failure` when that cannot be found out."""
+    from deploy import doctor
+
     mine = ["--filter", f"label=com.docker.compose.project={stack.name}"]
     asked = shell.run(Run(["docker", "ps", which, *mine]), capture=True, check=False)
+    if asked.code and not doctor.stopped(asked.stderr):
+        reason = shell.last_line(asked.stderr) or f"exit code {asked.code}"
+        raise Failure(
+            f"cannot ask the container engine whether {stack.name} runs ({reason}): {doctor.engine_remedy(reason)};"
+            " where there is --stack, `--stack native` does not ask"
+        )
     return asked.code == 0 and bool(asked.stdout.strip())
 
 

@@ -78,20 +78,45 @@ def at_most(seconds: str) -> list[str]:
 
 
 def engine() -> str:
-    """The version of a container engine that answers; empty without one. Kept from hanging on a dead socket."""
+    """The version of a container engine that answers; empty without one."""
+    return ask_engine()[0]
+
+
+def ask_engine() -> tuple[str, str]:
+    """The version of a container engine that answers, else why there is no answer. Never hangs on a dead socket."""
     if shutil.which("docker") is None:
-        return ""
+        return "", "there is no docker command here"
     command = Run([*at_most(ENGINE_SECONDS), "docker", "version", "--format", "{{.Server.Version}}"])
     result = shell.run(command, capture=True, check=False)
-    return result.stdout.strip() if result.code == 0 else ""
+    if result.code == 0:
+        return result.stdout.strip(), ""
+    return "", shell.last_line(result.stderr) or f"`docker version`: no answer within {ENGINE_SECONDS} s"
+
+
+def stopped(said: str) -> bool:
+    """Whether docker's complaint means that no engine runs on this machine: its socket is missing, or nobody listens.
+
+    Anything else, such as a missing right or an engine elsewhere that does not answer, tells nothing of what runs.
+    """
+    dead = ("is the docker daemon running", "if the daemon is running", "connection refused")
+    text = said.lower()
+    return "unix://" in text and "permission denied" not in text and any(each in text for each in dead)
+
+
+def engine_remedy(said: str) -> str:
+    """What helps when an engine does not answer, by docker's complaint."""
+    if "permission denied" in said.lower():
+        return "`sudo usermod -aG docker $USER` gives the right to ask it, from the next login on"
+    return "start it, with `sudo systemctl start docker` on Debian"
 
 
 def why_native() -> str:
     """Why `invoke dev` runs natively on this machine; empty where it can use containers."""
     if shutil.which("docker") is None:
         return "there is no docker command here"
-    if not engine():
-        return "no container engine answers (`docker version` fails)"
+    version, why = ask_engine()
+    if not version:
+        return f"no container engine answers ({why})"
     return "" if compose() else "this docker has no Compose v2"
 
 
@@ -115,13 +140,15 @@ def examine(store: Store, system: System) -> list[Check]:
     pip = "found" if importlib.util.find_spec("ensurepip") else ""
     ssh = "found" if shutil.which("ssh") else ""
     containers = "containers"
+    version, why = ask_engine()
+    there = shutil.which("docker") is not None
     return [
         Check("Python", "everything", sys.version.split()[0], system.install("python"), required=True),
         Check("venv", "`venv` without uv", pip, system.install("venv"), required=uv is None),
         Check("uv", "`venv`, `lock`", program(uv, "--version") if uv else "", "invoke venv --rebuild"),
         Check("git", "releases", program("git", "--version"), system.install("git")),
         Check("C compiler, libpq", "`venv --env prod`", compiler(), system.install("gcc", "headers", "libpq")),
-        Check("container engine", containers, engine(), system.install("engine")),
+        Check("container engine", containers, version, engine_remedy(why) if there else system.install("engine")),
         Check("Compose v2", containers, compose(), system.install("compose")),
         Check("ssh", "plain hosts", ssh, system.install("ssh")),
     ]

@@ -74,16 +74,22 @@ def dev(stack: Stack, workers: int, say: Say, *, dry_run: bool) -> None:
     finally:
         say("Stopping.")
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C too many is not to leave half of it
-        _stop(stack)
-        say("All stopped; the data is kept until `invoke down --volumes`.")
+        say(_stop(stack))
 
 
-def _stop(stack: Stack) -> None:
-    # Once more for a container that Compose had asked the engine for when it was ended.
-    for _ in range(STOPS):
-        shell.run(stack.compose("stop", "--timeout", str(STOP_SECONDS)), capture=True, check=False)
-        if not any(each.running for each in replicas(stack.name)):
-            return
+def _stop(stack: Stack) -> str:
+    """Stop the stack; returns what came of it. Raises no `Failure`: that would replace the one that led here."""
+    left: list[str] = []
+    try:
+        # Once more for a container that Compose had asked the engine for when it was ended.
+        for _ in range(STOPS):
+            shell.run(stack.compose("stop", "--timeout", str(STOP_SECONDS)), capture=True, check=False)
+            left = [each.name for each in replicas(stack.name) if each.running]
+            if not left:
+                return "All stopped; the data is kept until `invoke down --volumes`."
+    except Failure as failure:
+        return f"It is not known what still runs: {failure.message}. `invoke down` stops it."
+    return f"Still running: {', '.join(left)}. `invoke down` stops it."
 
 
 def _run(stack: Stack, workers: int) -> None:
@@ -105,7 +111,10 @@ def _run(stack: Stack, workers: int) -> None:
 
 def _announce(stack: Stack, workers: int, child: subprocess.Popen[str]) -> None:
     def missing() -> list[str]:
-        sick = lacking(replicas(stack.name, *PROCESSES), workers)
+        try:
+            sick = lacking(replicas(stack.name, *PROCESSES), workers)
+        except Failure:  # nobody knows: what is not known to work is not ready
+            sick = list(PROCESSES)
         return sick or ([] if answers(f"{url(stack)}readyz") else ["app"])
 
     announce(url(stack), [*PROCESSES, *DATASTORES], missing, ended=lambda: child.poll() is not None)

@@ -5,6 +5,12 @@ the old replicas by name, so that none gets a request for being there; the new o
 are well; nginx is told the new ones, and reloads; once the nginx processes that knew the old ones are gone, nothing is
 on its way to those any more, and they stop. Were they stopped earlier, what waits to be accepted by them would be cut
 off: nginx rightly does not send a POST twice.
+
+Beat is replaced before nginx is turned, so that a release whose beat fails never gets a request. The old beat stops
+before the new one starts, and its container stays until the old release is removed: it can be started again.
+
+Turning nginx is the one step that decides: before it the old release is restored, after it the new one stays. What ran
+before is in a file until the update is over, so that the next command knows it even when this one was killed.
 """
 
 from __future__ import annotations
@@ -12,7 +18,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from deploy import images, proxy, server_env, shell
@@ -40,10 +46,17 @@ READY_SECONDS = 20
 #: Seconds to wait for nginx processes that still serve old connections; those then go on without the old replicas.
 DRAIN_SECONDS = 60
 #: Seconds for nginx to start new processes, and to look up the names that they are told.
-RELOAD_SECONDS, RESOLVE_SECONDS = 5, 1.0
+RELOAD_SECONDS, RESOLVE_SECONDS = 20, 1.0
 #: Images of earlier releases that are kept, to go back to with `invoke prod --tag`.
 KEPT_IMAGES = 5
 ROLLING = ("app", "celery_worker")
+BEAT = "celery_beat"
+#: What an update replaces.
+RELEASED = (*ROLLING, BEAT)
+#: States of a container that does not run, and will not by itself.
+ENDED = ("created", "exited", "dead")
+#: Where the names of what ran before an update are until it is over.
+BEFORE = "before.json"
 #: Where it is remembered with which definitions the services were started that outlive a release.
 DEFINITIONS = "definitions.json"
 
@@ -75,6 +88,7 @@ def prod(stack: Stack, tag: str, say: Say) -> None:
     Raises `Failure` when that does not succeed; then what served before serves on.
     """
     with only_one(stack):
+        clear_up(stack, say)  # first: it may have the image of what serves be the next container's again
         fetch_image(stack, tag, say)
         shell.perform(secret_steps(stack))
         if any(each.running for each in replicas(stack.name, "app")):
@@ -92,8 +106,13 @@ def fetch_image(stack: Stack, tag: str, say: Say) -> None:
         shell.run(build(stack))
         return
     source = f"{stack.env.image}:{images.tag(tag)}"
-    if not _image_id(source) and shell.run(Run(["docker", "pull", source]), capture=True, check=False).code:
-        raise Failure(f"{source}: there is no such image here, nor in a registry; `docker image ls` lists those here")
+    if not _image_id(source):
+        pulled = shell.run(Run(["docker", "pull", source]), capture=True, check=False)
+        if pulled.code:
+            raise Failure(
+                f"{source}: there is no such image here, and `docker pull` fails: {shell.last_line(pulled.stderr)};"
+                " `docker image ls` lists those here"
+            )
     shell.run(Run(["docker", "tag", source, stack.image]))
 
 
@@ -115,7 +134,7 @@ def show(stack: Stack, tag: str) -> None:
         *nginx_steps(stack, proxy.ALL),
         stack.compose(*once, *DATASTORES),
         stack.compose("run", "--rm", "-T", "--no-deps", "release"),
-        stack.compose(*once, *scales(counts), *ROLLING, "celery_beat"),
+        stack.compose(*once, *scales(counts), *RELEASED),
         stack.compose(*once, "nginx"),
     ]
     shell.perform(steps, dry_run=True)
@@ -134,52 +153,105 @@ def url(stack: Stack) -> str:
 
 
 def first_start(stack: Stack, say: Say) -> None:
-    """Start everything, in the order in which one needs the other."""
+    """Start everything, in the order in which one needs the other. Raises `Failure` when a part does not start."""
     shell.perform(nginx_steps(stack, proxy.ALL))
     counts = wanted(stack, replicas(stack.name))
     say(f"start: {', '.join(DATASTORES)}")
     up(stack, *DATASTORES)
     release(stack, say)
-    say(f"start: {', '.join(f'{number} {service}' for service, number in counts.items())}, 1 celery_beat")
-    services = (*ROLLING, "celery_beat")
-    shell.run(stack.compose("up", "-d", "--no-deps", "--no-build", *scales(counts), *services), capture=True)
-    await_well(replicas(stack.name, *services))
+    say(f"start: {', '.join(f'{number} {service}' for service, number in counts.items())}, 1 {BEAT}")
+    shell.run(stack.compose("up", "-d", "--no-deps", "--no-build", *scales(counts), *RELEASED), capture=True)
+    try:
+        await_well(replicas(stack.name, *RELEASED))
+    except Failure as failure:
+        raise Failure(f"{failure.message}; nginx was not started: fix that, and repeat `invoke prod`") from None
     up(stack, "nginx")
     record(stack, [*DATASTORES, "nginx"])
 
 
 def update(stack: Stack, say: Say) -> None:
-    """Replace what runs without losing a request; what fails is taken away again."""
-    clear_up(stack, say)
-    old = [each for each in replicas(stack.name, *ROLLING) if each.running]
-    counts = wanted(stack, old)
-    up(stack, *DATASTORES, recreate=False)
-    other = changed(stack)
-    for service in set(other) & set(DATASTORES):
-        say(
-            f"{service}: its definition has changed, and it runs on as it was;"
-            f" `docker compose up -d --no-deps {service}` replaces it, with a pause"
-        )
+    """Replace what runs without losing a request. Raises `Failure` when the new release does not start; then the old
+    one runs as before."""
+    old = [each for each in replicas(stack.name, *RELEASED) if each.state not in ENDED]
+    shell.perform([WriteSecret(stack.secrets / BEFORE, json.dumps([each.name for each in old]))])
     try:
-        # In the file before anything starts: who is named in it serves, should we not live to the end of this.
-        serve(stack, names(old, "app"))
-        release(stack, say)
-        say(f"start beside the old ones: {', '.join(f'{number} {service}' for service, number in counts.items())}")
-        new = grow(stack, counts)
+        up(stack, *DATASTORES, recreate=False)
+        other = changed(stack)
+        for service in set(other) & set(DATASTORES):
+            say(
+                f"{service}: its definition has changed, and it runs on as it was;"
+                f" `docker compose up -d --no-deps {service}` replaces it, with a pause"
+            )
+        new = start_release(stack, old, say)
+        say(f"turn nginx to {', '.join(names(new, 'app'))}")
+        serve(stack, names(new, "app"), wait=True)
     except BaseException:
-        keep_image(stack, old)
-        serve(stack, proxy.ALL)
+        put_back(stack, old, say)
         raise
-    say(f"turn nginx to {', '.join(names(new, 'app'))}")
-    serve(stack, names(new, "app"), wait=True)
-    say(f"drain and stop {', '.join(each.name for each in old)}")
-    retire(old)
-    up(stack, "celery_beat", force=True)  # one beat: the old one stops before the new one starts
+    kept = {each.name for each in new}
+    left = [each for each in replicas(stack.name, *RELEASED) if each.name not in kept]
+    say(f"drain and stop {', '.join(each.name for each in left)}")
+    retire(left)
     if "nginx" in other:
         say("replace nginx, whose definition has changed: connections are refused for a moment")
     up(stack, "nginx", recreate="nginx" in other)
     record(stack, ["nginx"])
     serve(stack, proxy.ALL)
+    forget(stack)
+
+
+def start_release(stack: Stack, old: Sequence[Replica], say: Say) -> list[Replica]:
+    """Start the new release beside the old, its beat in place of the old one; returns its replicas.
+
+    Raises `Failure` when a part of it does not become healthy.
+    """
+    # In the file before anything starts: who is named in it serves, should we not live to the end of this.
+    serve(stack, [each.name for each in old if each.service == "app" and each.running])
+    release(stack, say)
+    counts = wanted(stack, old)
+    say(f"start beside the old ones: {', '.join(f'{number} {service}' for service, number in counts.items())}")
+    new = grow(stack, counts)
+    say(f"replace {BEAT}: the old one stops, then the new one starts")
+    beat = create_beat(stack)
+    start_beat(stack, beat)
+    await_well([beat])
+    return [*new, beat]
+
+
+def put_back(stack: Stack, old: Sequence[Replica], say: Say) -> None:
+    """Have the old release run alone again, whatever had been reached. The next command does what fails of it."""
+    attempt(say, lambda: keep_image(stack, old), lambda: restore(stack, old))
+
+
+def attempt(say: Say, *steps: Callable[[], None]) -> None:
+    """Do all of this while an error is handled: a `Failure` of these is said, and does not replace that error."""
+    failures = []
+    for step in steps:
+        try:
+            step()
+        except Failure as failure:
+            failures.append(failure.message)
+    for message in failures:
+        say(f"not restored, the next command tries again: {message}")
+
+
+def restore(stack: Stack, kept: Sequence[Replica]) -> None:
+    """Have these replicas run and serve alone; the others are drained, stopped and removed. Raises `Failure`."""
+    mine = {each.name for each in kept}
+    others = [each for each in replicas(stack.name, *RELEASED) if each.name not in mine]
+    for beat in [each for each in kept if each.service == BEAT][:1]:
+        start_beat(stack, beat)
+    if names(others, "app"):
+        turn_back(stack, [each.name for each in kept if each.service == "app" and each.running])
+    retire(others)
+    if _serving(stack) != proxy.ALL:
+        serve(stack, proxy.ALL)
+    forget(stack)
+
+
+def forget(stack: Stack) -> None:
+    """An update is over: what ran before it does not matter any more."""
+    (stack.secrets / BEFORE).unlink(missing_ok=True)
 
 
 def scale(stack: Stack, service: str, number: int, say: Say) -> None:
@@ -198,9 +270,12 @@ def scale(stack: Stack, service: str, number: int, say: Say) -> None:
                 serve(stack, names(now, "app"))
             try:
                 grow(stack, {service: number - len(now)})
-            finally:
+            except BaseException:
                 if rolling:
-                    serve(stack, proxy.ALL)
+                    attempt(say, lambda: serve(stack, proxy.ALL))
+                raise
+            if rolling:
+                serve(stack, proxy.ALL)
         elif number < len(now):
             if rolling:
                 serve(stack, names(now[:number], "app"), wait=True)
@@ -213,9 +288,9 @@ def scale(stack: Stack, service: str, number: int, say: Say) -> None:
 # --- Steps ---
 
 
-def up(stack: Stack, *services: str, recreate: bool = True, force: bool = False) -> None:
-    """Start services that are not running, and wait until they are well; replace those that changed, or all."""
-    words = ["--force-recreate"] if force else [] if recreate else ["--no-recreate"]
+def up(stack: Stack, *services: str, recreate: bool = True) -> None:
+    """Start services that are not running, and wait until they are well; with ``recreate``, replace what changed."""
+    words = [] if recreate else ["--no-recreate"]
     shell.run(stack.compose("up", "-d", "--no-deps", "--no-build", *words, *services), capture=True)
     await_well(replicas(stack.name, *services))
 
@@ -249,6 +324,22 @@ def grow(stack: Stack, more: Mapping[str, int]) -> list[Replica]:
     except BaseException:
         remove([each for each in replicas(stack.name, *more) if each.name not in known])
         raise
+
+
+def create_beat(stack: Stack) -> Replica:
+    """Make the container of another beat, which does not run yet; what runs is left as it is."""
+    known = [each.name for each in replicas(stack.name, BEAT)]
+    words = ["--no-deps", "--no-build", "--no-recreate", *scales({BEAT: len(known) + 1}), BEAT]
+    shell.run(stack.compose("up", "--no-start", *words), capture=True)
+    return next(each for each in replicas(stack.name, BEAT) if each.name not in known)
+
+
+def start_beat(stack: Stack, beat: Replica) -> None:
+    """Have this beat run, and no other one: those are stopped before, and kept. Raises `Failure`."""
+    others = [each.name for each in replicas(stack.name, BEAT) if each.name != beat.name]
+    if others:
+        shell.run(Run(["docker", "stop", *others]), capture=True)
+    shell.run(Run(["docker", "start", beat.name]), capture=True)
 
 
 def scales(counts: Mapping[str, int]) -> list[str]:
@@ -312,7 +403,7 @@ def serve(stack: Stack, upstream: Sequence[str], *, wait: bool = False) -> None:
 
 
 def _turn(stack: Stack, upstream: Sequence[str], *, wait: bool) -> None:
-    fronts = [each.name for each in replicas(stack.name, "nginx") if each.running]
+    fronts = _fronts(stack)
     before = _serving(stack)
     if fronts and set(before) != set(upstream):
         shell.perform(nginx_steps(stack, before, [name for name in upstream if name not in before]))
@@ -324,9 +415,25 @@ def _turn(stack: Stack, upstream: Sequence[str], *, wait: bool) -> None:
         reload(front, wait=wait)
 
 
+def turn_back(stack: Stack, upstream: Sequence[str]) -> None:
+    """Turn nginx from what was to follow these replicas back to them, and wait for it, as `serve` does.
+
+    The files may say so already, and nginx have been told something else by then.
+    """
+    if set(_serving(stack)) != set(upstream):
+        serve(stack, upstream, wait=True)
+        return
+    for front in _fronts(stack):
+        reload(front, wait=True)
+
+
+def _fronts(stack: Stack) -> list[str]:
+    return [each.name for each in replicas(stack.name, "nginx") if each.running]
+
+
 def reload(front: str, *, wait: bool = False) -> None:
     """Have nginx take its configuration, and return when it has; with ``wait``, when none of its processes goes by
-    the one before. Raises `Failure` for a configuration that it does not take: it goes on as it was."""
+    the one before, or after `DRAIN_SECONDS`. Raises `Failure` when it does not take it: it goes on as it was."""
     nginx = ["docker", "exec", front, "nginx", "-c", "/etc/nginx/site/nginx.conf"]
     tested = shell.run(Run([*nginx, "-q", "-t"]), capture=True, check=False)
     if tested.code:
@@ -336,14 +443,16 @@ def reload(front: str, *, wait: bool = False) -> None:
     began = time.monotonic()
     while True:
         now, seconds = nginx_workers(front), time.monotonic() - began
-        if (now - before or seconds > RELOAD_SECONDS) and not (wait and now & before and seconds < DRAIN_SECONDS):
+        if now - before and not (wait and now & before and seconds < DRAIN_SECONDS):
             return
+        if not now - before and seconds > RELOAD_SECONDS:
+            raise Failure(f"{front} started no process with its new configuration within {RELOAD_SECONDS} s")
         time.sleep(0.1)
 
 
 def nginx_workers(container: str) -> set[int]:
-    """The ids of the processes that serve, those included that only finish what they have."""
-    listed = shell.run(Run(["docker", "top", container, "-eo", "pid,args"]), capture=True, check=False).stdout
+    """The ids of the processes that serve, those included that only finish what they have. Raises `Failure`."""
+    listed = shell.run(Run(["docker", "top", container, "-eo", "pid,args"]), capture=True).stdout
     return {int(line.split()[0]) for line in listed.splitlines() if "worker process" in line}
 
 
@@ -361,19 +470,39 @@ def remove(some: Sequence[Replica]) -> None:
 
 
 def clear_up(stack: Stack, say: Say) -> None:
-    """Remove what an earlier command left when it was killed: replicas that ended, and those that do not serve."""
-    left = left_over(replicas(stack.name, *ROLLING), _serving(stack))
+    """Finish what an earlier command left when it was killed: of two releases, the one that nginx is told stays."""
+    path = stack.secrets / BEFORE
+    before = json.loads(path.read_text()) if path.exists() else []
+    now, serving = replicas(stack.name, *RELEASED), _serving(stack)
+    left = left_over(now, serving, before)
     if left:
         say(f"remove what an earlier command left: {', '.join(each.name for each in left)}")
+    if before and serves(now, serving):
+        kept = [each for each in now if each not in left]
+        keep_image(stack, kept)
+        restore(stack, kept)
+    else:
         remove(left)
+        forget(stack)
 
 
-def left_over(some: Sequence[Replica], serving: Sequence[str]) -> list[Replica]:
-    """What an interrupted command left behind, by the replicas that nginx is told to use."""
-    ended = [each for each in some if each.state in ("created", "exited", "dead")]
-    if tuple(serving) == proxy.ALL or not any(each.name in serving and each.running for each in some):
+def serves(some: Sequence[Replica], serving: Sequence[str]) -> bool:
+    """Whether nginx is told replicas by name, of which one runs."""
+    return any(each.name in serving and each.running for each in some)
+
+
+def left_over(some: Sequence[Replica], serving: Sequence[str], before: Sequence[str] = ()) -> list[Replica]:
+    """What an interrupted command left behind, by the replicas that nginx is told to use.
+
+    ``before``: what ran before the update that was interrupted, by name; without it, it was no update.
+    """
+    ended = [each for each in some if each.service in ROLLING and each.state in ENDED]
+    if not serves(some, serving):
         return ended
-    return [each for each in some if each in ended or (each.service == "app" and each.name not in serving)]
+    if not before:
+        return [each for each in some if each in ended or (each.service == "app" and each.name not in serving)]
+    old_serves = any(name in before for name in serving)
+    return [each for each in some if each in ended or (each.name in before) != old_serves]
 
 
 def _serving(stack: Stack) -> tuple[str, ...]:
@@ -415,9 +544,9 @@ def record(stack: Stack, services: Sequence[str]) -> None:
 
 
 def keep_image(stack: Stack, serving: Sequence[Replica]) -> None:
-    """Have the next container made of the image that serves: not of what has just failed."""
-    asked = Run(["docker", "inspect", "-f", "{{.Image}}", serving[0].name])
-    shell.run(Run(["docker", "tag", shell.run(asked, capture=True).stdout.strip(), stack.image]), check=False)
+    """Have the next container made of the image that serves: not of what has just failed. Raises `Failure`."""
+    for image in [each.image for each in serving if each.service == "app"][:1]:
+        shell.run(Run(["docker", "tag", image, stack.image]), capture=True)
 
 
 def prune_images(stack: Stack) -> None:
