@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, ParamSpec
 
 from invoke import Collection, Context, Exit, Task
 
-from deploy.errors import Failure
+from deploy.core.errors import Failure
 
 if TYPE_CHECKING:
-    from deploy.compose import Stack
-    from deploy.config import Project
-    from deploy.hosts.phases import Site
-    from deploy.swarm.manager import Manager
-    from deploy.venvs import Store
+    from deploy.core.action import Action
+    from deploy.core.report import Report
+    from deploy.places import Place, Places
+    from deploy.project.config import Project
+    from deploy.venvs.store import Store
 
-# What a task needs beyond this is imported in it: `invoke --list` is to be as quick as with an empty file.
+# What a task needs beyond this is imported in it, so that `invoke --list` is as quick as with an empty file.
 
 P = ParamSpec("P")
 
@@ -37,7 +37,9 @@ def task(help: dict[str, str] | None = None) -> Callable[[Callable[P, None]], "T
             try:
                 body(*args, **kwargs)
             except Failure as failure:
-                raise Exit(failure.message, code=failure.code) from None
+                from deploy.core.running import printable  # a failure may quote another program
+
+                raise Exit("\n".join(map(printable, failure.message.splitlines())), code=failure.code) from None
             except KeyboardInterrupt:
                 raise Exit(code=130) from None
 
@@ -47,29 +49,60 @@ def task(help: dict[str, str] | None = None) -> Callable[[Callable[P, None]], "T
 
 
 def say(line: str) -> None:
-    """A line of progress, on standard error so that what a command prints can be piped."""
-    print(line, file=sys.stderr, flush=True)
+    """A line of progress, on standard error."""
+    from deploy.core.running import tell
+
+    tell(line)
+
+
+def carry_out(action: "Action", *, dry_run: bool = False, yes: bool = False) -> None:
+    """Show an action, or do it: the one place where a task changes anything."""
+    from deploy.core import action as actions
+
+    if code := actions.carry_out(action, dry_run=dry_run, confirmed=yes):
+        raise Exit(code=code)
+
+
+def tell(report: "Report") -> None:
+    """Print a report. Raises `Failure` with what is wrong in it."""
+    from deploy.core import screen
+
+    screen.show(*report.grids)
+    for line in report.remarks:
+        say(line)
+    if report.wrong:
+        raise Failure("\n".join(report.wrong))
 
 
 def store() -> "Store":
     """The environments of this project."""
-    from deploy import venvs
+    from deploy.venvs.store import Store
 
-    return venvs.Store.of(bootstrap.ROOT)
+    return Store.of(bootstrap.ROOT)
 
 
 def project(c: Context) -> "Project":
     """The checked configuration."""
-    from deploy import config
+    from deploy.project import config
 
     return config.load(bootstrap.ROOT, dict(c.config.project))
 
 
-def make(env: str, *, python: str = "", rebuild: bool = False, dry_run: bool = False) -> bool:
-    """See to it that an environment is there; returns whether anything had to be done."""
-    from deploy import venvs
+def places(c: Context) -> "Places":
+    """Where the site runs, or could."""
+    from deploy.places import Places
 
-    return venvs.ensure(store(), env, python=python, rebuild=rebuild, dry_run=dry_run, say=say)
+    return Places(project(c), store(), say)
+
+
+def place(c: Context, on: str, host: str = "", context: str = "") -> "Place":
+    """The place that was named, or the one where the site runs. Raises `Failure` when it runs nowhere."""
+    if on or host or context:
+        return places(c).named(on or "swarm", host=host, context=context)
+    found = places(c).running(stopped=True)
+    if found is None:
+        raise Failure("nothing of this project runs here: `invoke dev` or `invoke prod` starts it; --on names a place")
+    return found
 
 
 def words_after_dashes() -> list[str]:
@@ -77,16 +110,30 @@ def words_after_dashes() -> list[str]:
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 
 
-def environments(env: str) -> list[str]:
-    """The environment asked for, or all of them."""
-    from deploy import layers
+def comma_separated(text: str) -> list[str]:
+    """The words of a comma-separated list."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
-    graph = layers.read_graph(store().requirements)
-    return layers.order(graph, [env])[-1:] if env else layers.order(graph, graph)
+
+def make(env: str, *, python: str = "", rebuild: bool = False, dry_run: bool = False) -> bool:
+    """Build an environment where it is not current; returns whether anything had to be done."""
+    from deploy.venvs import build
+
+    return build.ensure(store(), env, python=python, rebuild=rebuild, dry_run=dry_run, say=say)
 
 
 DRY_RUN = {"dry_run": "Print what would run, ready to paste, and change nothing."}
+YES = {"yes": "Do not ask."}
 ENV = {"env": "An environment: base, dev, prod, test or tools."}
+SWARM = {
+    "host": "A manager of the swarm, as ssh://me@manager.example.org (default: this machine's engine).",
+    "context": "A docker context that leads to one, instead.",
+}
+ON = {
+    "on": "native, dev, prod, swarm, or an environment of hosts (default: where the site runs on this machine).",
+    "stack": "An older name of --on.",
+    **SWARM,
+}
 
 
 # --- start ----------------------------------------------------------------------------------------------------------
@@ -102,221 +149,164 @@ ENV = {"env": "An environment: base, dev, prod, test or tools."}
 )
 def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dry_run: bool = False) -> None:
     """Run the site, workers and beat, reloading on changes. Ctrl-C ends them all."""
-    from deploy import config, doctor
-    from deploy import native as runtime
+    from deploy import doctor
+    from deploy.project import config
 
     this = project(c)
-    number, nodes = config.port_number(port or this.port, "--port"), config.whole_number(workers, "--workers", 1, 32)
-    why = "" if native else doctor.why_native()
-    if not native and not why:
-        _dev_in_containers(this, number if port else 0, nodes, dry_run)
-        return
-    if why:
+    number = config.port_number(port, "--port") if port else 0
+    nodes = config.whole_number(workers, "--workers", 1, 32)
+    if why := "" if native else doctor.why_native():
         say(f"Running natively: {why}.")
-    plan = runtime.plan(this, store(), number, nodes)
-    if not dry_run:
-        runtime.precheck(plan)
-    make("dev", dry_run=dry_run)
-    runtime.dev(plan, dry_run=dry_run)
+    if native or why:
+        from deploy.native import runtime
 
+        carry_out(runtime.development(this, store(), number or this.port, nodes, say), dry_run=dry_run)
+    else:
+        from deploy.compose import dev as containers
 
-def _dev_in_containers(this: "Project", port: int, workers: int, dry_run: bool) -> None:
-    from deploy import compose, live
-
-    compose.need_engine(this.free_gigabytes)
-    stack = compose.prepare(this, compose.DEV, dry_run=dry_run, say=say)
-    if port:
-        stack = compose.Stack(this, compose.DEV, stack.env.model_copy(update={"port": port}))
-    if not dry_run:
-        compose.need_ports(live.ports(stack), compose.replicas(stack.name))
-    live.dev(stack, workers, say, dry_run=dry_run)
+        carry_out(containers.development(this, number, nodes, say), dry_run=dry_run)
 
 
 @task(
     help={
         "detach": "Return when it serves; else its log is shown, and Ctrl-C leaves it running.",
-        "tag": "An earlier image instead of a new build: how to go back.",
+        "tag": "An earlier image instead of a new build.",
         **DRY_RUN,
     }
 )
 def prod(c: Context, detach: bool = False, tag: str = "", dry_run: bool = False) -> None:
     """Run the site as in production, or put a new release of it into service without losing a request."""
-    from deploy import compose, rollout
-    from deploy.shell import become
+    from deploy.compose import rollout
 
-    this = project(c)
-    compose.need_engine(this.free_gigabytes)
-    stack = compose.prepare(this, compose.PROD, dry_run=dry_run, say=say)
-    rollout.check(stack)
-    if dry_run:
-        rollout.show(stack, tag)
-        return
-    compose.need_ports(rollout.ports(stack), compose.replicas(stack.name))
-    rollout.prod(stack, tag, say)
-    say(f"Serving: {rollout.url(stack)}")
-    if not detach:
-        become(compose.logs(stack, "", follow=True))
-
-
-STACK = {"stack": "dev, prod or swarm (default: the one that runs with compose)."}
-SWARM = {
-    "host": "A manager of the swarm, as ssh://me@manager.example.org (default: this machine's engine).",
-    "context": "A docker context that leads to one, instead.",
-}
-
-
-def _swarm(c: Context, host: str, context: str, *, ready: bool = True) -> tuple["Manager", "Stack"]:
-    """The manager that was named, and the stack as `.env` has it."""
-    from deploy import compose
-    from deploy.swarm import manager
-
-    stack = compose.load(project(c), compose.SWARM)
-    named = manager.Manager(stack.name, manager.engine(host, context))
-    if ready:
-        manager.need_manager(named)
-    return named, stack
+    carry_out(rollout.production(project(c), tag, say, detach=detach), dry_run=dry_run)
 
 
 @task(
     help={
         "volumes": "Delete the data too; asks before.",
-        "yes": "Do not ask.",
-        "stack": "dev or prod (default: the one that runs).",
+        "on": "dev or prod (default: the one that runs).",
+        "stack": "An older name of --on.",
+        **YES,
         **DRY_RUN,
     }
 )
-def down(c: Context, volumes: bool = False, yes: bool = False, stack: str = "", dry_run: bool = False) -> None:
-    """Stop and remove the containers; the data stays."""
-    from deploy import compose
-
-    compose.down(compose.known_stack(project(c), stack), volumes=volumes, confirmed=yes, dry_run=dry_run)
-
-
-@task(help=STACK)
-def status(c: Context, stack: str = "") -> None:
-    """List the containers: state, health, release."""
-    if stack == "swarm":
-        swarm_status.body(c)
-        return
-    from deploy import compose
-
-    compose.show(compose.need_stack(project(c), stack))
-
-
-@task(help={"follow": "Go on with what comes.", "service": "One service (default: all).", **STACK, **SWARM})
-def logs(
-    c: Context, follow: bool = False, service: str = "", stack: str = "", host: str = "", context: str = ""
+def down(
+    c: Context, volumes: bool = False, yes: bool = False, on: str = "", stack: str = "", dry_run: bool = False
 ) -> None:
-    """Show the logs."""
-    from deploy import compose
-    from deploy.shell import become, perform
+    """Stop and remove the containers; the data stays."""
+    from deploy.compose import operate
 
-    if stack == "swarm":
-        from deploy.swarm import operate
-
-        commands = operate.logs(_swarm(c, host, context)[0], service, follow=follow)
-        perform(commands[:-1])
-        become(commands[-1])
-    become(compose.logs(compose.need_stack(project(c), stack), service, follow=follow))
+    there = operate.known(project(c), on or stack, say)
+    carry_out(there.down(volumes=volumes), dry_run=dry_run, yes=yes)
 
 
-@task(help={"service": "app or celery_worker.", "replicas": "How many.", **STACK, **SWARM})
-def scale(c: Context, service: str, replicas: str, stack: str = "", host: str = "", context: str = "") -> None:
-    """Have more or fewer replicas, until `.env` or the next scale says otherwise."""
-    from deploy import compose, config, rollout
+@task(help=ON)
+def status(c: Context, on: str = "", host: str = "", context: str = "", stack: str = "") -> None:
+    """List what runs, in which state, of which release; exits 1 when something is wrong."""
+    tell(place(c, on or stack, host, context).status())
+
+
+@task(help={"follow": "Go on with what comes.", "service": "One service (default: all).", "lines": "To 1000.", **ON})
+def logs(
+    c: Context,
+    follow: bool = False,
+    service: str = "",
+    lines: str = "200",
+    on: str = "",
+    host: str = "",
+    context: str = "",
+    stack: str = "",
+) -> None:
+    """Show the last lines of the logs."""
+    from deploy.project import config
+
+    number = config.whole_number(lines, "--lines", 1, 1000)
+    carry_out(place(c, on or stack, host, context).logs(service, follow=follow, lines=number))
+
+
+@task(help={"service": "app or celery_worker.", "replicas": "How many.", **ON, **DRY_RUN})
+def scale(
+    c: Context,
+    service: str,
+    replicas: str,
+    on: str = "",
+    host: str = "",
+    context: str = "",
+    stack: str = "",
+    dry_run: bool = False,
+) -> None:
+    """Change the number of replicas, until the next scale or a change of `.env`."""
+    from deploy.project import config
 
     number = config.whole_number(replicas, "--replicas", 1, 64)
-    if stack == "swarm":
-        from deploy.swarm import operate
-
-        operate.scale(_swarm(c, host, context)[0], service, number, say)
-        return
-    rollout.scale(compose.need_stack(project(c), stack), service, number, say)
+    carry_out(place(c, on or stack, host, context).scale(service, number), dry_run=dry_run)
 
 
-@task(help={})
+@task(help=ON)
+def releases(c: Context, on: str = "", host: str = "", context: str = "", stack: str = "") -> None:
+    """List the releases that can be gone back to, and what was done of late, by whom, and how it ended."""
+    tell(place(c, on or stack, host, context).releases())
+
+
+@task(help={"to": "A release, as `releases` lists it (default: the one before).", **ON, **DRY_RUN})
+def rollback(
+    c: Context, to: str = "", on: str = "", host: str = "", context: str = "", stack: str = "", dry_run: bool = False
+) -> None:
+    """Put an earlier release back into service, with the environment that it had."""
+    carry_out(place(c, on or stack, host, context).rollback(to), dry_run=dry_run)
+
+
+@task()
 def doctor(c: Context) -> None:
-    """Look for each prerequisite, and say what mends one that is missing."""
+    """Look for each prerequisite, and name the command that installs one that is missing."""
     from deploy import doctor as examination
 
-    examination.show(store())
+    tell(examination.report(store()))
 
 
 # --- code -----------------------------------------------------------------------------------------------------------
 
 
-WHERE = {"stack": "native, dev, prod or swarm (default: the one that runs with compose, else native)."}
+def _manage(
+    c: Context, arguments: list[str], on: str, host: str = "", context: str = "", *, dry_run: bool = False
+) -> None:
+    there = place(c, on, host, context) if on or host or context else places(c).running() or places(c).native()
+    carry_out(there.manage(arguments), dry_run=dry_run)
 
 
-@task(help={**WHERE, **SWARM, **DRY_RUN})
-def manage(c: Context, stack: str = "", host: str = "", context: str = "", dry_run: bool = False) -> None:
+@task(help={**ON, "on": f"{ON['on'][:-1]}, else native).", **DRY_RUN})
+def manage(c: Context, on: str = "", host: str = "", context: str = "", stack: str = "", dry_run: bool = False) -> None:
     """Run manage.py where the site runs, else in the dev environment: `invoke manage -- ARGS`."""
-    arguments = words_after_dashes() or ["help"]
-    if stack == "swarm":
-        _manage_on_swarm(c, arguments, host, context)
-    else:
-        _manage(c, arguments, stack, dry_run)
+    _manage(c, words_after_dashes() or ["help"], on or stack, host, context, dry_run=dry_run)
 
 
-@task(help={**WHERE, **DRY_RUN})
-def shell(c: Context, stack: str = "", dry_run: bool = False) -> None:
+@task(help={**ON, "on": f"{ON['on'][:-1]}, else native).", **DRY_RUN})
+def shell(c: Context, on: str = "", host: str = "", context: str = "", stack: str = "", dry_run: bool = False) -> None:
     """Open Django's Python shell."""
-    if stack == "swarm":
-        _manage_on_swarm(c, ["shell"], "", "")
-    else:
-        _manage(c, ["shell"], stack, dry_run)
-
-
-def _manage_on_swarm(c: Context, arguments: list[str], host: str, context: str) -> None:
-    from deploy.shell import become
-    from deploy.swarm import operate
-
-    if command := operate.manage(*_swarm(c, host, context), arguments):
-        become(command)
-
-
-def _manage(c: Context, arguments: list[str], where: str, dry_run: bool) -> None:
-    from deploy import native
-    from deploy.shell import become, perform
-
-    this = project(c)
-    stack = None
-    if where != "native":
-        from deploy import compose
-
-        stack = compose.need_stack(this, where, stopped=False) if where else compose.running_stack(this)
-    if stack:
-        command = compose.manage(stack, arguments)
-    else:
-        make("dev", dry_run=dry_run)
-        command = native.manage(this, store(), arguments)
-    if dry_run:
-        perform([command], dry_run=True)
-    else:
-        become(command)
+    _manage(c, ["shell"], on or stack, host, context, dry_run=dry_run)
 
 
 @task(
     help={
-        "suite": "By comma: unit, site, native, acceptance, browser, docker, swarm, hosts (default: all that can run).",
-        "require": "`all`, or suites by comma, in which a skipped test is a failure.",
+        "suite": "Comma-separated: unit, site, native, acceptance, browser, docker, swarm, hosts (default: all).",
+        "require": "`all`, or comma-separated suites, in which a skipped test is a failure.",
+        "processes": "Number of processes that share the test files (default: 3 for all suites, else 1).",
         **DRY_RUN,
     }
 )
-def test(c: Context, suite: str = "", require: str = "", dry_run: bool = False) -> None:
+def test(c: Context, suite: str = "", require: str = "", processes: str = "", dry_run: bool = False) -> None:
     """Run the tests; what follows `--` goes to pytest."""
     from deploy import checks
-    from deploy.shell import become, perform
+    from deploy.core.action import command
+    from deploy.project import config
 
-    command = checks.pytest(project(c), store(), suite, require, words_after_dashes())
+    number = config.whole_number(processes, "--processes", 1, 32) if processes else None
+    run = checks.pytest(project(c), store(), suite, require, words_after_dashes(), processes=number)
     make("test", dry_run=dry_run)
-    if dry_run:
-        perform([command], dry_run=True)
-    else:
-        become(command)
+    carry_out(command(run), dry_run=dry_run)
 
 
-@task(help={"fix": "Mend what can be mended by machine.", **DRY_RUN})
+@task(help={"fix": "Fix what can be fixed by machine.", **DRY_RUN})
 def lint(c: Context, fix: bool = False, dry_run: bool = False) -> None:
     """Check style, types, shell scripts and migrations."""
     from deploy import checks
@@ -332,30 +322,23 @@ def lint(c: Context, fix: bool = False, dry_run: bool = False) -> None:
 @task(
     help={
         "tag": "The image's tag (default: the revision).",
-        "platform": "What it is to run on, as linux/arm64 (default: this machine's).",
+        "platform": "What it must run on, as linux/arm64 (default: this machine's).",
         **DRY_RUN,
     }
 )
 def build(c: Context, tag: str = "", platform: str = "", dry_run: bool = False) -> None:
     """Build the production image."""
-    from deploy import compose, images, rollout
-    from deploy.shell import perform
+    from deploy.docker import operate
 
-    this = project(c)
-    compose.need_engine(this.free_gigabytes)
-    stack = compose.prepare(this, compose.PROD, dry_run=dry_run, say=say)
-    perform([rollout.build(stack, images.tag(tag) if tag else "", platform)], dry_run=dry_run)
+    carry_out(operate.build(project(c), tag, platform, say), dry_run=dry_run)
 
 
 @task(help={"tag": "The image's tag (default: the revision).", **DRY_RUN})
 def push(c: Context, tag: str = "", dry_run: bool = False) -> None:
     """Push an image to the registry that IMAGE in .env begins with."""
-    from deploy import compose, images
-    from deploy.shell import perform
+    from deploy.docker import operate
 
-    stack = compose.load(project(c), compose.PROD)
-    version = images.tag(tag) if tag else images.revision(bootstrap.ROOT).tag
-    perform([images.push(f"{stack.env.image}:{version}")], dry_run=dry_run)
+    carry_out(operate.push(project(c), tag), dry_run=dry_run)
 
 
 # --- swarm ----------------------------------------------------------------------------------------------------------
@@ -364,31 +347,24 @@ def push(c: Context, tag: str = "", dry_run: bool = False) -> None:
 @task(help={"tag": "The tag of the site's image (default: latest)."})
 def swarm_render(c: Context, tag: str = "") -> None:
     """Print the stack file that the compose files and `.env` become. Needs no engine."""
-    from deploy import compose, images
     from deploy.swarm import deploy
 
-    stack = compose.load(project(c), compose.SWARM)
-    name = f"{deploy.repository(stack.env.image)}:{images.tag(tag or 'latest')}"
-    print(deploy.stack_file(stack, {stack.image: name}).text, end="")
+    print(deploy.rendered(project(c), tag), end="")
 
 
 @task(help={"advertise": "The address that other nodes reach this one by.", **SWARM, **DRY_RUN})
 def swarm_init(c: Context, advertise: str = "", host: str = "", context: str = "", dry_run: bool = False) -> None:
-    """Make the engine a manager of a new swarm, with what the stack needs of a node."""
-    from deploy import compose
-    from deploy.swarm import manager, operate
+    """Create a swarm on this engine and prepare the node for the stack."""
+    from deploy.swarm import membership
 
-    this, engine = project(c), manager.engine(host, context)
-    operate.need_env(manager.Manager(this.name, engine), this.root / ".env")
-    stack = compose.prepare(this, compose.SWARM, dry_run=dry_run, say=say)
-    operate.init(manager.Manager(stack.name, engine), stack, advertise, say, dry_run=dry_run)
+    carry_out(membership.init(project(c), host, context, advertise, say), dry_run=dry_run)
 
 
 @task(
     help={
         "tag": "An image of the registry instead of a new build.",
         "pull": "Take what the registry has now for the servers' tags too: it may replace the database.",
-        "remove": "What may go, by comma, when the files have it no more: services, or SERVICE:/folder, SERVICE:port.",
+        "remove": "Comma-separated things that may be removed: SERVICE, SERVICE:/mount or SERVICE:port.",
         **SWARM,
         **DRY_RUN,
     }
@@ -403,182 +379,125 @@ def swarm_deploy(
     dry_run: bool = False,
 ) -> None:
     """Put a release into service on the swarm, and follow it to its end; one that fails is taken back."""
-    from deploy import running
-    from deploy.swarm import deploy
+    from deploy.swarm.deploy import Options
 
-    manager, stack = _swarm(c, host, context, ready=not dry_run)
-    if dry_run:
-        deploy.show(manager, stack, tag)
-        return
-    running.exit_when_told()
-    gone = [name.strip() for name in remove.split(",") if name.strip()]
-    deploy.deploy(manager, stack, deploy.Wish(tag, gone, pull), say)
+    options = Options(tag, comma_separated(remove), pull)
+    carry_out(places(c).swarm(host, context, ready=not dry_run).deploy(options), dry_run=dry_run)
 
 
 @task(help=SWARM)
 def swarm_status(c: Context, host: str = "", context: str = "") -> None:
-    """List nodes, services and releases."""
-    from deploy.swarm import operate
-
-    operate.show(_swarm(c, host, context)[0])
+    """List nodes, services and releases: `status --on swarm`."""
+    tell(places(c).swarm(host, context).status())
 
 
-@task(help={**SWARM, **DRY_RUN})
-def swarm_rollback(c: Context, host: str = "", context: str = "", dry_run: bool = False) -> None:
-    """Put the whole stack back to the release before, as the swarm remembers it."""
-    from deploy import running
-    from deploy.swarm import deploy
-
-    manager, stack = _swarm(c, host, context)
-    if dry_run:
-        deploy.show_rollback(manager)
-        return
-    running.exit_when_told()
-    deploy.rollback(manager, stack.project.run_folder, say)
+@task(help={"to": "A release, by its number (default: the one before).", **SWARM, **DRY_RUN})
+def swarm_rollback(c: Context, to: str = "", host: str = "", context: str = "", dry_run: bool = False) -> None:
+    """Put the whole stack back to an earlier release: `rollback --on swarm`."""
+    carry_out(places(c).swarm(host, context).rollback(to), dry_run=dry_run)
 
 
-@task(help={"yes": "Do not ask.", **SWARM, **DRY_RUN})
+@task(help={**YES, **SWARM, **DRY_RUN})
 def swarm_rm(c: Context, yes: bool = False, host: str = "", context: str = "", dry_run: bool = False) -> None:
     """Stop and remove the stack; the data stays on the nodes."""
-    from deploy.swarm import operate
-
-    operate.remove(_swarm(c, host, context)[0], confirmed=yes, say=say, dry_run=dry_run)
+    carry_out(places(c).swarm(host, context).remove(), dry_run=dry_run, yes=yes)
 
 
-@task(help={"yes": "Do not ask.", **SWARM, **DRY_RUN})
+@task(help={**YES, **SWARM, **DRY_RUN})
 def swarm_leave(c: Context, yes: bool = False, host: str = "", context: str = "", dry_run: bool = False) -> None:
     """Take the engine out of its swarm."""
-    from deploy.swarm import operate
+    from deploy.swarm import membership
 
-    manager, stack = _swarm(c, host, context, ready=False)
-    operate.leave(manager, stack.name, confirmed=yes, dry_run=dry_run)
+    carry_out(membership.leave(project(c), host, context), dry_run=dry_run, yes=yes)
 
 
 # --- plain hosts ----------------------------------------------------------------------------------------------------
 
 
 REMOTE = {"env": "An environment of hosts: NAME of deploy/environments/NAME.yaml."}
+ONLY = {"only": "Comma-separated hosts (default: all that run the site)."}
 
 
 @task(
     help={
         **REMOTE,
-        "yes": "Do not ask.",
-        "replace": "Hosts, by comma, whose changed key is right: they were made anew.",
+        **YES,
+        "replace": "Comma-separated hosts whose changed key is right: they were installed again.",
         "dry_run": "Show the keys, and pin none.",
     }
 )
 def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry_run: bool = False) -> None:
     """Show the host keys of an environment, and pin those that are new; nothing else ever trusts a host."""
-    from deploy.hosts import environment, pinning
+    from deploy.hosts.environment import file
+    from deploy.hosts.ssh import pinning
 
-    there = environment.load(bootstrap.ROOT, env)
-    changed = {name.strip() for name in replace.split(",") if name.strip()}
-    pinning.pin(there, changed, say, confirmed=yes, dry_run=dry_run)
+    there = file.load(bootstrap.ROOT, env)
+    carry_out(pinning.pin(there, set(comma_separated(replace)), say, confirmed=yes), dry_run=dry_run)
 
 
 @task(
     help={
         **REMOTE,
-        "only": "Hosts, by comma (default: all).",
-        "yes": "Do not ask.",
+        "only": "Comma-separated hosts (default: all).",
+        **YES,
         "dry_run": "Show what would change on each host, and change nothing.",
     }
 )
 def remote_setup(c: Context, env: str, only: str = "", yes: bool = False, dry_run: bool = False) -> None:
     """Make the hosts of an environment ready for deploys: users, packages, units, nginx, servers, firewall.
 
-    Shows what changes first; a second time, that is nothing. Whoever may log in as administrator may deploy: the user
-    that deploys gets that one's keys when it is made.
+    Shows what changes first. Whoever may log in as administrator may deploy: that one's keys are given to `deploy`.
     """
-    from deploy import running
-    from deploy.hosts import environment, setup
+    from deploy.hosts.environment import file
+    from deploy.hosts.setup import converge
 
-    running.exit_when_told()
-    there = environment.load(bootstrap.ROOT, env)
-    setup.setup(there, project(c), setup.Wish(dry_run, only, yes), say)
-
-
-def _site(c: Context, env: str, only: str = "") -> "Site":
-    """The hosts of an environment that run the site, or those that were named."""
-    from deploy.hosts import environment, phases
-
-    return phases.choose(project(c), environment.load(bootstrap.ROOT, env), only)
-
-
-ONLY = {"only": "Hosts, by comma (default: all that run the site)."}
+    there = file.load(bootstrap.ROOT, env, pair=True)
+    carry_out(converge.setup(there, project(c), only, say, confirmed=yes), dry_run=dry_run)
 
 
 @task(help={**REMOTE, "ref": "A branch, tag or commit (default: what is checked out).", **ONLY, **DRY_RUN})
 def remote_deploy(c: Context, env: str, ref: str = "", only: str = "", dry_run: bool = False) -> None:
     """Put a commit into service on all hosts, or on none, without losing a request or a task."""
-    from deploy import running
-    from deploy.hosts import deploy
-
-    site = _site(c, env, only)
-    if dry_run:
-        deploy.show(site, ref)
-        return
-    running.exit_when_told()
-    deploy.deploy(site, ref, say)
+    carry_out(places(c).hosts(env, only).deploy(ref), dry_run=dry_run)
 
 
 @task(help={**REMOTE, "to": "A release, by its id or commit (default: the one before).", **ONLY, **DRY_RUN})
 def remote_rollback(c: Context, env: str, to: str = "", only: str = "", dry_run: bool = False) -> None:
-    """Go back to a release that the hosts have kept, with the environment it had."""
-    from deploy import running
-    from deploy.hosts import deploy
-
-    site = _site(c, env, only)
-    if dry_run:
-        deploy.show_rollback(site, to)
-        return
-    running.exit_when_told()
-    deploy.rollback(site, to, say)
+    """Go back to a release that the hosts have kept, with the environment it had: `rollback --on ENVIRONMENT`."""
+    carry_out(places(c).hosts(env, only).rollback(to), dry_run=dry_run)
 
 
 @task(help=REMOTE)
 def remote_releases(c: Context, env: str) -> None:
     """List the releases on the hosts, and what was done of late, by whom, and how it ended."""
-    from deploy.hosts import operate
-
-    operate.releases(_site(c, env))
+    tell(places(c).hosts(env).releases())
 
 
 @task(help={**REMOTE, **ONLY})
 def remote_status(c: Context, env: str, only: str = "") -> None:
     """List what runs on each host of the site; exits 1 when something that should does not, or a setup failed."""
-    from deploy.hosts import operate
-
-    operate.status(_site(c, env, only), say)
+    tell(places(c).hosts(env, only).status())
 
 
 @task(help={**REMOTE, "role": "web, worker or beat (default: all).", "lines": "How many of each, to 1000.", **ONLY})
 def remote_logs(c: Context, env: str, role: str = "", lines: str = "100", only: str = "") -> None:
     """Show the last lines that the site's processes logged."""
-    from deploy import config
-    from deploy.hosts import operate
+    from deploy.project import config
 
-    if role not in ("", "web", "worker", "beat"):
-        raise Failure(f"--role {role}: is not web, worker or beat")
-    operate.logs(_site(c, env, only), role, config.whole_number(lines, "--lines", 1, 1000))
+    number = config.whole_number(lines, "--lines", 1, 1000)
+    carry_out(places(c).hosts(env, only).logs(role, follow=False, lines=number))
 
 
 @task(help={**REMOTE, "only": "A host (default: the first that has a release).", **DRY_RUN})
 def remote_manage(c: Context, env: str, only: str = "", dry_run: bool = False) -> None:
     """Run manage.py on a host, in the release that serves: `invoke remote-manage --env NAME -- ARGS`."""
-    from deploy.hosts import operate
-
-    if code := operate.manage(_site(c, env, only), words_after_dashes() or ["help"], dry_run=dry_run):
-        raise Exit(code=code)
+    carry_out(places(c).hosts(env, only).manage(words_after_dashes() or ["help"]), dry_run=dry_run)
 
 
-@task(help={**REMOTE, "yes": "Do not ask.", **ONLY, "dry_run": "Say who holds the lock, and end nobody."})
+@task(help={**REMOTE, **YES, **ONLY, "dry_run": "Say who holds the lock, and end nobody."})
 def remote_unlock(c: Context, env: str, yes: bool = False, only: str = "", dry_run: bool = False) -> None:
-    """End a deploy that hangs: its hosts put themselves back. One that died holds no lock, so this is hardly needed."""
-    from deploy.hosts import operate
-
-    operate.unlock(_site(c, env, only), say, confirmed=yes, dry_run=dry_run)
+    """End a deploy that hangs: its hosts put themselves back. One whose client died releases its lock by itself."""
+    carry_out(places(c).hosts(env, only).unlock(), dry_run=dry_run, yes=yes)
 
 
 # --- environments ---------------------------------------------------------------------------------------------------
@@ -588,61 +507,57 @@ def remote_unlock(c: Context, env: str, yes: bool = False, only: str = "", dry_r
     help={
         **ENV,
         "python": "A version (3.12), a command or a path (default: the one it has, else the one running this).",
-        "rebuild": "Build it and all below it anew, even when in order.",
+        "rebuild": "Build it and all below it again, even when they are in order.",
         **DRY_RUN,
     }
 )
 def venv(c: Context, env: str = "", python: str = "", rebuild: bool = False, dry_run: bool = False) -> None:
     """Make an environment what its lock says (all of them without --env)."""
-    for name in environments(env):
+    from deploy.venvs import layers
+
+    for name in layers.chosen(store().requirements, env):
         changed = make(name, python=python, rebuild=rebuild, dry_run=dry_run)
         if not dry_run:
             say(f"{name}: {'ready' if changed else 'nothing to do'}")
 
 
-@task(help={})
+@task()
 def venv_list(c: Context) -> None:
     """List the environments: state, Python, packages, size, what each stands on."""
-    from deploy import venv_views
+    from deploy.venvs import views
 
-    venv_views.show_list(store())
+    tell(views.report(store()))
 
 
-@task(help={})
+@task()
 def venv_tree(c: Context) -> None:
     """Draw which environment stands on which."""
-    from deploy import venv_views
+    from deploy.venvs import views
 
-    venv_views.show_tree(store())
+    views.show_tree(store())
 
 
 @task(help=ENV)
 def venv_check(c: Context, env: str = "") -> None:
     """Name everything that is wrong with the environments; exits 1 if anything is."""
-    from deploy import venv_check as examination
-    from deploy import venvs
+    from deploy.venvs import check, layers
+    from deploy.venvs.store import built
 
-    names = environments(env) if env else venvs.built(store())
-    problems = []
-    for name in names:
-        say(f"{name} …")
-        problems += examination.check(store(), name)
-    if problems:
-        raise Failure("\n".join(problems))
-    say(f"{', '.join(names)}: in order")
+    names = layers.chosen(store().requirements, env) if env else built(store())
+    check.check_all(store(), names, say)
 
 
 @task(help={**ENV, "unused": "Remove the layers of earlier locks that no environment uses.", **DRY_RUN})
 def venv_remove(c: Context, env: str = "", unused: bool = False, dry_run: bool = False) -> None:
     """Remove an environment; refuses while another stands on it."""
-    from deploy import venvs
+    from deploy.venvs import build, layers
 
     if not env and not unused:
         raise Failure("say which: --env NAME, or --unused for the layers that nothing uses")
     if env:
-        venvs.remove(store(), environments(env)[0], dry_run=dry_run, say=say)
+        build.remove(store(), layers.chosen(store().requirements, env)[0], dry_run=dry_run, say=say)
     if unused:
-        count = venvs.prune(store(), dry_run=dry_run, say=say)
+        count = build.prune(store(), dry_run=dry_run, say=say)
         say(f"{count} unused layer{'' if count == 1 else 's'}")
 
 
@@ -655,17 +570,13 @@ def venv_remove(c: Context, env: str = "", unused: bool = False, dry_run: bool =
 )
 def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool = False) -> None:
     """Lock every requirements/*.in with hashes, each on top of those below it."""
-    from deploy import lock as locking
-    from deploy import venvs
+    from deploy.venvs import locking
 
-    uv = venvs.find_uv(store())
-    if uv is None:
-        raise Failure("locking needs uv, which the tools environment has: unset PORTICO_INSTALLER and repeat")
-    locking.lock(store().requirements, uv, upgrade=upgrade, check=check, dry_run=dry_run, say=say)
+    locking.lock(store(), upgrade=upgrade, check=check, dry_run=dry_run, say=say)
 
 
 ns = Collection(
-    *[dev, prod, down, status, logs, scale, doctor],
+    *[dev, prod, down, status, logs, scale, releases, rollback, doctor],
     *[manage, shell, test, lint],
     *[build, push],
     *[swarm_init, swarm_render, swarm_deploy, swarm_status, swarm_rollback, swarm_rm, swarm_leave],

@@ -10,9 +10,9 @@ import os
 import sys
 from pathlib import Path
 
+from deploy import OLDEST
+
 ROOT = Path(__file__).resolve().parent.parent
-#: The oldest Python that this runs on, and that the locks are made for.
-OLDEST = (3, 11)
 #: Our process id once we have gone over: a tools environment that is not one must not make us go on for ever.
 ENTERED = "PORTICO_ENTERED"
 
@@ -40,27 +40,31 @@ def enter(*, as_script: bool) -> None:
     if not as_script and inside(ROOT):
         return
 
-    from deploy import layers, venvs
-    from deploy.errors import Failure
+    from deploy.core.errors import Failure
+    from deploy.venvs import build as venvs
+    from deploy.venvs import layers
+    from deploy.venvs import store as layer_store
 
-    store = venvs.Store.of(ROOT)
+    store = layer_store.Store.of(ROOT)
     try:
-        tools = layers.resolve(store.requirements, venvs.TOOLS, venvs.chosen_python(store, venvs.TOOLS).tag)
-        current = venvs.is_current(store, tools)
+        tools = layers.resolve(
+            store.requirements, layer_store.TOOLS, layer_store.chosen_python(store, layer_store.TOOLS).tag
+        )
+        current = layer_store.is_current(store, tools)
         if current and not as_script and os.path.realpath(sys.prefix) == str(store.path(tools)):
             return
         if os.environ.get(ENTERED) == str(os.getpid()) and not as_script:
-            raise Failure(f"{store.link(venvs.TOOLS)} does not hold what runs this; remove .venvs and repeat")
+            raise Failure(f"{store.link(layer_store.TOOLS)} does not hold what runs this; remove .venvs and repeat")
         if "--complete" in sys.argv and not current:
             sys.exit(0)  # a Tab key must not install anything
         if not current:
-            venvs.ensure(store, venvs.TOOLS, say=lambda line: print(line, file=sys.stderr, flush=True))
+            venvs.ensure(store, layer_store.TOOLS, say=lambda line: print(line, file=sys.stderr, flush=True))
     except Failure as failure:
         print(failure.message, file=sys.stderr)
         sys.exit(failure.code)
     except KeyboardInterrupt:
         sys.exit(130)
-    invoke = str(store.link(venvs.TOOLS) / "bin" / "invoke")
+    invoke = str(store.link(layer_store.TOOLS) / "bin" / "invoke")
     arguments = sys.argv[1:]
     if as_script:
         arguments = ["--search-root", str(ROOT), *(arguments or ["--list"])]

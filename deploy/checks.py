@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy import shell
-from deploy.config import Project
-from deploy.errors import Failure
-from deploy.shell import Run
-from deploy.venvs import Store
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.shell import Run
+from deploy.project.config import Project
+from deploy.venvs.store import Store
 
 SCRIPTS = (
     ".ci/run",
@@ -20,6 +20,8 @@ SCRIPTS = (
     "tests/rig/images/postgres-entrypoint",
     "tests/rig/images/rabbitmq-entrypoint",
 )
+#: Processes that share the files of all suites: on two processors, as containers mostly wait.
+PROCESSES = 3
 SUITES = ("unit", "site", "native", "acceptance", "browser", "docker", "swarm", "hosts")
 
 
@@ -32,14 +34,22 @@ def suites(text: str, option: str) -> list[str]:
     return names
 
 
-def pytest(project: Project, store: Store, suite: str, require: str, arguments: list[str]) -> Run:
-    """The test run: the suites asked for, or all; which of them may not skip; more words for pytest."""
+def pytest(
+    project: Project, store: Store, suite: str, require: str, arguments: list[str], *, processes: int | None = None
+) -> Run:
+    """The test run: the suites asked for, or all; which of them may not skip; more words for pytest.
+
+    Several processes take one file of tests after the other. Without a number, all suites are run in `PROCESSES`,
+    and what is named in one.
+    """
     required = list(SUITES) if require == "all" else suites(require, "--require")
     folders = [f"tests/{name}" for name in suites(suite, "--suite") or SUITES]
     named = any(not word.startswith("-") and Path(project.root, word.split("::")[0]).exists() for word in arguments)
+    number = processes or (1 if suite or named else PROCESSES)
     return Run(
         [
             *[str(store.link("test") / "bin" / "python"), "-m", "pytest"],
+            *(["-n", str(number), "--dist", "loadfile", "--no-loadscope-reorder"] if number > 1 else []),
             *(["--require", ",".join(required)] if required else []),
             *([] if named else folders),
             *arguments,

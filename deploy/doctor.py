@@ -9,13 +9,16 @@ import shutil
 import sys
 from dataclasses import dataclass
 
-from deploy import shell, venvs
-from deploy.errors import Failure
-from deploy.shell import Run
-from deploy.venvs import Store
+from deploy.core import shell
+from deploy.core.report import Grid, Report
+from deploy.core.shell import Run
+from deploy.venvs import store as layer_store
+from deploy.venvs.store import Store
 
 #: Seconds for a container engine to answer.
 ENGINE_SECONDS = "5"
+#: Where sshd is installed, which is not on an ordinary user's PATH.
+SYSTEM_PROGRAMS = "/usr/sbin:/usr/local/sbin"
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,21 @@ DEBIAN = System(
         "headers": "python3-dev",
         "libpq": "libpq-dev",
         "ssh": "openssh-client",
+        "sshd": "openssh-server",
         "engine": "docker.io",
         "compose": "docker-compose",
     },
 )
 MACOS = System(
     "brew install",
-    {"venv": "python", "headers": "python", "ssh": "openssh", "engine": "--cask docker", "compose": "docker-compose"},
+    {
+        "venv": "python",
+        "headers": "python",
+        "ssh": "openssh",
+        "sshd": "openssh",
+        "engine": "--cask docker",
+        "compose": "docker-compose",
+    },
 )
 
 
@@ -78,45 +89,20 @@ def at_most(seconds: str) -> list[str]:
 
 
 def engine() -> str:
-    """The version of a container engine that answers; empty without one."""
-    return ask_engine()[0]
-
-
-def ask_engine() -> tuple[str, str]:
-    """The version of a container engine that answers, else why there is no answer. Never hangs on a dead socket."""
+    """The version of a container engine that answers; empty without one. Kept from hanging on a dead socket."""
     if shutil.which("docker") is None:
-        return "", "there is no docker command here"
+        return ""
     command = Run([*at_most(ENGINE_SECONDS), "docker", "version", "--format", "{{.Server.Version}}"])
     result = shell.run(command, capture=True, check=False)
-    if result.code == 0:
-        return result.stdout.strip(), ""
-    return "", shell.last_line(result.stderr) or f"`docker version`: no answer within {ENGINE_SECONDS} s"
-
-
-def stopped(said: str) -> bool:
-    """Whether docker's complaint means that no engine runs on this machine: its socket is missing, or nobody listens.
-
-    Anything else, such as a missing right or an engine elsewhere that does not answer, tells nothing of what runs.
-    """
-    dead = ("is the docker daemon running", "if the daemon is running", "connection refused")
-    text = said.lower()
-    return "unix://" in text and "permission denied" not in text and any(each in text for each in dead)
-
-
-def engine_remedy(said: str) -> str:
-    """What helps when an engine does not answer, by docker's complaint."""
-    if "permission denied" in said.lower():
-        return "`sudo usermod -aG docker $USER` gives the right to ask it, from the next login on"
-    return "start it, with `sudo systemctl start docker` on Debian"
+    return result.stdout.strip() if result.code == 0 else ""
 
 
 def why_native() -> str:
     """Why `invoke dev` runs natively on this machine; empty where it can use containers."""
     if shutil.which("docker") is None:
         return "there is no docker command here"
-    version, why = ask_engine()
-    if not version:
-        return f"no container engine answers ({why})"
+    if not engine():
+        return "no container engine answers (`docker version` fails)"
     return "" if compose() else "this docker has no Compose v2"
 
 
@@ -136,36 +122,28 @@ def compiler() -> str:
 
 def examine(store: Store, system: System) -> list[Check]:
     """Every prerequisite, found or not."""
-    uv = venvs.find_uv(store)
+    uv = layer_store.find_uv(store)
     pip = "found" if importlib.util.find_spec("ensurepip") else ""
     ssh = "found" if shutil.which("ssh") else ""
+    sshd = "found" if shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:{SYSTEM_PROGRAMS}") else ""
     containers = "containers"
-    version, why = ask_engine()
-    there = shutil.which("docker") is not None
     return [
         Check("Python", "everything", sys.version.split()[0], system.install("python"), required=True),
         Check("venv", "`venv` without uv", pip, system.install("venv"), required=uv is None),
         Check("uv", "`venv`, `lock`", program(uv, "--version") if uv else "", "invoke venv --rebuild"),
         Check("git", "releases", program("git", "--version"), system.install("git")),
         Check("C compiler, libpq", "`venv --env prod`", compiler(), system.install("gcc", "headers", "libpq")),
-        Check("container engine", containers, version, engine_remedy(why) if there else system.install("engine")),
+        Check("container engine", containers, engine(), system.install("engine")),
         Check("Compose v2", containers, compose(), system.install("compose")),
         Check("ssh", "plain hosts", ssh, system.install("ssh")),
+        Check("sshd", "`test --suite hosts`", sshd, system.install("sshd")),
     ]
 
 
-def show(store: Store) -> None:
-    """Print the examination. Raises `Failure` when something is missing that nothing works without."""
-    from rich.console import Console
-    from rich.table import Table
-
+def report(store: Store) -> Report:
+    """The examination; wrong is what nothing works without."""
     checks = examine(store, this_system())
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("", "needed for", "found", "if missing"):
-        table.add_column(heading)
-    for check in checks:
-        table.add_row(check.name, check.purpose, check.found or "no", "" if check.found else check.remedy)
-    Console().print(table)
+    rows = [(check.name, check.purpose, check.found or "no", "" if check.found else check.remedy) for check in checks]
     missing = [check.name for check in checks if check.required and not check.found]
-    if missing:
-        raise Failure(f"{', '.join(missing)} missing; the last column has the command")
+    wrong = [f"{', '.join(missing)} missing; the last column has the command"] if missing else []
+    return Report([Grid(("", "needed for", "found", "if missing"), rows)], wrong=wrong)

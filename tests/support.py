@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from deploy.running import free_port
-from deploy.shell import Result, Run, run
+from deploy.core.shell import Result, Run, run
+from tests.rig.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".venvs" / "tools" / "bin"

@@ -1,5 +1,5 @@
-"""Plain Debian hosts over SSH: what a host is, what is to be done on it, and doing it.
+"""Plain Debian hosts over SSH: what a host is, what must be done on it, and doing it.
 
-What a host is and what is to be done are values, decided without asking anybody (`environment`, read by `yaml_lines`);
-only what connects does anything. Nothing here knows of containers.
+`environment` and `layout` describe, `ssh` reaches, `setup` makes a host ready, `release` puts a release into service;
+`operate` has the small commands. `store` runs on the hosts themselves. Nothing here knows of containers.
 """

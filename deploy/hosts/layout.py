@@ -42,7 +42,7 @@ class Layout:
 
     @property
     def setup(self) -> PurePosixPath:
-        """A digest of all that remote-setup has laid down; written last."""
+        """What remote-setup has laid down, as digests (`desired.setup_mark`); written last."""
         return self.etc / "setup"
 
     @property

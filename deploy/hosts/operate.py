@@ -1,146 +1,190 @@
-"""What people ask of running hosts: their state, logs, a command of the site's, releases, who holds the lock."""
+"""An environment of hosts as a place: what is asked of it while it runs."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
-
-from deploy.errors import Failure
-from deploy.hosts import phases, pinning, state
-from deploy.hosts.channel import printable, run_script, script
-from deploy.hosts.connect import Connection, Connections, failures
-from deploy.hosts.deploy import Say
-from deploy.hosts.phases import Session, Site
-from deploy.hosts.state import HostState
-from deploy.hosts.view import View
-from deploy.running import confirm
+from deploy.core.action import Action, Question
+from deploy.core.errors import Failure
+from deploy.core.report import Grid, Report
+from deploy.core.running import Say, printable
+from deploy.hosts.environment.model import Host
+from deploy.hosts.release import deploy, phases, state
+from deploy.hosts.release.phases import Operation, Target
+from deploy.hosts.release.state import HostState
+from deploy.hosts.release.view import View
+from deploy.hosts.ssh import pinning
+from deploy.hosts.ssh.channel import run_script, script
+from deploy.hosts.ssh.connect import Connection, Connections, failures
 
 #: Entries of the ledger that are shown.
 _ENTRIES = 10
+#: What runs on hosts, as `--service` and `--role` name it.
+_KINDS = ("web", "worker", "beat")
 
 
-def _table(*headings: str) -> Table:
-    shown = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in headings:
-        shown.add_column(heading, no_wrap=heading in ("release", "when", "made"))
-    return shown
+@dataclass(frozen=True)
+class Hosts:
+    """The hosts of an environment that run the site, or some of them."""
+
+    target: Target
+    say: Say
+
+    @property
+    def name(self) -> str:
+        return self.target.environment.name
+
+    def status(self) -> Report:
+        """A row for each host; wrong is a unit that should run and does not, and a setup that failed."""
+        with self._connections() as connections:
+            states = self._look(connections)
+        hosts = list(zip(self.target.hosts, states, strict=True))
+        alike = len({has.current for has in states}) <= 1
+        remarks = [] if alike else ["the hosts serve different releases: a deploy to all of them brings them to one"]
+        return Report([_units(hosts)], remarks, list(self._wrong(hosts)))
+
+    def _wrong(self, hosts: Sequence[tuple[Host, HostState]]) -> Iterator[str]:
+        for host, has in hosts:
+            if not has.setup:
+                yield f"{host.name}: {state.unready(has)}: `invoke remote-setup --env {self.name}`"
+            for role in state.missing(has, host.roles):
+                yield f"{host.name}: {role} does not run: `invoke remote-logs` says why"
+
+    def releases(self) -> Report:
+        """The releases that the hosts have, and the last entries of their ledgers."""
+        with self._connections() as connections:
+            states = self._look(connections)
+        kept = [
+            (release.id, ", ".join(serves), ", ".join(kept), release.at[:16], release.who, release.subject)
+            for release, serves, kept in state.rows(states)
+        ]
+        keys = ("at", "action", "release", "who", "hosts", "outcome")
+        done = [tuple(entry.get(key, "") for key in keys) for entry in state.ledger(states, _ENTRIES)]
+        return Report(
+            [
+                _grid(("release", "serves on", "kept on", "made", "by", "what"), kept),
+                _grid(("when", "what", "release", "by", "hosts", "how it ended"), done),
+            ]
+        )
+
+    def logs(self, service: str, *, follow: bool, lines: int) -> Action:
+        """The last lines of the units of a kind, or of all: of those that run, and of those that should."""
+        if service not in ("", *_KINDS):
+            raise Failure(f"{service!r} is not {', '.join(_KINDS[:-1])} or {_KINDS[-1]}")
+        if follow:
+            raise Failure("the logs of hosts are not followed: leave --follow out")
+        return Action(lambda: None, lambda: self._print_logs(service, lines))
+
+    def _print_logs(self, kind: str, lines: int) -> None:
+        roles = {host.name: host.roles for host in self.target.hosts}
+
+        def read(connection: Connection) -> list[str]:
+            found = []
+            for role, release in state.logging(states[connection.name], roles[connection.name]):
+                if kind in ("", role):
+                    words = (self.target.project.name, role, release, str(lines))
+                    text = "".join(f"{word}\n" for word in words)
+                    result = run_script(connection, script("journal.sh"), text.encode(), seconds=60)
+                    found += [f"{connection.name} {role} | {printable(line)}" for line in result.text.splitlines()]
+            return found
+
+        with self._connections() as connections:
+            states = {has.name: has for has in self._look(connections)}
+            results = connections.on_all(self.target.hosts, read)
+        for found in results.values():
+            if not isinstance(found, Failure):
+                print("".join(f"{line}\n" for line in found), end="")
+        if failed := failures(results):
+            raise failed
+
+    def scale(self, service: str, number: int) -> Action:
+        """Raises `Failure`: the file says how many."""
+        raise Failure(
+            f"on hosts the file says how many processes run: set workers or concurrency in"
+            f" {self.target.environment.source}, and deploy"
+        )
+
+    def manage(self, arguments: Sequence[str]) -> Action:
+        """manage.py on the first host that has a release, in that release."""
+
+        def show() -> None:
+            with self._connections() as connections:
+                host, words = self._command(connections, arguments)
+            print(f"{host.name}: {shlex.join(words)}")
+
+        return Action(show, lambda: self._manage(arguments))
+
+    def _command(self, connections: Connections, arguments: Sequence[str]) -> tuple[Host, list[str]]:
+        found = [pair for pair in zip(self.target.hosts, self._look(connections), strict=True) if pair[1].current]
+        if not found:
+            raise Failure(f"no release serves yet: `invoke remote-deploy --env {self.name}`")
+        host, has = found[0]
+        return host, ["sudo", "-n", str(self.target.layout.helper), "manage", has.current, *arguments]
+
+    def _manage(self, arguments: Sequence[str]) -> int:
+        with self._connections() as connections:
+            host, words = self._command(connections, arguments)
+            fabric = connections.to(host).open().end.fabric
+            if sys.stdin.isatty() and sys.stdout.isatty():
+                return int(fabric.run(shlex.join(words), pty=True, warn=True).exited)
+            # What asks and gets no answer must end, not wait.
+            return int(fabric.run(f"{shlex.join(words)} </dev/null", warn=True, in_stream=False).exited)
+
+    def deploy(self, ref: str) -> Action:
+        """A commit into service on all hosts, or on none."""
+        return Action(lambda: deploy.show(self.target, ref), lambda: deploy.deploy(self.target, ref, self.say))
+
+    def rollback(self, to: str) -> Action:
+        """An earlier release into service again, with the environment it had."""
+        return Action(lambda: deploy.show_rollback(self.target, to), lambda: deploy.rollback(self.target, to, self.say))
+
+    def unlock(self) -> Action:
+        """End whoever holds the lock; a dry run says who that is. Only one that lives and hangs needs it."""
+        question = Question("This ends a deploy that is under way.", self.name)
+        return Action(lambda: self._unlock("tell"), lambda: self._unlock("end"), question)
+
+    def _unlock(self, word: str) -> None:
+        text = f"{self.target.layout.lock}\n{word}\n".encode()
+
+        def end(connection: Connection) -> str:
+            result = run_script(connection, script("unlock.sh"), text, seconds=60)
+            if result.code:
+                raise Failure(f"{connection.name}: {result.last_line}")
+            return printable(result.text)
+
+        with self._connections() as connections:
+            results = connections.on_all(self.target.hosts, end)
+        for name, said in results.items():
+            if isinstance(said, str):
+                self.say(f"{name}: {said}")
+        if failed := failures(results):
+            raise failed
+
+    def _connections(self) -> Connections:
+        environment = self.target.environment
+        return Connections(pinning.load(environment.root, environment.name))
+
+    def _look(self, connections: Connections) -> list[HostState]:
+        with View([]) as view:
+            return list(phases.look(Operation(self.target, connections, view)).values())
 
 
-def _console() -> Console:
-    """One that cuts nothing off where nobody looks at a screen."""
-    console = Console()
-    return console if console.is_terminal else Console(width=240)
+def _units(hosts: Sequence[tuple[Host, HostState]]) -> Grid:
+    rows = []
+    for host, has in hosts:
+        units = [f"{unit.kind} {unit.state}{_other(unit, has)}" for unit in has.units]
+        free = "unknown" if has.free is None else f"{has.free / 1e6:.1f} GB"
+        rows.append((host.name, " ".join(host.roles), has.current or "none", ", ".join(units), free))
+    return _grid(("host", "roles", "release", "units", "free"), rows)
 
 
-def _look(site: Site, connections: Connections) -> list[HostState]:
-    with View([]) as view:
-        return list(phases.look(Session(site, connections, view)).values())
-
-
-def _connections(site: Site) -> Connections:
-    return Connections(pinning.load(site.environment.root, site.environment.name))
-
-
-def status(site: Site, say: Say) -> None:
-    """Print what runs on each host. Raises `Failure` when a unit that should run does not, or a setup failed."""
-    with _connections(site) as connections:
-        states = _look(site, connections)
-    shown, wrong = _table("host", "roles", "release", "units", "free"), []
-    for host, has in zip(site.hosts, states, strict=True):
-        units = ", ".join(f"{unit.kind} {unit.state}{_other(unit, has)}" for unit in has.units)
-        words = (host.name, " ".join(host.roles), has.current or "none", units, f"{has.free / 1e6:.1f} GB")
-        shown.add_row(*map(printable, words))
-        if not has.setup:
-            wrong.append(f"{host.name}: {state.unready(has)}: `invoke remote-setup --env {site.environment.name}`")
-        due = state.missing(has, host.roles)
-        wrong += [f"{host.name}: {role} does not run: `invoke remote-logs` says why" for role in due]
-    _console().print(shown)
-    if len({has.current for has in states}) > 1:
-        say("the hosts serve different releases: a deploy to all of them brings them to one")
-    if wrong:
-        raise Failure("\n".join(wrong))
-
-
-def _other(unit: state.Unit, has: HostState) -> str:
+def _other(unit: state.RunningUnit, has: HostState) -> str:
     return "" if unit.release == has.current else f" ({unit.release})"
 
 
-def releases(site: Site) -> None:
-    """Print the releases that the hosts have, and the last entries of their ledgers. Raises `Failure`."""
-    with _connections(site) as connections:
-        states = _look(site, connections)
-    shown = _table("release", "serves on", "kept on", "made", "by", "what")
-    for release, serves, kept in state.rows(states):
-        words = (release.id, ", ".join(serves), ", ".join(kept), release.at[:16], release.who, release.subject)
-        shown.add_row(*map(printable, words))
-    ledger = _table("when", "what", "release", "by", "hosts", "how it ended")
-    for entry in state.ledger(states, _ENTRIES):
-        keys = ("at", "action", "release", "who", "hosts", "outcome")
-        ledger.add_row(*(printable(entry.get(key, "")) for key in keys))
-    console = _console()
-    console.print(shown)
-    console.print()
-    console.print(ledger)
-
-
-def logs(site: Site, kind: str, lines: int) -> None:
-    """Print the last lines of the units of a kind, or of all, each with its host. Raises `Failure`.
-
-    Of those that run, and of those that should.
-    """
-    with _connections(site) as connections:
-        for host, has in zip(site.hosts, _look(site, connections), strict=True):
-            for role, release in state.logging(has, host.roles):
-                if kind not in ("", role):
-                    continue
-                text = "".join(f"{word}\n" for word in (site.project.name, role, release, str(lines)))
-                result = run_script(connections.to(host), script("journal.sh"), text.encode(), seconds=60)
-                for line in result.text.splitlines():
-                    print(f"{host.name} {role} | {printable(line)}")
-
-
-def manage(site: Site, arguments: Sequence[str], *, dry_run: bool = False) -> int:
-    """Run manage.py on the first host that has a release, in that release; returns its exit code."""
-    with _connections(site) as connections:
-        found = [(host, has) for host, has in zip(site.hosts, _look(site, connections), strict=True) if has.current]
-        if not found:
-            raise Failure(f"no release serves yet: `invoke remote-deploy --env {site.environment.name}`")
-        host, has = found[0]
-        words = ["sudo", "-n", str(site.layout.helper), "manage", has.current, *arguments]
-        if dry_run:
-            print(f"{host.name}: {shlex.join(words)}")
-            return 0
-        terminal = sys.stdin.isatty() and sys.stdout.isatty()
-        fabric = connections.to(host).open().end.fabric
-        if terminal:
-            return int(fabric.run(shlex.join(words), pty=True, warn=True).exited)
-        # What asks and gets no answer is to end, not to wait.
-        return int(fabric.run(f"{shlex.join(words)} </dev/null", warn=True, in_stream=False).exited)
-
-
-def unlock(site: Site, say: Say, *, confirmed: bool, dry_run: bool = False) -> None:
-    """End whoever holds the lock, or say who that is.
-
-    It is only needed for one that lives and hangs: who died holds none.
-    """
-    if not dry_run:
-        confirm("This ends a deploy that is under way.", site.environment.name, confirmed)
-    text = f"{site.layout.lock}\n{'tell' if dry_run else 'end'}\n".encode()
-
-    def end(connection: Connection) -> str:
-        result = run_script(connection, script("unlock.sh"), text, seconds=60)
-        if result.code:
-            raise Failure(f"{connection.name}: {result.last_line}")
-        return printable(result.text)
-
-    with _connections(site) as connections:
-        results = connections.on_all(site.hosts, end)
-    for name, said in results.items():
-        if isinstance(said, str):
-            say(f"{name}: {said}")
-    if failed := failures(results):
-        raise failed
+def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
+    """A table of what hosts have said."""
+    return Grid(headings, [tuple(map(printable, row)) for row in rows])

@@ -14,10 +14,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from deploy import layers, venvs
-from deploy.errors import Failure
-from deploy.shell import Link, Remove, Run, Write, perform
-from deploy.venvs import Store
+from deploy.core.errors import Failure
+from deploy.core.shell import Link, Remove, Run, Write, perform
+from deploy.venvs import build as venvs
+from deploy.venvs import layers
+from deploy.venvs import store as layer_store
+from deploy.venvs.store import Store
 
 ENVIRONMENT = "prod"
 #: What the store's own installer is locked in, and its name there.
@@ -29,9 +31,9 @@ def see_to(folder: Path, release: str) -> None:
     store = Store(folder.resolve(), Path("requirements").resolve(), compiled=True)
     os.environ["PATH"] = f"{installer(store)}:{os.environ['PATH']}"
     venvs.ensure(store, ENVIRONMENT, say=lambda line: print(line, file=sys.stderr, flush=True))
-    layer = layers.resolve(store.requirements, ENVIRONMENT, venvs.chosen_python(store, ENVIRONMENT).tag)
+    layer = layers.resolve(store.requirements, ENVIRONMENT, layer_store.chosen_python(store, ENVIRONMENT).tag)
     perform([Link(store.link(release), f".layers/{layer.folder}")])
-    for name in venvs.built(store):
+    for name in layer_store.built(store):
         if name not in (ENVIRONMENT, release) and not (folder.parent / "releases" / name).is_dir():
             perform([Remove(store.link(name))])
     venvs.prune(store, say=lambda _: None)

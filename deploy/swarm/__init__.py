@@ -1,5 +1,6 @@
 """The stack on a swarm: rendered from the compose files, deployed, followed to its end, taken back.
 
-`render` and `state` decide and do nothing; `manager` asks and tells the engine; `deploy` is the order of a release,
-`lock` and `ledger` what the swarm itself remembers of it, `view` what is seen of it; `operate` has the small commands.
+`coerce`, `model`, `render` and `state` decide and do nothing; `stack` and `images` say what is deployed; `manager` asks
+and tells the engine; `deploy` is the order of a release and `jobs` what runs once in it; `lock` and `ledger` are what
+the swarm itself remembers, `view` what is seen of it; `membership` makes nodes, `operate` has the small commands.
 """

@@ -5,11 +5,12 @@ So any client can go back to one, without the work tree it was made of. Secrets 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from deploy.swarm.lock import who
+from deploy.core.running import who
+from deploy.core.shell import Run
 from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
 
@@ -18,7 +19,7 @@ KEPT = 8
 
 
 @dataclass(frozen=True)
-class Entry:
+class Release:
     """A release: its number, and that of the release it repeats (its own, unless it was a rollback)."""
 
     number: int
@@ -38,11 +39,11 @@ def name(stack: str, number: int) -> str:
     return f"{stack}_release_{number:05d}"
 
 
-def read(manager: Manager) -> list[Entry]:
+def read(manager: Manager) -> list[Release]:
     """The releases, the oldest first."""
     names = [each for each in manager.names("config") if each.startswith(f"{manager.stack}_release_")]
     entries = [
-        Entry(
+        Release(
             number=int(labels["portico.release"]),
             of=int(labels["portico.of"]),
             revision=labels["portico.revision"],
@@ -55,46 +56,29 @@ def read(manager: Manager) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.number)
 
 
-def next_number(entries: Sequence[Entry]) -> int:
-    return entries[-1].number + 1 if entries else 1
-
-
-def target(entries: Sequence[Entry], running: int) -> Entry | None:
-    """The release to go back to; None when there is none.
-
-    ``running`` is the number on the services: when it is not recorded, its deploy never came to its end.
-    """
-    if not entries:
-        return None
-    last = entries[-1]
-    if running > last.number:
-        return last
-    return next((each for each in reversed(entries) if each.of < last.of and each.of == each.number), None)
-
-
-def add(manager: Manager, number: int, of: int, revision: str, file: StackFile) -> None:
-    """Record a release that serves."""
+def record(manager: Manager, number: int, of: int, revision: str, file: StackFile) -> Run:
+    """The command that records a release that serves."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     labels = {"release": str(number), "of": str(of), "revision": revision, "by": who(), "at": at}
     marks = {f"portico.{key}": value for key, value in labels.items()}
-    manager.tell(manager.create("config", name(manager.stack, number), file.text, marks))
+    return manager.create("config", name(manager.stack, number), file.text, marks)
 
 
-def prune(manager: Manager, entries: Sequence[Entry], also: Iterable[StackFile] = ()) -> None:
+def prune(manager: Manager, entries: Sequence[Release], check: Callable[[], None]) -> None:
     """Remove old releases, and the configs and secrets that none of the kept ones names.
 
-    What a service still uses the engine does not let go.
+    What a service still uses the engine does not let go. ``check`` raises before a removal when we are to stop.
     """
     kept = entries[-KEPT:]
-    files = [*(entry.file for entry in kept), *also]
     wanted = {
         "config": {name(manager.stack, entry.number) for entry in kept},
         "secret": set[str](),
     }
-    for file in files:
+    for file in (entry.file for entry in kept):
         for kind, names in wanted.items():
             names |= {each["name"] for each in file.sections.get(f"{kind}s", {}).values()}
     for kind, names in wanted.items():
         for each in manager.names(kind):
             if each not in names:
+                check()
                 manager.try_(kind, "rm", each)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from urllib.parse import urlsplit
 
-from deploy import doctor, shell
-from deploy.errors import Failure
-from deploy.shell import Result, Run
+from deploy import doctor
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.shell import Result, Run
 from deploy.swarm.render import StackFile
 from deploy.swarm.state import NAMESPACE, Node, Snapshot, parse_nodes, parse_services, parse_tasks
 
+#: Seconds within which a manager answers a question, and takes a change. SSH does not end a command by itself when the
+#: network is gone.
+ANSWER_SECONDS, CHANGE_SECONDS = 60.0, 300.0
+#: Seconds for an image to come from a registry or go to one.
+TRANSFER_SECONDS = 1800.0
 #: Seconds for a log to be fetched: its node may be away.
 LOG_SECONDS = "10"
 #: Lines of a failed replica that are shown.
@@ -47,15 +54,20 @@ class Manager:
 
     def ask(self, *words: str) -> str:
         """What a docker command prints. Raises `Failure` when it fails."""
-        return shell.run(self.docker(*words), capture=True).stdout
+        return shell.run(limited(self.docker(*words), ANSWER_SECONDS), capture=True).stdout
 
-    def try_(self, *words: str) -> Result:
-        """How a docker command ended, whether well or not."""
-        return shell.run(self.docker(*words), capture=True, check=False)
+    def try_(self, *words: str, seconds: float = ANSWER_SECONDS) -> Result:
+        """How a docker command ended, whether well or not. Raises `Failure` when it has not ended by then."""
+        return shell.run(limited(self.docker(*words), seconds), capture=True, check=False)
 
     def tell(self, command: Run) -> None:
         """Run a command that changes something. Raises `Failure` with what it said when it fails."""
-        shell.run(command, capture=True)
+        shell.run(limited(command, CHANGE_SECONDS), capture=True)
+
+    def discard(self, *words: str, seconds: float = ANSWER_SECONDS) -> None:
+        """Run a command that removes what nobody needs any more. That it fails must not hide a result or an error."""
+        with contextlib.suppress(Failure):
+            self.try_(*words, seconds=seconds)
 
     # --- Looking ---
 
@@ -79,8 +91,13 @@ class Manager:
     def last_lines(self, task_or_service: str) -> str:
         """The end of the log of a replica, or of a service."""
         words = ["service", "logs", "--raw", "--tail", LOG_LINES, task_or_service]
-        command = self.docker(*words)
-        result = shell.run(Run([*doctor.at_most(LOG_SECONDS), *command.argv], command.env), capture=True, check=False)
+        command = limited(self.docker(*words), ANSWER_SECONDS)
+        # `timeout`, where there is one, leaves us what came until then.
+        command = replace(command, argv=[*doctor.at_most(LOG_SECONDS), *command.argv])
+        try:
+            result = shell.run(command, capture=True, check=False)
+        except Failure as failure:
+            return failure.message
         return result.stdout + result.stderr
 
     # --- Configs and secrets ---
@@ -108,6 +125,11 @@ class Manager:
         return self.docker("stack", "deploy", *words, self.stack, stdin=file.text)
 
 
+def limited(command: Run, seconds: float) -> Run:
+    """A command that is ended after so many seconds, unless it has a limit already."""
+    return replace(command, seconds=command.seconds or seconds)
+
+
 def engine(host: str, context: str) -> dict[str, str]:
     """What tells the docker command which engine is meant. Raises `Failure` for both, or for a host that is none."""
     if host and context:
@@ -125,9 +147,9 @@ def ssh_check(host: str) -> Run:
     port = ["-p", str(address.port)] if address.port else []
     user = ["-l", address.username] if address.username else []
     strict = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15"]
-    return Run(
-        ["ssh", *strict, *port, *user, "--", address.hostname or "", "docker", "version", "-f", "{{.Server.Version}}"]
-    )
+    ask = ["docker", "version", "-f", "{{.Server.Version}}"]
+    command = Run(["ssh", *strict, *port, *user, "--", address.hostname or "", *ask])
+    return limited(command, ANSWER_SECONDS)
 
 
 def why_not_ssh(host: str, said: str) -> str:
@@ -146,7 +168,7 @@ def why_not_ssh(host: str, said: str) -> str:
     return f"{host}: {shell.last_line(said)}"
 
 
-def need_engine(manager: Manager) -> None:
+def require_engine(manager: Manager) -> None:
     """Raise `Failure` when the engine cannot be reached, with what mends that."""
     if shutil.which("docker") is None:
         raise Failure(f"docker: not found on this machine: {doctor.this_system().install('engine', 'compose')}")
@@ -159,9 +181,9 @@ def need_engine(manager: Manager) -> None:
         raise Failure(f"no container engine answers: {shell.last_line(asked.stderr)}")
 
 
-def need_manager(manager: Manager) -> None:
+def require_manager(manager: Manager) -> None:
     """Raise `Failure` when the engine is not a manager of a swarm."""
-    need_engine(manager)
+    require_engine(manager)
     swarm = json.loads(manager.ask("info", "--format", "{{json .Swarm}}"))
     where = manager.host or "this machine"
     if swarm["LocalNodeState"] == "inactive":

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from rich.table import Table
 
-from deploy.errors import Failure
-from deploy.screen import Screen
+from deploy.core.errors import Failure
+from deploy.core.running import quote
+from deploy.core.screen import Screen
+from deploy.core.screen import table as empty_table
 from deploy.swarm.manager import Manager
 from deploy.swarm.state import Snapshot, Standing, nowhere, standing
 
-#: Seconds between two looks at the swarm, and after which a deploy that has not come to its end has failed.
-LOOK_SECONDS, CONVERGE_SECONDS = 1.0, 900
-#: Seconds for which a replica may fit nowhere: a node that has just joined is soon known.
+#: Seconds between two looks at the swarm.
+LOOK_SECONDS = 1.0
+#: Seconds for which a replica may fit nowhere, as a node that has just joined is soon known; or a service be missing.
 NOWHERE_SECONDS = 15
 LABEL = "`docker node update --label-add NAME=true NODE` says that a node has the data of NAME"
 
@@ -28,11 +29,14 @@ class ServiceFailed(Failure):
         self.service = service
 
 
-def follow(manager: Manager, services: Collection[str], known: Collection[str], check: Callable[[], None]) -> Snapshot:
+def follow(
+    manager: Manager, services: Mapping[str, float], known: Collection[str], check: Callable[[], None]
+) -> Snapshot:
     """Return when each of these services is as it was asked for; what is then there.
 
-    ``known``: ids of the tasks of before; ``check`` raises when we are to give up. Raises `ServiceFailed` for one
-    that failed, the last lines of its replica shown, and `Failure` when it takes too long.
+    ``services``: the seconds that each may take; ``known``: ids of the tasks of before; ``check`` raises when we are
+    to give up. Raises `ServiceFailed` for one that failed, the last lines of its replica shown, and `Failure` when one
+    takes too long, or is removed meanwhile.
     """
     began = time.monotonic()
     with Progress() as progress:
@@ -49,11 +53,27 @@ def follow(manager: Manager, services: Collection[str], known: Collection[str], 
             waited = time.monotonic() - began
             if waited > NOWHERE_SECONDS and (lines := nowhere(snapshot)):
                 raise Failure("\n".join(f"{line}; {LABEL}" for line in lines))
-            if waited > CONVERGE_SECONDS:
-                missing = ", ".join(f"{each.service} ({each.note})" for each in standings if not each.done)
-                raise Failure(f"not done within {CONVERGE_SECONDS} s: {missing}")
+            if late := [*gone(services, standings, waited), *overdue(services, standings, waited)]:
+                raise Failure("; ".join(late))
             time.sleep(LOOK_SECONDS)
     raise ServiceFailed(failed.service, reason(manager, snapshot, failed))
+
+
+def gone(services: Collection[str], standings: Sequence[Standing], waited: float) -> list[str]:
+    """The services that are not there: somebody removed them."""
+    there = {each.service for each in standings}
+    return [f"{name}: somebody removed it" for name in services if waited > NOWHERE_SECONDS and name not in there]
+
+
+def overdue(services: Mapping[str, float], standings: Sequence[Standing], waited: float) -> list[str]:
+    """The services that have taken longer than they may."""
+    done = {each.service for each in standings if each.done}
+    notes = {each.service: f" ({each.note})" for each in standings if each.note}
+    return [
+        f"{name}{notes.get(name, '')}: not done within {seconds:g} s"
+        for name, seconds in services.items()
+        if name not in done and waited > seconds
+    ]
 
 
 def reason(manager: Manager, snapshot: Snapshot, failed: Standing) -> str:
@@ -62,8 +82,7 @@ def reason(manager: Manager, snapshot: Snapshot, failed: Standing) -> str:
     if not failed.culprit or (service and service.job):  # who runs a job keeps all of its log
         return f"{failed.service}: {failed.note}"
     where = snapshot.node(failed.culprit)
-    for line in manager.last_lines(failed.culprit.id).splitlines():
-        sys.stderr.write(f"{failed.service} on {where} | {line}\n")
+    quote(f"{failed.service} on {where}", manager.last_lines(failed.culprit.id))
     return f"{failed.service} on {where}: {failed.note}; its last lines are above"
 
 
@@ -93,9 +112,7 @@ def word(standing: Standing) -> str:
 def table(standings: Sequence[Standing]) -> Table:
     """A row for each service."""
     colours = {"failed": "red", "done": "green", "…": "yellow"}
-    shown = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("service", "replicas", "", "now"):
-        shown.add_column(heading, no_wrap=heading != "now")
+    shown = empty_table(("service", "replicas", "", "now"), wrapped=["now"])
     for each in standings:
         state = word(each)
         shown.add_row(each.service, f"{each.running}/{each.wanted}", f"[{colours[state]}]{state}[/]", each.note)

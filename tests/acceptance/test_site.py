@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Visitor
+from tests.rig.visitor import Visitor
 
 #: Seconds for a background task to end on a slow machine.
 TASK_SECONDS = 60

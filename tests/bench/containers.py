@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.shell import Run, run
-from tests.acceptance.conftest import Visitor
+from deploy.core.shell import Run, run
 from tests.bench.site import LUA
-from tests.docker.conftest import Stack, docker, new_stack, remove
-from tests.load import Load
+from tests.docker.conftest import Stack, new_stack, remove
+from tests.rig.engine import docker
+from tests.rig.load import Load
+from tests.rig.visitor import Visitor
 from tests.support import wait_until
 
 #: Seconds of each measurement, connections, and how often each is repeated, in turns.

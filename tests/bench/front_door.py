@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from deploy.shell import Run, run
+from deploy.core.shell import Run, run
 from tests.bench.measure import HEADER, contest
 from tests.support import ROOT, TOOLS
 

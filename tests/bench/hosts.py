@@ -19,9 +19,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.running import free_port
 from tests.hosts.machines import Fleet, Machine, Rack, write_environment
-from tests.hosts.test_release import append
+from tests.hosts.release import append
+from tests.rig.ports import free_port
 from tests.support import TOOLS
 
 #: Seconds of round-trip time, half of it each way.

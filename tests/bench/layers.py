@@ -10,9 +10,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy import venvs
-from deploy.shell import Run, run
-from deploy.venv_views import size
+from deploy.core.shell import Run, run
+from deploy.venvs import build as venvs
+from deploy.venvs import store as layer_store
+from deploy.venvs.views import size
 from tests import support
 from tests.bench.measure import HEADER, contest
 from tests.support import TOOLS
@@ -52,7 +53,7 @@ def main() -> None:
         root = Path(folder)
         project = support.copy_project(root / "project")
         requirements = project / "requirements"
-        store = venvs.Store.of(project)
+        store = layer_store.Store.of(project)
         os.environ["PATH"] = f"{TOOLS}:{os.environ['PATH']}"  # uv, as the bootstrap finds it
         quiet: Callable[[str], None] = lambda line: None  # noqa: E731
         venvs.ensure(store, "base", say=quiet)
@@ -98,7 +99,7 @@ def full(root: Path, requirements: Path, mode: str) -> Callable[[], None]:
 def disk(root: Path, project: Path, requirements: Path) -> None:
     """Four environments, each file counted as a copy: as layers (with the tools that test stands on), and in full."""
     os.environ["UV_LINK_MODE"] = "copy"
-    store = venvs.Store(root / "store", requirements)
+    store = layer_store.Store(root / "store", requirements)
     for name in FOUR:
         venvs.ensure(store, name, say=lambda line: None)
         uv_full(root / "whole" / name, requirements, name, "copy")

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy import running
-from deploy.shell import Run, run
+from deploy.core import running
+from deploy.core.shell import Run, run
 from tests.rig import postgres
 from tests.support import ROOT, environment, wait_until
 

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import yaml
 
-from deploy.shell import Run, run
+from deploy.core.shell import Run, run
 from tests import support
-from tests.load import Load
+from tests.rig.engine import docker
+from tests.rig.load import Load
 from tests.support import wait_until
 from tests.swarm.conftest import Swarm, fill, join, new_project
-from tests.swarm.nodes import Cluster, docker
+from tests.swarm.nodes import Cluster
 
 #: Seconds and connections of a measurement of requests a second.
 SECONDS, CONNECTIONS = 8, 24

@@ -12,7 +12,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 from tests import support
-from tests.acceptance.conftest import create_admin
+from tests.rig.visitor import create_admin
 
 #: Enough chunks of an export for its bar to be seen moving, at `EXPORTS_PAUSE` seconds each.
 VOTES, PAUSE = 20_000, "0.4"

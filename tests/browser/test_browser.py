@@ -10,8 +10,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.acceptance.conftest import ADMIN, Visitor
 from tests.browser.conftest import VOTES, NewBrowser, addresses, complaints
+from tests.rig.visitor import ADMIN, Visitor
 from tests.support import wait_until
 
 

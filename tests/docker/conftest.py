@@ -1,45 +1,26 @@
 """Stacks on a real engine: each a copy of the project with names and ports of its own, removed with its data."""
 
+from __future__ import annotations
+
 import json
 import os
-import re
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from deploy import doctor
-from deploy.running import free_port
-from deploy.shell import Result, Run, run
+from deploy.core.shell import Result, Run, run
 from tests import support
-from tests.acceptance.conftest import ADMIN
+from tests.rig.engine import accept, docker, engine_or_skip
+from tests.rig.ports import free_port
+from tests.rig.visitor import ADMIN
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Without an engine, everything here skips and says why."""
     engine_or_skip([item for item in items if item.path.is_relative_to(Path(__file__).parent)])
-
-
-def engine_or_skip(items: list[pytest.Item], image: str = "") -> None:
-    """Have the tests skip, with the reason, where no engine answers, or lacks an image of the rig."""
-    if not items:
-        return
-    why = doctor.why_native()
-    if not why and image and not docker("image", "ls", "-q", image).strip():
-        why = f"the engine has no image {image}"
-    if why:
-        for item in items:
-            item.add_marker(pytest.mark.skip(reason=f"{why}; `tests/rig/up` brings one on Debian"))
-
-
-def docker(*words: str, check: bool = True) -> str:
-    """What a docker command prints."""
-    result = run(Run(["docker", *words]), capture=True, check=check)
-    return result.stdout + (result.stderr if words[0] == "logs" else "")
 
 
 @dataclass
@@ -112,30 +93,13 @@ class Stack:
         self.manage("createsuperuser", "--noinput", "--username", name, "--email", "a@example.org", env=more)
 
 
-def accept(url: str, ca: str = "") -> None:
-    """The acceptance suite passes on a site that has our administrator."""
-    command = [sys.executable, "-m", "pytest", "tests/acceptance", "-q", "-p", "no:cacheprovider"]
-    options = ["--base-url", url, "--admin", ADMIN, "--require", "acceptance"]
-    done = subprocess.run(
-        [*command, *options, *(["--ca", ca] if ca else [])],
-        cwd=support.ROOT,
-        env=support.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-5000:]
-    assert re.search(r"\d+ passed", done.stdout)
-
-
 def new_stack(folder: Path, kind: str) -> Stack:
     """A copy of the project whose `.env` is written, with free ports."""
     project = support.copy_project(folder / "project")
     (project / ".venvs").symlink_to(support.ROOT / ".venvs")
     run(Run(["git", "-C", str(project), "init", "-q"]))
     name = f"test{secrets.token_hex(3)}"
-    from deploy import server_env
+    from deploy.docker import env as server_env
 
     text = server_env.fresh((project / ".env.example").read_text(), stack=name, development=kind == "dev")
     os.umask(0o022)

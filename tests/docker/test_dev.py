@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from tests import support
-from tests.acceptance.conftest import ADMIN
-from tests.docker.conftest import Stack, docker, new_stack, remove
+from tests.docker.conftest import Stack, new_stack, remove
+from tests.rig.engine import docker
+from tests.rig.visitor import ADMIN
 from tests.support import one_line, wait_until
 
 #: Seconds for images, servers and the site on a slow machine.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.running import free_port
 from tests import support
-from tests.docker.conftest import docker
+from tests.rig.engine import docker
+from tests.rig.ports import free_port
 from tests.support import invoke, one_line
 
 REAL = next(Path(folder, "docker") for folder in os.environ["PATH"].split(":") if Path(folder, "docker").exists())
@@ -26,7 +26,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
 
 def with_env(project: Path, **values: str) -> None:
     """A `.env` of its own stack, with these values."""
-    from deploy import server_env
+    from deploy.docker import env as server_env
 
     text = server_env.fresh((project / ".env.example").read_text(), stack="mistakes", development=False)
     lines = [line for line in text.splitlines() if line.partition("=")[0] not in values]

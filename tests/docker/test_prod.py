@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.acceptance.conftest import Visitor
-from tests.docker.conftest import Stack, docker
+from tests.docker.conftest import Stack
+from tests.rig.engine import docker
+from tests.rig.visitor import Visitor
 from tests.support import one_line, wait_until
 
 OURS = ("app", "celery_worker", "celery_beat")

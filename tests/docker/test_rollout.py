@@ -7,15 +7,20 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
-from deploy.shell import Result
+from deploy.core.shell import Result
 from tests import support
-from tests.acceptance.conftest import Visitor
-from tests.docker.conftest import Stack, docker
-from tests.load import Load
+from tests.contract.promises import *  # noqa: F403
+from tests.contract.promises import Runtime
+from tests.docker.conftest import Stack
+from tests.rig.engine import docker
+from tests.rig.load import Load
+from tests.rig.visitor import Visitor
 from tests.support import one_line, wait_until
 
 STYLE = "site/polls/static/polls/style.css"
@@ -30,6 +35,10 @@ def site_as_it_was(prod: Stack) -> Iterator[None]:
         shutil.copytree(support.ROOT / "site" / name, prod.project / "site" / name)
     shutil.copy2(support.ROOT / "nginx" / "site.conf", prod.project / "nginx" / "site.conf")
     shutil.copy2(support.ROOT / "site" / "release.py", prod.project / "site" / "release.py")
+    for name in ("base", "prod"):
+        path = f"deploy/compose/{name}.yaml"
+        if not slowed(prod):
+            shutil.copy2(support.ROOT / path, prod.project / path)
 
 
 def votes(stack: Stack) -> int:
@@ -98,6 +107,30 @@ def test_a_release_that_answers_with_errors_is_taken_away(prod: Stack) -> None:
     unhurt(load)
     assert re.search(r"is not ready: /: 500", last_line(result))
     assert prod.containers("app") == old
+
+
+def test_a_rollback_brings_back_the_code_with_the_environment_it_had(prod: Stack) -> None:
+    prod.must("prod", "--detach")
+    names = "localhost,127.0.0.1,shop.example"
+    prod.set_env(ALLOWED_HOSTS=names)
+    prod.edit("site/mysite/health.py", '"ok\\n"', '"newer\\n"')
+    prod.must("prod", "--detach")
+    assert names in str(prod.inspect(prod.containers("app")[0])["Config"])
+    dry = prod.must("rollback", "--dry-run").stdout
+    assert re.match(r"# back to release \d+ \(", dry)
+    assert Visitor(prod.url).get("/healthz").text == "newer\n", "a dry run changes nothing"
+    with Load(prod.port) as load:
+        result = prod.must("rollback")
+        time.sleep(1)
+    unhurt(load)
+    assert Visitor(prod.url).get("/healthz").text == "ok\n"
+    assert names not in str(prod.inspect(prod.containers("app")[0])["Config"])
+    assert ".env differs from what that release has" in result.stderr
+    prod.must("scale", "--service", "celery_worker", "--replicas", "2")
+    assert all(names not in str(prod.inspect(each)["Config"]) for each in prod.containers("celery_worker"))
+    prod.must("scale", "--service", "celery_worker", "--replicas", "1")
+    prod.set_env(ALLOWED_HOSTS="localhost,127.0.0.1")
+    assert "--to 99: there is no such release; there are: " in one_line(prod.invoke("rollback", "--to", "99"))
 
 
 def test_a_migration_that_fails_changes_nothing(prod: Stack) -> None:
@@ -170,19 +203,8 @@ def test_a_command_killed_half_way_leaves_a_site_that_serves_and_the_next_one_cl
             time.sleep(1)
         prod.must("prod", "--detach")
     unhurt(load)
-    assert len(prod.containers("app")) == 2
-
-
-def test_two_updates_at_once_are_one_and_a_clear_line(prod: Stack) -> None:
-    first = subprocess.Popen(
-        ["python3", str(prod.project / "tasks.py"), "prod", "--detach"],
-        env={**support.environment(), "PATH": f"{support.TOOLS}:{os.environ['PATH']}"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    time.sleep(2)
-    assert f"another command is changing {prod.name}" in one_line(prod.invoke("prod", "--detach"))
-    assert first.wait(120) == 0
+    assert [len(prod.containers(each)) for each in ("app", "celery_worker", "celery_beat")] == [2, 1, 1]
+    assert "was killed" in prod.must("releases", "--on", "prod").stdout
 
 
 # --- what is killed ---
@@ -238,6 +260,11 @@ def states(stack: Stack, ids: list[str]) -> str:
     )
 
 
+def slowed(stack: Stack) -> bool:
+    """Whether exports have been made slow, which they are to the end."""
+    return "EXPORTS_PAUSE" in (stack.project / "deploy" / "compose" / "base.yaml").read_text()
+
+
 @pytest.fixture
 def slow(prod: Stack) -> None:
     """Exports take seconds: enough votes for some chunks, with a pause after each."""
@@ -278,3 +305,47 @@ def test_a_restart_of_a_server_is_healed_and_every_task_is_done(prod: Stack, ser
     ids += exports(prod, 2)
     wait_until(lambda: all_done(prod, ids), 180, "every export is done")
     assert votes(prod) >= before + load.accepted
+
+
+# --- What every runtime promises ---
+
+
+class Compose(Runtime):
+    under_way = "start beside the old ones"
+    deploying = ["prod", "--detach"]  # noqa: RUF012
+    changing = [  # noqa: RUF012
+        *(["prod"], ["build"], ["push"], ["rollback"], ["down", "--volumes"]),
+        *(["scale", "--service", "app", "--replicas", "3"], ["manage", "--", "flush"], ["shell"]),
+    ]
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+
+    @property
+    def project(self) -> Path:
+        return self.stack.project
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def commit(self) -> None:
+        """The work tree itself is built."""
+
+    def serving(self) -> object:
+        return self.stack.containers()
+
+    @contextmanager
+    def load(self) -> Iterator[Load]:
+        with Load(self.stack.port) as load:
+            yield load
+        assert not load.failures, load.failures[:5]
+        assert load.accepted > 50
+
+    def history(self) -> str:
+        return self.stack.must("releases", "--on", "prod").stdout
+
+
+@pytest.fixture(scope="module")
+def runtime(prod: Stack) -> Compose:
+    prod.must("prod", "--detach")  # so that there is a release to go back to
+    return Compose(prod)

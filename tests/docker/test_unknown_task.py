@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.running import free_port
 from tests import support
-from tests.docker.conftest import docker
+from tests.rig.engine import docker
+from tests.rig.ports import free_port
+from tests.rig.workers import Broker, done, in_log, worker
 from tests.support import wait_until
-from tests.workers import Broker, done, in_log, worker
 
 
 @pytest.fixture(scope="module")

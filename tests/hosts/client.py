@@ -4,16 +4,16 @@ import sys
 import time
 from pathlib import Path
 
-from deploy.hosts import trust
-from deploy.hosts.channel import hold_lock, run_script
-from deploy.hosts.connect import connect
-from deploy.hosts.environment import Host
+from deploy.hosts.environment.model import Host
+from deploy.hosts.ssh import known_hosts
+from deploy.hosts.ssh.channel import hold_lock, run_script
+from deploy.hosts.ssh.connect import connect
 
 do, port, identity, known, *words = sys.argv[1:]
 host = Host.model_construct(
     None, name="web1", roles=("web",), address="127.0.0.1", port=int(port), user="root", identity=Path(identity)
 )
-connection = connect(host, trust.parse(Path(known).read_text(), "production"))
+connection = connect(host, known_hosts.parse(Path(known).read_text(), "production"))
 if do == "run":
     run_script(connection, Path(words[0]).read_text())
 else:

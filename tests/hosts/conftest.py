@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.docker.conftest import engine_or_skip
 from tests.hosts.machines import IMAGE, Fleet, Rack
+from tests.hosts.release import first_release
+from tests.rig.engine import engine_or_skip
 
 VERSIONS = {"web1": 12, "web2": 13, "jobs1": 12, "data1": 13}
 ROLES = {"web1": ("web",), "web2": ("web",), "jobs1": ("worker", "beat"), "data1": ("database", "broker")}
@@ -35,3 +36,10 @@ def fleet(rack: Rack, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     made = Fleet(tmp_path_factory.mktemp("fleet") / "project", rack, dict(ROLES))
     made.prepare()
     return made
+
+
+@pytest.fixture(scope="session")
+def site(fleet: Fleet) -> Fleet:
+    """The fleet set up, with a first release, sample polls and an administrator."""
+    first_release(fleet)
+    return fleet

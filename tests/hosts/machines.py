@@ -6,15 +6,16 @@ Nothing is set up here beyond what a new server has: that is what the product do
 import json
 import os
 import secrets
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from deploy.running import free_port
-from deploy.shell import Result, Run, run
+from deploy.core.shell import Result, Run, run
 from tests import support
-from tests.swarm.nodes import docker, network, together
+from tests.rig.engine import docker, network, together
+from tests.rig.ports import free_port
 
 IMAGE = "portico-rig/host"
 #: What systemd needs beyond the capabilities of any container; the last for units that hide other processes.
@@ -24,6 +25,27 @@ MEMORY = ("/run", "/run/lock", "/tmp:exec,mode=1777")
 #: Seconds within which a machine has booted on a slow engine.
 READY_SECONDS = 60
 ENVIRONMENT = "test"
+#: Prints each command line of this machine that is ever seen, once, until a file is there. It looks fifty times a
+#: second and costs little: one process, of the one language that Debian has at its barest.
+WATCH = r"""
+use strict; use warnings; use IO::Handle; STDOUT->autoflush(1);
+my ($enough, %seen) = @ARGV;
+until (-e $enough) {
+    for my $path (glob "/proc/[0-9]*/cmdline") {
+        open(my $file, "<", $path) or next;
+        local $/; my $line = <$file>;
+        next if !defined $line || $line eq "" || $seen{$line}++;
+        $line =~ tr/\0\n/  /;
+        print "$line\n";
+    }
+    select undef, undef, undef, 0.02;
+}
+"""
+
+
+def watching(enough: str) -> str:
+    """The command for a shell that watches the process list until the file is there."""
+    return shlex.join(["perl", "-e", WATCH, enough])
 
 
 @dataclass

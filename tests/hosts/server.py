@@ -8,10 +8,10 @@ from types import TracebackType
 
 import pytest
 
-from deploy.hosts.environment import Host
-from deploy.hosts.trust import HostKey, KnownHosts, entry_name, parse
-from deploy.hosts.values import Jump
-from deploy.running import free_port
+from deploy.hosts.environment.model import Host
+from deploy.hosts.environment.values import Jump
+from deploy.hosts.ssh.known_hosts import HostKey, KnownHosts, entry_name, parse
+from tests.rig.ports import free_port
 from tests.support import wait_until
 
 ENVIRONMENT = "production"

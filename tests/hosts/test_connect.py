@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from deploy.errors import Failure
-from deploy.hosts import environment, pinning, trust
-from deploy.hosts.channel import LIMIT_SECONDS, Result, hold_lock, run_script
-from deploy.hosts.connect import Connection, Connections, connect
-from deploy.hosts.trust import KnownHosts
-from deploy.running import free_port
+from deploy.core.errors import Failure
+from deploy.hosts.environment import file, model
+from deploy.hosts.ssh import known_hosts, pinning
+from deploy.hosts.ssh.channel import LIMIT_SECONDS, Result, hold_lock, run_script
+from deploy.hosts.ssh.connect import Connection, Connections, connect
+from deploy.hosts.ssh.known_hosts import KnownHosts
 from tests.hosts.server import ENVIRONMENT, Server, make_key, needs_sshd, public, trusting
+from tests.rig.ports import free_port
 from tests.support import ROOT, processes_of, wait_until
 
 pytestmark = needs_sshd
@@ -447,10 +448,10 @@ secrets: {{SECRET_KEY: "env:S"}}
 """
 
 
-def described(server: Server, root: Path, jump: str = "") -> environment.Environment:
-    (root / trust.FOLDER).mkdir(parents=True, exist_ok=True)
+def described(server: Server, root: Path, jump: str = "") -> model.Environment:
+    (root / known_hosts.FOLDER).mkdir(parents=True, exist_ok=True)
     jump = f", jump: '{jump}'" if jump else ""
-    return environment.parse(FILE.format(port=server.port, key=server.client_key, jump=jump), ENVIRONMENT, root)
+    return file.parse(FILE.format(port=server.port, key=server.client_key, jump=jump), ENVIRONMENT, root)
 
 
 def test_new_keys_are_shown_and_pinned_jump_hosts_first(
@@ -458,7 +459,7 @@ def test_new_keys_are_shown_and_pinned_jump_hosts_first(
 ) -> None:
     there = described(server, tmp_path, f"root@127.0.0.1:{fresh.port}")
     said: list[str] = []
-    pinning.pin(there, (), said.append, confirmed=True)
+    pinning.pin(there, (), said.append, confirmed=True).do()
     shown = capsys.readouterr().out.splitlines()
     assert shown == [
         f"jump host root@127.0.0.1:{fresh.port}  {fresh.name}  ssh-ed25519  {fresh.key.fingerprint}  new",
@@ -468,7 +469,7 @@ def test_new_keys_are_shown_and_pinned_jump_hosts_first(
     assert run_script(connect(there.hosts[0], known), "echo yes").text == "yes\n"
     listed = subprocess.run(["ssh-keygen", "-lf", str(server.keys[0])], capture_output=True, text=True, check=True)
     assert server.key.fingerprint in listed.stdout
-    pinning.pin(there, (), said.append)
+    pinning.pin(there, (), said.append).do()
     assert all(line.endswith("  same") for line in capsys.readouterr().out.splitlines())
     assert len(said) == 2
 
@@ -476,23 +477,23 @@ def test_new_keys_are_shown_and_pinned_jump_hosts_first(
 def test_nothing_is_pinned_when_nobody_confirms_or_in_a_dry_run(server: Server, tmp_path: Path) -> None:
     there = described(server, tmp_path)
     with pytest.raises(Failure, match="add --yes"):
-        pinning.pin(there, (), print)
-    pinning.pin(there, (), print, dry_run=True)
-    assert not (tmp_path / trust.source(ENVIRONMENT)).exists()
+        pinning.pin(there, (), print).do()
+    pinning.pin(there, (), print).show()
+    assert not (tmp_path / known_hosts.source(ENVIRONMENT)).exists()
 
 
 def test_a_changed_key_is_replaced_only_when_its_host_is_named(server: Server, tmp_path: Path) -> None:
     there = described(server, tmp_path)
-    path = tmp_path / trust.source(ENVIRONMENT)
+    path = tmp_path / known_hosts.source(ENVIRONMENT)
     other = public(make_key(tmp_path / "other"))
     before = f"# ours\n{server.name} {other.kind} {other.text}\nelsewhere {other.kind} {other.text} # kept\n"
     path.write_text(before)
     with pytest.raises(Failure, match="find out why before anything else"):
-        pinning.pin(there, (), print, confirmed=True)
+        pinning.pin(there, (), print, confirmed=True).do()
     with pytest.raises(Failure):
-        pinning.pin(there, ("elsewhere",), print, confirmed=True)
+        pinning.pin(there, ("elsewhere",), print, confirmed=True).do()
     assert path.read_text() == before
-    pinning.pin(there, ("web1",), print, confirmed=True)
+    pinning.pin(there, ("web1",), print, confirmed=True).do()
     after = path.read_text().splitlines()
     assert after[:2] == [before.splitlines()[0], before.splitlines()[2]]
     assert pinning.load(tmp_path, ENVIRONMENT).keys(server.name) == (server.key,)
@@ -502,7 +503,7 @@ def test_a_line_of_the_file_that_is_not_understood_is_refused(server: Server) ->
     good = f"{server.key.kind} {server.key.text}"
     for line in (f"@revoked x {good}", "x ssh-dss AAAA", f"*.example.org {good}", f"x {server.key.kind} AAAA", "x y"):
         with pytest.raises(Failure, match=r"production\.known_hosts:2: "):
-            trust.parse(f"# keys\n{line}\n", ENVIRONMENT)
+            known_hosts.parse(f"# keys\n{line}\n", ENVIRONMENT)
 
 
 def test_a_hashed_name_is_found(server: Server, tmp_path: Path) -> None:
@@ -510,7 +511,7 @@ def test_a_hashed_name_is_found(server: Server, tmp_path: Path) -> None:
     path.write_text(trusting(server).text)
     subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(path)], check=True, capture_output=True)
     assert server.name not in path.read_text()
-    hashed = trust.parse(path.read_text(), ENVIRONMENT)
+    hashed = known_hosts.parse(path.read_text(), ENVIRONMENT)
     assert hashed.keys(server.name) == (server.key,)
     assert len(hashed.with_key(server.name, server.key).entries) == 1
 

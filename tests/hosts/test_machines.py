@@ -1,8 +1,9 @@
 """The machines are hosts as servers are: what the other tests stand on."""
 
-from deploy.hosts import environment, pinning
-from deploy.hosts.channel import run_script
-from deploy.hosts.connect import Connections
+from deploy.hosts.environment import file
+from deploy.hosts.ssh import pinning
+from deploy.hosts.ssh.channel import run_script
+from deploy.hosts.ssh.connect import Connections
 from tests.hosts.conftest import VERSIONS
 from tests.hosts.machines import ENVIRONMENT, Fleet
 
@@ -28,7 +29,7 @@ ExecStart=-/usr/bin/perl -e "print length(q(b) x 500000000), q( bytes)"
 
 
 def test_each_machine_is_bare_debian_that_is_reached_by_key(fleet: Fleet) -> None:
-    there = environment.load(fleet.project, ENVIRONMENT)
+    there = file.load(fleet.project, ENVIRONMENT)
     with Connections(pinning.load(fleet.project, ENVIRONMENT)) as connections:
         looked = "cat /etc/debian_version; id -un; command -v sudo python3 nginx || echo bare"
         admins = [host.model_copy(update={"user": host.admin}) for host in there.hosts]

@@ -9,122 +9,24 @@ import signal
 import subprocess
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
-from deploy.running import answers
-from tests.acceptance.conftest import ADMIN
-from tests.docker.conftest import accept
-from tests.hosts.machines import Fleet, Machine
-from tests.load import Load
+from deploy.hosts.environment.file import load as load_environment
+from deploy.hosts.release import deploy, phases
+from deploy.project.config import Project
+from tests.contract.promises import *  # noqa: F403
+from tests.contract.promises import Runtime
+from tests.hosts.machines import ENVIRONMENT, Fleet, watching
+from tests.hosts.release import MIGRATION, SITE, WEB, change, load, one_release, peek, settled, shell, start, units
+from tests.rig.engine import accept
+from tests.rig.load import Load
 from tests.support import TOOLS, environment, one_line, wait_until
-
-WEB = ("web1", "web2")
-SITE = (*WEB, "jobs1")
-#: What is appended to the site so that it has a task and a page that take their time.
-NAP = '''
-
-@shared_task
-def nap(seconds: float, mark: str) -> None:
-    """Sleep, and then leave a mark with the release that ran it."""
-    import os
-    import time
-
-    from polls.services import create_poll
-
-    time.sleep(seconds)
-    create_poll(f"{mark} {os.environ['STATIC_ROOT']}", ["yes", "no"])
-'''
-SLOW = """
-
-def slow(request, seconds):
-    import time
-
-    from django.http import HttpResponse
-
-    time.sleep(seconds)
-    return HttpResponse("slow")
-
-
-urlpatterns += [path("slow/<int:seconds>", slow)]
-"""
-
-
-@pytest.fixture(scope="module")
-def site(fleet: Fleet) -> Fleet:
-    """The fleet set up, with a first release, sample polls and an administrator."""
-    fleet.must("remote-setup", "--yes")
-    append(fleet, "site/polls/tasks.py", NAP)
-    append(fleet, "site/mysite/urls.py", SLOW)
-    fleet.commit("a task and a page that take their time")
-    fleet.must("remote-deploy")
-    name, password = ADMIN.split(":")
-    python = (
-        "from django.contrib.auth import get_user_model as users; "
-        f"users().objects.create_superuser({name!r}, 'a@example.org', {password!r})"
-    )
-    fleet.must("remote-manage", "--", "load_sample_polls")
-    fleet.must("remote-manage", "--", "shell", "-c", python)
-    return fleet
-
-
-def append(site: Fleet, path: str, text: str) -> None:
-    file = site.project / path
-    file.write_text(file.read_text() + text)
-
-
-def one_release(site: Fleet, names: Sequence[str] = SITE) -> str:
-    """The release that serves on all of these."""
-    [found] = {site.current(site[name]) for name in names}
-    assert found
-    return found
-
-
-def layer(site: Fleet, machine: Machine, release: str) -> str:
-    """Where the packages of a release are."""
-    return machine.ssh("readlink", "-f", f"/srv/portico/releases/{release}/venv").strip()
-
-
-def units(machine: Machine) -> dict[tuple[str, str], str]:
-    """The units that are not at rest, kind and release, and what they are at."""
-    said = machine.sh("/usr/local/sbin/portico-helper units").splitlines()
-    return {(kind, release): state for kind, release, state in map(str.split, said)}
-
-
-def settled(site: Fleet) -> bool:
-    """Whether each host runs the units of its release, and nothing else."""
-    roles = {"web1": {"web"}, "web2": {"web"}, "jobs1": {"worker", "beat"}}
-    return all(
-        units(site[name]) == {(kind, site.current(site[name])): "active" for kind in kinds}
-        for name, kinds in roles.items()
-    )
-
-
-@contextmanager
-def load(site: Fleet, seconds: float = 900) -> Iterator[list[Load]]:
-    """A steady load on both web hosts, half POST. Fails the test when a request failed."""
-    loads = [Load(site[name].http_port, clients=4, rest=0.05, most_seconds=seconds) for name in WEB]
-    with ExitStack() as stack:
-        for each in loads:
-            stack.enter_context(each)
-        yield loads
-    for each in loads:
-        print(each.report())
-        assert not each.failures, each.failures[:10]
-        assert each.total > 0
-
-
-def change(site: Fleet, number: int) -> None:
-    """A commit that changes a page and a static file."""
-    append(site, "site/polls/static/polls/style.css", f"\n.change-{number} {{ color: #{number:06d}; }}\n")
-    site.commit(f"change {number}")
-
 
 # --- What it is for ---
 
@@ -132,231 +34,6 @@ def change(site: Fleet, number: int) -> None:
 def test_the_acceptance_suite_passes_on_each_web_host(site: Fleet) -> None:
     for name in WEB:
         accept(site[name].url)
-
-
-def test_a_restart_brings_everything_back_by_itself(site: Fleet) -> None:
-    before = one_release(site)
-    for name in ("data1", *SITE):
-        site[name].restart()
-    wait_until(lambda: settled(site), 120, "the units run again")
-    for name in WEB:
-        url = f"{site[name].url}/readyz"
-        wait_until(partial(answers, url), 60, f"{name} serves")
-    assert one_release(site) == before
-    assert site.invoke("remote-status").code == 0
-
-
-def test_deploys_rollbacks_and_broken_releases_lose_no_request(site: Fleet) -> None:
-    with load(site):
-        served = [one_release(site)]
-        for number in range(10):
-            change(site, number)
-            site.must("remote-deploy")
-            served.append(one_release(site))
-        assert len(set(served)) == 11
-        assert layer(site, site["web1"], served[-1]) == layer(site, site["web1"], served[-2])
-        for _ in range(2):
-            site.must("remote-rollback")
-        assert one_release(site) == served[-3]
-        site.must("remote-rollback", "--to", served[-1])
-        assert one_release(site) == served[-1]
-        for name, (path, old, new, *words) in BROKEN.items():
-            with broken(site, path, old, new):
-                said = site.invoke("remote-deploy")
-            assert said.code, name
-            for word in words:
-                assert word in said.stderr, said.stderr
-            assert one_release(site) == served[-1], name
-    wait_until(lambda: settled(site), 120, "only the units of the release run")
-
-
-MIGRATION = """from django.db import migrations
-
-
-class Migration(migrations.Migration):
-    dependencies = [("polls", "0002_schedule")]
-    operations = [migrations.RunSQL("SELECT nothing FROM nowhere")]
-"""
-WSGI = "site/mysite/wsgi.py"
-#: File, what is replaced by what (nothing: the file is new), and what is then to be read: the last lines of a journal,
-#: where a unit ran.
-BROKEN = {
-    "cannot import": ("site/polls/views.py", "from http import", "import nowhere\nfrom http import", "nowhere"),
-    "answers 500": (
-        *("site/polls/views.py", "    words = ", '    raise RuntimeError("ill")\n    words = '),
-        *("its own socket: / answers 500", "web1 | ", "RuntimeError: ill"),
-    ),
-    "ends at its start": (
-        WSGI,
-        "import os",
-        'import os\nraise RuntimeError("not today")',
-        "does not start",
-        "Error: not today",
-    ),
-    "hangs at its start": (WSGI, "import os", "import os, time\ntime.sleep(600)", "does not start"),
-    "migration fails": (
-        "site/polls/migrations/0003_broken.py",
-        "",
-        MIGRATION,
-        "polls.0003_broken",
-    ),
-    "never becomes ready": (
-        "site/mysite/health.py",
-        "    states = ",
-        '    return JsonResponse({"never": "ready"}, status=503)\n    states = ',
-        "/readyz answers 503",
-        '{"never": "ready"}',
-    ),
-}
-
-
-@contextmanager
-def broken(site: Fleet, path: str, old: str, new: str) -> Iterator[None]:
-    """A commit with a mistake, which the next one takes back."""
-    file = site.project / path
-    before = file.read_text() if file.exists() else ""
-    assert old in before
-    file.write_text(before.replace(old, new, 1) if old else new)
-    site.commit(f"a mistake in {path}")
-    try:
-        yield
-    finally:
-        if before:
-            file.write_text(before)
-        else:
-            file.unlink()
-        site.commit(f"no mistake in {path}")
-
-
-# --- Faults while some hosts are flipped already ---
-
-
-def end_nginx(machine: Machine) -> None:
-    machine.sh("systemctl kill -s KILL nginx; systemctl stop nginx")
-
-
-def begin_nginx(machine: Machine) -> None:
-    machine.sh("systemctl start nginx")
-
-
-def cut(machine: Machine) -> None:
-    machine.sh(
-        "nft add table inet cut; nft 'add chain inet cut in { type filter hook input priority -300; }';"
-        "nft add rule inet cut in tcp dport 22 drop"
-    )
-
-
-def join(machine: Machine) -> None:
-    machine.sh("nft delete table inet cut")
-
-
-def refuse(machine: Machine) -> None:
-    machine.sh("mv /etc/sudoers.d/portico /root/sudoers")
-
-
-def allow(machine: Machine) -> None:
-    machine.sh("mv /root/sudoers /etc/sudoers.d/portico")
-
-
-def kill_script(machine: Machine) -> None:
-    """What a deploy runs there ends at once, and puts nothing back."""
-    machine.sh("pkill -KILL -f 'sh /dev/fd/9'")
-
-
-def nothing(machine: Machine) -> None:
-    pass
-
-
-def small_disk(machine: Machine) -> None:
-    """What tells which release serves is on a disk of its own, which is small."""
-    small = "mount -t tmpfs -o size=256k,nr_inodes=40 none"
-    machine.sh(
-        f"cp -a /srv/portico/state /root/state; {small} /srv/portico/state; cp -a /root/state/. /srv/portico/state"
-    )
-
-
-def fill(machine: Machine) -> None:
-    takes_all = "n=0; while touch full-$n; do n=$((n + 1)); done; cat /dev/zero >full-0"
-    machine.sh(f"cd /srv/portico/state; {takes_all}", check=False)
-
-
-def empty(machine: Machine) -> None:
-    machine.sh("umount /srv/portico/state; rm -r /root/state")
-
-
-#: What is done before, to break it, to mend it, and what is then to be read.
-FAULTS = {
-    "nginx killed": (nothing, end_nginx, begin_nginx, "through nginx"),
-    "script killed": (nothing, kill_script, nothing, "web2: "),
-    "network cut": (nothing, cut, join, "web2: "),
-    "sudo refused": (nothing, refuse, allow, "web2: its helper cannot be run"),
-    "disk full": (small_disk, fill, empty, "No space left on device"),
-}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_on_one_host_puts_back_the_other_that_was_flipped(site: Fleet, name: str) -> None:
-    prepare, break_it, mend, why = FAULTS[name]
-    site.configure(wait=5)
-    change(site, random.randrange(10**6))
-    before = one_release(site)
-    prepare(site["web2"])
-
-    def strike() -> None:
-        wait_until(lambda: site.current(site["web1"]) != before, 120, "web1 is flipped")
-        break_it(site["web2"])
-
-    striker = threading.Thread(target=strike)
-    striker.start()
-    said = site.invoke("remote-deploy")
-    striker.join(150)
-    try:
-        assert said.code
-        assert why in said.stderr, said.stderr
-        assert "Traceback" not in said.stderr
-        # One that was cut off finds out by itself.
-        wait_until(lambda: one_release_or_none(site) == before, 90, "both are on the old release")
-    finally:
-        mend(site["web2"])
-        site.configure(wait=0)
-    for each in WEB:
-        wait_until(partial(answers, f"{site[each].url}/readyz"), 30, f"{each} serves")
-    change(site, random.randrange(10**6))
-    # A host that was cut off holds its lock until it no longer believes in us; the others do not hold theirs.
-    patience = 90 if name == "network cut" else 5
-    wait_until(lambda: free(site), patience, "nobody holds the lock")
-    site.must("remote-deploy")
-    assert one_release(site) != before
-    wait_until(lambda: settled(site), 120, "only the units of the release run")
-
-
-def free(site: Fleet) -> bool:
-    return site.must("remote-unlock", "--dry-run").stderr.count("nobody holds the lock") == len(SITE)
-
-
-def test_a_host_that_loses_its_power_after_its_flip_boots_what_the_others_serve(site: Fleet) -> None:
-    site.configure(wait=20)
-    change(site, random.randrange(10**6))
-    before = one_release(site)
-    client = start(site)
-    try:
-        wait_until(lambda: site.current(site["web1"]) != before, 120, "web1 is flipped")
-        site["web1"].kill()
-        site["web1"].start_again()
-        assert "web1: " in client.communicate(timeout=120)[0]
-        assert client.returncode
-    finally:
-        site.configure(wait=0)
-        site.commit("no wait")
-    assert one_release(site) == before
-    wait_until(lambda: settled(site), 120, "only the units of the release run")
-    for name in WEB:
-        wait_until(partial(answers, f"{site[name].url}/readyz"), 30, f"{name} serves")
-
-
-def one_release_or_none(site: Fleet) -> str:
-    found = {site.current(site[name]) for name in SITE}
-    return found.pop() if len(found) == 1 else ""
 
 
 def test_a_full_disk_is_said_and_changes_nothing(site: Fleet) -> None:
@@ -389,77 +66,6 @@ def test_without_room_what_is_too_old_goes_first_and_then_it_is_said(site: Fleet
         site.commit("keep five")
 
 
-# --- The client dies ---
-
-
-def test_whenever_the_client_is_killed_each_host_serves_one_whole_release(site: Fleet) -> None:
-    chance = random.Random(6)
-    reached: Counter[str] = Counter()
-    with load(site):
-        for number in range(KILLS):
-            change(site, 1000 + number)
-            client = start(site)
-            said = ""
-            # Some time after it has come to one of its steps, each of them in turn; at first, to none.
-            while (step := STEPS[number % len(STEPS)]) not in said and (line := peek(client)):
-                said += line
-            time.sleep(chance.uniform(0, 1))
-            client.send_signal(signal.SIGKILL)
-            said += client.communicate(timeout=10)[0]
-            assert step in said, said
-            assert client.returncode in (0, -signal.SIGKILL), said
-            reached[(re.findall(r"^\w+: ([a-z ]+) \(", said, re.MULTILINE) or ["nothing"])[-1]] += 1
-            for name in SITE:
-                wait_until(partial(whole, site, name), 20, f"{name} is on one whole release")
-        change(site, 2000)
-        site.must("remote-deploy")
-    one_release(site)
-    print(f"killed after: {dict(reached)}")
-    wait_until(lambda: settled(site), 120, "only the units of the release run")
-
-
-KILLS = 30
-STEPS = ("", "receiving", "received", "migrating", "starting", "started", "workers", "flipped", "web2: flipped", "beat")
-
-
-def start(site: Fleet, task: str = "remote-deploy", *more: str) -> "subprocess.Popen[str]":
-    """A deploy, or another task, that goes on beside us."""
-    words = ["python3", str(site.project / "tasks.py"), task, "--env", "test", *more]
-    path = f"{TOOLS}:{os.environ['PATH']}"
-    env = {**environment(**site.environment()), "PATH": path}
-    # In a session of its own, so that it is ended as a whole.
-    return subprocess.Popen(
-        words, env=env, cwd=site.project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def whole(site: Fleet, name: str) -> bool:
-    """Whether the release that serves has all that it needs, and the unit that runs it."""
-    machine = site[name]
-    release = site.current(machine)
-    files = "test -s env -a -s release.json -a -x venv/bin/python -a -d static && echo whole"
-    kinds = {"web1": "web", "web2": "web", "jobs1": "worker"}
-    said = machine.sh(f"cd /srv/portico/releases/{release} && {files}", check=False)
-    return said.strip() == "whole" and (kinds[name], release) in units(machine)
-
-
-def test_of_two_deploys_at_once_the_second_is_told_who_holds_the_lock(site: Fleet) -> None:
-    change(site, random.randrange(10**6))
-    first = start(site)
-    try:
-        wait_until(lambda: "receiving" in peek(first), 60, "the first has the lock")
-        said = one_line(site.invoke("remote-deploy"))
-    finally:
-        first.communicate(timeout=120)
-    assert re.search(r"web1: busy: deploy of [0-9a-f]{12} by \S+@\S+ since ", said), said
-    assert first.returncode == 0
-
-
-def peek(child: "subprocess.Popen[str]") -> str:
-    assert child.stdout is not None
-    return child.stdout.readline()
-
-
 # --- Tasks, and beat ---
 
 
@@ -472,15 +78,26 @@ def test_new_workers_are_ready_before_requests_reach_a_deploy_and_a_rollback_wai
 
 
 def test_a_rollback_right_after_a_deploy_waits_for_requests_that_are_still_answered(site: Fleet) -> None:
-    before = one_release(site)
+    before, machine = one_release(site), site["web1"]
     answered: list[str] = []
-    asked = threading.Thread(target=lambda: answered.append(page(f"{site['web1'].url}/slow/30")))
-    asked.start()
-    time.sleep(2)
+    asked = threading.Thread(target=lambda: answered.append(page(f"{machine.url}/slow/answer")))
     change(site, random.randrange(10**6))
-    site.must("remote-deploy")
-    assert units(site["web1"])[("web", before)] == "deactivating"
-    site.must("remote-rollback")
+    asked.start()
+    try:
+        site.must("remote-deploy")
+        assert units(machine)[("web", before)] == "deactivating"
+        rollback = start(site, "remote-rollback")
+        said = ""
+        while "starting" not in said and (line := peek(rollback)):
+            said += line
+        time.sleep(1)
+        assert units(machine)[("web", before)] == "deactivating"
+        assert rollback.poll() is None
+        assert not answered
+    finally:
+        machine.sh("touch /opt/answer")
+    assert rollback.communicate(timeout=120)[0].endswith("\n")
+    assert rollback.returncode == 0
     assert one_release(site) == before
     asked.join(60)
     assert answered == ["slow"]
@@ -511,6 +128,37 @@ def test_what_was_rolled_back_from_is_neither_gone_back_to_nor_kept_in_place_of_
     assert one_release(site) == good
     site.configure(keep=5)
     site.commit("keep five")
+
+
+def test_a_client_whose_clock_is_behind_rolls_back_and_a_second_rollback_does_not_go_forward(
+    site: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = one_release(site)
+    change(site, random.randrange(10**6))
+    deploy_by_a_clock_that_is_behind(site, monkeypatch)
+    bad = one_release(site)
+    assert bad < before, "by their ids, it is the older one"
+    listed = site.must("remote-releases").stdout
+    assert listed.index(bad) < listed.index(before), "newest first"
+    said = site.must("remote-rollback").stderr
+    assert one_release(site) == before
+    assert said.index("web2: flipped") < said.index("jobs1: workers ready"), "a rollback waits for no worker"
+    for name in SITE:
+        assert site[name].sh(f"ls /srv/portico/releases/{bad}/left")
+    again = site.invoke("remote-rollback", "--dry-run")  # further back, where there is something
+    assert again.code or f"back to: {bad}" not in again.stdout
+    assert not again.code or "no earlier release" in one_line(again)
+
+
+def deploy_by_a_clock_that_is_behind(site: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deploy whose client is a day late, in this process: what an id is made of can be given to it here."""
+    for name, value in site.environment().items():
+        monkeypatch.setenv(name, value)
+    late = datetime.now(UTC) - timedelta(days=1)
+    monkeypatch.setattr(deploy, "committed", partial(deploy.committed, now=late))
+    project = Project(site.project, "portico", "site", "mysite", 8000, "", ".run", ("/readyz", "/"), 3)
+    hosts = phases.choose(project, load_environment(site.project, ENVIRONMENT))
+    deploy.deploy(hosts, "", print)
 
 
 def test_after_a_setup_that_failed_half_way_what_serves_is_seen_and_can_be_gone_back_from(site: Fleet) -> None:
@@ -571,17 +219,24 @@ def test_a_task_and_a_command_under_way_outlive_deploys_and_their_release_stays(
     site.commit("keep one")
     old = one_release(site)
     mark = f"mark {random.randrange(10**9)}"
-    shell(site, f"from polls.tasks import nap; nap.delay(60, {mark!r})")
+    shell(site, f"from polls.tasks import nap; nap.delay('/opt/enough', {mark!r})")
     wait_until(lambda: "polls.tasks.nap" in site["jobs1"].journal(f"portico-worker@{old}"), 30, "the task has begun")
-    late = "import time; time.sleep(45); import polls.management.commands.load_sample_polls; print('imported late')"
+    late = (
+        "import os, time; print('begun', flush=True)\nwhile not os.path.exists('/opt/enough'): time.sleep(0.1)\n"
+        "import polls.management.commands.load_sample_polls; print('imported late')"
+    )
     command = start(site, "remote-manage", "--", "shell", "-v0", "-c", late)
-    began = time.monotonic()
-    for number in range(2):
-        change(site, 3000 + number)
-        site.must("remote-deploy")
-    assert time.monotonic() - began < 45, "the deploys did not wait for the task"
-    assert ("worker", old) in units(site["jobs1"])
-    site["jobs1"].sh(f"test -d /srv/portico/releases/{old}")
+    wait_until(lambda: "begun" in peek(command), 60, "the command has begun")
+    try:
+        for number in range(2):
+            change(site, 3000 + number)
+            site.must("remote-deploy")
+        assert ("worker", old) in units(site["jobs1"]), "the deploys did not wait for the task"
+        assert command.poll() is None
+        site["jobs1"].sh(f"test -d /srv/portico/releases/{old}")
+    finally:
+        for name in SITE:
+            site[name].sh("touch /opt/enough")
     assert command.communicate(timeout=60)[0].strip().endswith("imported late")
     asked = f"print(*Question.objects.filter(text__startswith={mark!r}).values_list('text', flat=True), sep='|')"
     asked = f"from polls.models import Question; {asked}"
@@ -589,10 +244,6 @@ def test_a_task_and_a_command_under_way_outlive_deploys_and_their_release_stays(
     assert shell(site, asked) == f"{mark} /srv/portico/releases/{old}/static", "once, by the worker that began it"
     site.configure(keep=5)
     site.commit("keep five")
-
-
-def shell(site: Fleet, python: str) -> str:
-    return site.must("remote-manage", "--", "shell", "-v0", "-c", python).stdout.strip()
 
 
 def test_there_are_never_two_beats(site: Fleet) -> None:
@@ -635,7 +286,7 @@ def test_a_beat_that_moves_to_another_host_is_never_two(site: Fleet) -> None:
     counter.start()
     try:
         run(jobs1=("worker",), web2=("web", "beat"))
-        assert "jobs1: was set up as worker beat, and is to be worker" in site.invoke("remote-deploy").stderr
+        assert "jobs1: was set up as worker beat, but must be worker" in site.invoke("remote-deploy").stderr
         site.must("remote-setup", "--yes", "--only", "web2")
         said = one_line(site.invoke("remote-deploy", "--only", "web2"))
         assert said == "jobs1: runs a beat, and web2 is to run it now: leave out neither of them"
@@ -696,7 +347,7 @@ def test_no_secret_is_seen_while_deploying(site: Fleet) -> None:
     passwords = site["data1"].sh("head -qn 1 /etc/portico/*_password").split()
     assert len(passwords) == 2
     found_in = re.compile("|".join(map(re.escape, [site.secret_key, *passwords]))).search
-    watch = "while [ ! -e /tmp/enough ]; do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; sleep 0.02; done"
+    watch = watching("/tmp/enough")
     machines = [site[name] for name in (*SITE, "data1")]
     seen: dict[str, str] = {}
     # The machines' processes are processes of this machine, too, as are the client's own.
@@ -849,3 +500,48 @@ def test_settings_and_secrets_roll_back_with_their_release(site: Fleet) -> None:
     assert second == "it's $two another-secret-key-of-more-than-fifty-characters-in-all"
     site.configure(settings={})
     site.commit("no settings")
+
+
+# --- What every runtime promises ---
+
+
+class OnHosts(Runtime):
+    under_way = "starting"
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        here = ["--env", "test"]
+        self.deploying = ["remote-deploy", *here]
+        self.changing = [
+            *(["remote-deploy", *here], ["remote-rollback", *here], ["rollback", "--on", "test"]),
+            *(["remote-manage", *here, "--", "flush"], ["manage", "--on", "test", "--", "flush"]),
+            *(["shell", "--on", "test"], ["remote-unlock", *here], ["remote-setup", *here]),
+        ]
+
+    @property
+    def project(self) -> Path:
+        return self.fleet.project
+
+    def environment(self) -> dict[str, str]:
+        return self.fleet.environment()
+
+    def commit(self) -> None:
+        self.fleet.commit("what comes next")
+
+    def serving(self) -> object:
+        wait_until(lambda: settled(self.fleet), 120, "only the units of the release run")
+        return {name: (self.fleet.current(self.fleet[name]), units(self.fleet[name])) for name in SITE}
+
+    def load(self) -> AbstractContextManager[list[Load]]:
+        return load(self.fleet)
+
+    def history(self) -> str:
+        return self.fleet.must("remote-releases").stdout
+
+
+@pytest.fixture(scope="module")
+def runtime(site: Fleet) -> OnHosts:
+    found = OnHosts(site)
+    found.change()
+    site.must("remote-deploy")  # so that there is a release to go back to
+    return found

@@ -11,20 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from deploy.running import free_port
 from tests import support
 from tests.hosts.conftest import ROLES, VERSIONS
-from tests.hosts.machines import Fleet, Machine, Rack
+from tests.hosts.machines import Fleet, Machine, Rack, watching
 from tests.hosts.server import make_key
+from tests.rig.ports import free_port
 from tests.support import one_line
 
 HELPER = "/usr/local/sbin/portico-helper"
 RELEASE = "20260101-120000-abcdef1"
 UNITS = {"web1": "web", "web2": "web", "jobs1": "worker"}
-#: What watches the process list of a host: a line for each process that it ever sees.
-WATCH = (
-    "while [ -e /tmp/watched ]; do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; sleep 0.02; done >>/tmp/watched"
-)
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +40,12 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def ready(bare: Fleet) -> Fleet:
     """The same, set up; what was said is in the folder of the rack, what processes were seen in /root/watched."""
     for machine in bare.rack.machines.values():
-        machine.sh("touch /tmp/watched")
-        subprocess.Popen(["docker", "exec", "-d", machine.container, "sh", "-c", WATCH])
+        watch = f"{watching('/tmp/enough')} >/root/watched"
+        subprocess.Popen(["docker", "exec", "-d", machine.container, "sh", "-c", watch])
     done = bare.must("remote-setup", "--yes")
     (bare.rack.folder / "said").write_text(done.stdout + done.stderr)
     for machine in bare.rack.machines.values():
-        machine.sh("mv /tmp/watched /root/watched")
+        machine.sh("touch /tmp/enough")
     return bare
 
 
@@ -810,6 +806,27 @@ def test_limits_and_tls_are_in_force_and_keys_are_the_administrator_s(solo: Flee
     assert host.sh(f"{ask} portico.test:443:127.0.0.1 https://portico.test/") == "502 2"
     assert host.sh(f"{ask} portico.test:80:127.0.0.1 http://portico.test/").startswith("308")
     assert host.sh("stat -c '%U %a' /etc/nginx/site/tls.key").split() == ["root", "600"]
+
+
+def test_only_a_setup_needs_certificate_and_key_and_a_renewed_one_is_told(solo: Fleet, tmp_path: Path) -> None:
+    tls = solo.more["tls"]
+    assert isinstance(tls, dict)
+    certificate, key = Path(tls["certificate"]), Path(tls["key"])
+    there = certificate.read_text()
+    hidden = key.rename(tmp_path / "key.pem")
+    try:
+        assert "set up otherwise" not in (said := solo.must("remote-deploy", "--dry-run").stdout)
+        assert "another certificate" not in said, "the certificate is here, and the same"
+        certificate.write_text("renewed")
+        said = solo.must("remote-deploy", "--dry-run").stdout
+        assert "solo: has another certificate than the file of tls: `invoke remote-setup --env test`" in said
+        certificate.unlink()
+        assert "another certificate" not in solo.must("remote-deploy", "--dry-run").stdout
+        solo.must("remote-status")
+        assert f"{certificate}: there is no such file" in one_line(solo.invoke("remote-setup", "--yes"))
+    finally:
+        certificate.write_text(there)
+        hidden.rename(key)
 
 
 def test_a_host_that_boots_again_is_as_it_was(solo: Fleet) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.running import free_port
-from deploy.shell import Result
+from deploy.core.shell import Result
 from tests import support
-from tests.acceptance.conftest import Visitor
+from tests.rig.ports import free_port
+from tests.rig.visitor import Visitor
 from tests.support import Dev, invoke, one_line, wait_until
 
 NewDev = Callable[..., Dev]
@@ -152,7 +152,7 @@ def test_several_workers_are_distinct_nodes(run_folder: Path) -> None:
         env = support.environment(
             RUN_DIR=str(run_folder), DJANGO_SETTINGS_MODULE="mysite.settings.development", PYTHONPATH="site"
         )
-        from deploy.shell import Run, run
+        from deploy.core.shell import Run, run
 
         answer = run(
             Run([celery, "-A", "mysite", "inspect", "ping", "--timeout", "5"], env, cwd=support.ROOT / "site"),

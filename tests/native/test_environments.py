@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.shell import Result
+from deploy.core.shell import Result
 from tests import support
 from tests.support import invoke, one_line
 

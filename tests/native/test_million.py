@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests import support
-from tests.acceptance.conftest import Visitor
+from tests.rig.visitor import Visitor
 from tests.support import Dev, wait_until
 
 MILLION = 1_000_000

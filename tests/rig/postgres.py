@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.running import free_port
+from tests.rig.ports import free_port
 from tests.support import wait_until
 
 #: Who runs the server when we are root, which it refuses to run as.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.shell import Result, Run, run
+from deploy.core.shell import Result, Run, run
 from tests import support
 from tests.site.test_settings import GOOD
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.shell import Result, Run, run
+from deploy.core.shell import Result, Run, run
 from tests import support
 
 GOOD = {

@@ -7,8 +7,8 @@ from kombu.utils.imports import symbol_by_name
 from mysite import celery_app
 from mysite.consumer import Consumer
 
+from tests.rig.workers import Broker, done, in_log, worker
 from tests.support import wait_until
-from tests.workers import Broker, done, in_log, worker
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy import server_env
-from deploy.compose import DATASTORES
-from deploy.shell import Result, Run, run
+from deploy.core.shell import Result, Run, run
+from deploy.docker import env as server_env
+from deploy.docker.stack import DATASTORES
 from tests import support
-from tests.acceptance.conftest import ADMIN, Visitor
-from tests.docker.conftest import accept, engine_or_skip
-from tests.swarm.nodes import Cluster, Node, docker
+from tests.rig.engine import accept, docker, engine_or_skip
+from tests.rig.visitor import ADMIN, Visitor
+from tests.swarm.nodes import Cluster, Node
 
 #: Seconds for a swarm to take a node that is killed as down, and start elsewhere what was on it.
 HEAL_SECONDS = 120

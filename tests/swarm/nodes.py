@@ -3,6 +3,8 @@
 The swarm itself is not begun here: that is what the product does.
 """
 
+from __future__ import annotations
+
 import base64
 import contextlib
 import datetime
@@ -13,8 +15,8 @@ import re
 import secrets
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,10 +27,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from deploy.errors import Failure
-from deploy.running import free_port
-from deploy.shell import Run, Write, WriteSecret, run
+from deploy.core.shell import Run, Write, WriteSecret, run
 from tests import support
+from tests.rig.engine import docker, network, together
+from tests.rig.ports import free_port
 
 NODE_IMAGE = "portico-rig/node"
 REGISTRY_IMAGE = "registry:3"
@@ -37,37 +39,8 @@ CERTIFICATES = Path("/etc/docker/certs.d")
 CGROUPS = Path("/sys/fs/cgroup")
 #: What an engine needs beyond the capabilities of any container.
 CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE")
-#: Seconds within which a node's engine answers on a slow machine.
+#: Seconds within which a node's engine, or a registry, answers on a slow machine.
 READY_SECONDS = 60
-
-
-def docker(*words: str, check: bool = True) -> str:
-    """What a docker command prints, of this machine's engine."""
-    return run(Run(["docker", *words]), capture=True, check=check).stdout
-
-
-def together(*jobs: Callable[[], object]) -> None:
-    """Do all of them at once, to the end; the first failure is raised then."""
-    with ThreadPoolExecutor() as pool:
-        started = [pool.submit(job) for job in jobs]
-    for job in started:
-        job.result()
-
-
-def network(name: str) -> Iterator[str]:
-    """Make a network, and give the addresses in it: only one whose range was asked for gives containers fixed ones."""
-    docker("network", "create", name)
-    for _ in range(5):
-        subnet = docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", name).strip()
-        docker("network", "rm", name)
-        # Another network may have taken the range meanwhile.
-        with contextlib.suppress(Failure):
-            docker("network", "create", "--subnet", subnet, name)
-            break
-        docker("network", "create", name)
-    hosts = map(str, ipaddress.ip_network(subnet).hosts())
-    next(hosts)  # the gateway
-    return hosts
 
 
 def library_images() -> list[str]:
@@ -140,7 +113,7 @@ class Registry:
         return self.authority.path
 
     def start(self) -> None:
-        """Start it, and have this machine's engine trust it."""
+        """Start it, and have this machine's engine trust it; returns when it listens."""
         folder = self.parent / self.name
         folder.mkdir()
         self.authority.sign(self.ip, folder)
@@ -156,6 +129,15 @@ class Registry:
         variables = [word for key, value in settings.items() for word in ("-e", f"REGISTRY_{key}={value}")]
         where = ["--name", self.name, "--network", self.network, "--ip", self.ip]
         docker("run", "-d", *where, *variables, "-v", f"{folder}:/tls:ro", REGISTRY_IMAGE)
+        support.wait_until(self.listens, READY_SECONDS, f"the registry {self.name} listens")
+
+    def listens(self) -> bool:
+        """Whether it takes connections."""
+        try:
+            with socket.create_connection((self.ip, 5000), timeout=5):
+                return True
+        except OSError:
+            return False
 
     def push_library(self, image: str) -> None:
         """Have an official image, as this machine's engine has it, under its own name."""

@@ -11,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from deploy import server_env
-from deploy.shell import Result, Run, run
+from deploy.core.shell import Result, Run, run
+from deploy.docker import env as server_env
+from deploy.project import limits
+from deploy.swarm import lock
+from deploy.swarm.manager import Manager, engine
 from tests import support
-from tests.acceptance.conftest import Visitor
-from tests.load import Load
+from tests.contract.promises import *  # noqa: F403
+from tests.contract.promises import Runtime
+from tests.rig.load import Load
+from tests.rig.visitor import Visitor
 from tests.support import one_line, wait_until
 from tests.swarm.conftest import HEAL_SECONDS, Swarm, accept
 from tests.swarm.nodes import Node
@@ -241,15 +246,6 @@ def half_done(swarm: Swarm, client: "subprocess.Popen[str]") -> None:
         time.sleep(0.1)
 
 
-def test_a_second_deploy_at_the_same_moment_is_refused(swarm: Swarm) -> None:
-    change(swarm, "first")
-    first = start(swarm, "swarm-deploy")
-    wait_for_lock(swarm)
-    line = one_line(swarm.invoke("swarm-deploy"))
-    assert re.match(r"another command is changing this stack at this moment: a deploy by \S+, begun at", line)
-    assert first.wait(300) == 0
-
-
 def test_a_client_killed_half_way_leaves_a_stack_that_serves_and_a_lock_that_frees_itself(swarm: Swarm) -> None:
     with load_on(swarm.nodes) as loads:
         change(swarm, "killed")
@@ -260,6 +256,65 @@ def test_a_client_killed_half_way_leaves_a_stack_that_serves_and_a_lock_that_fre
         swarm.must("swarm-deploy")
     unhurt(loads)
     assert len(set(swarm.images().values())) == 1
+
+
+#: A client that holds the lock, and changes something when it is told to.
+CLIENT = """
+import sys
+from pathlib import Path
+from deploy.core.errors import Failure
+from deploy.swarm import jobs
+from deploy.swarm.manager import Manager, engine
+
+manager = Manager(sys.argv[1], engine("ssh://node2", ""))
+with jobs.session(manager, "a deploy", Path(".run"), print) as held:
+    print("held", flush=True)
+    sys.stdin.readline()
+    try:
+        held.change(manager.create("config", f"{manager.stack}_late", "text"))
+    except Failure as failure:
+        print(failure.message)
+"""
+
+
+@contextlib.contextmanager
+def holder(swarm: Swarm) -> Iterator["subprocess.Popen[str]"]:
+    """A client that holds the lock, in a session of its own."""
+    client = subprocess.Popen(
+        [str(support.TOOLS / "python"), "-c", CLIENT, swarm.name],
+        cwd=swarm.project,
+        env={**support.environment(), **swarm.cluster.environment()},
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert client.stdout
+        assert client.stdout.readline() == "held\n"
+        yield client
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(client.pid, signal.SIGKILL)
+        client.wait()
+
+
+def test_a_client_that_slept_while_another_took_its_lock_changes_nothing(
+    swarm: Swarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in swarm.cluster.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(limits, "SWARM_STALE", 5)
+    manager = Manager(swarm.name, engine("ssh://node1", ""))
+    with holder(swarm) as client:
+        os.killpg(client.pid, signal.SIGSTOP)
+        with lock.held(manager, "another deploy") as held:
+            os.killpg(client.pid, signal.SIGCONT)
+            said, _ = client.communicate("go on\n", timeout=60)
+            assert said.startswith("another client took over the lock because this one stopped responding")
+            assert f"{swarm.name}_late" not in swarm.ask("config", "ls")
+            held.confirm()  # it has not released what is not its own
+    assert f"{swarm.name}_lock" not in swarm.ask("service", "ls")
 
 
 def test_a_host_whose_key_is_unknown_or_wrong_is_told_nothing(swarm: Swarm, tmp_path: Path) -> None:
@@ -368,3 +423,49 @@ def test_the_stack_goes_and_its_data_stays(swarm: Swarm) -> None:
     assert not swarm.ask("secret", "ls", "-q").strip()
     swarm.must("swarm-deploy")
     assert votes(swarm) == before
+
+
+# --- What every runtime promises ---
+
+
+class OnSwarm(Runtime):
+    under_way = "nginx: 3/3"  # the first look at what is being replaced
+
+    def __init__(self, swarm: Swarm) -> None:
+        self.swarm = swarm
+        host = swarm.host()
+        self.deploying = ["swarm-deploy", *host]
+        self.changing = [
+            *(["swarm-deploy", *host], ["swarm-rollback", *host], ["swarm-rm", *host]),
+            ["scale", "--on", "swarm", *host, "--service", "app", "--replicas", "3"],
+            *(["manage", "--on", "swarm", *host, "--", "flush"], ["shell", "--on", "swarm", *host]),
+            ["rollback", "--on", "swarm", *host],
+        ]
+
+    @property
+    def project(self) -> Path:
+        return self.swarm.project
+
+    def environment(self) -> dict[str, str]:
+        return {**self.swarm.cluster.environment()}
+
+    def commit(self) -> None:
+        """The work tree itself is built."""
+
+    def serving(self) -> object:
+        support.wait_until(lambda: all(map(self.swarm.serves, self.swarm.nodes)), 60, "every node serves")
+        return self.swarm.images()
+
+    @contextlib.contextmanager
+    def load(self) -> Iterator[None]:
+        with load_on(self.swarm.nodes) as loads:
+            yield
+        unhurt(loads)
+
+    def history(self) -> str:
+        return self.swarm.must("releases", "--on", "swarm").stdout
+
+
+@pytest.fixture(scope="module")
+def runtime(swarm: Swarm) -> OnSwarm:
+    return OnSwarm(swarm)

@@ -76,7 +76,8 @@ esac
 # What a unit has said since a moment (seconds of the epoch), its last lines.
 said() {
     clean journalctl --sync || true
-    clean journalctl --no-pager --quiet --output cat --lines 20 --since "@$2" --unit "$1" </dev/null
+    # Not `--lines 20`: with --since, systemd 252 shows the first lines then, and the reason is in the last.
+    clean journalctl --no-pager --quiet --output cat --since "@$2" --unit "$1" </dev/null | tail -n 20
 }
 
 has_role() {

@@ -16,12 +16,15 @@ units=$(sudo -n "$helper" units)
 current=$(readlink "$srv/state/current" || true)
 printf 'current %s\n' "${current##*/}"
 printf 'free %s\n' "$(df -Pk "$srv/releases" | awk 'NR == 2 { print $4 }')"
-for folder in "$srv"/releases/[0-9]*; do
-    [ -f "$folder/release.json" ] || continue
+# In the order in which they arrived, by this machine's clock: the ids are from the clocks of clients.
+cd "$srv/releases"
+# shellcheck disable=SC2012,SC2045 # names are ours
+for record in $(ls -1tr -- [0-9]*/release.json 2>/dev/null); do
+    folder=${record%/release.json}
     # When it served last: seconds of the epoch, 0 for never.
     served=$(stat -c %Y "$folder/served" 2>/dev/null || echo 0)
     left=-
     [ ! -e "$folder/left" ] || left=left
-    printf 'release %s %s %s %s\n' "${folder##*/}" "$served" "$left" "$(cat "$folder/release.json")"
+    printf 'release %s %s %s %s\n' "$folder" "$served" "$left" "$(cat "$folder/release.json")"
 done
 [ ! -e "$srv/state/ledger.jsonl" ] || tail -n 20 "$srv/state/ledger.jsonl" | sed 's/^/ledger /'

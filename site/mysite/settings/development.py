@@ -1,13 +1,16 @@
 """A developer's machine: everything embedded, nothing to set, nothing to be trusted."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from mysite.settings.settings import *  # noqa: F403
-from mysite.settings.settings import BASE_DIR, CELERY_BROKER_URL, SQLITE_OPTIONS, env
+from mysite.settings.settings import BASE_DIR, CELERY_BROKER_URL, INSTALLED_APPS, SQLITE_OPTIONS, env
 
 DEBUG = True
 SECRET_KEY = "insecure-development-key"
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+#: Commands for people, where the environment has them: the tests' does not.
+INSTALLED_APPS = [*INSTALLED_APPS, *(["django_extensions"] if find_spec("django_extensions") else [])]
 
 #: Where the embedded database and broker keep their files.
 RUN_DIR = env.path("RUN_DIR", default=str(BASE_DIR.parent / ".run"))

@@ -1,0 +1,243 @@
+"""The containers of a stack: as the engine shows them, started, waited for, and stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.running import HOST, quote, taken
+from deploy.core.shell import Run
+from deploy.docker.stack import Stack
+from deploy.project import limits
+
+#: Seconds for an engine to say whether anything runs: it may be a socket where nobody answers.
+ANSWER_SECONDS = 20
+#: Words that start services by themselves, of images that are there.
+START = ("up", "-d", "--no-deps", "--no-build")
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A container of a stack."""
+
+    name: str
+    service: str
+    state: str
+    health: str
+    exit_code: int
+    restarts: int
+    started: str
+    revision: str
+    image: str = ""
+
+    @property
+    def running(self) -> bool:
+        return self.state == "running"
+
+    @property
+    def ready(self) -> bool:
+        return self.running and self.health in ("healthy", "")
+
+    def failed(self, restarts: int) -> str:
+        """How it has failed, and not merely is not ready yet; empty when it has not. ``restarts``: of earlier."""
+        if self.state in ("exited", "dead", "restarting"):
+            return f"ended with exit code {self.exit_code}"
+        if self.restarts > restarts:
+            return "ended, and was started again"
+        return "is unhealthy" if self.health == "unhealthy" else ""
+
+
+def require_ports(wanted: dict[str, tuple[str, int]], running: Sequence[Replica]) -> None:
+    """Raise `Failure` for a port that another program has. ``wanted``: key in `.env`, the service and the port."""
+    ours = {replica.service for replica in running if replica.running}
+    for key, (service, port) in wanted.items():
+        if service in ours:
+            continue
+        try:
+            used = taken(port, "0.0.0.0" if service == "nginx" else HOST)
+        except OSError:  # not ours to try, as a low port is: the engine will
+            continue
+        if used:
+            raise Failure(f"port {port} is in use by another program: end that, or set {key} in .env")
+
+
+def parse_replicas(text: str) -> list[Replica]:
+    """The containers in what `docker inspect` says, the one-shot ones of `run` left out."""
+    found = []
+    for each in json.loads(text or "[]"):
+        labels, state = each["Config"]["Labels"], each["State"]
+        if labels.get("com.docker.compose.oneoff") == "True":
+            continue
+        found.append(
+            Replica(
+                name=each["Name"].lstrip("/"),
+                service=labels["com.docker.compose.service"],
+                state=state["Status"],
+                health=state.get("Health", {}).get("Status", ""),
+                exit_code=state["ExitCode"],
+                restarts=each["RestartCount"],
+                started=state["StartedAt"],
+                revision=labels.get("org.opencontainers.image.revision", ""),
+                image=each["Image"],
+            )
+        )
+    return sorted(found, key=lambda replica: (replica.service, _number(replica.name), replica.name))
+
+
+def _number(name: str) -> int:
+    last = name.rpartition("-")[2]
+    return int(last) if last.isdecimal() else 0
+
+
+def replicas(stack_name: str, *services: str) -> list[Replica]:
+    """The containers of a stack, or of some of its services, as they are now.
+
+    Raises `Failure` when the engine does not tell.
+    """
+    mine = ["--filter", f"label=com.docker.compose.project={stack_name}"]
+    listed = shell.run(Run(["docker", "ps", "-aq", "--no-trunc", *mine]), capture=True).stdout.split()
+    return [replica for replica in _inspected(listed) if not services or replica.service in services]
+
+
+def inspect(some: Sequence[Replica]) -> list[Replica]:
+    """The same containers as they are now, in the same order; one that is gone has ended."""
+    now = {each.name: each for each in _inspected([each.name for each in some])}
+    return [now.get(each.name, replace(each, state="dead")) for each in some]
+
+
+def _inspected(names: Sequence[str]) -> list[Replica]:
+    """What the engine says of containers; one that has gone since it was named is left out."""
+    if not names:
+        return []
+    said = shell.run(Run(["docker", "inspect", *names]), capture=True, check=False)
+    if said.code and not is_gone(said.stderr):
+        raise Failure(f"the container engine does not say what runs: {shell.last_line(said.stderr)}")
+    return parse_replicas(said.stdout)
+
+
+def is_gone(said: str) -> bool:
+    """Whether docker failed only because a thing is not there any more."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    return bool(lines) and all("no such" in line.lower() for line in lines)
+
+
+def has_containers(stack_name: str, *, stopped: bool = False) -> bool:
+    """Whether containers of a stack run; with ``stopped``, whether there are any.
+
+    Where no engine answers, none do. Raises `Failure` when one does and this user may not ask it.
+    """
+    mine = ["--filter", f"label=com.docker.compose.project={stack_name}"]
+    question = Run(["docker", "ps", "-aq" if stopped else "-q", *mine], seconds=ANSWER_SECONDS)
+    asked = shell.run(question, capture=True, check=False)
+    if asked.code and "permission denied" in asked.stderr.lower():
+        raise Failure(
+            "this user may not ask the container engine whether the stack runs: add it to the group docker, or use"
+            " sudo; --on native goes on without"
+        )
+    return asked.code == 0 and bool(asked.stdout.strip())
+
+
+# --- Starting, waiting, stopping ---
+
+
+def scales(counts: Mapping[str, int]) -> list[str]:
+    """The words that say how many replicas."""
+    return [word for service, number in counts.items() for word in ("--scale", f"{service}={number}")]
+
+
+def names(some: Sequence[Replica], service: str) -> list[str]:
+    """The names of those of a service."""
+    return [each.name for each in some if each.service == service]
+
+
+def start_replicas(stack: Stack, more: Mapping[str, int]) -> list[Replica]:
+    """Start so many replicas beside those that run, and wait until they are ready; returns them.
+
+    Raises `Failure` when they do not become ready. Whatever ends it, all of them are removed then.
+    """
+    known = {each.name for each in replicas(stack.name, *more)}
+    totals = {
+        service: number + sum(1 for each in replicas(stack.name, service) if each.name in known)
+        for service, number in more.items()
+    }
+    try:
+        shell.run(stack.compose(*START, "--no-recreate", *scales(totals), *more), capture=True)
+        fresh = [each for each in replicas(stack.name, *more) if each.name not in known]
+        await_healthy(fresh)
+        for each in fresh:
+            if each.service == "app":
+                await_ready(each, stack.project.probes)
+        return fresh
+    except BaseException:
+        remove([each for each in replicas(stack.name, *more) if each.name not in known])
+        raise
+
+
+def await_healthy(some: Sequence[Replica]) -> None:
+    """Return once all of them are healthy.
+
+    Raises `Failure` for one that ends, restarts or takes too long, its last lines shown.
+    """
+    deadline = time.monotonic() + limits.HEALTHY
+    while True:
+        now = inspect(some)
+        for each, before in zip(now, some, strict=True):
+            if how := each.failed(before.restarts):
+                tell_last_lines([each])
+                raise Failure(f"{each.name} {how}; its last lines are above")
+        missing = [each for each in now if not each.ready]
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            tell_last_lines(missing)
+            raise Failure(f"not healthy within {limits.HEALTHY} s: {', '.join(each.name for each in missing)}")
+        time.sleep(0.3)
+
+
+def await_ready(replica: Replica, probes: Sequence[str]) -> None:
+    """Return once a replica answers all of these paths without an error.
+
+    Raises `Failure` with what it answers, its last lines shown.
+    """
+    deadline = time.monotonic() + limits.READY
+    for path in probes:
+        asked = Run(["docker", "exec", replica.name, "python", "healthcheck.py", f"http://127.0.0.1:8000{path}"])
+        while (result := shell.run(asked, capture=True, check=False)).code:
+            if time.monotonic() > deadline:
+                tell_last_lines([replica])
+                raise Failure(f"{replica.name} is not ready: {shell.last_line(result.stderr)}")
+            time.sleep(0.5)
+
+
+def stop_replicas(some: Sequence[Replica]) -> None:
+    """Stop replicas that nothing is sent to any more, each with its `stop_grace_period`; then remove them.
+
+    Raises `Failure` when the engine does not stop them: they may still be at work, and are not removed.
+    """
+    if some:
+        stop(some)
+        remove(some)
+
+
+def stop(some: Sequence[Replica]) -> None:
+    """Stop containers, each with its `stop_grace_period`. Raises `Failure` when the engine does not."""
+    result = shell.run(Run(["docker", "stop", *(each.name for each in some)]), capture=True, check=False)
+    if result.code and not is_gone(result.stderr):
+        raise Failure(f"the container engine stops no containers: {shell.last_line(result.stderr)}")
+
+
+def remove(some: Sequence[Replica]) -> None:
+    """Remove containers at once."""
+    if some:
+        shell.run(Run(["docker", "rm", "--force", *(each.name for each in some)]), capture=True, check=False)
+
+
+def tell_last_lines(some: Sequence[Replica]) -> None:
+    """Show the end of the logs, on standard error."""
+    for each in some:
+        result = shell.run(Run(["docker", "logs", "--tail", "20", each.name]), capture=True, check=False)
+        quote(each.name, result.stdout + result.stderr)

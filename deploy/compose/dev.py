@@ -1,0 +1,143 @@
+"""Development with compose: the code mounted, everything reloading, images built anew when a lock changes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+from deploy.compose.containers import Replica, replicas, require_ports
+from deploy.core import shell
+from deploy.core.action import Action
+from deploy.core.errors import Failure
+from deploy.core.running import HOST, Say, announce, answers, run_once
+from deploy.core.shell import Run
+from deploy.docker import images
+from deploy.docker.engine import require_engine
+from deploy.docker.stack import DATASTORES, DEV, Stack, build_ca, prepare, secret_steps
+from deploy.project.config import Project
+
+PROCESSES = ("app", "celery_worker", "celery_beat")
+#: Seconds for `docker compose up` to end when it is told to: in the middle of replacing containers it may not hear it.
+#: And then for the containers, of which a worker gives a running task 10.
+STOP_SECONDS = 20
+#: How often the containers are told to stop, at most.
+STOPS = 3
+
+
+def url(stack: Stack) -> str:
+    return f"http://{HOST}:{stack.port}/"
+
+
+def ports(stack: Stack) -> dict[str, tuple[str, int]]:
+    """The ports of this machine that the stack takes: key in `.env`, service and number."""
+    return {
+        "PORT": ("app", stack.port),
+        "POSTGRES_PORT": ("postgres", stack.env.postgres_port),
+        "RABBITMQ_PORT": ("rabbitmq", stack.env.rabbitmq_port),
+    }
+
+
+def image(stack: Stack) -> Run:
+    """Builds the image."""
+    return images.build(stack.project, "dev", [stack.image], None, ca=build_ca(stack.env))
+
+
+def servers(stack: Stack) -> Run:
+    """Starts the servers that the site needs."""
+    return stack.compose("up", "-d", "--no-deps", "--no-build", "--wait", *DATASTORES)
+
+
+def first(stack: Stack) -> dict[str, Run]:
+    """What runs once before the site, by name."""
+    once = ["run", "--rm", "-T", "--no-deps"]
+    samples = stack.project.samples
+    return {
+        "release": stack.compose(*once, "release"),
+        **({"samples": stack.compose(*once, "app", "python", "manage.py", samples)} if samples else {}),
+    }
+
+
+def attached(stack: Stack, workers: int) -> Run:
+    """The site, in the foreground, built and started anew when a lock changes."""
+    return stack.compose("up", "--no-deps", "--watch", "--scale", f"celery_worker={workers}", *PROCESSES)
+
+
+def development(project: Project, port: int, workers: int, say: Say) -> Action:
+    """The stack until Ctrl-C or TERM, which stop it. ``port``: instead of the one in `.env`; 0 for that."""
+
+    def stack_of(*, dry_run: bool) -> Stack:
+        require_engine(project.free_gigabytes)
+        stack = prepare(project, DEV, dry_run=dry_run, say=say)
+        return replace(stack, env=stack.env.model_copy(update={"port": port})) if port else stack
+
+    def show() -> None:
+        stack = stack_of(dry_run=True)
+        steps = [*secret_steps(stack), image(stack), servers(stack), *first(stack).values(), attached(stack, workers)]
+        shell.perform(steps, dry_run=True)
+
+    def do() -> None:
+        stack = stack_of(dry_run=False)
+        require_ports(ports(stack), replicas(stack.name))
+        run(stack, workers, say)
+
+    return Action(show, do)
+
+
+def run(stack: Stack, workers: int, say: Say) -> None:
+    """Run the stack until we are told to stop, then stop it. Raises `Failure` when a part of it fails."""
+    try:
+        shell.perform(secret_steps(stack))
+        images.perform(image(stack), stack.project.run_folder, say)
+        shell.perform([servers(stack)])
+        for name, command in first(stack).items():
+            say(f"{name} …")
+            run_once(name, command, stack.project.run_folder)
+        _run(stack, workers)
+    finally:
+        say("Stopping.")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C too many must not leave half of it
+        _stop(stack)
+        say("All stopped; the data is kept until `invoke down --volumes`.")
+
+
+def _stop(stack: Stack) -> None:
+    # Once more for a container that Compose had asked the engine for when it was ended.
+    for _ in range(STOPS):
+        shell.run(stack.compose("stop", "--timeout", str(STOP_SECONDS)), capture=True, check=False)
+        if not any(each.running for each in replicas(stack.name)):
+            return
+
+
+def _run(stack: Stack, workers: int) -> None:
+    # In a session of its own: Ctrl-C comes to us alone, and we end it.
+    child = shell.start(attached(stack, workers), own_session=True)
+    threading.Thread(target=_announce, args=(stack, workers, child), daemon=True).start()
+    try:
+        code = child.wait()
+    finally:
+        if child.poll() is None:
+            child.send_signal(signal.SIGINT)
+            try:
+                child.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)  # Compose itself too, which is a child of docker's
+    if code:
+        raise Failure("docker compose ended by itself; its last lines above say why", code=code)
+
+
+def _announce(stack: Stack, workers: int, child: subprocess.Popen[str]) -> None:
+    def missing() -> list[str]:
+        sick = lacking(replicas(stack.name, *PROCESSES), workers)
+        return sick or ([] if answers(f"{url(stack)}readyz") else ["app"])
+
+    announce(url(stack), [*PROCESSES, *DATASTORES], missing, ended=lambda: child.poll() is not None)
+
+
+def lacking(now: Sequence[Replica], workers: int) -> list[str]:
+    """The services that are not at work yet."""
+    want = {"app": 1, "celery_worker": workers, "celery_beat": 1}
+    return [name for name, number in want.items() if sum(1 for r in now if r.service == name and r.ready) < number]

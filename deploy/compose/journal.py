@@ -1,0 +1,102 @@
+"""What a rollout notes before it changes anything, and how the next command clears up after one that was killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from deploy.compose import ledger
+from deploy.compose.containers import Replica, remove, replicas, stop_replicas
+from deploy.compose.front import current_upstream
+from deploy.compose.ledger import Release
+from deploy.core import shell
+from deploy.core.running import Say
+from deploy.core.shell import Remove, Run, WriteSecret
+from deploy.docker.stack import Stack, secret_steps
+from deploy.project import proxy
+
+#: Services of which new replicas start beside the old ones, and that of which there must be one.
+ROLLING, BEAT = ("app", "celery_worker"), "celery_beat"
+JOURNAL = "rollout.json"
+
+
+@dataclass(frozen=True)
+class Note:
+    """What was noted: the containers that were there before, and the release that was to come into service."""
+
+    old: Sequence[str]
+    release: Release
+    env: str
+
+
+def begin(stack: Stack, old: Sequence[Replica], release: Release, env: str) -> None:
+    """Note what is there before a rollout, and what is to come."""
+    text = json.dumps({"old": [each.name for each in old], "release": asdict(release), "env": env})
+    shell.perform([WriteSecret(stack.secrets / JOURNAL, text)])
+
+
+def end(stack: Stack) -> None:
+    """The rollout has come to its end, one way or the other."""
+    shell.perform([Remove(stack.secrets / JOURNAL)])
+
+
+def read(stack: Stack) -> Note | None:
+    """What a rollout that did not come to its end has noted."""
+    try:
+        found = json.loads((stack.secrets / JOURNAL).read_text())
+        return Note([str(name) for name in found["old"]], Release(**found["release"]), str(found["env"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def clear_up(stack: Stack, say: Say) -> None:
+    """Finish or take back what an earlier command left when it was killed.
+
+    Requests go to one release: its replicas, workers and beat stay, with the image and secrets that it was deployed
+    with.
+    """
+    serving, note = current_upstream(stack), read(stack)
+    now = replicas(stack.name, *ROLLING, BEAT)
+    left = left_over(now, serving, note.old if note else None)
+    if left:
+        say(f"remove what an earlier command left: {', '.join(each.name for each in left)}")
+        remove([each for each in left if not each.running])
+        stop_replicas([each for each in left if each.running])
+    if note:
+        finish(stack, note, [each for each in now if each not in left], new=switched(serving, note.old))
+    end(stack)
+
+
+def finish(stack: Stack, note: Note, stay: Sequence[Replica], *, new: bool) -> None:
+    """Have what stays be one release: the ``new`` one, or that of before, and a beat of it that runs."""
+    beats = [each for each in stay if each.service == BEAT]
+    if beats and not any(each.running for each in beats):
+        shell.run(Run(["docker", "start", beats[0].name]), capture=True)
+    if new:
+        ledger.add(stack, note.release, note.env)
+        return
+    shell.perform(secret_steps(ledger.serving(stack)))
+    if image := next((each.image for each in stay if each.service == "app"), ""):
+        shell.run(Run(["docker", "tag", image, stack.image]), capture=True)
+
+
+def switched(serving: Sequence[str], old: Sequence[str]) -> bool:
+    """Whether nginx was told the new replicas before the rollout ended."""
+    return tuple(serving) != proxy.ALL and not set(serving) & set(old)
+
+
+def left_over(some: Sequence[Replica], serving: Sequence[str], old: Sequence[str] | None) -> list[Replica]:
+    """What an interrupted command left behind.
+
+    ``serving``: the replicas that nginx is told to use; ``old``: the containers that were there before, where that was
+    noted. Of the two generations the one that does not serve is left over, workers and beat too.
+    """
+    ended = [each for each in some if each.state in ("created", "exited", "dead") and each.service != BEAT]
+    named = tuple(serving) != proxy.ALL and any(each.name in serving and each.running for each in some)
+    if not named:
+        return ended
+    if old is None:
+        return [each for each in some if each in ended or (each.service == "app" and each.name not in serving)]
+    gone = switched(serving, old)
+    return [each for each in some if each in ended or (each.name in old) == gone]

@@ -1,0 +1,130 @@
+"""A compose stack as a place: what is asked of it while it runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from deploy.compose import ledger, rollout
+from deploy.compose.containers import START, Replica, has_containers, replicas, scales
+from deploy.core.action import Action, Question, command, steps
+from deploy.core.errors import Failure
+from deploy.core.report import Grid, Report
+from deploy.core.running import Say, is_held
+from deploy.docker.stack import DEV, PROD, Stack, load
+from deploy.project.config import Project
+
+
+@dataclass(frozen=True)
+class Compose:
+    """The stack of development or of production on this machine's engine."""
+
+    stack: Stack
+    say: Say
+
+    @property
+    def name(self) -> str:
+        return self.stack.kind
+
+    def status(self) -> Report:
+        """A row for each container; wrong is one that is unhealthy, or has failed while others run."""
+        now = self._containers()
+        return Report([grid(now)], wrong=wrong(now))
+
+    def logs(self, service: str, *, follow: bool, lines: int) -> Action:
+        """The log of a service, or of all. Raises `Failure` for a service that there is not."""
+        known = sorted({replica.service for replica in self._containers()})
+        if service and service not in known:
+            raise Failure(f"--service is {service!r}; there are: {', '.join(known)}")
+        words = ["--tail", str(lines), *(["--follow"] if follow else []), *([service] if service else [])]
+        return command(self.stack.compose("logs", *words))
+
+    def scale(self, service: str, number: int) -> Action:
+        """Change the number of replicas; those that go finish what they are doing.
+
+        Raises `Failure` for a service that cannot be scaled.
+        """
+        rollout.require_scalable(self.stack, service)
+        self._containers()
+        shown = self.stack.compose(*START, "--no-recreate", *scales({service: number}), service)
+        return Action(steps([shown]).show, lambda: rollout.scale(self.stack, service, number, self.say))
+
+    def manage(self, arguments: Sequence[str]) -> Action:
+        """manage.py in a container of the site; as this user in development, where it writes into the work tree."""
+        terminal = [] if sys.stdin.isatty() else ["-T"]
+        user = ["--user", f"{os.getuid()}:{os.getgid()}"] if self.stack.kind == DEV else []
+        return command(self.stack.compose("exec", *terminal, *user, "app", "python", "manage.py", *arguments))
+
+    def releases(self) -> Report:
+        """Raises `Failure` for development."""
+        self._require_releases()
+        busy = is_held(self.stack.secrets / "lock")
+        return Report(ledger.grids(ledger.releases(self.stack), ledger.read(self.stack, busy=busy)))
+
+    def rollback(self, to: str) -> Action:
+        """Raises `Failure` for development, and for a release that there is not."""
+        self._require_releases()
+        return rollout.rollback(self.stack, to, self.say)
+
+    def down(self, *, volumes: bool) -> Action:
+        """Stop and remove the stack; with ``volumes`` its data too."""
+        name = self.stack.name
+        question = Question(f"This deletes the database, queues and files of {name}.", name) if volumes else None
+        more = ["--volumes"] if volumes else []
+        return steps([self.stack.compose("down", "--remove-orphans", *more)], question=question)
+
+    def _containers(self) -> list[Replica]:
+        found = replicas(self.stack.name)
+        if not found:
+            raise Failure(f"{self.stack.name} does not run here: `invoke {self.stack.kind}` starts it")
+        return found
+
+    def _require_releases(self) -> None:
+        if self.stack.kind == DEV:
+            raise Failure("dev has no releases: it runs the work tree")
+
+
+def present(project: Project, say: Say, *, stopped: bool = False) -> Iterator[Compose]:
+    """The stacks of the project that run on this machine; with ``stopped``, those too whose containers have ended."""
+    if not (project.root / ".env").exists() or shutil.which("docker") is None:
+        return
+    for kind in (PROD, DEV):
+        stack = load(project, kind)
+        if has_containers(stack.name, stopped=stopped):
+            yield Compose(stack, say)
+
+
+def known(project: Project, kind: str, say: Say) -> Compose:
+    """The stack that is named, or else the one that has containers, running or not. Raises `Failure` without one."""
+    if kind not in ("", DEV, PROD):
+        raise Failure(f"--on is {kind!r}, but must be dev or prod")
+    if kind:
+        return Compose(load(project, kind), say)
+    found = list(present(project, say)) or list(present(project, say, stopped=True))
+    if len(found) > 1:
+        raise Failure("both stacks of this project are here: say --on prod or --on dev")
+    if not found:
+        raise Failure("no stack of this project is here: `invoke dev` or `invoke prod` starts one")
+    return found[0]
+
+
+def grid(now: Sequence[Replica]) -> Grid:
+    """A row for each container: state, health, release, since when."""
+    rows = []
+    for each in now:
+        ended = "" if each.running else f" ({each.exit_code})"
+        state = f"{each.state}{ended}" if not each.health else f"{each.state}, {each.health}"
+        since = each.started[:19].replace("T", " ")
+        rows.append((each.name, each.service, state, str(each.restarts or ""), ledger.short(each.revision), since))
+    return Grid(("container", "service", "state", "restarts", "release", "since"), rows)
+
+
+def wrong(now: Sequence[Replica]) -> list[str]:
+    """What is not as it should be in a stack of which something runs."""
+    if not any(each.running for each in now):
+        return []
+    failed = ((each, each.failed(each.restarts)) for each in now)
+    return [f"{each.name} {how}: `invoke logs --service {each.service}`" for each, how in failed if how]

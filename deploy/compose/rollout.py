@@ -1,0 +1,386 @@
+"""A release into production with compose: new replicas beside the old, nginx switched to them, the old ones drained.
+
+Compose itself replaces a container by stopping it first. What loses no request was found by measuring: nginx is told
+the old replicas by name, so that a replica gets no traffic just because it has started; the new ones start, and are
+asked whether they are ready; beat is replaced; nginx is told the new ones, and reloads; once the nginx processes that
+knew the old ones are gone, nothing is on its way to those any more, and they stop. Were they stopped earlier, what
+waits to be accepted by them would be cut off: nginx rightly does not send a POST twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from deploy.compose import journal, ledger
+from deploy.compose.containers import (
+    START,
+    Replica,
+    await_healthy,
+    names,
+    remove,
+    replicas,
+    require_ports,
+    scales,
+    start_replicas,
+    stop,
+    stop_replicas,
+)
+from deploy.compose.definitions import changed, record
+from deploy.compose.front import serve
+from deploy.compose.journal import BEAT, ROLLING
+from deploy.compose.ledger import Release
+from deploy.core import git, shell
+from deploy.core.action import Action
+from deploy.core.errors import Failure
+from deploy.core.running import Say, alone, run_once
+from deploy.core.shell import Run, Step
+from deploy.docker import images
+from deploy.docker.engine import require_engine
+from deploy.docker.releases import target
+from deploy.docker.stack import (
+    DATASTORES,
+    DEFAULT_REPLICAS,
+    PROD,
+    Laid,
+    Stack,
+    build,
+    check,
+    files_of,
+    laid,
+    nginx_steps,
+    prepare,
+    require_own_servers,
+    secret_steps,
+)
+from deploy.project import limits, proxy
+from deploy.project.config import Project
+
+
+def only_one(stack: Stack, what: str) -> AbstractContextManager[None]:
+    """Hold the stack; raises `Failure` naming who does when another command does."""
+    shell.perform(secret_steps(stack)[:1])
+    return alone(
+        stack.secrets / "lock", what, f"{{holder}}, holds the lock on {stack.name}; retry when it has finished"
+    )
+
+
+def wanted(stack: Stack, running: Sequence[Replica]) -> dict[str, int]:
+    """How many replicas of what rolls: as `.env` says, else as many as run, else the default."""
+    named = {"app": stack.env.app_replicas, "celery_worker": stack.env.worker_replicas}
+    counts = {service: sum(1 for each in running if each.service == service and each.running) for service in ROLLING}
+    return {service: named[service] or counts[service] or DEFAULT_REPLICAS[service] for service in ROLLING}
+
+
+# --- What can be asked for ---
+
+
+def production(project: Project, tag: str, say: Say, *, detach: bool) -> Action:
+    """The work tree's release, or that of an earlier image, into service; then its log, unless ``detach``."""
+
+    def stack_of(*, dry_run: bool) -> Stack:
+        require_engine(project.free_gigabytes)
+        stack = prepare(project, PROD, dry_run=dry_run, say=say)
+        require_own_servers(stack)
+        check(stack)
+        return stack
+
+    def do() -> Run | None:
+        stack = stack_of(dry_run=False)
+        require_ports(ports(stack), replicas(stack.name))
+        deploy(stack, tag, say)
+        say(f"Serving: {url(stack)}")
+        return None if detach else stack.compose("logs", "--tail", "200", "--follow")
+
+    return Action(lambda: shell.perform(first_steps(stack_of(dry_run=True), tag), dry_run=True), do)
+
+
+def rollback(stack: Stack, to: str, say: Say) -> Action:
+    """An earlier release into service, with the `.env` that it had. Raises `Failure` when there is none."""
+    goal = target(ledger.releases(stack), to)
+    ledger.require_image(goal)
+    back = ledger.environment_of(stack, goal)
+
+    def show() -> None:
+        print(f"# back to {goal.title}")
+        shell.perform(release_steps(back, Run(["docker", "tag", goal.image, back.image])), dry_run=True)
+
+    return Action(show, lambda: go_back(back, goal, say))
+
+
+def deploy(stack: Stack, tag: str, say: Say) -> None:
+    """Put the work tree's release, or that of an image by its tag, into service.
+
+    Raises `Failure` when that does not succeed; then the release before serves on.
+    """
+    what = f"tag {tag}" if tag else ledger.short(git.revision(stack.project.root).name)
+    with only_one(stack, "a deploy"), ledger.recorded(stack, "deploy", what) as said:
+        env = (stack.project.root / ".env").read_text()
+        release = put_into_service(stack, Wanted(lambda: fetch_image(stack, tag, say), env), say)
+        said.append(f"release {release.number} serves")
+        ledger.prune(stack)
+
+
+def go_back(stack: Stack, goal: Release, say: Say) -> None:
+    """Put an earlier release into service again. Raises `Failure`; then the release before serves on."""
+    env = ledger.text_of(stack, goal)
+    fetch = Run(["docker", "tag", goal.image, stack.image])
+    with only_one(stack, "a rollback"), ledger.recorded(stack, "rollback", f"to release {goal.of}") as said:
+        say(f"back to {goal.title}")
+        release = put_into_service(stack, Wanted(lambda: shell.perform([fetch]), env, goal.of), say)
+        said.append(f"release {release.number} serves: it is release {goal.of} again")
+        ledger.prune(stack)
+    say(f"{said[-1]}. Migrations stay as they are")
+    if env != (stack.project.root / ".env").read_text():
+        say(".env differs from what that release has: the next `invoke prod` takes .env")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to serve: what fetches its image, the text of its `.env`, and the release that it repeats."""
+
+    fetch: Callable[[], None]
+    env: str
+    of: int = 0
+
+    def release(self, stack: Stack) -> Release:
+        """Its record, once the image is fetched."""
+        return ledger.coming(stack, image_id(stack.image), revision_of(stack.image), self.of)
+
+
+def put_into_service(stack: Stack, what: Wanted, say: Say) -> Release:
+    """Start a release, or have it replace what runs; returns it."""
+    if any(each.running for each in replicas(stack.name, "app")):
+        journal.clear_up(stack, say)
+        return update(stack, what, say)
+    what.fetch()
+    shell.perform(secret_steps(stack))
+    first_start(stack, say)
+    release = what.release(stack)
+    ledger.add(stack, release, what.env)
+    return release
+
+
+def fetch_image(stack: Stack, tag: str, say: Say) -> None:
+    """Build the image, or take an earlier one by its tag."""
+    if not tag:
+        version = git.revision(stack.project.root)
+        say(f"build: {version.name}")
+        images.perform(build(stack), stack.project.run_folder, say)
+        return
+    source = f"{stack.env.image}:{images.tag(tag)}"
+    if not image_id(source) and shell.run(Run(["docker", "pull", source]), capture=True, check=False).code:
+        raise Failure(f"{source}: there is no such image here, nor in a registry; `docker image ls` lists those here")
+    shell.run(Run(["docker", "tag", source, stack.image]))
+
+
+def first_steps(stack: Stack, tag: str) -> list[Step]:
+    """What a first start runs. An update does the same beside what runs, and then switches nginx."""
+    named = Run(["docker", "tag", f"{stack.env.image}:{images.tag(tag)}", stack.image]) if tag else build(stack)
+    return release_steps(stack, named)
+
+
+def release_steps(stack: Stack, image: Run) -> list[Step]:
+    """The steps of a release, once its next containers are made of an image."""
+    once = [*START, "--wait"]
+    return [
+        image,
+        *secret_steps(stack),
+        *nginx_steps(stack, proxy.ALL),
+        stack.compose(*once, *DATASTORES),
+        stack.compose("run", "--rm", "-T", "--no-deps", "release"),
+        stack.compose(*once, *scales(wanted(stack, replicas(stack.name))), *ROLLING, BEAT),
+        stack.compose(*once, "nginx"),
+    ]
+
+
+def ports(stack: Stack) -> dict[str, tuple[str, int]]:
+    """The ports of this machine that the stack takes: key in `.env`, service and number."""
+    return {"HTTP_PORT": ("nginx", stack.env.http_port), "HTTPS_PORT": ("nginx", stack.env.https_port)}
+
+
+def url(stack: Stack) -> str:
+    """Where the site is found on this machine."""
+    scheme, port = ("https", stack.env.https_port) if stack.env.tls else ("http", stack.env.http_port)
+    host = next((name for name in stack.env.allowed_hosts if not name.startswith(".")), stack.env.allowed_hosts[0])
+    return f"{scheme}://{host}/" if port in (80, 443) else f"{scheme}://{host}:{port}/"
+
+
+# --- Into service ---
+
+
+def first_start(stack: Stack, say: Say) -> None:
+    """Start everything, in the order in which one needs the other."""
+    shell.perform(nginx_steps(stack, proxy.ALL))
+    counts = wanted(stack, replicas(stack.name))
+    say(f"start: {', '.join(DATASTORES)}")
+    up(stack, *DATASTORES)
+    release(stack, say)
+    say(f"start: {', '.join(f'{number} {service}' for service, number in counts.items())}, 1 {BEAT}")
+    shell.run(stack.compose(*START, *scales(counts), *ROLLING, BEAT), capture=True)
+    await_healthy(replicas(stack.name, *ROLLING, BEAT))
+    up(stack, "nginx")
+    record(stack, [*DATASTORES, "nginx"])
+
+
+@dataclass(frozen=True)
+class Before:
+    """What serves before an update, to go back to."""
+
+    containers: Sequence[Replica]
+    image: str
+    laid: Laid
+
+
+def update(stack: Stack, what: Wanted, say: Say) -> Release:
+    """Replace what runs without losing a request. What fails is taken back: containers, beat, image, secrets, nginx."""
+    now = replicas(stack.name, *ROLLING, BEAT)
+    remove([each for each in now if each.service == BEAT and not each.running])
+    old = [each for each in now if each.running]
+    before = Before(old, next(each.image for each in old if each.service == "app"), laid(stack))
+    counts = wanted(stack, old)
+    up(stack, *DATASTORES, recreate=False)
+    other = changed(stack)
+    for service in set(other) & set(DATASTORES):
+        say(
+            f"{service}: its definition has changed, and it runs on as it was;"
+            f" `docker compose up -d --no-deps {service}` replaces it, with a pause"
+        )
+    try:
+        what.fetch()
+        coming = what.release(stack)
+        journal.begin(stack, old, coming, what.env)
+        shell.perform(secret_steps(stack))
+        # In the file before anything starts: who is named in it serves, should we not live to the end of this.
+        serve(stack, names(old, "app"))
+        release(stack, say)
+        say(f"start beside the old ones: {', '.join(f'{number} {service}' for service, number in counts.items())}")
+        new = start_replicas(stack, counts)
+        say("replace beat")
+        replace_beat(stack, [each for each in old if each.service == BEAT])
+        say(f"switch nginx to {', '.join(names(new, 'app'))}")
+        serve(stack, names(new, "app"), wait=True)
+    except BaseException:
+        put_back(stack, before, say)
+        raise
+    say(f"drain and stop {', '.join(each.name for each in old)}")
+    stop_replicas(old)
+    ledger.add(stack, coming, what.env)
+    if "nginx" in other:
+        say("replace nginx, whose definition has changed: connections are refused for a moment")
+    up(stack, "nginx", recreate="nginx" in other)
+    record(stack, ["nginx"])
+    serve(stack, proxy.ALL)
+    journal.end(stack)
+    return coming
+
+
+def replace_beat(stack: Stack, old: Sequence[Replica]) -> None:
+    """Start a new beat in place of the old one, which is stopped first, as there must be one, and kept to go back to.
+
+    Raises `Failure` when the new one does not become healthy.
+    """
+    one_more = scales({BEAT: len(old) + 1})
+    shell.run(stack.compose("up", "--no-start", *START[2:], "--no-recreate", *one_more, BEAT), capture=True)
+    fresh = [each for each in replicas(stack.name, BEAT) if each.name not in names(old, BEAT)]
+    if old:
+        stop(old)
+    shell.run(Run(["docker", "start", *(each.name for each in fresh)]), capture=True)
+    await_healthy(fresh)
+
+
+def put_back(stack: Stack, before: Before, say: Say) -> None:
+    """Have everything as it was before an update. What cannot be put back is said, and the rest is still done."""
+    old = names(before.containers, "app")
+
+    def tried(what: str, do: Callable[[], object]) -> bool:
+        try:
+            do()
+        except Failure as failure:
+            say(f"{what} cannot be put back: {failure.message}")
+            return False
+        return True
+
+    def stop_new() -> None:
+        known = {each.name for each in before.containers}
+        stop_replicas([each for each in replicas(stack.name, *ROLLING, BEAT) if each.name not in known])
+
+    def start_beat() -> None:
+        if beats := names(before.containers, BEAT):
+            shell.run(Run(["docker", "start", *beats]), capture=True)
+
+    say("put back what served before")
+    tried("secrets", lambda: shell.perform(files_of(stack, before.laid.secrets)))
+    tried("the image", lambda: shell.run(Run(["docker", "tag", before.image, stack.image]), capture=True))
+    if tried("nginx", lambda: serve(stack, old, wait=True, files=before.laid.nginx)):
+        tried("the number of containers", stop_new)
+    tried("beat", start_beat)
+    tried("nginx", lambda: serve(stack, proxy.ALL, files=before.laid.nginx))
+    tried("the note of the rollout", lambda: journal.end(stack))
+
+
+def require_scalable(stack: Stack, service: str) -> None:
+    """Raise `Failure` for a service whose number of replicas is fixed."""
+    allowed = ROLLING if stack.kind == PROD else ("celery_worker",)
+    if service not in allowed:
+        why = "there must be one beat" if service == BEAT else f"of {stack.kind}, {' and '.join(allowed)} can"
+        raise Failure(f"--service is {service!r}: {why}")
+
+
+def scale(stack: Stack, service: str, number: int, say: Say) -> None:
+    """Have so many replicas of a service; those that go finish what they are doing, and get nothing more.
+
+    The new ones have the secrets of the release that serves. Raises `Failure` for a service that cannot be scaled.
+    """
+    require_scalable(stack, service)
+    with only_one(stack, f"a change of {service}"), ledger.recorded(stack, "scale", f"{service} to {number}"):
+        stack = ledger.serving(stack)
+        journal.clear_up(stack, say)
+        now = [each for each in replicas(stack.name, service) if each.running]
+        rolling = service == "app"
+        files = laid(stack).nginx if rolling else {}
+        if number > len(now):
+            if rolling:
+                serve(stack, names(now, "app"), files=files)
+            try:
+                start_replicas(stack, {service: number - len(now)})
+            finally:
+                if rolling:
+                    serve(stack, proxy.ALL, files=files)
+        elif number < len(now):
+            if rolling:
+                serve(stack, names(now[:number], "app"), wait=True, files=files)
+            stop_replicas(now[number:])
+            if rolling:
+                serve(stack, proxy.ALL, files=files)
+    say(f"{service}: {len(now)} → {number}")
+
+
+# --- Steps ---
+
+
+def up(stack: Stack, *services: str, recreate: bool = True) -> None:
+    """Start services that are not running, and wait until they are healthy; replace those that changed."""
+    words = [] if recreate else ["--no-recreate"]
+    shell.run(stack.compose(*START, *words, *services), capture=True)
+    await_healthy(replicas(stack.name, *services))
+
+
+def release(stack: Stack, say: Say) -> None:
+    """Run the one-shot service that migrates and publishes static files. Raises `Failure` when it fails."""
+    say("release: static files, migrations")
+    command = stack.compose("run", "--rm", "-T", "--no-deps", "release")
+    run_once("release", command, stack.project.run_folder, limits.MIGRATE)
+
+
+def image_id(name: str) -> str:
+    """The id of an image; empty when it is not here."""
+    found = shell.run(Run(["docker", "image", "inspect", "-f", "{{.Id}}", name]), capture=True, check=False)
+    return found.stdout.strip() if found.code == 0 else ""
+
+
+def revision_of(image: str) -> str:
+    """The revision that an image was built of."""
+    label = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
+    return shell.run(Run(["docker", "image", "inspect", "-f", label, image]), capture=True).stdout.strip()

@@ -1,0 +1,195 @@
+"""What this machine's `.env` says: checked as a whole, and the secret files that containers get of it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from io import StringIO
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Self
+from urllib.parse import quote
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import model_validator as checked
+
+from deploy.core.errors import Failure
+from deploy.project.config import HOST
+
+#: Letters that need no quoting in a URL, in a shell or in RabbitMQ's configuration.
+PLAIN = r"[A-Za-z0-9_-]+"
+
+
+def _words(value: object) -> object:
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Count = Annotated[int, Field(ge=1, le=64)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+#: A repository, as the engine's reference grammar has it (distribution/reference): a tag or digest is not part of it.
+_IMAGE = re.compile(rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_COMPONENT}(?:/{_COMPONENT})*")
+
+
+class ServerEnv(BaseModel):
+    """The values of `.env`, each under its name there; `.env.example` explains them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=str.upper, hide_input_in_errors=True)
+
+    stack: Name
+    image: str
+    allowed_hosts: Annotated[list[str], BeforeValidator(_words), Field(min_length=1)]
+    secret_key: Annotated[SecretStr, Field(min_length=50)]
+    postgres_password: Annotated[SecretStr, Field(min_length=16)]
+    rabbitmq_password: Annotated[SecretStr, Field(min_length=16)]
+    http_port: Port = 80
+    https_port: Port = 443
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    trusted_proxies: Annotated[list[IPv4Network | IPv6Network], BeforeValidator(_words)] = []
+    https_only: bool | None = None
+    app_replicas: Count | None = None
+    worker_replicas: Count | None = None
+    web_concurrency: Count = 1
+    port: Port | None = None
+    postgres_port: Port = 5432
+    rabbitmq_port: Port = 5672
+    build_ca_file: Path | None = None
+    database_url: SecretStr | None = None
+    celery_broker_url: SecretStr | None = None
+
+    @field_validator("image")
+    @classmethod
+    def _is_a_repository(cls, value: str) -> str:
+        if not _IMAGE.fullmatch(value):
+            raise ValueError("must be an image's name in lower case without a tag, as registry.example.org/shop")
+        return value
+
+    @field_validator("postgres_password", "rabbitmq_password")
+    @classmethod
+    def _is_plain(cls, value: SecretStr) -> SecretStr:
+        if not re.fullmatch(PLAIN, value.get_secret_value()):
+            raise ValueError("may hold letters, digits, _ and - only")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not HOST.fullmatch(name):
+                raise ValueError(f"{name!r} is no host name; name each host, .example.org stands for all below it")
+        return value
+
+    @checked(mode="after")
+    def _certificate_has_a_key(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("TLS_CERTIFICATE and TLS_KEY go together: set both, or none")
+        return self
+
+    @property
+    def tls(self) -> bool:
+        """Whether nginx has a certificate."""
+        return self.tls_certificate is not None
+
+    @property
+    def secure(self) -> bool:
+        """Whether the site insists on HTTPS."""
+        return self.tls if self.https_only is None else self.https_only
+
+    def interpolated(self) -> dict[str, str]:
+        """What compose files take from `.env`, secrets apart; empty where the files' own default holds."""
+        return {
+            "STACK": self.stack,
+            "IMAGE": self.image,
+            "ALLOWED_HOSTS": ",".join(self.allowed_hosts),
+            "HTTP_PORT": str(self.http_port),
+            "HTTPS_PORT": str(self.https_port),
+            "HTTPS_ONLY": str(int(self.secure)),
+            "APP_REPLICAS": str(self.app_replicas or ""),
+            "WORKER_REPLICAS": str(self.worker_replicas or ""),
+            "WEB_CONCURRENCY": str(self.web_concurrency),
+            "PORT": str(self.port or ""),
+            "POSTGRES_PORT": str(self.postgres_port),
+            "RABBITMQ_PORT": str(self.rabbitmq_port),
+            "BUILD_CA_FILE": str(self.build_ca_file or ""),
+            "DATA_INTERNAL": str(not (self.database_url or self.celery_broker_url)).lower(),
+        }
+
+    def secret_files(self) -> dict[str, str]:
+        """The files that compose gives to containers as secrets: name and content."""
+        database, broker = (self.postgres_password.get_secret_value(), self.rabbitmq_password.get_secret_value())
+        return {
+            "secret_key": self.secret_key.get_secret_value(),
+            "postgres_password": database,
+            "database_url": _given(self.database_url)
+            or f"postgres://site:{quote(database, safe='')}@postgres:5432/site",
+            "broker_url": _given(self.celery_broker_url) or f"amqp://site:{quote(broker, safe='')}@rabbitmq:5672//",
+            "rabbitmq.conf": f"default_user = site\ndefault_pass = {broker}\n",
+        }
+
+
+def _given(value: SecretStr | None) -> str:
+    return value.get_secret_value() if value else ""
+
+
+def fresh(example: str, *, stack: str, development: bool) -> str:
+    """The text of a new `.env`: the example with random secrets, for one of the two stacks."""
+
+    def fill(line: str) -> str:
+        name = line.partition("=")[0]
+        if name == "SECRET_KEY":
+            return f"{name}={secrets.token_urlsafe(50)}"
+        if line.endswith("_PASSWORD="):
+            return f"{line}{secrets.token_urlsafe(24)}"
+        if name in ("STACK", "IMAGE"):
+            return f"{name}={stack}"
+        return line.replace(":deploy/compose/prod.yaml", ":deploy/compose/dev.yaml") if development else line
+
+    return "".join(f"{fill(line)}\n" for line in example.splitlines())
+
+
+def parse(values: Mapping[str, str | None], source: str) -> ServerEnv:
+    """The checked values. Raises `Failure` with a line for each that is wrong; no secret is printed."""
+    ours = {name: value for name, value in values.items() if value and not name.startswith("COMPOSE_")}
+    try:
+        return ServerEnv.model_validate(ours)
+    except ValidationError as error:
+        problems = []
+        for each in error.errors(include_url=False):
+            name = str(each["loc"][0]) if each["loc"] else ""
+            known = sorted(field.upper() for field in ServerEnv.model_fields)
+            said = {
+                "missing": "is missing; .env.example explains it",
+                "extra_forbidden": f"is not known; known are: {', '.join(known)}",
+                "int_parsing": "must be a whole number",
+                "too_short": f"is too short: {each.get('ctx', {}).get('min_length')} characters at least",
+            }.get(each["type"], each["msg"].removeprefix("Value error, "))
+            hidden = (
+                not name
+                or name == "SECRET_KEY"
+                or name.endswith(("PASSWORD", "_URL"))
+                or each["type"] == "extra_forbidden"
+            )
+            shown = "" if hidden or not ours.get(name) else f" is {ours[name]!r}:"
+            problems.append(" ".join(f"{source}: {name}{shown} {said}".split()))
+        raise Failure("\n".join(problems)) from None
+
+
+def read(text: str, source: str) -> ServerEnv:
+    """The checked values of a `.env` file's text; a dollar sign in it is one. Raises `Failure` as `parse` does."""
+    return parse(dotenv_values(stream=StringIO(text), interpolate=False), source)
+
+
+def load(path: Path) -> ServerEnv:
+    """Read and check `.env`. Raises `Failure` naming what is wrong with it."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise Failure(f"{path.name} holds secrets, but others may read it: chmod 600 {path}")
+        text = path.read_text()
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}; make it yours, or remove it") from None
+    return read(text, path.name)

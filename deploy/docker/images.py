@@ -1,0 +1,85 @@
+"""Images: what `build` and `push` run."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.git import Revision
+from deploy.core.running import Say, quote
+from deploy.core.screen import Screen
+from deploy.core.shell import MakeFolder, Run, Write
+from deploy.project.config import Project
+
+#: Lines that are shown of a build that failed.
+SAID_LINES = 20
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+def tag(text: str) -> str:
+    """A tag as registries take it. Raises `Failure` for another."""
+    if not TAG.fullmatch(text):
+        raise Failure(f"--tag is {text!r}, but must be letters, digits, _ . and -, at most 128")
+    return text
+
+
+def build(
+    project: Project, target: str, names: Sequence[str], version: Revision | None, *, ca: str = "", platform: str = ""
+) -> Run:
+    """Build a target of the Dockerfile under these names, labelled with a revision where it holds one."""
+    labels = {"REVISION": version.name, "CREATED": version.created} if version else {}
+    arguments = {"SITE": project.site, **labels}
+    return Run(
+        [
+            *["docker", "buildx", "build", "--load", "--target", target],
+            *(word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")),
+            *(["--secret", f"id=build_ca,src={ca}"] if ca else []),
+            *(["--platform", platform] if platform else []),
+            *(word for name in names for word in ("--tag", name)),
+            ".",
+        ],
+        cwd=project.root,
+    )
+
+
+def perform(command: Run, folder: Path, say: Say) -> None:
+    """Build an image: the step that it is at on a terminal, and little elsewhere. Raises `Failure` when it fails.
+
+    The end of what it said is shown then, and all of it is in a log.
+    """
+    began = time.monotonic()
+    with Screen() as screen:
+        result = shell.stream(
+            replace(command, argv=[*command.argv, "--progress", "plain"]),
+            lambda line: screen.status(f"build: {at}") if (at := step(line)) else None,
+        )
+    if result.code:
+        log = folder / "build.log"
+        shell.perform([MakeFolder(folder), Write(log, result.stderr)])
+        quote("build", "\n".join(result.stderr.splitlines()[-SAID_LINES:]))
+        raise Failure(f"the image is not built: {reason(result.stderr)}; all of it is in {log}")
+    say(f"build: done in {time.monotonic() - began:.1f} s")
+
+
+def step(line: str) -> str:
+    """The step that BuildKit's line is about; empty for any other line."""
+    found = re.match(r"#\d+ (\[[^\]]+\] .+)", line)
+    return found[1] if found else ""
+
+
+def reason(said: str) -> str:
+    """Why a build failed: the last thing that the failed step said, else BuildKit's own last line."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    outputs = [line.split(" ", 2)[2] for line in lines if re.match(r"#\d+ \d+\.\d+ \S", line)]
+    errors = [line for line in lines if line.startswith(("ERROR:", "error:"))]
+    return (outputs or errors or lines or ["it says nothing"])[-1].strip()
+
+
+def push(name: str) -> Run:
+    """Push an image to its registry."""
+    return Run(["docker", "push", name])

@@ -1,0 +1,47 @@
+"""Releases that are remembered, on a swarm or by a checkout, and which of them a rollback means. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from deploy.core.errors import Failure
+
+
+class Numbered(Protocol):
+    """A release: its number, and that of the release it repeats (its own, unless it was a rollback)."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def of(self) -> int: ...
+
+
+R = TypeVar("R", bound=Numbered)
+
+
+def next_number(known: Sequence[R]) -> int:
+    """The number of the release that comes next; ``known`` are the oldest first."""
+    return known[-1].number + 1 if known else 1
+
+
+def target(known: Sequence[R], to: str = "", running: int = 0) -> R:
+    """The release to go back to: the one named by its number, else the one before the last.
+
+    Before is what was deployed before, and not what a rollback has put back since. ``running`` is the number that
+    serves: where it is not known, its deploy never came to its end, and the last one is gone back to. ``known`` are the
+    oldest first. Raises `Failure` when there is none.
+    """
+    numbers = ", ".join(str(each.number) for each in known)
+    if to:
+        found = next((each for each in known if str(each.number) == to), None)
+        if found is None:
+            raise Failure(f"--to {to}: there is no such release; there are: {numbers or 'none'}")
+        return found
+    if known and running > known[-1].number:
+        return known[-1]
+    before = [each for each in known if each.of < known[-1].of and each.of == each.number]
+    if not before:
+        raise Failure("there is no release before this one: `invoke releases` lists what there is")
+    return before[-1]

@@ -1,0 +1,296 @@
+"""An environment of hosts, as the file says it: what each key may be, and what does not fit together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo
+from pydantic import field_validator as checked
+
+from deploy.hosts.environment import values
+from deploy.hosts.environment.values import ROLES, Role
+from deploy.hosts.environment.yaml_lines import Problem
+
+FOLDER = "deploy/environments"
+EXAMPLE = f"{FOLDER}/example.yaml"
+#: Roles that run the site, and so get its releases.
+SITE_ROLES = {"web", "worker", "beat"}
+#: A variable that is a secret by its name.
+_SECRET = re.compile("(PASSWORD|PASSWD|SECRET|TOKEN|(SECRET|PRIVATE|API|ACCESS)_?KEY)$")
+#: Variables that are decided elsewhere, and where.
+_ELSEWHERE = {
+    "DATABASE_URL": "say it with services.database",
+    "CELERY_BROKER_URL": "say it with services.broker",
+    "ALLOWED_HOSTS": "say it with domain and allowed_hosts",
+    "HTTPS_ONLY": "say it with https_only",
+    "WEB_CONCURRENCY": "say it with workers",
+    **dict.fromkeys(("SITE", "PACKAGE"), "a host uses that name itself; choose another"),
+    **dict.fromkeys(("DATABASE_PASSWORD", "BROKER_PASSWORD"), "it is made on the hosts; remove it"),
+    **dict.fromkeys(
+        ("BEHIND_PROXY", "BIND", "DJANGO_SETTINGS_MODULE", "PROTECTED_ROOT", "PROTECTED_URL", "STATIC_ROOT"),
+        "a deploy sets it; remove it",
+    ),
+}
+
+
+class Problems(ValueError):
+    """Several things that are wrong at once, each with a place of its own."""
+
+    def __init__(self, found: Sequence[Problem]) -> None:
+        super().__init__()
+        self.found = found
+
+
+# --- The models ---
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class PerHost(_Model):
+    """What can be said of the environment, and otherwise of one host."""
+
+    user: values.UserName = "deploy"
+    admin: values.UserName = "root"
+    port: values.Port = 22
+    #: The private key; None leaves it to the agent and to SSH's own defaults.
+    identity: values.LocalPath | None = None
+    jump: values.Jumps = ()
+    #: Processes of a web unit and of a Celery worker; None is as many as the host has cores.
+    workers: values.Count | None = None
+    concurrency: values.Count | None = None
+    #: What the units of a role may use, in systemd's notation; a role that is not named has no limit.
+    max_memory: dict[values.RoleName, values.Memory] = {}
+    #: What the firewall lets in beyond what the roles need.
+    open_ports: values.OpenPorts = ()
+
+
+class HostEntry(PerHost):
+    """A host as the file has it."""
+
+    roles: values.Roles
+    address: values.Address | None = None
+    private_address: values.Address | None = None
+
+
+class Host(PerHost):
+    """A host with all that holds for it, the environment's defaults among it."""
+
+    name: str
+    address: str
+    #: How the other hosts reach it.
+    private_address: str
+    roles: tuple[Role, ...]
+
+
+class Tls(_Model):
+    """A certificate with its chain, and its key: files of this machine."""
+
+    certificate: values.LocalPath
+    key: values.LocalPath
+
+
+class Services(_Model):
+    """Servers that are not on a host of the environment."""
+
+    database: values.Database | None = None
+    broker: values.Broker | None = None
+
+
+class Hooks(_Model):
+    """Commands around a deploy, of this machine and of each host, there in the new release; empty for none."""
+
+    before: values.Words = ()
+    after: values.Words = ()
+    hosts_before: values.Words = ()
+    hosts_after: values.Words = ()
+
+
+class Shared(PerHost):
+    """What the file says, hosts apart."""
+
+    domain: values.HostName
+    allowed_hosts: tuple[values.SiteName, ...] = ()
+    tls: Tls | None = None
+    https_only: bool | None = None
+    trusted_proxies: tuple[values.Network, ...] = ()
+    services: Services = Services()
+    secrets: dict[values.Variable, values.SecretSource]
+    settings: dict[values.Variable, values.Setting] = {}
+    #: One at a time: whatever the checks of a release do not see meets one host's clients, not everybody's.
+    batch: values.Batch = "1"
+    #: Seconds between two batches, in which people may look at the first, and stop.
+    wait: Annotated[int, values.whole(0, 3600)] = 0
+    keep: Annotated[int, values.whole(1, 50)] = 5
+    #: Seconds that a replaced unit has for the requests or tasks that it has begun.
+    drain: values.Seconds = 60
+    backup_before_migrate: bool = False
+    hooks: Hooks = Hooks()
+    firewall: bool = True
+    unattended_upgrades: bool = True
+
+    @checked("secrets")
+    @classmethod
+    def _secrets_have_their_place(cls, value: dict[str, values.Source]) -> dict[str, values.Source]:
+        found = [*_misplaced("secrets", value)]
+        if "SECRET_KEY" not in value:
+            found.append(Problem(("secrets", "SECRET_KEY"), f"is missing; {EXAMPLE} explains it"))
+        _refuse(found)
+        return value
+
+    @checked("settings")
+    @classmethod
+    def _settings_are_no_secrets(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        found = [*_misplaced("settings", value)]
+        for name in value:
+            if name.removesuffix("_FILE") in info.data.get("secrets", {}):
+                found.append(Problem(("settings", name), "is among the secrets too; remove one of the two"))
+            elif _SECRET.search(name):
+                found.append(Problem(("settings", name), "is a secret by its name; move it to secrets"))
+        _refuse(found)
+        return value
+
+
+class EnvironmentFile(Shared):
+    """The file, each value under its key there."""
+
+    hosts: dict[values.HostName, HostEntry]
+
+    @checked("hosts")
+    @classmethod
+    def _roles_add_up(cls, value: dict[str, HostEntry], info: ValidationInfo) -> dict[str, HostEntry]:
+        found = [*_role_problems(value)]
+        if "services" in info.data:
+            found += _service_problems(value, info.data["services"])
+        if "port" in info.data:
+            found += _same_addresses(value, info.data["port"])
+        found += [*_lonely(value), *_endless_redirects(info.data)]
+        _refuse(found)
+        return value
+
+
+class Environment(Shared):
+    """A checked environment."""
+
+    name: str
+    #: The project, which paths are relative to.
+    root: Path
+    hosts: tuple[Host, ...]
+
+    @property
+    def source(self) -> str:
+        """The file, as errors name it."""
+        return f"{FOLDER}/{self.name}.yaml"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that the site answers to, the main name first."""
+        return tuple(dict.fromkeys((self.domain, *self.allowed_hosts)))
+
+    @property
+    def secure(self) -> bool:
+        """Whether the site insists on HTTPS."""
+        return self.tls is not None if self.https_only is None else self.https_only
+
+    @property
+    def site_hosts(self) -> tuple[Host, ...]:
+        """The hosts that run something of the site, and so get its releases."""
+        return tuple(host for host in self.hosts if SITE_ROLES & set(host.roles))
+
+    def with_role(self, role: Role) -> tuple[Host, ...]:
+        """The hosts that have a role, in the order of the file."""
+        return tuple(host for host in self.hosts if role in host.roles)
+
+    def batches(self) -> tuple[tuple[Host, ...], ...]:
+        """The hosts that run the site, in the order in which requests move to a new release.
+
+        Web hosts are split as `batch` says, a percentage rounded down to at least one. Hosts with workers or beat and
+        no web are with the first batch: no request moves on them. A database's or broker's host by itself is in none.
+        """
+        web = self.with_role("web")
+        size = int(self.batch.rstrip("%"))
+        if self.batch.endswith("%"):
+            size = max(1, len(web) * size // 100)
+        others = tuple(host for host in self.hosts if "web" not in host.roles and SITE_ROLES & set(host.roles))
+        first, *rest = (web[start : start + size] for start in range(0, len(web), size))
+        return ((*first, *others), *rest)
+
+
+# --- What must fit together ---
+
+
+def _refuse(found: Sequence[Problem]) -> None:
+    if found:
+        raise Problems(found)
+
+
+def _misplaced(section: str, names: Iterable[str]) -> Iterator[Problem]:
+    for name in names:
+        if said := _ELSEWHERE.get(name.removesuffix("_FILE")):
+            yield Problem((section, name), f"does not go here: {said}")
+
+
+def _role_problems(hosts: Mapping[str, HostEntry]) -> Iterator[Problem]:
+    for name, host in hosts.items():
+        for role in sorted({role for role in host.roles if host.roles.count(role) > 1}):
+            yield Problem(("hosts", name, "roles"), f"{role} is there twice; remove one")
+    for role in ROLES:
+        having = [name for name, host in hosts.items() if role in host.roles]
+        if not having and role in SITE_ROLES:
+            some = "one host" if role == "beat" else "a host"
+            yield Problem(("hosts",), f"none has the role {role}; give it to {some}")
+        if role not in ("web", "worker"):
+            for name in having[1:]:
+                yield Problem(("hosts", name, "roles"), f"{role} is on {having[0]} already; give it to one host only")
+
+
+def _service_problems(hosts: Mapping[str, HostEntry], services: Services) -> Iterator[Problem]:
+    for role in ("database", "broker"):
+        having = next((name for name, host in hosts.items() if role in host.roles), None)
+        elsewhere = getattr(services, role) is not None
+        if having and elsewhere:
+            yield Problem(("services", role), f"{having} has the role {role}; remove the one or the other")
+        if not having and not elsewhere:
+            yield Problem(("hosts",), f"none has the role {role}; give it to one host, or set services.{role}")
+
+
+def _same_addresses(hosts: Mapping[str, HostEntry], port: int) -> Iterator[Problem]:
+    first: dict[tuple[str, int], str] = {}
+    for name, host in hosts.items():
+        own = host.port if "port" in host.model_fields_set else port
+        other = first.setdefault(((host.address or name).lower(), own), name)
+        if other != name:
+            yield Problem(("hosts", name), f"has the address and port of {other}; make one host of them, or mend it")
+
+
+def _lonely(hosts: Mapping[str, HostEntry]) -> Iterator[Problem]:
+    """Hosts that may not be in the network that the others are in: these come to them from addresses unlike theirs."""
+    having = next((name for name, host in hosts.items() if host.private_address), None)
+    for name, host in hosts.items():
+        if having and not host.private_address and not _is_private(host.address or name):
+            remedy = f"give it that by which {having} reaches it, its address or another"
+            yield Problem(("hosts", name), f"has no private_address, and {having} has one: {remedy}")
+
+
+def _is_private(address: str) -> bool:
+    try:
+        return not ip_address(address).is_global
+    except ValueError:
+        return False
+
+
+def _endless_redirects(said: Mapping[str, object]) -> Iterator[Problem]:
+    known = {"https_only", "tls", "trusted_proxies"} <= said.keys()
+    if known and said["https_only"] and not said["tls"] and not said["trusted_proxies"]:
+        remedy = "set tls, or trusted_proxies where a load balancer does it"
+        yield Problem(("https_only",), f"redirects to HTTPS, which nothing answers: {remedy}")
+
+
+def known_environments(root: Path) -> list[str]:
+    """The names of the environments that there are files of."""
+    return sorted(path.stem for path in (root / FOLDER).glob("*.yaml") if path.name != Path(EXAMPLE).name)

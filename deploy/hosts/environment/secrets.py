@@ -1,0 +1,93 @@
+"""The secrets of an environment, fetched from where its file says that they are."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.hosts.environment.model import Environment
+from deploy.hosts.environment.values import SCHEMES, Source, url_complaint
+
+Runner = Callable[[shell.Run], shell.Result]
+#: The variables under which the site reads where its services are.
+SERVICE_VARIABLES = {"database": "DATABASE_URL", "broker": "CELERY_BROKER_URL"}
+#: Characters; the site's production settings refuse a shorter SECRET_KEY.
+SECRET_KEY_LENGTH = 50
+
+
+def _captured(command: shell.Run) -> shell.Result:
+    return shell.run(command, capture=True, check=False)
+
+
+def read_secrets(environment: Environment, environ: Mapping[str, str], run: Runner = _captured) -> dict[str, SecretStr]:
+    """The secrets by the names under which the site reads them, with the URLs of services that are elsewhere.
+
+    ``run`` carries out a command and captures what it says. Raises `Failure` with a line for each secret that there is
+    not, naming key and source; what a command printed is never shown.
+    """
+    wanted: list[tuple[str, str, Source | SecretStr]] = [
+        (f"secrets.{name}", name, source) for name, source in environment.secrets.items()
+    ]
+    for kind, variable in SERVICE_VARIABLES.items():
+        if source := getattr(environment.services, kind):
+            wanted.append((f"services.{kind}", variable, source))
+    values, failures = {}, []
+    for key, name, source in wanted:
+        if isinstance(source, SecretStr):
+            values[name] = source
+            continue
+        try:
+            values[name] = SecretStr(_fitting(name, _value(source, environment.root, environ, run).strip()))
+        except Failure as failure:
+            failures.append(f"{environment.source}: {key}: {source}: {failure.message}")
+    if failures:
+        raise Failure("\n".join(failures))
+    return values
+
+
+def _value(source: Source, root: Path, environ: Mapping[str, str], run: Runner) -> str:
+    if source.kind == "env":
+        if source.words[0] not in environ:
+            raise Failure("is not set in this shell; export it")
+        return environ[source.words[0]]
+    if source.kind == "file":
+        return _file_text(root, source.words[0])
+    result = run(shell.Run(source.words, cwd=root))
+    if shell.UNREADABLE in result.stdout:
+        raise Failure("prints what is no text")
+    if result.code:
+        said = shell.last_line(result.stderr)
+        raise Failure(f"failed with exit code {result.code}{': ' + said if said else ''}")
+    return result.stdout
+
+
+def _file_text(root: Path, name: str) -> str:
+    try:
+        path = root / Path(name).expanduser()
+        if path.stat().st_mode & 0o077:
+            raise Failure(f"others may read it: chmod 600 {shlex.quote(str(path))}")
+        return path.read_text()
+    except OSError as error:
+        raise Failure(f"{error.strerror}; put it there, or mend the path") from None
+    except UnicodeDecodeError:
+        raise Failure("is no text") from None
+    except RuntimeError:
+        raise Failure("begins with the ~ of a user who is not known here") from None
+
+
+def _fitting(name: str, value: str) -> str:
+    if not value:
+        raise Failure("is empty")
+    if name == "SECRET_KEY" and (len(value) < SECRET_KEY_LENGTH or value.startswith(("insecure-", "django-insecure-"))):
+        raise Failure(
+            "is short or a default; make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(50))'"
+        )
+    for kind, variable in SERVICE_VARIABLES.items():
+        if name == variable and (said := url_complaint(value, SCHEMES[kind])):
+            raise Failure(said)
+    return value

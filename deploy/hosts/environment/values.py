@@ -1,0 +1,228 @@
+"""What a single value of an environment file may be.
+
+A document holds text, lists and mappings only (`yaml_lines`). Each type here makes of one what it means, or raises
+`ValueError` with what would be right; a value that may be a secret is not repeated in it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, PlainValidator, SecretStr, ValidationInfo
+
+from deploy.project import config
+
+Role = Literal["web", "worker", "beat", "database", "broker"]
+ROLES: tuple[Role, ...] = get_args(Role)
+#: The schemes of a service's URL.
+SCHEMES = {"database": ("postgres", "postgresql"), "broker": ("amqp", "amqps")}
+
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_USER = re.compile("[a-z_][a-z0-9_-]{0,31}")
+_BATCH = re.compile("[1-9][0-9]{0,3}|([1-9][0-9]?|100)%")
+_JUMP = re.compile(r"([^@]+)@(\[[^\]]+\]|[^:\[\]@]+)(?::([0-9]{1,5}))?")
+_SOURCES = "env:NAME, file:PATH or command:WORDS"
+
+
+@dataclass(frozen=True)
+class Jump:
+    """A host on the way to another."""
+
+    user: str
+    host: str
+    port: int = 22
+
+
+@dataclass(frozen=True)
+class OpenPort:
+    """A port that anybody may come to."""
+
+    protocol: Literal["tcp", "udp"]
+    number: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a secret comes from: a variable, a file or what a command prints."""
+
+    kind: Literal["env", "file", "command"]
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{shlex.join(self.words)}"
+
+
+def whole(low: int, high: int) -> BeforeValidator:
+    """A whole number within bounds."""
+
+    def check(value: object) -> int:
+        if not isinstance(value, str) or not re.fullmatch("[0-9]{1,9}", value) or not low <= int(value) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(value)
+
+    return BeforeValidator(check)
+
+
+def _matching(pattern: re.Pattern[str], meaning: str) -> BeforeValidator:
+    def check(value: object) -> str:
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"must be a {meaning}")
+        if not pattern.fullmatch(value):
+            raise ValueError(f"{value!r} is no {meaning}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _variable(value: object) -> object:
+    # The name is not repeated: without the space after its colon, a secret would be part of it.
+    if not isinstance(value, str) or not re.fullmatch("[A-Z][A-Z0-9_]*", value):
+        raise ValueError("is no name of a variable, which is in capital letters")
+    return value
+
+
+def _role(value: object) -> object:
+    if value not in ROLES:
+        raise ValueError(f"{value!r} is no role; there are: {', '.join(ROLES)}")
+    return value
+
+
+def _some(value: tuple[Role, ...]) -> tuple[Role, ...]:
+    if not value:
+        raise ValueError("is empty; name one at least")
+    return value
+
+
+def _address(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a host name or an address")
+    if not _HOST_NAME.fullmatch(value):
+        try:
+            ip_address(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is no host name and no address") from None
+    return value
+
+
+def _network(value: object) -> IPv4Network | IPv6Network:
+    if not isinstance(value, str):
+        raise ValueError("must be an address or a network")
+    return ip_network(value)
+
+
+def _jump(value: object) -> Jump:
+    found = _JUMP.fullmatch(value) if isinstance(value, str) else None
+    if not found or not _USER.fullmatch(found[1]) or not 0 < int(found[3] or 22) < 65536:
+        raise ValueError(f"{value!r} is no jump host; write user@host or user@host:port")
+    return Jump(found[1], _address(found[2].strip("[]")), int(found[3] or 22))
+
+
+def _open_port(value: object) -> OpenPort:
+    protocol, _, number = value.partition("/") if isinstance(value, str) else ("", "", "")
+    if protocol in ("tcp", "udp") and re.fullmatch("[0-9]{1,5}", number) and 0 < int(number) < 65536:
+        return OpenPort("tcp" if protocol == "tcp" else "udp", int(number))
+    raise ValueError(f"{value!r} is no port to open; write tcp/9100 or udp/51820")
+
+
+def _local_path(value: object, info: ValidationInfo) -> Path:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError("must be the path of a file")
+    try:
+        return Path(info.context or "", Path(value).expanduser())
+    except RuntimeError:
+        raise ValueError("begins with the ~ of a user who is not known here") from None
+
+
+def _memory(value: object) -> str:
+    found = re.fullmatch("([1-9][0-9]{0,5})([MG])", value) if isinstance(value, str) else None
+    if not found or (found[2] == "M" and int(found[1]) < 100):
+        raise ValueError("must be a size such as 512M or 2G, 100M at least")
+    return found[0]
+
+
+def _setting(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError("must be text in one line")
+    if re.search(r"://[^/\s]*:[^/\s]*@", value):
+        raise ValueError("has a password in it; move it to secrets")
+    return value
+
+
+def _words(value: object) -> tuple[str, ...]:
+    words = shlex.split(value) if isinstance(value, str) else value
+    if isinstance(words, list) and words and all(isinstance(word, str) and "\0" not in word for word in words):
+        return tuple(words)
+    raise ValueError("must be one command: a line, or the list of its words")
+
+
+def _source(value: object) -> Source:
+    kind, rest = "", value
+    if isinstance(value, str):
+        kind, _, rest = value.partition(":")
+    elif isinstance(value, Mapping) and len(value) == 1:
+        [(kind, rest)] = value.items()
+    if kind == "command":
+        return Source("command", _words(rest))
+    name = rest.strip() if isinstance(rest, str) else ""
+    if kind == "env" and re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+        return Source("env", (name,))
+    if kind == "file" and name and name.isprintable():
+        return Source("file", (name,))
+    raise ValueError(f"must be {_SOURCES}; a secret itself has no place in this file")
+
+
+def _service(kind: str) -> PlainValidator:
+    def check(value: object) -> Source | SecretStr:
+        if not isinstance(value, str) or not re.match(r"\w*://", value):
+            return _source(value)
+        if said := url_complaint(value, SCHEMES[kind]):
+            raise ValueError(said)
+        if urlsplit(value).password:
+            raise ValueError(f"has a password in it, which has no place in this file; name a source: {_SOURCES}")
+        return SecretStr(value)
+
+    return PlainValidator(check)
+
+
+def url_complaint(url: str, schemes: tuple[str, ...]) -> str:
+    """What is wrong with a service's URL; empty for nothing."""
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in schemes and parts.hostname and parts.port != 0 and not re.search(r"\s", url)
+    except ValueError:
+        fits = False
+    return "" if fits and url.isprintable() else f"is no URL such as {schemes[0]}://user@host:port/name"
+
+
+Port = Annotated[int, whole(1, 65535)]
+Count = Annotated[int, whole(1, 64)]
+Seconds = Annotated[int, whole(1, 3600)]
+RoleName = Annotated[Role, BeforeValidator(_role)]
+Roles = Annotated[tuple[RoleName, ...], AfterValidator(_some)]
+HostName = Annotated[str, _matching(_HOST_NAME, "host name")]
+Address = Annotated[str, PlainValidator(_address)]
+SiteName = Annotated[str, _matching(config.HOST, "host name; .example.org stands for all below it")]
+UserName = Annotated[str, _matching(_USER, "user name")]
+Variable = Annotated[str, BeforeValidator(_variable)]
+Batch = Annotated[str, _matching(_BATCH, "number of hosts or percentage such as 50%")]
+Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_network)]
+LocalPath = Annotated[Path, PlainValidator(_local_path)]
+Memory = Annotated[str, PlainValidator(_memory)]
+Setting = Annotated[str, PlainValidator(_setting)]
+Words = Annotated[tuple[str, ...], PlainValidator(_words)]
+SecretSource = Annotated[Source, PlainValidator(_source)]
+Database = Annotated[Source | SecretStr, _service("database")]
+Broker = Annotated[Source | SecretStr, _service("broker")]
+OpenPorts = tuple[Annotated[OpenPort, PlainValidator(_open_port)], ...]
+Jumps = Annotated[
+    tuple[Annotated[Jump, PlainValidator(_jump)], ...],
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+]

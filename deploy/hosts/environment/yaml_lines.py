@@ -1,0 +1,112 @@
+"""YAML in which every value knows its line, so that an error can name it.
+
+Scalars are read as the text that stands there, never guessed at: most of it becomes host names and environment
+variables, where `1.10` is not 1.1 and `no` is not false. Whoever checks the document makes numbers of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import yaml
+
+from deploy.core.errors import Failure
+
+#: The keys and list positions that lead to a value.
+Place = tuple[str | int, ...]
+#: A key that is shown in an error. Another may be a value whose colon lacks its space: `{SECRET_KEY:…}`.
+_KEY = re.compile(r"\w[\w.-]{0,62}")
+#: What PyYAML quotes of the document in its messages, single letters and its own token names apart.
+_QUOTED = re.compile(r"'[^'<]{2,}'")
+
+
+class Problem(NamedTuple):
+    """What is wrong with a value, and the remedy."""
+
+    path: Place
+    text: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document as text in mappings and lists, with what is wrong with it as YAML."""
+
+    source: str
+    value: object
+    node: yaml.Node | None
+    problems: tuple[Problem, ...]
+
+    def __contains__(self, path: Place) -> bool:
+        return self._find(path)[1]
+
+    def line(self, path: Place) -> int:
+        """The line of a value's key, or of the nearest mapping or list around where the value would be."""
+        return self._find(path)[0]
+
+    def _find(self, path: Place) -> tuple[int, bool]:
+        node = self.node
+        line = node.start_mark.line + 1 if node else 1
+        for part in path:
+            if isinstance(node, yaml.MappingNode):
+                found = [(key, value) for key, value in node.value if key.value == part]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+                found = [(node.value[part], node.value[part])]
+            else:
+                found = []
+            if not found:
+                return line, False
+            key, node = found[-1]
+            line = key.start_mark.line + 1
+        return line, True
+
+    def failure(self, problems: Iterable[Problem]) -> Failure:
+        """One line for each problem, in the order of the document, those of the YAML itself among them."""
+        broken = {problem.path for problem in self.problems}
+        every = [*self.problems, *(problem for problem in problems if problem.path not in broken)]
+        lines = [(self.line(path), ": ".join(filter(None, [_shown(path), text]))) for path, text in every]
+        return Failure("\n".join(f"{self.source}:{line}: {text}" for line, text in sorted(dict.fromkeys(lines))))
+
+
+def _shown(path: Place) -> str:
+    words = [part for part in path if isinstance(part, str)]
+    return ".".join(word if _KEY.fullmatch(word) else "…" for word in words)
+
+
+def read(text: str, source: str) -> Document:
+    """The document in a text. Raises `Failure` with the line where it is no YAML; nothing that is quoted is shown."""
+    try:
+        node = yaml.compose(text, Loader=yaml.BaseLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        said = _QUOTED.sub("this", error.problem or "is no YAML")
+        raise Failure(f"{source}:{line}: column {column}: {said}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise Failure(f"{source}:{line}: has a control character; remove it") from None
+    problems: list[Problem] = []
+    value = _value(node, (), set(), problems) if node else {}
+    return Document(source, value, node, tuple(problems))
+
+
+def _value(node: yaml.Node, path: Place, seen: set[int], problems: list[Problem]) -> object:
+    if id(node) in seen:
+        problems.append(Problem(path, "an &anchor is not followed here; write the value where it is needed"))
+        return ""
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(each, (*path, number), seen, problems) for number, each in enumerate(node.value)]
+    if not isinstance(node, yaml.MappingNode):
+        return str(node.value)
+    result: dict[str, object] = {}
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            problems.append(Problem(path, "a key must be a word"))
+            continue
+        if key.value in result:
+            problems.append(Problem((*path, key.value), "is there twice; remove one"))
+        result[key.value] = _value(value, (*path, key.value), seen, problems)
+    return result

@@ -1,0 +1,227 @@
+"""A release from a commit to all hosts, or to none; and back to one that is kept there."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.running import Say, printable, who
+from deploy.core.shell import Run
+from deploy.hosts.environment.model import Environment, Host
+from deploy.hosts.environment.secrets import read_secrets
+from deploy.hosts.release import archive, phases, state
+from deploy.hosts.release.phases import Operation, Target
+from deploy.hosts.release.release import Release, new_id, site_environment
+from deploy.hosts.release.state import HostState
+from deploy.hosts.release.view import View
+from deploy.hosts.setup import converge, desired
+from deploy.hosts.ssh import pinning
+from deploy.hosts.ssh.channel import script
+from deploy.hosts.ssh.connect import Connections
+
+#: Scripts of a deploy, and of a rollback, for which shells are to wait on each host.
+PHASES, ROLLBACK_PHASES = 5, 3
+
+
+# --- What is deployed ---
+
+
+def committed(root: Path, ref: str, now: datetime | None = None) -> Release:
+    """The release that a ref, or else what is checked out, is to become.
+
+    Without a ref nothing may be changed that is not committed. Raises `Failure`, then and for what is no commit.
+    """
+    git = ["git", "-C", str(root)]
+    found = shell.run(Run([*git, "log", "-1", "--format=%H %s", ref or "HEAD", "--"]), capture=True, check=False)
+    if found.code:
+        why = f"--ref {ref}: is no commit here" if ref else "there is no commit here to deploy"
+        raise Failure(f"{why}: `git log` shows what there is")
+    if not ref:
+        need_clean(shell.run(Run([*git, "status", "--porcelain"]), capture=True).stdout)
+    commit, _, subject = found.stdout.strip().partition(" ")
+    time_of_it = now or datetime.now(UTC)
+    return Release(
+        id=new_id(commit, time_of_it),
+        commit=commit,
+        ref=ref or "HEAD",
+        subject=printable(subject)[:80],
+        who=who(),
+        at=time_of_it.isoformat(timespec="seconds"),
+    )
+
+
+def need_clean(status: str) -> None:
+    """Raise `Failure` naming what `git status --porcelain` found changed: a deploy is of a commit."""
+    changed = [line[3:] for line in status.splitlines() if line]
+    if changed:
+        named = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+        raise Failure(f"not committed: {named}. Commit it, or leave it out with --ref HEAD")
+
+
+# --- The whole ---
+
+
+def deploy(target: Target, ref: str, say: Say) -> None:
+    """Put a commit into service on all hosts, or on none. Raises `Failure`, saying on which host and why."""
+    environment = target.environment
+    if environment.backup_before_migrate and not environment.with_role("database"):
+        raise Failure(
+            f"{environment.source}: backup_before_migrate: the database is elsewhere; back it up in hooks.before"
+        )
+    release = committed(target.project.root, ref)
+    revealed = {name: value.get_secret_value() for name, value in read_secrets(environment, os.environ).items()}
+    known = pinning.load(environment.root, environment.name)
+    _local_hook(environment, "before", release.id)
+    with (
+        # While the code is packed.
+        Connections(known, ahead=PHASES).begin(target.hosts) as connections,
+        archive.packed(target.project.root, release.commit) as code,
+        View(target.names) as view,
+        phases.locked(
+            operation := Operation(target, connections, view), f"deploy of {release.commit[:12]}", who()
+        ) as check,
+    ):
+        states = phases.look(operation)
+        for line in state.need_ready(states, roles(target), setup_marks(target), environment.name):
+            view.say(line)
+        need_one_beat(operation)
+        headers = {
+            host.name: phases.ship_header(
+                target, release, {**variables(target, host, release.id, states[host.name].cores), **revealed}
+            )
+            for host in target.hosts
+        }
+        phases.ship(operation, headers, code)
+        check()
+        phases.migrate(operation, release.id)
+        check()
+        phases.activate(operation, release.id, entry(release.id, "deploy", release.commit), check)
+        figures = f"{code[1] / 1e6:.1f} MB sent to each, {view.seconds:.1f} s"
+        say(f"{release.title} serves on {', '.join(target.names)} ({figures})")
+    _local_hook(environment, "after", release.id)
+
+
+def roles(target: Target) -> dict[str, tuple[str, ...]]:
+    """The roles of each host, as the file has them."""
+    return {host.name: host.roles for host in target.hosts}
+
+
+def need_one_beat(operation: Operation) -> None:
+    """Raise `Failure` when a host that was left out runs a beat, and one that was not is to: there must be one.
+
+    Those that do not answer are named, and not waited for: one that is down runs none.
+    """
+    target = operation.target
+    others = [host for host in target.environment.site_hosts if host not in target.hosts]
+    if not target.beat or not others:
+        return
+    for name, found in phases.ask_each(operation, others).items():
+        if isinstance(found, Failure):
+            operation.view.say(f"{found.message}; whether a beat runs there is not known")
+        elif any(unit.kind == "beat" for unit in found.units):
+            raise Failure(f"{name}: runs a beat, and {target.beat} is to run it now: leave out neither of them")
+
+
+def setup_marks(target: Target) -> dict[str, str]:
+    """What `remote-setup` has left on each host that it made as the files say now, as far as they are here."""
+    wanted = converge.with_certificate(converge.load(target.environment, target.project))
+    return {host.name: desired.setup_mark(wanted, host) for host in target.hosts}
+
+
+def variables(target: Target, host: Host, release: str, cores: int) -> dict[str, str]:
+    """The environment of the site on a host, but for its secrets."""
+    return site_environment(target.project, target.environment, host, release, cores)
+
+
+def entry(release: str, action: str, commit: str) -> dict[str, str]:
+    """What the ledgers say of this run, but for when and how it ended."""
+    return {"release": release, "action": action, "commit": commit, "who": who(), "run": f"{time.time():.0f}"}
+
+
+def rollback(target: Target, to: str, say: Say) -> None:
+    """Put an earlier release into service again, with the environment it had. Raises `Failure`.
+
+    The database stays as it is: migrations are not taken back.
+    """
+    known = pinning.load(target.environment.root, target.environment.name)
+    with (
+        Connections(known, ahead=ROLLBACK_PHASES).begin(target.hosts) as connections,
+        View(target.names) as view,
+        phases.locked(
+            operation := Operation(target, connections, view), f"rollback to {to or 'the one before'}", who()
+        ) as check,
+    ):
+        states = phases.look(operation)
+        chosen = state.target(states, to)
+        commit = next(kept.release.commit for kept in states[target.names[0]].kept if kept.release.id == chosen)
+        back = state.going_back(states, chosen)
+        phases.activate(operation, chosen, entry(chosen, "rollback", commit), check, back=back)
+        say(f"{chosen} serves on {', '.join(target.names)} again ({view.seconds:.1f} s)")
+
+
+def _local_hook(environment: Environment, when: str, release: str) -> None:
+    words = environment.hooks.before if when == "before" else environment.hooks.after
+    if not words:
+        return
+    more = {"PORTICO_ENVIRONMENT": environment.name, "PORTICO_RELEASE": release}
+    try:
+        shell.run(Run(words, env=more, cwd=environment.root))
+    except Failure as failure:
+        so = "nothing was deployed" if when == "before" else f"{release} serves"
+        raise Failure(f"hooks.{when}: {failure.message}; {so}", code=failure.code) from None
+
+
+# --- Dry run ---
+
+
+def _looked(target: Target) -> dict[str, HostState]:
+    known = pinning.load(target.environment.root, target.environment.name)
+    with Connections(known) as connections, View([]) as view:
+        return phases.look(Operation(target, connections, view))
+
+
+def _serving(states: Mapping[str, HostState]) -> str:
+    return "serving now: " + "; ".join(f"{name}: {each.current or 'none'}" for name, each in states.items())
+
+
+def show(target: Target, ref: str) -> None:
+    """Print what a deploy would do, and the scripts that it would run, having looked at the hosts."""
+    release = committed(target.project.root, ref)
+    states = _looked(target)
+    for line in state.need_ready(states, roles(target), setup_marks(target), target.environment.name):
+        print(line)
+    print("\n".join(plan(target, release, states)))
+    for name in ("lock.sh", "look.sh", "ship.sh", "migrate.sh", "activate.sh"):
+        print(f"\n# --- {name}\n{script(name)}", end="")
+
+
+def show_rollback(target: Target, to: str) -> None:
+    """Print to which release a rollback would go, and the script that it would run, having looked at the hosts."""
+    states = _looked(target)
+    print(f"{_serving(states)}\nback to: {state.target(states, to)}")
+    print(f"\n# --- activate.sh\n{script('activate.sh')}", end="")
+
+
+def plan(target: Target, release: Release, states: Mapping[str, HostState]) -> list[str]:
+    """A deploy in words, a line for each step. Pure."""
+    every = ", ".join(target.names)
+    environment = target.environment
+    lines = [
+        f"release {release.id}: {release.commit} {release.subject}",
+        _serving(states),
+        f"1. lock.sh, look.sh on {every}: one deploy at a time",
+        f"2. ship.sh on {every}: code, environment, layers, checks, static files",
+        f"3. migrate.sh on {target.batches[0][0]}" + (", a backup before" if environment.backup_before_migrate else ""),
+        f"4. activate.sh on {every}: the new units beside the old, asked for {' '.join(target.project.probes)}",
+        *(f"   then requests move on {', '.join(batch)}" for batch in target.batches),
+        *([f"   then beat on {target.beat}"] if target.beat else []),
+        f"   then what was before ends: requests and tasks have {environment.drain} s",
+    ]
+    plain = variables(target, target.hosts[0], release.id, 1)
+    secret = [*environment.secrets, *(name for name in ("database", "broker") if getattr(environment.services, name))]
+    return [*lines, f"environment: {' '.join(sorted(plain))}; secret: {' '.join(sorted(secret))}"]

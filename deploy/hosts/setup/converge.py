@@ -1,0 +1,204 @@
+"""`remote-setup`: bare hosts become ready ones. Looks at all, shows what is to be done, does it, and looks again."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+
+from pydantic import SecretStr
+
+from deploy.core.action import Action
+from deploy.core.errors import Failure
+from deploy.core.running import Say, confirm, printable
+from deploy.hosts.environment.file import chosen
+from deploy.hosts.environment.model import Environment, Host
+from deploy.hosts.setup import facts as asking
+from deploy.hosts.setup.desired import desired, need_addresses, waits_for
+from deploy.hosts.setup.diff import Access, Change, Facts, Server, diff, render, steps
+from deploy.hosts.setup.refusal import complaints, refusal
+from deploy.hosts.setup.site import SERVERS, Learned, Site
+from deploy.hosts.ssh import pinning
+from deploy.hosts.ssh.channel import Result, run_script, script
+from deploy.hosts.ssh.connect import Connection, Connections, failures
+from deploy.project.config import Project
+
+Changes = tuple[Change, ...]
+#: Seconds for a host to be asked, and to be made ready: packages come over the network.
+FACTS_SECONDS = 120
+APPLY_SECONDS = 1800
+#: How often hosts are looked at and mended. The second time gives the site's hosts the passwords that were made in the
+#: first; what is then still to do has failed.
+ROUNDS = 3
+
+
+def load(environment: Environment, project: Project) -> Site:
+    """The environment with the texts that go to its hosts, certificate and key apart: those are `with_pair`'s.
+
+    Raises `Failure` for one that cannot be read.
+    """
+    if found := complaints(environment):
+        raise Failure("\n".join(found))
+    try:
+        nginx = {path.name: path.read_text() for path in sorted((project.root / "nginx").glob("*.conf"))}
+    except OSError as error:
+        raise _unreadable(error) from None
+    return Site(environment, project, nginx)
+
+
+def with_pair(site: Site) -> Site:
+    """With certificate and key, where the environment has `tls`. Raises `Failure` for one that cannot be read."""
+    if not (tls := site.environment.tls):
+        return site
+    try:
+        return replace(site, certificate=tls.certificate.read_text(), key=tls.key.read_text())
+    except OSError as error:
+        raise _unreadable(error) from None
+
+
+def with_certificate(site: Site) -> Site:
+    """With the certificate, if it is on this machine; without the key."""
+    if tls := site.environment.tls:
+        with suppress(OSError, UnicodeDecodeError):
+            return replace(site, certificate=tls.certificate.read_text())
+    return site
+
+
+def _unreadable(error: OSError) -> Failure:
+    return Failure(f"{error.filename}: {error.strerror}; make it readable")
+
+
+def setup(environment: Environment, project: Project, only: str, say: Say, *, confirmed: bool) -> Action:
+    """Make the hosts of an environment ready for deploys, or those in a comma-separated list; a dry run shows how.
+
+    It raises `Failure` with a line for each host: nothing is done when one cannot be looked at; when one cannot be made
+    ready, the others still are.
+    """
+    site = with_pair(load(environment, project))
+    hosts = chosen(only, environment.hosts, environment.source)
+
+    def show() -> None:
+        with _admin(environment) as connections:
+            _print(_need(_plans(connections, site, hosts)), whole=True)
+
+    def do() -> None:
+        with _admin(environment) as connections:
+            plans = _need(_plans(connections, site, hosts))
+            _print(plans, whole=False)
+            if not any(plans.values()):
+                return
+            names = ", ".join(name for name, changes in plans.items() if changes)
+            confirm(f"This changes {names}.", environment.name, confirmed)
+            _converge(connections, site, plans, say)
+
+    return Action(show, do)
+
+
+def _admin(environment: Environment) -> Connections:
+    return Connections(pinning.load(environment.root, environment.name), admin=True)
+
+
+def _print(plans: Mapping[str, Changes], *, whole: bool) -> None:
+    for name, changes in plans.items():
+        print(render(name, changes, whole=whole), flush=True)
+
+
+def _converge(connections: Connections, site: Site, plans: Mapping[str, Changes], say: Say) -> None:
+    failed: dict[str, Failure] = {}
+    hosts = [host for host in site.environment.hosts if host.name in plans]
+    for _ in range(ROUNDS):
+        todo = [host for host in hosts if host.name not in failed and any(each.steps for each in plans[host.name])]
+        if not todo:
+            break
+        done = connections.on_all(todo, partial(_apply, site=site, plans=plans, say=say))
+        failed |= {name: result for name, result in done.items() if isinstance(result, Failure)}
+        found = _plans(connections, site, [host for host in hosts if host.name not in failed])
+        failed = {name: each for name, each in found.items() if isinstance(each, Failure)} | failed
+        plans = {name: each for name, each in found.items() if not isinstance(each, Failure)}
+    for host in hosts:
+        if host.name in failed:
+            continue
+        if changes := plans[host.name]:
+            failed[host.name] = Failure(f"{host.name}: is not ready: {'; '.join(change.title for change in changes)}")
+        else:
+            say(f"{host.name}: ready")
+    if error := failures(failed):
+        raise error
+
+
+# --- Looking ---
+
+
+def _plans(connections: Connections, site: Site, chosen: Collection[Host]) -> dict[str, Changes | Failure]:
+    """What is to be done on each host, or why it cannot be looked at."""
+    keepers = [host for host in site.environment.hosts if set(SERVERS) & set(host.roles)]
+    asked = {host.name: host for host in (*chosen, *keepers)}
+    found = connections.on_all(asked.values(), lambda connection: _look(connection, site))
+    facts = {name: each for name, each in found.items() if isinstance(each, Facts)}
+    access = {server: found for each in facts.values() for server, found in each.access.items()}
+    plans: dict[str, Changes | Failure] = {name: each for name, each in found.items() if isinstance(each, Failure)}
+    for host in chosen:
+        if host.name in facts:
+            plans[host.name] = _plan(site, host, facts[host.name], access)
+    return plans
+
+
+def _need(plans: Mapping[str, Changes | Failure]) -> dict[str, Changes]:
+    if error := failures(plans):
+        raise error
+    return {name: plan for name, plan in plans.items() if not isinstance(plan, Failure)}
+
+
+def _plan(site: Site, host: Host, facts: Facts, access: Mapping[Server, Access]) -> Changes:
+    learned = Learned(facts.ports, facts.ipv6, facts.addresses, access)
+    changes = diff(desired(site, host, learned), facts)
+    if others := waits_for(site, host, learned):
+        title = f"+ {site.layout.services} (secret), once {' and '.join(others)} has made its password"
+        return (*changes, Change(title, ()))
+    return changes
+
+
+def _look(connection: Connection, site: Site) -> Facts:
+    host = connection.host
+    plan = desired(site, host, Learned(access=dict.fromkeys(SERVERS, Access(SecretStr(""), ""))))
+    text = script("postgresql.sh") + script("rabbitmq.sh") + script("facts.sh")
+    result = _as_root(connection, text, asking.questions(site.project.name, plan, site.addresses), FACTS_SECONDS)
+    try:
+        facts = asking.parse(result.text)
+    except Failure as failure:
+        raise Failure(f"{connection.name}: {failure.message}") from None
+    if said := refusal(host, facts):
+        raise Failure(f"{connection.name}: {said}")
+    need_addresses(site, host, facts)
+    return facts
+
+
+# --- Doing ---
+
+
+def _apply(connection: Connection, site: Site, plans: Mapping[str, Changes], say: Say) -> None:
+    text = script("postgresql.sh") + script("rabbitmq.sh") + script("apply.sh")
+    _as_root(
+        connection,
+        text,
+        steps(site.project.name, plans[connection.name]),
+        APPLY_SECONDS,
+        lambda line: say(f"{connection.name}: {printable(line)}"),
+    )
+
+
+def _as_root(
+    connection: Connection, text: str, data: bytes, seconds: int, line: Callable[[str], None] | None = None
+) -> Result:
+    """Run a script as root. Raises `Failure` when it fails, naming the host."""
+    first = base64.b64encode(text.encode()) + b"\n"
+    result = run_script(connection, script("as_root.sh"), [first + data], seconds=seconds, line=line)
+    if result.code == 77:
+        raise Failure(
+            f"{connection.name}: {result.last_line}; allow it there, or name another admin in the environment"
+        )
+    if result.code:
+        raise Failure(f"{connection.name}: {result.last_line or f'setting it up failed with exit code {result.code}'}")
+    return result

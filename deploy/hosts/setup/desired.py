@@ -1,0 +1,211 @@
+"""What a host of an environment is to be, by its roles. Decides only: what the hosts know, it is told."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+
+from deploy.core.errors import Failure
+from deploy.hosts.environment.model import Host
+from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP, UNIT_KINDS, Layout, UnitKind
+from deploy.hosts.setup.diff import Desired, Facts, File, Folder, Group, Idle, Server, Unit, User, digest
+from deploy.hosts.setup.firewall import with_firewall
+from deploy.hosts.setup.servers import (
+    with_broker,
+    with_database,
+    with_nginx,
+    without_broker,
+    without_database,
+    without_nginx,
+)
+from deploy.hosts.setup.site import FOLDER, SERVERS, Learned, Site, has_files, is_site, shows_certificate, template_text
+
+_SITE_PACKAGES = (
+    *("curl", "gcc", "iproute2", "libc6-dev", "libpq-dev", "libpq5"),
+    *("python3", "python3-dev", "python3-venv", "util-linux"),
+)
+
+
+def setup_digest(site: Site, host: Host) -> str:
+    """What tells whether a host is as this environment, and this project, have it: all but the pair of `tls`.
+
+    A deploy compares it on machines that do not have the key, and need not have the certificate.
+    """
+    return digest(_without_mark(replace(site, certificate="", key=""), host, Learned()))
+
+
+def setup_mark(site: Site, host: Host) -> str:
+    """What remote-setup leaves in `Layout.setup`: the digest and, on a host that shows it, the certificate's own.
+
+    The latter is left out where the certificate is not known.
+    """
+    shown = [site.certificate] if site.certificate and shows_certificate(site, host) else []
+    return " ".join([setup_digest(site, host), *(hashlib.sha256(text.encode()).hexdigest() for text in shown)])
+
+
+def desired(site: Site, host: Host, learned: Learned) -> Desired:
+    """What a host is to be."""
+    found = _without_mark(site, host, learned)
+    return (
+        found
+        if waits_for(site, host, learned)
+        else replace(found, setup=File(str(site.layout.setup), f"{setup_mark(site, host)}\n"))
+    )
+
+
+def waits_for(site: Site, host: Host, learned: Learned) -> list[str]:
+    """The hosts that have yet to make a password which this one needs, by name. What it has had meanwhile stays."""
+    lacking = [server for server in SERVERS if is_site(host) and server not in learned.access]
+    return list(dict.fromkeys(other.name for server in lacking for other in site.environment.with_role(server)))
+
+
+def _without_mark(site: Site, host: Host, learned: Learned) -> Desired:
+    return _joined(
+        [
+            _common(site, host),
+            _site(site, host, learned) if is_site(host) else _no_site(site),
+            with_nginx(site, host, learned) if has_files(host) else without_nginx(site),
+            with_database(site, host, learned) if "database" in host.roles else without_database(site),
+            with_broker(site, host) if "broker" in host.roles else without_broker(site),
+            with_firewall(site, host, learned),
+            _upgrades(site),
+        ]
+    )
+
+
+def _joined(parts: list[Desired]) -> Desired:
+    return Desired(
+        packages=tuple(each for part in parts for each in part.packages),
+        users=tuple(each for part in parts for each in part.users),
+        folders=tuple(each for part in parts for each in part.folders),
+        groups=tuple(each for part in parts for each in part.groups),
+        absent=tuple(each for part in parts for each in part.absent),
+        units=tuple(each for part in parts for each in part.units),
+        idle=tuple(each for part in parts for each in part.idle),
+        servers=tuple(each for part in parts for each in part.servers),
+    )
+
+
+def _common(site: Site, host: Host) -> Desired:
+    layout = site.layout
+    state = Folder(str(layout.state), host.user, host.user)
+    sudoers = template_text("files/sudoers", user=host.user, helper=str(layout.helper))
+    return Desired(
+        packages=("sudo", "ca-certificates"),
+        users=(User(host.user),),
+        folders=(Folder(str(layout.etc)), Folder(str(layout.library)), Folder(str(layout.root)), state),
+        groups=(
+            Group(
+                (
+                    File(str(layout.roles), f"{' '.join(host.roles)}\n"),
+                    File(str(layout.helper), (FOLDER / "scripts/helper.sh").read_text(), mode=0o755),
+                    File(str(layout.sudoers), sudoers, mode=0o440),
+                )
+            ),
+        ),
+    )
+
+
+# --- What runs the site ---
+
+
+def _site(site: Site, host: Host, learned: Learned) -> Desired:
+    layout, project = site.layout, site.project
+    said = f"SITE={shlex.quote(project.site)}\nPACKAGE={shlex.quote(project.package)}\n"
+    kinds: list[UnitKind] = ["release", *(kind for kind in ("web", "worker", "beat") if kind in host.roles)]
+    others: list[UnitKind] = [kind for kind in ("web", "worker", "beat") if kind not in host.roles]
+    return Desired(
+        packages=_SITE_PACKAGES,
+        users=(User(APP, system=True),),
+        folders=(
+            Folder(str(layout.releases), host.user, APP, 0o2755),
+            Folder(str(layout.layers), host.user, APP, 0o2755),
+            Folder(str(layout.static), host.user, host.user),
+            Folder(str(layout.protected), APP, NGINX_GROUP, 0o2750),
+        ),
+        groups=(
+            Group(
+                (
+                    File(str(layout.project), said),
+                    *([] if waits_for(site, host, learned) else _services(site, learned)),
+                    File(str(layout.launch), (FOLDER / "scripts/launch.sh").read_text(), mode=0o755),
+                    File(str(layout.sandbox), _sandbox(layout)),
+                    *(File(f"/etc/systemd/system/{layout.template(kind)}", _unit(site, host, kind)) for kind in kinds),
+                    File(
+                        f"/etc/systemd/system/{layout.boot_unit}",
+                        template_text("units/boot.service", name=layout.name, helper=str(layout.helper)),
+                    ),
+                )
+            ),
+        ),
+        absent=tuple(f"/etc/systemd/system/{layout.template(kind)}" for kind in others),
+        idle=tuple(Idle(layout.template(kind)) for kind in others),
+        units=(Unit(layout.boot_unit, runs=False),),
+    )
+
+
+def _no_site(site: Site) -> Desired:
+    """What a host that no longer runs the site loses: above all where the servers are, with the passwords."""
+    layout = site.layout
+    units = (layout.boot_unit, *map(layout.template, UNIT_KINDS))
+    known = map(str, (layout.services, *map(layout.certificate, SERVERS)))
+    return Desired(absent=(*known, *(f"/etc/systemd/system/{unit}" for unit in units)), idle=tuple(map(Idle, units)))
+
+
+def _sandbox(layout: Layout) -> str:
+    return template_text("units/sandbox", etc=str(layout.etc), root=str(layout.root))
+
+
+def _unit(site: Site, host: Host, kind: UnitKind) -> str:
+    limit = host.max_memory.get(kind) if kind != "release" else None
+    return template_text(
+        f"units/{kind}@.service",
+        name=site.layout.name,
+        launch=str(site.layout.launch),
+        stop=str(site.environment.drain + 15),
+        limits=f"MemoryMax={limit}" if limit else "",
+        sandbox=_sandbox(site.layout),
+    )
+
+
+def _services(site: Site, learned: Learned) -> list[File]:
+    """Where the site finds the servers that are hosts of the environment, and how it knows them.
+
+    A server's own certificate is the one authority, so its name in that does not matter.
+    """
+    lines, files = [], []
+    checked = f"sslmode=verify-ca&sslrootcert={site.layout.certificate('database')}"
+    forms: Mapping[Server, tuple[str, ...]] = {
+        "database": (f"DATABASE_URL=postgres://site:{{}}@{{}}:{DATABASE_PORT}/site?{checked}",),
+        "broker": (
+            f"CELERY_BROKER_URL=amqps://site:{{}}@{{}}:{BROKER_PORT}//",
+            f"CELERY_BROKER_CA={site.layout.certificate('broker')}",
+        ),
+    }
+    for server, form in forms.items():
+        for host in site.environment.with_role(server):
+            address, access = host.private_address, learned.access[server]
+            shown = f"[{address}]" if ":" in address else address
+            lines += [line.format(access.password.get_secret_value(), shown) for line in form]
+            files.append(File(str(site.layout.certificate(server)), access.certificate))
+    text = "".join(f"{line}\n" for line in lines)
+    return [*files, File(str(site.layout.services), text, mode=0o600, secret=True)]
+
+
+def _upgrades(site: Site) -> Desired:
+    file = File(f"/etc/apt/apt.conf.d/60{site.layout.name}", template_text("files/unattended-upgrades.conf"))
+    if not site.environment.unattended_upgrades:
+        return Desired(absent=(file.path,))
+    return Desired(packages=("unattended-upgrades",), groups=(Group((file,)),))
+
+
+def need_addresses(site: Site, host: Host, facts: Facts) -> None:
+    """Raise `Failure` when a host does not know where another is."""
+    for other in site.environment.hosts:
+        if other.name != host.name and not facts.addresses.get(other.private_address):
+            raise Failure(
+                f"{host.name}: does not know where {other.private_address} is: give {other.name} a private_address "
+                f"in {site.environment.source}"
+            )

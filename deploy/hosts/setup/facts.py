@@ -1,0 +1,104 @@
+"""What a host says of itself: the questions of `scripts/facts.sh`, and its answers as values."""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+from pydantic import SecretStr
+
+from deploy.core.errors import Failure
+from deploy.hosts.setup.diff import Access, Desired, Entry, Facts, Kind, Server
+
+#: States of a unit that is started without being asked for.
+_ENABLED = {"enabled", "enabled-runtime", "generated", "alias"}
+_ACTIVE = {"active", "reloading", "activating"}
+_KNOWN = {
+    *("system", "no-systemd", "python", "ipv6", "port", "package", "user", "keys", "entry", "unit"),
+    *("address", "state", "password", "certificate", "pending"),
+}
+
+
+def questions(name: str, desired: Desired, addresses: Iterable[str]) -> bytes:
+    """The input of `scripts/facts.sh`: all that ``desired`` is compared with, and names to be looked up there."""
+    files = [file for group in desired.groups for file in group.files]
+    lines = [
+        f"name {name}",
+        *(f"package {each}" for each in desired.packages),
+        *(f"user {user.name}" for user in desired.users),
+        *(f"keys {user.name}" for user in desired.users if not user.system),
+        *(f"secret {folder.path} root" for folder in desired.folders),
+        *(f"{'secret' if file.secret else 'open'} {file.path} {file.owner}" for file in files),
+        *(f"secret {path} root" for path in desired.absent),
+        *([f"open {desired.setup.path} root"] if desired.setup else []),
+        *(f"secret {unit.sign} root" for unit in desired.idle if unit.sign),
+        *(f"unit {name}" for name in [unit.name for unit in desired.units] + [unit.name for unit in desired.idle]),
+        *(f"address {each}" for each in addresses),
+        *desired.servers,
+        "end",
+    ]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def parse(text: str) -> Facts:
+    """The answers. Raises `Failure` for a line that is none, such as one that a start-up file of a shell prints."""
+    *lines, last = text.splitlines() or [""]
+    if last != "end":
+        raise Failure("does not answer all that it was asked; repeat the command")
+    said = defaultdict[str, list[list[str]]](list)
+    for line in lines:
+        what, *words = line.split(" ")
+        if what not in _KNOWN:
+            raise Failure(f"says {line[:60]!r}, which it was not asked: does a start-up file print that?")
+        said[what].append(words)
+    try:
+        return _facts(said)
+    except (ValueError, IndexError):
+        raise Failure("answers otherwise than it was asked; repeat the command") from None
+
+
+def _facts(said: dict[str, list[list[str]]]) -> Facts:
+    return Facts(
+        system=next(((name, version) for name, version in said["system"]), ("unknown", "0")),
+        systemd=not said["no-systemd"],
+        python=next((_version(words[0]) for words in said["python"]), None),
+        ipv6=bool(said["ipv6"]),
+        ports=tuple(int(words[0]) for words in said["port"]),
+        packages=frozenset(words[0] for words in said["package"]),
+        users={name: shell for name, _, shell, *_ in said["user"]},
+        groups={name: tuple(groups) for name, _, _, *groups in said["user"]},
+        keys=frozenset(words[0] for words in said["keys"]),
+        entries={path: _entry(words) for path, *words in said["entry"]},
+        units={name: (enabled in _ENABLED, active in _ACTIVE) for name, enabled, active in said["unit"]},
+        # One of a link needs the name of a network card, and means nothing to another host.
+        addresses={
+            name: tuple(each for each in found if each and not each.startswith("fe80:"))
+            for name, *found in said["address"]
+        },
+        missing={cast(Server, what): " ".join(words).strip() for what, *words in said["state"]},
+        access=_access(dict(said["password"]), dict(said["certificate"])),
+        pending=tuple((verb, unit) for verb, unit in said["pending"]),
+    )
+
+
+def _access(passwords: Mapping[str, str], certificates: Mapping[str, str]) -> dict[Server, Access]:
+    """Of the servers that have both."""
+    return {
+        cast(Server, server): Access(SecretStr(passwords[server]), base64.b64decode(text).decode())
+        for server, text in certificates.items()
+        if server in passwords
+    }
+
+
+def _version(text: str) -> tuple[int, int]:
+    major, minor = text.split(".")
+    return int(major), int(minor)
+
+
+def _entry(words: list[str]) -> Entry:
+    kind, owner, group, mode, digest, content = words
+    if kind == "file":
+        return Entry("file", owner, group, mode, digest, base64.b64decode(content).decode(errors="replace"))
+    return Entry("folder", owner, group, mode) if kind == "folder" else Entry(cast(Kind, kind))

@@ -1,0 +1,88 @@
+"""The site as setup sees it: an environment with the texts that go to its hosts, and what only hosts know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+
+from deploy.hosts.environment.model import SITE_ROLES, Environment, Host
+from deploy.hosts.environment.values import Role
+from deploy.hosts.layout import Layout
+from deploy.hosts.setup.diff import Access, Desired, File, Group, Server
+from deploy.project.config import Project
+
+FOLDER = Path(__file__).parent.parent
+SERVERS: tuple[Server, ...] = ("database", "broker")
+
+DROP_IN = "/etc/systemd/system/{}.d/{}.conf"
+
+
+@dataclass(frozen=True)
+class Site:
+    """An environment, with the texts that go to its hosts."""
+
+    environment: Environment
+    project: Project
+    #: Of the project's folder `nginx`, by name.
+    nginx: Mapping[str, str]
+    certificate: str = ""
+    key: str = field(default="", repr=False)
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.project.name)
+
+    def others(self, host: Host) -> tuple[Host, ...]:
+        """What else runs something of the site."""
+        return tuple(other for other in self.environment.site_hosts if other.name != host.name)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """What hosts call each other."""
+        return tuple(dict.fromkeys(host.private_address for host in self.environment.hosts))
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What only the hosts know. Without it, names stand for addresses, and what needs a password is empty."""
+
+    ports: tuple[int, ...] = (22,)
+    ipv6: bool = False
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: To the servers that are on hosts of the environment.
+    access: Mapping[Server, Access] = field(default_factory=dict)
+
+    def of(self, host: Host) -> tuple[str, ...]:
+        """The addresses of a host, as another has to know them."""
+        return self.addresses.get(host.private_address, (host.private_address,))
+
+
+def is_site(host: Host) -> bool:
+    """Whether a host runs something of the site."""
+    return bool(SITE_ROLES & set(host.roles))
+
+
+def has_files(host: Host) -> bool:
+    """Whether protected files are written on a host, which others may be asked for."""
+    return "web" in host.roles or "worker" in host.roles
+
+
+def shows_certificate(site: Site, host: Host) -> bool:
+    """Whether a host has the certificate of the site."""
+    return site.environment.tls is not None and "web" in host.roles
+
+
+def template_text(path: str, /, **values: str) -> str:
+    """One of our files for hosts. A line that is left empty by its value is dropped."""
+    lines = (FOLDER / path).read_text("utf-8").splitlines()
+    filled = ((line, Template(line).substitute(values)) for line in lines)
+    return "".join(f"{new}\n" for old, new in filled if new or not old)
+
+
+def memory_limit(site: Site, host: Host, role: Role, unit: str) -> Desired:
+    path = DROP_IN.format(unit, f"{site.layout.name}-memory")
+    if limit := host.max_memory.get(role):
+        return Desired(groups=(Group((File(path, template_text("files/memory.drop-in.conf", memory=limit)),)),))
+    return Desired(absent=(path,))

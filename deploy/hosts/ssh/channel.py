@@ -1,0 +1,270 @@
+"""Scripts on a host, each over one channel of a connection, and a lock that lives as long as its channel.
+
+A script and its input go over standard input: nothing of them is in an argument list. It ends when it is done, when
+its time is over, and when the client is gone (`scripts/frame.sh`).
+"""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import contextlib
+import select
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.running import printable
+from deploy.hosts.ssh.connect import Connection
+from deploy.project import limits
+
+if TYPE_CHECKING:
+    import paramiko
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+#: Seconds that a script has, unless it is said.
+LIMIT_SECONDS = 600
+#: Seconds after a script's limit when we no longer wait for the host to end it, and say so.
+GRACE_SECONDS = 20
+#: Seconds that a lock may be held.
+LOCK_SECONDS = 86400
+_PIECE = 32768
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a script ended."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Its standard output; what is no UTF-8 is replaced."""
+        return self.stdout.decode(errors="replace")
+
+    @property
+    def last_line(self) -> str:
+        """The last thing it said, of errors first, fit for a terminal."""
+        said = shell.last_line(self.stderr.decode(errors="replace")) or shell.last_line(self.text)
+        return printable(said)
+
+
+def script(name: str) -> str:
+    """The text of a script of ours."""
+    return (SCRIPTS / name).read_text("utf-8")
+
+
+@cache
+def _frame() -> bytes:
+    return base64.b64encode(script("frame.sh").encode())
+
+
+def _preamble(text: str, seconds: int) -> bytes:
+    return b"%s\n%d\n%s\n" % (_frame(), seconds, base64.b64encode(text.encode()))
+
+
+def run_script(
+    connection: Connection,
+    text: str,
+    stdin: bytes | Iterable[bytes] = b"",
+    *,
+    seconds: int = LIMIT_SECONDS,
+    line: Callable[[str], None] | None = None,
+) -> Result:
+    """Run a POSIX script on a host; ``line`` gets each line of its output as it comes.
+
+    A script that fails is a result, too. Raises `Failure` when it takes longer than ``seconds``, or when the connection
+    is lost. If we are interrupted, or ``stdin`` or ``line`` raises, the connection is cut, which ends the script.
+    A script sees the same end of input when it was all and when the client was killed: one that must not take a part
+    for the whole has to know a length or a digest.
+    """
+    channel = connection.shell()
+    try:
+        return _Conversation(connection.name, channel, seconds, line).hold(_all(_preamble(text, seconds), stdin))
+    except BaseException:
+        connection.close()
+        raise
+    finally:
+        channel.close()
+
+
+def _all(preamble: bytes, data: bytes | Iterable[bytes]) -> Iterator[bytes]:
+    yield preamble
+    yield from (data,) if isinstance(data, bytes) else data
+
+
+@dataclass
+class _Conversation:
+    """Input, output and errors of a channel at once: none waits for another, or large ones would block for ever."""
+
+    name: str
+    channel: paramiko.Channel
+    seconds: int
+    line: Callable[[str], None] | None
+    stdout: list[bytes] = field(default_factory=list)
+    stderr: list[bytes] = field(default_factory=list)
+    #: What the input raised.
+    broken: list[BaseException] = field(default_factory=list)
+
+    def hold(self, data: Iterator[bytes]) -> Result:
+        begin = time.monotonic()
+        feeder = threading.Thread(target=self._feed, args=(data,), daemon=True)
+        feeder.start()
+        self._read(begin + self.seconds + GRACE_SECONDS)
+        if self.broken:
+            raise self.broken[0]
+        code = self.channel.recv_exit_status()
+        if not self.channel.get_transport().is_active():
+            raise Failure(f"{self.name}: the connection was lost while a script ran; it is ended there")
+        if code in (-1, 124, 137) and time.monotonic() - begin >= self.seconds:
+            raise Failure(f"{self.name}: a script was not done within {self.seconds} s and was ended")
+        if code < 0:
+            raise Failure(f"{self.name}: a script was killed there by a signal: the journal of the host may say why")
+        return Result(code, b"".join(self.stdout), b"".join(self.stderr))
+
+    def _feed(self, data: Iterator[bytes]) -> None:
+        try:
+            for piece in data:
+                for start in range(0, len(piece), _PIECE):
+                    try:
+                        self.channel.sendall(piece[start : start + _PIECE])
+                    except (OSError, EOFError):
+                        return  # it has ended, or reads no more; how it ends is its own to say
+            with contextlib.suppress(OSError, EOFError):
+                self.channel.shutdown_write()
+        except BaseException as error:  # the source of the data's own; the other thread raises it
+            self.broken.append(error)
+            with contextlib.suppress(OSError, EOFError):
+                self.channel.close()
+
+    def _read(self, deadline: float) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        pending, ended = "", False
+        while not ended:
+            select.select([self.channel], [], [], 1)
+            while self.channel.recv_stderr_ready():
+                self.stderr.append(self.channel.recv_stderr(_PIECE))
+            ended = self.channel.eof_received or self.channel.closed
+            while self.channel.recv_ready():
+                piece = self.channel.recv(_PIECE)
+                self.stdout.append(piece)
+                *lines, pending = (pending + (decoder.decode(piece) if self.line else "")).split("\n")
+                for each in lines:
+                    self._tell(each)
+            ended = ended and not self.channel.recv_stderr_ready()
+            self._need_time(deadline)
+        if pending:
+            self._tell(pending)
+        while not self.channel.status_event.wait(1):
+            self._need_time(deadline)
+
+    def _tell(self, text: str) -> None:
+        if self.line:
+            self.line(text)
+
+    def _need_time(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            done = self.channel.exit_status_ready()
+            why = "has ended, but left something running that holds its output" if done else "does not come to an end"
+            raise Failure(f"{self.name}: a script {why} within {self.seconds} s; the connection was cut")
+
+
+# --- Locks ---
+
+
+@dataclass
+class Lock:
+    """A lock that is held on a host, while the connection lives."""
+
+    name: str
+    channel: paramiko.Channel
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Raise `Failure` when it is no longer ours, as after this machine slept. To be asked before each phase."""
+        if self.channel.closed or self.channel.eof_received or self.channel.exit_status_ready():
+            raise Failure(
+                f"{self.name}: the lock was lost with the connection; nothing more is done, repeat the command"
+            )
+
+    def beat(self) -> None:
+        """Show the host that we live, until `release`."""
+        while not self._over.wait(limits.HOST_BEAT):
+            try:
+                self.channel.sendall(b".")
+            except OSError:
+                return
+
+    def release(self) -> None:
+        """Free it, and wait until it is."""
+        self._over.set()
+        with contextlib.suppress(OSError, EOFError):
+            self.channel.shutdown_write()
+            self.channel.status_event.wait(5)
+        self.channel.close()
+
+
+def take_lock(connection: Connection, path: str, who: str) -> Lock:
+    """Hold a lock, a file on the host, until `Lock.release`. Raises `Failure` with who holds it when another does.
+
+    It is free again when this process is killed (at once), or a minute after this machine fell asleep; the file stays,
+    which means nothing.
+    """
+    channel = connection.shell()
+    try:
+        said = _ask_for_lock(connection.name, channel, path, who)
+        if said.startswith("BUSY"):
+            holder = printable(said[4:]) or "somebody"
+            raise Failure(
+                f"{connection.name}: busy: {holder}; wait for that, or end it where it runs, or with `remote-unlock`"
+            )
+        if said != "HELD":
+            raise Failure(
+                f"{connection.name}: answers {printable(said)[:100]!r}: its shell's start-up files must print nothing"
+            )
+    except BaseException:
+        channel.close()
+        raise
+    lock = Lock(connection.name, channel)
+    threading.Thread(target=lock.beat, daemon=True).start()
+    return lock
+
+
+@contextmanager
+def hold_lock(connection: Connection, path: str, who: str) -> Iterator[Lock]:
+    """Hold a lock until the context is left. Raises `Failure` as `take_lock` does."""
+    lock = take_lock(connection, path, who)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def _ask_for_lock(name: str, channel: paramiko.Channel, path: str, who: str) -> str:
+    if not path or not path.isprintable():
+        raise Failure(f"{path!r} is no path for a lock")
+    try:
+        channel.settimeout(GRACE_SECONDS)
+        channel.sendall(_preamble(script("lock.sh"), LOCK_SECONDS))
+        channel.sendall(f"{path}\n{printable(who)[:200]}\n".encode())
+        said = b""
+        while not said.endswith(b"\n"):
+            piece = channel.recv(_PIECE)
+            if not piece:
+                why = printable(shell.last_line(channel.recv_stderr(_PIECE).decode(errors="replace")))
+                raise Failure(f"{name}: the lock {path} cannot be held: {why or 'the connection was lost'}")
+            said += piece
+    except TimeoutError:
+        raise Failure(f"{name}: does not answer within {GRACE_SECONDS} s; repeat the command") from None
+    except (OSError, EOFError):
+        raise Failure(f"{name}: the connection was lost; repeat the command") from None
+    return shell.last_line(said.decode(errors="replace"))

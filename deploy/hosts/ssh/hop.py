@@ -1,0 +1,219 @@
+"""One SSH connection to one machine, whose key is pinned: the host itself, or a jump host on the way to it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.core.errors import Failure
+from deploy.hosts.ssh import known_hosts
+from deploy.hosts.ssh.known_hosts import HostKey, KnownHosts
+
+if TYPE_CHECKING:
+    import fabric
+    import paramiko
+
+
+#: Seconds for a host to answer: TCP, then SSH, then the authentication.
+ANSWER_SECONDS = 15
+#: Seconds between signs of life, so that a firewall does not forget a connection that waits.
+KEEPALIVE_SECONDS = 15
+
+
+class _Pinned:
+    """paramiko's policy for keys it has no file for, which are all: refuses what is not pinned, before any login."""
+
+    def __init__(self, known: KnownHosts, name: str) -> None:
+        self.known = known
+        self.name = name
+        #: That what follows is about who we are.
+        self.accepted = False
+
+    def missing_host_key(self, _client: paramiko.SSHClient, _hostname: str, key: paramiko.PKey) -> None:
+        """Return if the key is pinned. Raises `Failure` otherwise."""
+        pinned, found = self.known.keys(self.name), _host_key(key)
+        verdict = known_hosts.compare(pinned, found)
+        if verdict == "changed":
+            raise Failure(
+                f"its host key is {found.kind} {found.fingerprint}, not the one in {self.known.source}: find out why "
+                "before anything else; nothing was sent"
+            )
+        if verdict != "same":
+            raise Failure(f"its host key is not known yet: run `invoke remote-trust --env {self.known.environment}`")
+        self.accepted = True
+
+
+def _host_key(key: paramiko.PKey) -> HostKey:
+    return HostKey(key.get_name(), key.get_base64())
+
+
+def _preferring(transport: paramiko.Transport, pinned: Sequence[HostKey]) -> paramiko.Transport:
+    """The transport, asking for a kind of key that is pinned, else for the best: a host shows one of those it has."""
+    wanted = {key.kind for key in pinned}
+    options = transport.get_security_options()
+
+    def rank(algorithm: str) -> tuple[bool, int]:
+        kind = "ssh-rsa" if algorithm.startswith("rsa-sha2") else algorithm
+        return kind not in wanted, known_hosts.KINDS.index(kind) if kind in known_hosts.KINDS else len(
+            known_hosts.KINDS
+        )
+
+    options.key_types = tuple(sorted(options.key_types, key=rank))
+    return transport
+
+
+@dataclass
+class Hop:
+    """A host on the way, or at its end."""
+
+    label: str
+    known: KnownHosts
+    fabric: fabric.Connection
+    #: The one before it, which it is reached through.
+    before: Hop | None = None
+    #: What it could not be opened for. A jump host that is down is tried once, not for each host behind it.
+    failed: Failure | None = None
+    #: What else may be the reason when it lets nobody in.
+    hint: str = ""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def name(self) -> str:
+        """How the file of keys names it: what we call it, whatever `~/.ssh/config` makes of that."""
+        return known_hosts.entry_name(self.fabric.original_host, self.fabric.port)
+
+    def open(self) -> None:
+        """Connect, if that is not done. Raises `Failure` in one line."""
+        with self._lock:
+            if self.fabric.is_connected:
+                return
+            if self.failed:
+                raise self.failed
+            self._open()
+
+    def _open(self) -> None:
+        import paramiko
+
+        self.open_way()
+        client, pinned = self.fabric.client, self.known.keys(self.name)
+        policy = _Pinned(self.known, self.name)
+        client.set_missing_host_key_policy(policy)
+
+        def transport(sock: object, **options: object) -> paramiko.Transport:
+            if isinstance(sock, socket.socket):  # else each small message waits for an acknowledgement, 40 ms
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return _preferring(paramiko.Transport(sock, **options), pinned)
+
+        self.fabric.connect_kwargs["transport_factory"] = transport
+        try:
+            self.fabric.open()
+        except (Failure, OSError, EOFError, paramiko.SSHException) as error:
+            why = error.message if isinstance(error, Failure) else self._why(error, policy.accepted)
+            self.failed = Failure(f"{self.label}: {why}")
+            client.close()
+            raise self.failed from None
+        except BaseException:
+            client.close()
+            raise
+        self.fabric.transport.set_keepalive(KEEPALIVE_SECONDS)
+
+    def open_way(self) -> None:
+        """Open what it is reached through. Raises `Failure`."""
+        if self.before:
+            try:
+                self.before.open()
+            except Failure as failure:
+                raise Failure(f"{self.label}: {failure.message}") from None
+
+    def key(self) -> HostKey:
+        """The key that it shows; nobody logs in. Of the kind that is pinned, if one is. Raises `Failure`."""
+        import paramiko
+
+        self.open_way()
+        transport = None
+        try:
+            if self.fabric.gateway:
+                sock = self.fabric.open_gateway()
+            else:
+                sock = socket.create_connection((self.fabric.host, self.fabric.port), ANSWER_SECONDS)
+            transport = _preferring(paramiko.Transport(sock), self.known.keys(self.name))
+            transport.start_client(timeout=ANSWER_SECONDS)
+            return _host_key(transport.get_remote_server_key())
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise Failure(f"{self.label}: {self._why(error)}") from None
+        finally:
+            if transport:
+                transport.close()
+
+    def _why(self, error: Exception, accepted: bool = False) -> str:
+        """A line for what paramiko raised, with what mends it."""
+        import paramiko
+
+        at = f"{self.fabric.host}:{self.fabric.port}"
+        if isinstance(error, paramiko.ChannelException):
+            return f"{self.before.label if self.before else 'its proxy'} does not reach {at} ({error.text})"
+        if isinstance(error, socket.gaierror):
+            return f"{self.fabric.host} is no name that is known here; mend its address"
+        if isinstance(error, TimeoutError):
+            return f"nothing answers at {at} within {ANSWER_SECONDS} s: is it up, and does a firewall let you in?"
+        if isinstance(error, OSError):
+            return f"no SSH at {at} ({_reason(error)}): is it up, and its address and port right?"
+        if accepted and isinstance(error, paramiko.SSHException):
+            return self._why_no_login(error)
+        return f"what answers at {at} does not speak SSH as we do ({one_line(error)})"
+
+    def _why_no_login(self, error: Exception) -> str:
+        import paramiko
+
+        for path in self.fabric.connect_kwargs.get("key_filename") or []:
+            if _has_passphrase(Path(path).expanduser()):
+                return f"{path} has a passphrase and the agent has no key that is taken: run `ssh-add {path}`"
+        if isinstance(error, paramiko.PasswordRequiredException):
+            return "your key has a passphrase, and the agent does not have it: run `ssh-add`"
+        if "too many" in str(error).lower():
+            return "it was offered too many keys: name the right one with identity"
+        return (
+            f"it takes none of your keys for {self.fabric.user}: `ssh-add -l` shows those of the agent, "
+            f"identity can name one{self.hint}"
+        )
+
+
+def _reason(error: OSError) -> str:
+    import paramiko
+
+    if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
+        error = next(iter(error.errors.values()))
+    return error.strerror or one_line(error)
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _has_passphrase(path: Path) -> bool:
+    import paramiko
+
+    try:
+        paramiko.PKey.from_path(path)
+    except (paramiko.PasswordRequiredException, TypeError):
+        return True
+    except (OSError, ValueError, paramiko.SSHException, paramiko.UnknownKeyType):
+        return False
+    return False
+
+
+def quiet_config() -> fabric.Config:
+    """Fabric's, with `~/.ssh/config` but without `fabric.yaml` files, which could switch anything."""
+    import fabric
+    import paramiko
+
+    config = fabric.Config(lazy=True)
+    try:
+        config.load_ssh_config()
+    except (OSError, ValueError, paramiko.SSHException) as error:
+        raise Failure(f"~/.ssh/config: {one_line(error)}; mend it") from None
+    return config

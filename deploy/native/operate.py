@@ -1,0 +1,71 @@
+"""The native site as a place: what is asked of it while `dev --native` runs, and what it cannot answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deploy.core.action import Action, steps
+from deploy.core.errors import Failure
+from deploy.core.report import Grid, Report
+from deploy.core.running import Say, is_held
+from deploy.core.shell import Run
+from deploy.native import runtime
+from deploy.project.config import Project
+from deploy.venvs import build
+from deploy.venvs.store import Store
+
+_TERMINAL = "the terminal of `invoke dev --native`"
+
+
+@dataclass(frozen=True)
+class Native:
+    """The processes of this machine, and the dev environment that they run in."""
+
+    project: Project
+    store: Store
+    say: Say
+
+    name = "native"
+
+    def runs(self) -> bool:
+        """Whether `dev --native` runs in this checkout."""
+        return is_held(self.project.run_folder / "lock")
+
+    def status(self) -> Report:
+        """The processes that have said that they are ready."""
+        if not self.runs():
+            raise Failure("nothing runs natively: `invoke dev --native` starts it")
+        ready = sorted(path.name for path in (self.project.run_folder / "ready").iterdir())
+        return Report([Grid(("process", "state"), [(name, "ready") for name in ready])])
+
+    def logs(self, service: str, *, follow: bool, lines: int) -> Action:
+        """Raises `Failure`: nothing is kept."""
+        raise Failure(f"the native site keeps no logs: they are in {_TERMINAL}")
+
+    def scale(self, service: str, replicas: int) -> Action:
+        """Raises `Failure`: the number is given at the start."""
+        raise Failure("the native site is not scaled while it runs: `invoke dev --native --workers N` starts N workers")
+
+    def manage(self, arguments: Sequence[str]) -> Action:
+        """manage.py in the dev environment, which is built first where it is not current."""
+        command = runtime.manage(self.project, self.store, list(arguments))
+        built = steps([], command)
+
+        def show() -> None:
+            build.ensure(self.store, "dev", dry_run=True, say=self.say)
+            built.show()
+
+        def do() -> Run:
+            build.ensure(self.store, "dev", say=self.say)
+            return command
+
+        return Action(show, do)
+
+    def releases(self) -> Report:
+        """Raises `Failure`: the work tree itself runs."""
+        raise Failure("the native site has no releases: it runs the work tree")
+
+    def rollback(self, to: str) -> Action:
+        """Raises `Failure`, as `releases` does."""
+        raise Failure("the native site has no releases: `git switch` changes the work tree that it runs")

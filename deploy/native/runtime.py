@@ -1,0 +1,158 @@
+"""The native runtime: web, workers and beat as processes of this machine, with embedded servers.
+
+`plan` decides everything; `development` acts. honcho runs the processes side by side with a prefix each.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.core.action import Action
+from deploy.core.errors import Failure
+from deploy.core.running import HOST, Say, alone, announce, answers, free_port, run_once, taken
+from deploy.core.shell import Run
+from deploy.project.config import Project
+from deploy.venvs import build
+from deploy.venvs.store import Store
+
+#: Seconds that a running task has to finish when all ends; after it, the task goes back to its queue.
+GRACE_SECONDS = 10
+#: Seconds until honcho ends by force what has not ended: more than a reloader takes for both of its attempts.
+KILL_SECONDS = GRACE_SECONDS + 10
+#: Tasks that one worker runs at a time.
+CONCURRENCY = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `invoke dev --native` runs: first, one after the other; then side by side, until it is ended."""
+
+    project: Project
+    port: int
+    first: dict[str, Run]
+    processes: dict[str, Run]
+    #: Files that the workers and beat make when they are at work.
+    signs: tuple[Path, ...]
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}/"
+
+
+def environment(project: Project) -> dict[str, str]:
+    """What the site needs to know; `DATABASE_URL` and `CELERY_BROKER_URL` pass through from ours."""
+    return {
+        "DJANGO_SETTINGS_MODULE": f"{project.package}.settings.development",
+        "RUN_DIR": str(project.run_folder),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def manage(project: Project, store: Store, arguments: list[str]) -> Run:
+    """manage.py with these arguments, in the development environment."""
+    return Run([str(store.link("dev") / "bin" / "python"), str(project.manage), *arguments], environment(project))
+
+
+def plan(project: Project, store: Store, port: int, workers: int) -> Plan:
+    """Decide what runs."""
+    ready = project.run_folder / "ready"
+    celery = [str(store.link("dev") / "bin" / "celery"), "--workdir", str(project.site_folder), "-A", project.package]
+    served = manage(project, store, ["runserver", "--noreload", f"{HOST}:{port}"])
+    names = ["worker"] if workers == 1 else [f"worker{number}" for number in range(1, workers + 1)]
+    processes = {"web": kept(project, store, served.argv, {})}
+    for name in names:
+        # Equal node names on one machine would share a mailbox.
+        command = [*celery, "--quiet", "worker", "-n", f"{name}@%h", "-c", str(CONCURRENCY), "-l", "info"]
+        processes[name] = kept(project, store, command, {"READY_FILE": str(ready / name)})
+    processes["beat"] = kept(
+        project, store, [*celery, "--quiet", "beat", "-l", "info"], {"READY_FILE": str(ready / "beat")}
+    )
+    return Plan(
+        project=project,
+        port=port,
+        first={
+            "migrate": manage(project, store, ["migrate", "--no-color"]),
+            **({"samples": manage(project, store, [project.samples])} if project.samples else {}),
+        },
+        processes=processes,
+        signs=tuple(ready / name for name in [*names, "beat"]),
+    )
+
+
+def kept(project: Project, store: Store, command: Sequence[str], more: dict[str, str]) -> Run:
+    """A process that is started anew when the code changes, and ends with us."""
+    reloader = [str(store.link("tools") / "bin" / "python"), "-m", "deploy.native.reloader"]
+    options = ["--watch", str(project.site_folder), "--grace", str(GRACE_SECONDS)]
+    return Run([*reloader, *options, "--", *command], {**environment(project), "PYTHONPATH": str(project.root), **more})
+
+
+def precheck(plan: Plan) -> None:
+    """Raise `Failure` for what would stop the start: a folder that cannot be written, a port in use."""
+    folder = plan.project.run_folder
+    try:
+        (folder / "ready").mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise Failure(f"{folder}: cannot be written ({error.strerror}); make it yours, or remove it") from None
+    try:
+        if taken(plan.port):
+            raise Failure(f"port {plan.port} is in use by another program; try --port {free_port()}")
+    except OSError as error:
+        raise Failure(f"port {plan.port}: {error.strerror}; choose another with --port") from None
+
+
+def development(project: Project, store: Store, port: int, workers: int, say: Say) -> Action:
+    """Everything side by side until Ctrl-C or TERM, the database prepared before."""
+    this = plan(project, store, port, workers)
+
+    def show() -> None:
+        build.ensure(store, "dev", dry_run=True, say=say)
+        for command in this.first.values():
+            print(command.render())
+        for command in this.processes.values():
+            print(f"{command.render()} &")
+
+    def do() -> None:
+        precheck(this)
+        build.ensure(store, "dev", say=say)
+        folder = project.run_folder
+        refusal = f"another `invoke dev` runs on {folder}; end it first: two would share one schedule"
+        with alone(folder / "lock", "`invoke dev`", refusal):
+            prepare(this)
+            run_all(this)
+
+    return Action(show, do)
+
+
+def prepare(plan: Plan) -> None:
+    """Bring the database up to date; what fails is said in one line, and all of it is in a log."""
+    for sign in plan.signs:
+        sign.unlink(missing_ok=True)
+    for name, command in plan.first.items():
+        print(f"{name} …", file=sys.stderr, flush=True)
+        run_once(name, command, plan.project.run_folder)
+
+
+def run_all(plan: Plan) -> None:
+    """Run the processes until we are told to stop. Raises `Failure` when one of them ends by itself."""
+    from deploy.native import side_by_side
+
+    def announced() -> None:
+        announce(plan.url, list(plan.processes), lambda: lacking(plan), ended=lambda: False)
+
+    code = side_by_side.run(plan.processes, patience=KILL_SECONDS, when_forked=announced)
+    if code not in (0, 128 + signal.SIGINT, 128 + signal.SIGTERM):
+        raise Failure("a process ended by itself; its last lines above say why", code=code)
+    print("All stopped.")
+
+
+def lacking(plan: Plan) -> list[str]:
+    """What is not ready yet."""
+    names = [sign.name for sign in plan.signs if not sign.exists()]
+    return names or ([] if answers(f"{plan.url}readyz") else ["web"])

@@ -1,0 +1,135 @@
+"""What every runtime answers, and which of them a command means.
+
+A place is where the site runs: processes of this machine, a compose stack, a stack on a swarm, an environment of hosts.
+Each answers the same questions, with values and actions; the front door shows them or carries them out.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from deploy.core.errors import Failure
+
+if TYPE_CHECKING:
+    from deploy.compose.operate import Compose
+    from deploy.core.action import Action
+    from deploy.core.report import Report
+    from deploy.core.running import Say
+    from deploy.hosts.operate import Hosts
+    from deploy.native.operate import Native
+    from deploy.project.config import Project
+    from deploy.swarm.operate import Swarm
+    from deploy.venvs.store import Store
+
+#: What `--on` may say beside the name of an environment of hosts.
+RUNTIMES = ("native", "dev", "prod", "swarm")
+
+
+class Place(Protocol):
+    """Where the site runs. Each method raises `Failure` for what the place cannot do, with what can be done instead."""
+
+    @property
+    def name(self) -> str:
+        """What `--on` calls it."""
+
+    def status(self) -> Report:
+        """What runs there, and what is wrong with it."""
+
+    def logs(self, service: str, *, follow: bool, lines: int) -> Action:
+        """The last lines of a service, or of all."""
+
+    def scale(self, service: str, number: int) -> Action:
+        """Another number of replicas of a service."""
+
+    def manage(self, arguments: Sequence[str]) -> Action:
+        """manage.py, in the release that serves."""
+
+    def releases(self) -> Report:
+        """The releases that it can go back to, and what was done of late, by whom, and how it ended."""
+
+    def rollback(self, to: str) -> Action:
+        """An earlier release, with the environment that it had; the one before where ``to`` is empty."""
+
+
+class Places:
+    """The places of a project."""
+
+    def __init__(self, project: Project, store: Store, say: Say) -> None:
+        self._project, self._store, self._say = project, store, say
+
+    def named(self, on: str, *, host: str = "", context: str = "", only: str = "") -> Place:
+        """The place that `--on` names. Raises `Failure` when there is none of that name, or nothing runs there."""
+        if on == "native":
+            return self.native()
+        if on in ("dev", "prod"):
+            return self.compose(on)
+        if on == "swarm":
+            return self.swarm(host, context)
+        if on not in self.environments():
+            known = ", ".join([*RUNTIMES, *self.environments()])
+            raise Failure(f"--on {on}: there is no such place; there are: {known}")
+        return self.hosts(on, only)
+
+    def running(self, *, stopped: bool = False) -> Place | None:
+        """The place where the site runs on this machine; None where it does not.
+
+        With ``stopped``, a compose stack whose containers have all ended will do where none runs. Raises `Failure`
+        when the site runs in more than one place.
+        """
+        found = list(self._running(stopped))
+        if len(found) > 1:
+            names = " and ".join(each.name for each in found)
+            raise Failure(f"{names} both run here: say which with --on {found[0].name}, or --on {found[1].name}")
+        return found[0] if found else None
+
+    def _running(self, stopped: bool) -> Iterator[Place]:
+        if shutil.which("docker") and (self._project.root / ".env").exists():
+            from deploy.compose.operate import present
+            from deploy.swarm.operate import here
+
+            yield from list(present(self._project, self._say)) or present(self._project, self._say, stopped=stopped)
+            yield from here(self._project, self._say)
+        if (native := self.native()).runs():
+            yield native
+
+    def environments(self) -> list[str]:
+        """The names of the environments of hosts."""
+        from deploy.hosts.environment.model import known_environments
+
+        return known_environments(self._project.root)
+
+    def native(self) -> Native:
+        """The processes of this machine."""
+        from deploy.native.operate import Native
+
+        return Native(self._project, self._store, self._say)
+
+    def compose(self, kind: str) -> Compose:
+        """The stack of development or of production. Raises `Failure` without its `.env`."""
+        from deploy.compose.operate import Compose
+        from deploy.docker.stack import load
+
+        return Compose(load(self._project, kind), self._say)
+
+    def swarm(self, host: str = "", context: str = "", *, ready: bool = True) -> Swarm:
+        """The stack on a swarm. Raises `Failure` when its manager cannot be asked, unless it need not be ``ready``."""
+        from deploy.docker.stack import SWARM, load
+        from deploy.swarm import manager
+        from deploy.swarm.operate import Swarm
+
+        stack = load(self._project, SWARM)
+        asked = manager.Manager(stack.name, manager.engine(host, context))
+        if ready:
+            manager.require_manager(asked)
+        return Swarm(asked, stack, self._say)
+
+    def hosts(self, name: str, only: str = "") -> Hosts:
+        """The hosts of an environment that run the site, or some of them. Raises `Failure` for a file that is wrong."""
+        from deploy.hosts.environment import file
+        from deploy.hosts.operate import Hosts
+        from deploy.hosts.release import phases
+
+        environment = file.load(self._project.root, name)
+        return Hosts(phases.choose(self._project, environment, only), self._say)

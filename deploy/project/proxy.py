@@ -1,0 +1,197 @@
+"""What nginx is told beyond `nginx/site.conf`: the files of /etc/nginx/site, rendered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+#: The replicas by the service's own name: all that the engine's name server knows at this moment.
+ALL = ("app",)
+#: Where nginx has the files of its machine for that of others.
+PEERS_PORT = 8082
+
+
+@dataclass(frozen=True)
+class Front:
+    """How the site is reached."""
+
+    hosts: Sequence[str]
+    tls: bool
+    #: The port of HTTPS as clients see it, for the redirect.
+    https_port: int
+    #: Networks whose word on the client's address and scheme counts.
+    trusted: Sequence[str]
+    static_root: str = "/srv/static"
+    protected_root: str = "/srv/protected"
+    #: The name of the other machines' nginx, which have the files that are not on this one; empty where there are none.
+    peers: str = ""
+
+
+#: Where containers log: their engine keeps it.
+CONTAINER_LOG = "/dev/stdout"
+#: What is said of a certificate on a server that has one.
+PAIR = "ssl_certificate /etc/nginx/site/tls.crt;\nssl_certificate_key /etc/nginx/site/tls.key;\n"
+
+
+def runtime_files(front: Front, upstream: Iterable[str], resolved: Iterable[str] = ()) -> dict[str, str]:
+    """The files that differ from one place to another, by name, for containers.
+
+    ``upstream`` names the replicas that serve, ``resolved`` those whose addresses are to be known beforehand.
+    """
+    names = " ".join(front.hosts)
+    plain = f"listen 80;\nserver_name {names};\n"
+    return {
+        "http.conf": http(front, upstream, resolved) + peers(front),
+        "server.conf": (f"listen 443 ssl;\n{PAIR}http2 on;\nserver_name {names};\n" if front.tls else plain)
+        + (ELSEWHERE if front.peers else ""),
+        "missing.conf": MISSING if front.peers else ALL_HERE,
+        "unknown.conf": "listen 80 default_server;\nserver_name _;\n"
+        + ("listen 443 ssl default_server;\nssl_reject_handshake on;\n" if front.tls else ""),
+    }
+
+
+def http(front: Front, upstream: Iterable[str], resolved: Iterable[str] = ()) -> str:
+    """Who serves, where files are, whom to trust; and the redirect where there is a certificate.
+
+    `resolve` follows a replica that comes back under another address. `max_fails=0`: a failure never marks a replica as
+    down, which would outlast the failure by ten seconds, and strike whoever gets its address next. `down`: it gets no
+    request, but its name is looked up. A name that is new in a reload is looked up only after it, and until then there
+    is nobody to send a request to; the addresses of one that was there before are taken over
+    (ngx_http_upstream_zone_preresolve in nginx's source).
+    """
+    return _http(front, _servers(upstream, resolved), CONTAINER_LOG, "listen 80;")
+
+
+def _servers(upstream: Iterable[str], resolved: Iterable[str]) -> str:
+    used = "".join(f"    server {name}:8000 resolve max_fails=0;\n" for name in upstream)
+    return used + "".join(f"    server {name}:8000 resolve max_fails=0 down;\n" for name in resolved)
+
+
+def with_upstream(text: str, upstream: Iterable[str], resolved: Iterable[str] = ()) -> str:
+    """An `http.conf` that sends requests to other replicas, and is the same otherwise."""
+    lines = r"(?:^    server [\w.-]+:8000 resolve max_fails=0(?: down)?;\n)+"
+    return re.sub(lines, lambda _: _servers(upstream, resolved), text, count=1, flags=re.MULTILINE)
+
+
+def _http(front: Front, servers: str, log: str, listen: str) -> str:
+    trusted = "".join(f"    {network} 1;\n" for network in front.trusted)
+    real = "".join(f"set_real_ip_from {network};\n" for network in front.trusted)
+    if real:
+        real += "real_ip_header X-Forwarded-For;\nreal_ip_recursive on;\n"
+    port = "" if front.https_port == 443 else f":{front.https_port}"
+    redirect = (
+        f"server {{\n    {listen}\n    server_name {' '.join(front.hosts)};\n"
+        f"    return 308 https://$host{port}$request_uri;\n}}\n"
+    )
+    return (
+        f"access_log {log} json buffer=16k flush=1s;\n"
+        f"upstream app {{\n    zone app 64k;\n{servers}}}\n"
+        f"map $host $static_root {{ default {front.static_root}; }}\n"
+        f"map $host $protected_root {{ default {front.protected_root}; }}\n"
+        f"geo $realip_remote_addr $from_trusted_proxy {{\n    default 0;\n{trusted}}}\n{real}"
+        f"{redirect if front.tls else ''}"
+    )
+
+
+ALL_HERE = "# All files are on this machine.\n"
+#: Not `error_page 404`, which would also answer a client that asks for such an address by itself.
+MISSING = "try_files $uri @elsewhere;\n"
+#: The other machines are asked in turn; what the site has said of the file (its name and type) stays.
+ELSEWHERE = """\
+location @elsewhere {
+    internal;
+    proxy_pass http://peers;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_next_upstream error timeout http_404;
+    proxy_connect_timeout 1s;
+    proxy_max_temp_file_size 0;
+    proxy_hide_header Content-Type;
+}
+"""
+
+
+def peers(front: Front) -> str:
+    """What nginx shows to those of the other machines, on a port that is not published: what a worker here wrote."""
+    if not front.peers:
+        return ""
+    return _asked([f"{front.peers}:{PEERS_PORT} resolve max_fails=0"]) + _peer([f"listen {PEERS_PORT};"])
+
+
+def _asked(servers: Iterable[str]) -> str:
+    return "upstream peers {\n    zone peers 64k;\n" + "".join(f"    server {each};\n" for each in servers) + "}\n"
+
+
+def _peer(lines: Iterable[str]) -> str:
+    return (
+        "server {\n" + "".join(f"    {line}\n" for line in lines) + "    access_log off;\n"
+        "    location /protected/ {\n        alias $protected_root/;\n    }\n"
+        "    location / {\n        return 404;\n    }\n}\n"
+    )
+
+
+@dataclass(frozen=True)
+class Here:
+    """What nginx does on a plain host."""
+
+    front: Front
+    #: The socket of the release that serves.
+    socket: str
+    #: The access log.
+    log: str
+    #: Whether the site is reached here; else it only has files for the hosts where it is.
+    web: bool
+    #: Addresses of the other hosts that may have a file, and of those that may ask for ours.
+    others: Sequence[str]
+    askers: Sequence[str]
+    #: Whether the system knows IPv6.
+    ipv6: bool
+
+
+def host_files(here: Here) -> dict[str, str]:
+    """The files that differ from one host to another, by name.
+
+    Debian 12 has nginx 1.22: HTTP/2 is a word of `listen` there, and no name is looked up after the start.
+    """
+    front, both = here.front, (["", "[::]:"] if here.ipv6 else [""])
+    peer = ""
+    if here.askers:
+        listen = [f"listen {host}{PEERS_PORT};" for host in both]
+        peer = _peer([*listen, *(f"allow {address};" for address in here.askers), "deny all;"])
+    if not here.web:
+        return {"http.conf": f"map $host $protected_root {{ default {front.protected_root}; }}\n{peer}"}
+    names = f"server_name {' '.join(front.hosts)};\n"
+    plain = [f"listen {host}80" for host in both]
+    tls = [f"listen {host}443 ssl" for host in both]
+    asked = _asked(f"{_in_url(address)}:{PEERS_PORT} max_fails=0" for address in here.others) if here.others else ""
+    server = (
+        "".join(f"{line} http2;\n" for line in tls) + PAIR if front.tls else "".join(f"{line};\n" for line in plain)
+    )
+    unknown = "".join(f"{line} default_server;\n" for line in plain) + "server_name _;\n"
+    if front.tls:
+        unknown += "".join(f"{line} http2 default_server;\n" for line in tls) + "ssl_reject_handshake on;\n"
+    return {
+        "http.conf": _http(front, f"    server unix:{here.socket} max_fails=0;\n", here.log, "; ".join(plain) + ";")
+        + asked
+        + peer,
+        # A link that the deploy user puts among the static files leads to no file of another user.
+        "server.conf": f"{server}{names}disable_symlinks if_not_owner;\n{ELSEWHERE if here.others else ''}",
+        "missing.conf": MISSING if here.others else ALL_HERE,
+        "unknown.conf": unknown,
+    }
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def serving(text: str) -> tuple[str, ...]:
+    """The replicas that an `http.conf` sends requests to."""
+    return tuple(re.findall(r"^    server ([\w.-]+):8000(?!.* down;)", text, re.MULTILINE))
+
+
+def complaint(text: str) -> str:
+    """What `nginx -t` finds wrong, in the names of the work tree."""
+    found = re.search(r"\[emerg\] (?:\d+#\d+: )?(.+)", text)
+    return (found[1] if found else text.strip()).replace("/etc/nginx/site/", "nginx/")

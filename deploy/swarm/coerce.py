@@ -1,0 +1,92 @@
+"""Values of a compose document, brought into the one form that `docker stack deploy` takes."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+
+TMPFS = re.compile(r"(?P<path>/[^:]*)(:(?P<options>.*))?")
+SIZE = re.compile(r"(\d+)([kmg]?)b?", re.IGNORECASE)
+
+
+# --- What a stack file may hold: the keys of these classes, and no others ---
+
+
+def _text(value: object) -> object:
+    """Text, also of a number or a truth value."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _octal(value: object) -> object:
+    return int(value, 8) if isinstance(value, str) and re.fullmatch("0?[0-7]{3}", value) else value
+
+
+def _mode(value: int) -> int:
+    """A file's mode. One in quotes is what Compose 2.26 takes for a decimal number."""
+    if value > 0o777 or value in (400, 440, 444):
+        raise ValueError(f"is {value:#o}: write it without quotes, as 0440")
+    return value
+
+
+def _one_port(value: object) -> object:
+    if isinstance(value, str) and "-" in value:
+        raise ValueError("is a range: name each port")
+    return int(value) if isinstance(value, str) and value.isdecimal() else value or None
+
+
+def _hosts(value: object) -> object:
+    return [str(each).replace("=", ":", 1) for each in value] if isinstance(value, list) else value
+
+
+def _address(value: str) -> str:
+    """Of a name server: the client leaves out, without a word, what is none."""
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        raise ValueError(f"{value} is no address") from None
+    return value
+
+
+def _subnet(value: str) -> str:
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(f"{value} is no subnet") from None
+    return value
+
+
+def _some(value: list[str] | None) -> list[str] | None:
+    if value == []:
+        raise ValueError("is empty, which a swarm takes for what the image says")
+    return value
+
+
+def plain(text: str) -> str:
+    """Text that nothing interpolates any more."""
+    return text.replace("$$", "$")
+
+
+def _values(value: object) -> object:
+    """A mapping without what the client's shell was to give and did not."""
+    if not isinstance(value, dict):
+        return value
+    return {plain(str(key)): each for key, each in value.items() if each is not None}
+
+
+def _not_of_the_shell(values: dict[str, str]) -> dict[str, str]:
+    """Variables. Raises ValueError for an empty one, which `docker stack deploy` fills from its own environment."""
+    if empty := [name for name, value in values.items() if not value]:
+        raise ValueError(f"{', '.join(empty)} is empty, and would be taken from the client's shell: leave it out")
+    return values
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Texts = Annotated[dict[str, Text], BeforeValidator(_values)]
+Words = list[str]
+Call = Annotated[Words | None, AfterValidator(_some)]
+Whole = Annotated[int, BeforeValidator(lambda value: int(value) if isinstance(value, str) else value)]

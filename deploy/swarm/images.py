@@ -1,0 +1,124 @@
+"""Images on their way to a swarm: built, pushed, and pinned by their digests."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from deploy import doctor
+from deploy.core import git, shell
+from deploy.core.errors import Failure
+from deploy.core.running import Say
+from deploy.core.shell import Run
+from deploy.docker import images
+from deploy.docker.stack import Stack, build_ca
+from deploy.swarm.manager import TRANSFER_SECONDS, Manager, limited
+from deploy.swarm.stack import document
+from deploy.swarm.state import Snapshot
+
+#: Where images are kept when IMAGE names no registry: on the one node, for itself alone. `swarm-init` starts it.
+LOCAL_REGISTRY = "127.0.0.1:5000"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image by its digest, and the revision that it was built of."""
+
+    pinned: str
+    revision: str
+
+
+# --- Images ---
+
+
+def repository(image: str) -> str:
+    """Where an image is pushed to: its own registry, else the one that the only node keeps for itself."""
+    return image if "/" in image else f"{LOCAL_REGISTRY}/{image}"
+
+
+def builder(manager: Manager, image: str) -> Manager:
+    """The engine that builds: this machine's, unless it has none or the image never leaves the node."""
+    return replace(manager, engine={}) if "/" in image and doctor.engine() else manager
+
+
+def on(manager: Manager, command: Run) -> Run:
+    """A command for the engine of a manager."""
+    return replace(command, env={**command.env, **manager.engine})
+
+
+def build_steps(manager: Manager, stack: Stack) -> tuple[str, git.Revision, list[Run]]:
+    """What builds the work tree and pushes it: the image's name, its revision, the commands."""
+    version = git.revision(stack.project.root)
+    name = f"{repository(stack.env.image)}:{version.tag}"
+    where = builder(manager, stack.env.image)
+    build = images.build(stack.project, "app", [name], version, ca=build_ca(stack.env))
+    return name, version, [on(where, build), where.docker("push", "--quiet", name)]
+
+
+def publish(manager: Manager, stack: Stack, tag: str, say: Say) -> Image:
+    """Build and push the work tree, or take an image of the registry by its tag."""
+    require_reach(manager, stack)
+    if tag:
+        name = f"{repository(stack.env.image)}:{images.tag(tag)}"
+        return Image(pin(manager, name), tag)
+    name, version, (build, push) = build_steps(manager, stack)
+    say(f"build and push {name}")
+    images.perform(build, stack.project.run_folder, say)
+    result = shell.run(limited(push, TRANSFER_SECONDS), capture=True, check=False)
+    if result.code:
+        registry = name.partition("/")[0]
+        why = shell.last_line(result.stderr)
+        raise Failure(f"{name} cannot be pushed: {why}; `docker login {registry}` signs you in")
+    return Image(digest_of(builder(manager, stack.env.image), name), version.name)
+
+
+def require_reach(manager: Manager, stack: Stack) -> None:
+    """Raise `Failure` when nodes could not get the image: it is in no registry that all of them reach."""
+    if "/" not in stack.env.image and len(manager.nodes()) > 1:
+        raise Failure(
+            f"IMAGE is {stack.env.image!r} in .env, but this swarm has several nodes: put a registry before it that all"
+            " of them reach, as registry.example.org/portico"
+        )
+
+
+def pin(manager: Manager, name: str) -> str:
+    """Name and digest of an image in a registry, as the manager sees it. Raises `Failure` when it is in none."""
+    result = manager.try_("pull", "--quiet", name, seconds=TRANSFER_SECONDS)
+    if result.code:
+        raise Failure(f"{name} cannot be pulled: {shell.last_line(result.stderr)}")
+    return digest_of(manager, name)
+
+
+def digest_of(manager: Manager, name: str) -> str:
+    said = manager.try_("image", "inspect", "--format", "{{json .RepoDigests}}", name).stdout
+    return with_digest(name, json.loads(said or "[]"))
+
+
+def with_digest(name: str, digests: Sequence[str]) -> str:
+    """``NAME:TAG@sha256:…`` of an image's digests. Raises `Failure` when it has none of that name's registry."""
+    repository = re.sub(r":[^:/]+$", "", name)
+    short = {repository, repository.removeprefix("docker.io/").removeprefix("library/")}
+    for each in digests:
+        where, _, digest = each.partition("@")
+        if where in short:
+            return f"{name}@{digest}"
+    raise Failure(f"{name} has no digest: it is in no registry, so nodes cannot get it")
+
+
+def pin_all(manager: Manager, stack: Stack, snapshot: Snapshot, image: Image, *, pull: bool) -> dict[str, str]:
+    """The images of the document, each with its digest.
+
+    What runs already under the same name and tag is kept, so that a release of the site never replaces a database
+    whose tag has moved; ``pull`` takes what the registry has now.
+    """
+    found = {service["image"] for service in document(stack)["services"].values()} - {stack.image}
+    running = (
+        {} if pull else {each.image.partition("@")[0]: each.image for each in snapshot.services if "@" in each.image}
+    )
+    missing = sorted(found - set(running))
+    with ThreadPoolExecutor() as pool:
+        pulled = dict(zip(missing, pool.map(lambda name: pin(manager, name), missing), strict=True))
+    return {stack.image: image.pinned, **{name: running[name] for name in found & set(running)}, **pulled}

@@ -1,0 +1,168 @@
+"""Services that run once: migrations, static files, management commands; and handing a stack file over."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.running import Say, explain
+from deploy.core.shell import MakeFolder, Run, Write
+from deploy.project import limits
+from deploy.swarm import ledger
+from deploy.swarm.lock import Lock, LockLost, held
+from deploy.swarm.manager import Manager
+from deploy.swarm.render import StackFile
+from deploy.swarm.state import Snapshot
+from deploy.swarm.view import ServiceFailed, follow
+
+#: What runs once, before anything of a release serves, and where.
+JOBS = {"static": "files, on each node", "release": "migrations, once"}
+#: Seconds that a job may take, where that is not `limits.CONVERGE`.
+LIMITS = {"release": limits.MIGRATE}
+#: What the names of management commands begin with that run as jobs.
+MANAGE = "manage-"
+#: States of a task that has not come to its end.
+WANTED = ("running", "complete")
+AT_WORK = ("new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
+
+
+# --- A release ---
+
+
+@dataclass(frozen=True)
+class Session:
+    """A held lock on a stack, and where to tell of what goes on under it."""
+
+    manager: Manager
+    lock: Lock
+    #: Where the log of a job that failed is laid.
+    folder: Path
+    say: Say
+
+    def change(self, *commands: Run) -> None:
+        """Run commands that change something. Raises `LockLost` before one when the lock is not ours any more."""
+        if commands:
+            self.lock.confirm()
+        for command in commands:
+            self.lock.check()
+            self.manager.tell(command)
+
+    def clean_up(self) -> None:
+        """Remove what no kept release names, while the lock is ours. That it fails must not hide how a deploy ended."""
+        try:
+            self.lock.confirm()
+            ledger.prune(self.manager, ledger.read(self.manager), self.lock.check)
+        except LockLost:
+            pass  # who has taken it cleans up
+        except Failure as failure:
+            self.say(f"old configs and secrets are still there: {failure}; the next deploy removes them")
+
+
+@contextmanager
+def session(manager: Manager, what: str, folder: Path, say: Say) -> Iterator[Session]:
+    """Hold the stack. Raises `Failure` when another client does."""
+    with held(manager, what) as lock:
+        yield Session(manager, lock, folder, say)
+
+
+def hand_over(held: Session, file: StackFile, before: Snapshot) -> None:
+    """Deploy a file, and return when its services are as it says. Raises `Failure` naming the one that is not."""
+    held.change(held.manager.stack_deploy(file))
+    seconds = {name: LIMITS.get(name, limits.CONVERGE) for name in file.services}
+    follow(held.manager, seconds, {task.id for task in before.tasks}, held.lock.check)
+
+
+def remove_services(held: Session, names: Sequence[str]) -> None:
+    """Remove services of the stack. Raises `Failure` when the lock is no longer ours."""
+    if names:
+        held.change(held.manager.docker("service", "rm", *(f"{held.manager.stack}_{name}" for name in names)))
+
+
+# --- Jobs ---
+
+
+def run_jobs(held: Session, file: StackFile, names: Collection[str]) -> None:
+    """Run one-shot services to their end, at once. Raises `Failure` with the reason; all it said is then in a log."""
+    for name in names:
+        held.say(f"{name}: {JOBS[name]}")
+        clear_job(held, name)
+    try:
+        hand_over(held, file.only(names), Snapshot())
+    except ServiceFailed as failure:
+        raise Failure(explained(held.manager, held.folder, failure)) from None
+
+
+def clear_job(held: Session, name: str) -> None:
+    """Remove a job of before; a migration that still runs, because its client was killed, is waited for.
+
+    Raises `Failure` when it takes longer than one may.
+    """
+    deadline = time.monotonic() + LIMITS.get(name, limits.CONVERGE)
+    while (job := (snapshot := held.manager.look()).service(name)) is not None:
+        if name == "static" or not any(task.state in AT_WORK for task in snapshot.of(job) if task.desired in WANTED):
+            remove_services(held, [name])
+            return
+        if time.monotonic() > deadline:
+            service = f"{held.manager.stack}_{name}"
+            raise Failure(f"{name}: that of an earlier deploy still runs; `docker service rm {service}` ends it")
+        held.lock.check()
+        time.sleep(1)
+
+
+def run_command(manager: Manager, folder: Path, entry: ledger.Release, arguments: Sequence[str]) -> None:
+    """Run manage.py once, somewhere, in a release; its output is ours. Raises `Failure` when it fails.
+
+    The stack is not locked, as little as for a command in a replica: it may take hours, in which nobody could deploy.
+    So it has a name of its own.
+    """
+    for name in forgotten(manager.look(), datetime.now(UTC)):
+        manager.discard("service", "rm", f"{manager.stack}_{name}")
+    name = f"{MANAGE}{secrets.token_hex(4)}"
+    try:
+        manager.tell(manager.stack_deploy(command_file(entry, name, arguments)))
+        follow(manager, {name: limits.COMMAND}, (), lambda: None)
+        result = manager.try_("service", "logs", "--raw", f"{manager.stack}_{name}")
+        sys.stdout.write(result.stdout)
+        sys.stderr.write(result.stderr)
+    except ServiceFailed as failure:
+        raise Failure(explained(manager, folder, failure, "manage")) from None
+    finally:
+        manager.discard("service", "rm", f"{manager.stack}_{name}")
+
+
+def command_file(entry: ledger.Release, name: str, arguments: Sequence[str]) -> StackFile:
+    """The stack file of a management command as a job."""
+    job = {**entry.file.services["release"], "command": ["python", "manage.py", *arguments]}
+    return StackFile({name: job}, entry.file.sections).only([name])
+
+
+def forgotten(snapshot: Snapshot, now: datetime) -> list[str]:
+    """Management commands whose client was killed, by their jobs' names: any client would have given up by now."""
+    begun = (now - timedelta(seconds=limits.COMMAND)).isoformat()
+    return [
+        each.name
+        for each in snapshot.services
+        if each.job and each.name.startswith(MANAGE) and (tasks := snapshot.of(each)) and tasks[0].created < begun
+    ]
+
+
+def explained(manager: Manager, folder: Path, failure: ServiceFailed, name: str = "") -> str:
+    """Why a job failed, in one line; all that it said is in a log. ``name``: what people call it."""
+    name = name or failure.service
+    try:
+        result = manager.try_("service", "logs", "--raw", f"{manager.stack}_{failure.service}")
+    except Failure:  # no log is no reason not to say that it failed
+        return failure.message
+    if not result.stdout + result.stderr:
+        return failure.message
+    log = folder / f"{name}.log"
+    shell.perform([MakeFolder(folder), Write(log, result.stdout + result.stderr)])
+    return f"{name}: {explain(result.stdout, result.stderr)}; all of it is in {log}"

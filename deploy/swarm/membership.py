@@ -1,0 +1,115 @@
+"""Engines become members of a swarm and leave it, with what the stack needs of a node."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from deploy.core import shell
+from deploy.core.action import Action, Question
+from deploy.core.errors import Failure
+from deploy.core.running import Say
+from deploy.core.shell import Run
+from deploy.docker.stack import DATASTORES, SWARM, Stack, load, prepare
+from deploy.project.config import Project
+from deploy.swarm.images import LOCAL_REGISTRY
+from deploy.swarm.manager import CHANGE_SECONDS, TRANSFER_SECONDS, Manager, engine, limited, require_engine
+
+
+def init(project: Project, host: str, context: str, advertise: str, say: Say) -> Action:
+    """Make an engine a manager of a new swarm, and give it what the stack needs of a node."""
+    named = engine(host, context)
+
+    def make(*, dry_run: bool) -> None:
+        require_env(Manager(project.name, named), project.root / ".env")
+        stack = prepare(project, SWARM, dry_run=dry_run, say=say)
+        create(Manager(stack.name, named), stack, advertise, say, dry_run=dry_run)
+
+    return Action(lambda: make(dry_run=True), lambda: make(dry_run=False))
+
+
+def create(manager: Manager, stack: Stack, advertise: str, say: Say, *, dry_run: bool) -> None:
+    """Create the swarm where there is none, and prepare the node. Raises `Failure` for a worker of another swarm."""
+    require_engine(manager)
+    swarm = json.loads(manager.ask("info", "--format", "{{json .Swarm}}"))
+    if swarm["LocalNodeState"] == "active" and not swarm["ControlAvailable"]:
+        raise Failure("this engine is a worker of a swarm already: `invoke swarm-leave` takes it out")
+    if swarm["LocalNodeState"] != "active":
+        words = ["--advertise-addr", advertise] if advertise else []
+        command = manager.docker("swarm", "init", *words)
+        if dry_run:
+            shell.perform([command], dry_run=True)
+        else:
+            result = shell.run(limited(command, CHANGE_SECONDS), capture=True, check=False)
+            if result.code:
+                more = "; say which with --advertise" if "choose an IP address" in result.stderr else ""
+                raise Failure(f"the engine makes no swarm: {shell.last_line(result.stderr)}{more}")
+    steps = [*label_steps(manager, set() if dry_run else labelled(manager)), *registry_steps(manager, stack)]
+    if dry_run:
+        shell.perform(steps, dry_run=True)
+        return
+    for step in steps:
+        manager.tell(step)
+    if steps or swarm["LocalNodeState"] != "active":
+        say("This engine is a manager. `docker swarm join-token manager` on it shows how others join; three managers")
+        say(
+            "bear the loss of one. The databases stay on the node labelled for them, which `invoke swarm-status` shows."
+        )
+
+
+def require_env(manager: Manager, env: Path) -> None:
+    """Raise `Failure` when there is no `.env`, but the stack runs with another's secrets."""
+    if env.exists():
+        return
+    require_engine(manager)
+    if manager.try_("service", "ls", "-q", "--filter", f"label={manager.label}").stdout.strip():
+        raise Failure(
+            f"there is no .env, but {manager.stack} runs on this swarm with another's secrets: bring that .env here"
+        )
+
+
+def labelled(manager: Manager) -> set[str]:
+    """The data services that some node is labelled for."""
+    return {name for node in manager.nodes() for name in DATASTORES if node.labels.get(name) == "true"}
+
+
+def label_steps(manager: Manager, there: set[str]) -> list[Run]:
+    """What labels this node for the data services that no node is labelled for."""
+    words = [word for name in DATASTORES if name not in there for word in ("--label-add", f"{name}=true")]
+    node = manager.ask("info", "--format", "{{.Swarm.NodeID}}").strip() or "NODE"
+    return [manager.docker("node", "update", *words, node)] if words else []
+
+
+def registry_steps(manager: Manager, stack: Stack) -> list[Run]:
+    """What starts a registry for the one node alone, where IMAGE names none."""
+    name = f"{stack.name}-registry"
+    if "/" in stack.env.image or manager.try_("inspect", name).code == 0:
+        return []
+    words = ["--detach", "--restart", "unless-stopped", "--name", name, "--publish", f"{LOCAL_REGISTRY}:5000"]
+    run = manager.docker("run", *words, "--volume", f"{name}:/var/lib/registry", "registry:3")
+    return [limited(run, TRANSFER_SECONDS)]
+
+
+def leave(project: Project, host: str, context: str) -> Action:
+    """Take an engine out of its swarm. Raises `Failure` while the stack runs on its last manager."""
+    stack = load(project, SWARM)
+    manager = Manager(stack.name, engine(host, context))
+    require_engine(manager)
+    swarm = json.loads(manager.ask("info", "--format", "{{json .Swarm}}"))
+    if swarm["LocalNodeState"] == "inactive":
+        raise Failure("this engine is in no swarm")
+    controls = swarm["ControlAvailable"]
+    last = controls and swarm.get("Managers", 0) <= 1
+    if last and manager.look().services:
+        raise Failure(f"{stack.name} runs on this swarm, and this is its last manager: `invoke swarm-rm` first")
+    if controls and swarm.get("Managers", 0) == 2:
+        raise Failure(
+            "of two managers none can go: the other alone is no majority. `docker node demote` this one, then repeat"
+        )
+    commands = [
+        limited(manager.docker("swarm", "leave", *(["--force"] if controls else [])), CHANGE_SECONDS),
+        limited(manager.docker("rm", "--force", f"{stack.name}-registry"), CHANGE_SECONDS),
+    ]
+    what = "the swarm ends, and the releases it remembers" if last else "this manager leaves the swarm"
+    question = Question(f"Then {what}.", stack.name) if controls else None
+    return Action(lambda: shell.perform(commands, dry_run=True), lambda: shell.perform(commands), question)

@@ -1,0 +1,109 @@
+"""The stack file of the work tree: what Compose prints, rendered, with the texts that it names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.shell import Run
+from deploy.docker.stack import DATASTORES, DEFAULT_REPLICAS, Stack
+from deploy.project import proxy
+from deploy.swarm import render
+from deploy.swarm.render import StackFile
+from deploy.swarm.state import RELEASE, Snapshot, lost
+
+#: What stands in for a certificate where there is none: a swarm takes no empty file.
+NO_CERTIFICATE = "# no certificate\n"
+
+
+# --- What is to run ---
+
+
+def document(stack: Stack) -> dict[str, Any]:
+    """The compose files and `.env` as one document. Raises `Failure` with what Compose finds wrong."""
+    result = shell.run(stack.compose("config", "--format", "json"), capture=True, check=False)
+    if result.code:
+        raise Failure(f"deploy/compose: {shell.last_line(result.stderr)}")
+    found: dict[str, Any] = json.loads(result.stdout)
+    return without(found, external(stack))
+
+
+def external(stack: Stack) -> list[str]:
+    """The services that `.env` replaces by an address."""
+    given = {"postgres": stack.env.database_url, "rabbitmq": stack.env.celery_broker_url}
+    return [name for name, url in given.items() if url]
+
+
+def without(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """A document without some of its services."""
+    services = {name: each for name, each in document["services"].items() if name not in names}
+    return {**document, "services": services}
+
+
+def contents(stack: Stack, document: Mapping[str, Any]) -> dict[str, str]:
+    """The text of each file that the document names. Raises `Failure` for one that cannot be read."""
+    folder = stack.secrets
+    made = {str(folder / name): text for name, text in stack.env.secret_files().items()}
+    made |= {str(folder / "swarm" / name): text for name, text in proxy.runtime_files(stack.front(), proxy.ALL).items()}
+    pair = {"tls.crt": stack.env.tls_certificate, "tls.key": stack.env.tls_key}
+    elsewhere = {str(folder / "swarm" / name): path for name, path in pair.items() if path}
+    made |= {str(folder / "swarm" / name): NO_CERTIFICATE for name, path in pair.items() if not path}
+    return {
+        name: made[name] if name in made else read(elsewhere.get(name, Path(name)))
+        for name in render.referenced(document)
+    }
+
+
+def read(path: Path) -> str:
+    """The text of a config or secret. Raises `Failure` when there is none."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", "") or "is no text"
+        raise Failure(f"{path}: {why}; a config or secret names it") from None
+
+
+def stack_file(stack: Stack, pinned: Mapping[str, str]) -> StackFile:
+    """The stack file of the work tree. Raises `Failure` naming what a swarm cannot do, or does not take."""
+    found = document(stack)
+    file = render.render(found, stack.name, contents(stack, found), pinned)
+    checked = shell.run(Run(["docker", "stack", "config", "-c", "-"], input=file.text), capture=True, check=False)
+    if checked.code:
+        raise Failure(f"docker stack config does not take the stack file: {shell.last_line(checked.stderr)}")
+    return file
+
+
+def as_release(file: StackFile, number: int, replicas: Mapping[str, int]) -> StackFile:
+    """A stack file whose services are marked with a release, with so many replicas of those that are scaled."""
+    services = {}
+    for name, service in file.services.items():
+        deploy = service.get("deploy") or {}
+        deploy = {**deploy, "labels": {**(deploy.get("labels") or {}), RELEASE: str(number)}}
+        if name in replicas and name in DEFAULT_REPLICAS:
+            deploy["replicas"] = replicas[name]
+        services[name] = {**service, "deploy": deploy}
+    return replace(file, services=services)
+
+
+def wanted(stack: Stack, snapshot: Snapshot) -> dict[str, int]:
+    """How many replicas of what can be scaled: as `.env` says, else as many as were asked for, else the default."""
+    named = {"app": stack.env.app_replicas, "celery_worker": stack.env.worker_replicas}
+    running = {service.name: service.wanted for service in snapshot.services}
+    return {name: named[name] or running.get(name) or number for name, number in DEFAULT_REPLICAS.items()}
+
+
+def guard(snapshot: Snapshot, file: StackFile, remove: Sequence[str]) -> None:
+    """Raise `Failure` when something runs that the file does not have, and nobody said that it is to go."""
+    gone = lost(snapshot, file.services, file.secrets, DATASTORES)
+    if unknown := [name for name in remove if name not in gone]:
+        raise Failure(f"--remove {', '.join(unknown)}: the files still have it, or nothing of that name runs")
+    if forgotten := [name for name in gone if name not in remove]:
+        raise Failure(
+            f"{', '.join(forgotten)}: runs, but the files or .env have it no more. Was a file cut short, a value"
+            f" forgotten, is this another's .env? If it is to go: --remove {','.join(gone)}"
+        )

@@ -1,0 +1,99 @@
+"""Looking: what is wrong with the environments that stand here. Names each thing and what mends it; changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib.metadata import distributions
+from pathlib import Path
+
+from deploy.core.errors import Failure
+from deploy.core.running import Say
+from deploy.core.shell import Run, run
+from deploy.venvs import layers
+from deploy.venvs import store as layer_store
+from deploy.venvs.layers import Layer
+from deploy.venvs.store import Record, Store
+
+
+def check_all(store: Store, names: Sequence[str], say: Say) -> None:
+    """Check environments, saying which. Raises `Failure` with a line for each thing that is wrong."""
+    problems = []
+    for name in names:
+        say(f"{name} …")
+        problems += check(store, name)
+    if problems:
+        raise Failure("\n".join(problems))
+    say(f"{', '.join(names)}: in order")
+
+
+def check(store: Store, name: str) -> list[str]:
+    """Everything that is wrong with an environment, each in one line; nothing if it is what its locks say."""
+    again = f"`invoke venv --env {name}`"
+    record = store.record(name)
+    if record is None:
+        return [f"{name}: not built, or not to the end: {again}"]
+    path = Path(os.path.realpath(store.link(name)))
+    if record.path != str(path):
+        return [f"{name}: was moved here from {record.path}: {again} builds it anew"]
+    problems = [*python_problems(name, record, path, again), *base_problems(name, record, again)]
+    if problems:
+        return problems
+    layer = layers.resolve(store.requirements, name, record.python)
+    if layer.folder != path.name:
+        lock = changed_lock(store, layer, record)
+        problems.append(f"{name}: requirements/{lock} changed since it was built: {again}")
+    return [*problems, *package_problems(name, record, path), *dependency_problems(store, name, path)]
+
+
+def python_problems(name: str, record: Record, path: Path, again: str) -> list[str]:
+    """A Python that is gone, or another one than the layers were made with."""
+    interpreter = path / "bin" / "python"
+    if not interpreter.exists():
+        return [f"{name}: its Python {record.interpreter} is gone: {again} builds it with another"]
+    now = layer_store.describe_other(str(interpreter)).tag
+    wrong = [(name, record.python)] if now != record.python else []
+    lower = [found for path in record.below if (found := layer_store.read_record(Path(path)))]
+    wrong += [(each.name, each.python) for each in lower if each.python != now]
+    return [
+        f"{name}: runs {layer_store.short(now)}, but {layer} was made for {layer_store.short(made)}: {again}"
+        for layer, made in wrong
+    ]
+
+
+def base_problems(name: str, record: Record, again: str) -> list[str]:
+    """A lower layer that is not where this one looks for it; Python itself would say nothing."""
+    return [
+        f"{name}: stands on {Path(lower).name}, which is no longer at {Path(lower).parent}: {again} builds it anew"
+        for lower in record.below
+        if layer_store.read_record(Path(lower)) is None
+    ]
+
+
+def changed_lock(store: Store, layer: Layer, record: Record) -> str:
+    """Which lock made the difference: its own, or that of a layer below."""
+    changed = [lower.name for lower in layer.below if str(store.path(lower)) not in record.below]
+    return f"{changed[-1] if changed else layer.name}.txt"
+
+
+def package_problems(name: str, record: Record, path: Path) -> list[str]:
+    """Packages that came, went or changed by hand since the layer was finished."""
+    mend = f"name it in requirements/{name}.in and `invoke lock`, or `invoke venv --env {name} --rebuild`"
+    packages = next((path / "lib").glob("python*/site-packages"), path)
+    now = {distribution.name: distribution.version for distribution in distributions(path=[str(packages)])}
+    new = sorted(now.keys() - record.installed.keys())
+    lines = [f"{name}: {each} {now[each]} was installed by hand: {mend}" for each in new]
+    for each, version in sorted(record.installed.items()):
+        if each not in now:
+            lines.append(f"{name}: {each} {version} was removed by hand: {mend}")
+        elif now[each] != version:
+            lines.append(f"{name}: {each} is {now[each]}, locked is {version}: {mend}")
+    return lines
+
+
+def dependency_problems(store: Store, name: str, path: Path) -> list[str]:
+    """What `pip check` says, which sees across layers."""
+    pip = [str(store.link(layer_store.TOOLS) / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+    result = run(Run([*pip, "--python", str(path / "bin" / "python"), "check"]), capture=True, check=False)
+    said = (result.stdout + result.stderr).strip().splitlines()
+    return [f"{name}: {line}" for line in said] if result.code else []

@@ -1,0 +1,192 @@
+"""Deciding: what the layered environments are. Pure but for reading requirements/.
+
+`requirements/NAME.in` begins with one `-r PARENT.in` line for each layer that it stands on; those lines are the
+layer graph. `NAME.txt` is its complete lock. A layer holds only the difference: what its lock names and no layer
+below it has. Building and looking at real environments is in `venvs`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from deploy.core.errors import Failure
+
+#: Raised when what a built layer looks like changes, so that older ones are not taken for new ones.
+FORMAT = "1"
+
+Graph = Mapping[str, tuple[str, ...]]
+
+_PARENT = re.compile(r"^(?:-r|--requirement)[ =]\s*(?P<name>[\w.-]+)\.in\s*(?:#.*)?$")
+_PIN = re.compile(
+    r"^(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==(?P<version>[^\s;]+)"
+    r"\s*(?:;\s*(?P<marker>.*?))?(?P<hashes>(?:\s+--hash=\S+)+)$"
+)
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One locked requirement: an exact version, the machines it is for, and the hashes of its files."""
+
+    name: str
+    version: str
+    marker: str
+    hashes: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        """The requirement as pip and uv read it, on one line."""
+        marker = f" ; {self.marker}" if self.marker else ""
+        return " ".join([f"{self.name}=={self.version}{marker}", *self.hashes])
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An environment by its content: what it installs, on top of what, for which Python."""
+
+    name: str
+    python: str
+    pins: tuple[Pin, ...]
+    #: Every layer below, each above those that it stands on itself: the order of the import path.
+    below: tuple[Layer, ...] = ()
+
+    @cached_property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits that change when anything does that the environment is made from."""
+        content = [FORMAT, self.name, self.python, *(lower.key for lower in self.below), *(p.line for p in self.pins)]
+        return hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder in the store."""
+        return f"{self.name}-{self.key}"
+
+    @property
+    def requirements(self) -> str:
+        """The text of the requirements file that fills it."""
+        return "".join(f"{pin.line}\n" for pin in self.pins)
+
+
+def read_graph(requirements: Path) -> dict[str, tuple[str, ...]]:
+    """Who stands on whom, from the `-r` lines of ``requirements/*.in``. Raises `Failure` if a parent is missing."""
+    graph = {source.stem: parents(source.read_text()) for source in sorted(requirements.glob("*.in"))}
+    if not graph:
+        raise Failure(f"{requirements}: there are no .in files here; a checkout of the project has them")
+    for name, lower in graph.items():
+        for parent in lower:
+            if parent not in graph:
+                raise Failure(f"requirements/{name}.in stands on {parent}.in, which does not exist; mend its -r line")
+    return graph
+
+
+def parents(text: str) -> tuple[str, ...]:
+    """The layers named by the `-r` lines of an ``.in`` file, in order."""
+    found = (_PARENT.match(line.strip()) for line in text.splitlines())
+    return tuple(match["name"] for match in found if match)
+
+
+def order(graph: Graph, names: Iterable[str]) -> list[str]:
+    """The named environments and all that they stand on, lowest first.
+
+    Raises `Failure` for an unknown name or a circle.
+    """
+    done: list[str] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name not in graph:
+            raise Failure(f"no environment is called {name!r}; there are: {', '.join(sorted(graph))}")
+        if name in path:
+            raise Failure(f"requirements: {' stands on '.join([*path, name])}; take one of these -r lines out")
+        if name not in done:
+            for parent in graph[name]:
+                visit(parent, (*path, name))
+            done.append(name)
+
+    for name in names:
+        visit(name, ())
+    return done
+
+
+def standing_on(graph: Graph, name: str) -> list[str]:
+    """The environments that have this one below them."""
+    return [other for other in graph if other != name and name in order(graph, [other])]
+
+
+def companions(graph: Graph, name: str) -> list[str]:
+    """The locks that constrain this one: its own lower layers, and those it meets below some other environment.
+
+    `test` stands on both `base` and `tools`, so the two must agree although neither stands on the other: the later
+    one in the order of locking gives way.
+    """
+    sequence = order(graph, graph)
+    earlier = sequence[: sequence.index(name)]
+    above = [name, *standing_on(graph, name)]
+    return [other for other in earlier if any(other in order(graph, [upper]) for upper in above)]
+
+
+def read_lock(requirements: Path, name: str) -> tuple[Pin, ...]:
+    """The pins of ``NAME.txt``. Raises `Failure` when it is missing or not a lock with hashes."""
+    path = requirements / f"{name}.txt"
+    try:
+        return parse_lock(path.read_text(), f"requirements/{name}.txt")
+    except FileNotFoundError:
+        raise Failure(f"requirements/{name}.txt is missing; `invoke lock` makes it from {name}.in") from None
+
+
+def parse_lock(text: str, source: str) -> tuple[Pin, ...]:
+    """The pins in the text of a lock file; ``source`` names it in errors."""
+    pins = []
+    logical = text.replace("\\\n", " ").splitlines()
+    for line in (line.strip() for line in logical):
+        if not line or line.startswith("#"):
+            continue
+        match = _PIN.match(line)
+        if match is None:
+            raise Failure(f"{source}: {line[:60]!r} is not an exact version with hashes; make it with `invoke lock`")
+        name = re.sub(r"[-_.]+", "-", match["name"]).lower()
+        pins.append(Pin(name, match["version"], (match["marker"] or "").strip(), tuple(match["hashes"].split())))
+    return tuple(pins)
+
+
+def difference(name: str, lock: Iterable[Pin], below: Iterable[Layer]) -> tuple[Pin, ...]:
+    """What of a lock is not in the layers below.
+
+    Raises `Failure` when a lower layer has another version of the same package: the packages below would then import
+    a version that they were not locked with.
+    """
+    inherited: dict[str, dict[tuple[str, str], str]] = {}
+    for layer in below:
+        for pin in layer.pins:
+            inherited.setdefault(pin.name, {})[pin.version, pin.marker] = layer.name
+    own = []
+    for pin in lock:
+        lower = inherited.get(pin.name, {})
+        if (pin.version, pin.marker) in lower:
+            continue
+        if lower and pin.version not in {version for version, _ in lower}:
+            (version, _), owner = next(iter(lower.items()))
+            raise Failure(
+                f"requirements/{name}.txt has {pin.name} {pin.version}, {owner}.txt has {version}: run `invoke lock`"
+            )
+        own.append(pin)
+    return tuple(own)
+
+
+def resolve(requirements: Path, name: str, python: str) -> Layer:
+    """The layer of an environment as its lock files stand now, with all layers below it."""
+    graph = read_graph(requirements)
+    made: dict[str, Layer] = {}
+    for each in order(graph, [name]):
+        lower = [made[other] for other in reversed(order(graph, graph[each]))]
+        made[each] = Layer(each, python, difference(each, read_lock(requirements, each), lower), tuple(lower))
+    return made[name]
+
+
+def chosen(requirements: Path, name: str) -> list[str]:
+    """The environment asked for, or all of them, the lowest first. Raises `Failure` for one that there is not."""
+    graph = read_graph(requirements)
+    return order(graph, [name])[-1:] if name else order(graph, graph)

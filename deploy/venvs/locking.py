@@ -1,0 +1,98 @@
+"""Doing: turns requirements/*.in into locks with hashes, each on top of the locks below it."""
+
+from __future__ import annotations
+
+import filecmp
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy import OLDEST
+from deploy.core.errors import Failure
+from deploy.core.shell import Run, run
+from deploy.venvs import layers
+from deploy.venvs.store import Store, find_uv
+
+#: The lowest Python that the locks serve; they hold for every later one too.
+PYTHON = ".".join(map(str, OLDEST))
+
+
+def compilation(uv: str, name: str, constraints: list[str], folder: Path, *, upgrade: bool = False) -> Run:
+    """The command that locks one file. `fewest` keeps one version of a package for every Python, where it can."""
+    return Run(
+        [
+            *[uv, "pip", "compile", "--quiet", "--universal", "--python-version", PYTHON],
+            *["--fork-strategy", "fewest", "--generate-hashes", "--custom-compile-command", "invoke lock"],
+            *(["--upgrade"] if upgrade else []),
+            *(word for each in constraints for word in ("-c", f"{each}.txt")),
+            *[f"{name}.in", "-o", f"{name}.txt"],
+        ],
+        env={"UV_PYTHON_DOWNLOADS": "never"},
+        cwd=folder,
+    )
+
+
+def commands(graph: layers.Graph, uv: str, folder: Path, *, upgrade: bool = False) -> dict[str, Run]:
+    """One command for each environment, in the order in which they must be locked."""
+    return {
+        name: compilation(uv, name, layers.companions(graph, name), folder, upgrade=upgrade)
+        for name in layers.order(graph, graph)
+    }
+
+
+def compile_into(folder: Path, requirements: Path, uv: str, upgrade: bool, say: Callable[[str], None]) -> list[str]:
+    """Lock everything in a copy of the requirements; returns the names whose lock came out different.
+
+    Raises `Failure` naming the file and what it is in conflict with.
+    """
+    shutil.copytree(requirements, folder, dirs_exist_ok=True)
+    graph = layers.read_graph(folder)
+    for number, (name, command) in enumerate(commands(graph, uv, folder, upgrade=upgrade).items(), start=1):
+        say(f"lock: {name} ({number} of {len(graph)})")
+        result = run(command, capture=True, check=False)
+        if result.code:
+            raise Failure(explain(name, layers.companions(graph, name), result.stderr))
+    return [name for name in graph if not same(folder / f"{name}.txt", requirements / f"{name}.txt")]
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether both files are there with the same content."""
+    return one.exists() and other.exists() and filecmp.cmp(one, other, shallow=False)
+
+
+def explain(name: str, constraints: list[str], stderr: str) -> str:
+    """The resolver's reason in one line, with the files that disagree."""
+    words = re.sub(r"[^\x00-\x7f]+", " ", stderr)  # without what it is drawn with
+    words = " ".join(words.split())
+    if "No solution found" not in words:
+        return f"requirements/{name}.in could not be locked: {words or 'uv said nothing'}"
+    reason = words.split("resolving dependencies:", 1)[-1].strip()
+    others = " and ".join(f"{each}.in" for each in constraints)
+    conflict = f"is in conflict with {others}" if others else "is in conflict with itself"
+    return f"requirements/{name}.in {conflict}: {reason} Change one of them and lock again; no lock was touched."
+
+
+def lock(store: Store, *, upgrade: bool, check: bool, dry_run: bool, say: Callable[[str], None]) -> None:
+    """Write every lock that changed, all or none; with ``check`` only say whether one would.
+
+    Raises `Failure` on a conflict, and with ``check`` when an `.in` file and its lock disagree.
+    """
+    requirements, uv = store.requirements, find_uv(store)
+    if uv is None:
+        raise Failure("locking needs uv, which the tools environment has: unset PORTICO_INSTALLER and repeat")
+    if dry_run:
+        for command in commands(layers.read_graph(requirements), uv, requirements, upgrade=upgrade).values():
+            print(command.render())
+        return
+    with tempfile.TemporaryDirectory(prefix="lock-") as scratch:
+        changed = compile_into(Path(scratch), requirements, uv, upgrade, say)
+        if check and changed:
+            files = ", ".join(f"requirements/{name}.txt" for name in changed)
+            raise Failure(f"{files} not what the .in files ask for; `invoke lock` writes them anew")
+        for name in changed:
+            fresh = requirements / f".{name}.txt.new"
+            shutil.copyfile(Path(scratch) / f"{name}.txt", fresh)
+            fresh.replace(requirements / f"{name}.txt")
+    say(f"lock: {'wrote ' + ', '.join(changed) if changed else 'every lock is what its .in file asks for'}")

@@ -1,0 +1,67 @@
+"""Showing: the environments as a table and as a tree. Reads, never changes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rich.tree import Tree
+
+from deploy.core.report import Grid, Report
+from deploy.core.screen import console
+from deploy.venvs import layers
+from deploy.venvs.store import Store, describe_running, short, state
+
+
+def size(folder: Path) -> int:
+    """The bytes on disk of a folder's own files, as `du` counts them; hard links once."""
+    seen = set()
+    total = 0
+    for base, _, files in os.walk(folder):
+        for file in files:
+            status = os.lstat(os.path.join(base, file))
+            if status.st_ino not in seen:
+                seen.add(status.st_ino)
+                total += status.st_blocks * 512
+    return total
+
+
+def report(store: Store) -> Report:
+    """A row for each environment that requirements/ describes."""
+    graph = layers.read_graph(store.requirements)
+    rows = []
+    for name in layers.order(graph, graph):
+        record = store.record(name)
+        rows.append(
+            (
+                name,
+                state(store, name),
+                short(record.python) if record else "",
+                f"+{len(record.installed)}" if record else "",
+                f"{size(Path(os.path.realpath(store.link(name)))) / 1e6:.0f}" if record else "",
+                ", ".join(graph[name]) or "Python alone",
+            )
+        )
+    headings = ("environment", "state", "python", "packages", "MB", "stands on")
+    return Report([Grid(headings, rows, numbers=("packages", "MB"))])
+
+
+def show_tree(store: Store) -> None:
+    """Print the layer graph with the number of packages that each layer adds."""
+    graph = layers.read_graph(store.requirements)
+    tag = describe_running().tag
+    added = {name: len(layers.resolve(store.requirements, name, tag).pins) for name in graph}
+
+    def grow(branch: Tree, name: str, parent: str = "") -> None:
+        others = [other for other in graph[name] if other != parent]
+        also = f", also on {', '.join(others)}" if parent and others else ""
+        twig = branch.add(f"{name}  +{added[name]} package{'' if added[name] == 1 else 's'}{also}")
+        for upper in graph:
+            if name in graph[upper]:
+                grow(twig, upper, name)
+
+    tree = Tree("Python")
+    for name in graph:
+        if not graph[name]:
+            grow(tree, name)
+    console().print(tree)

@@ -1,0 +1,152 @@
+"""A site on the machines of the tests: deploys, a load on it, and what its hosts run."""
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from tests.hosts.machines import Fleet, Machine
+from tests.rig.load import Load
+from tests.rig.visitor import ADMIN
+from tests.support import TOOLS, environment
+
+WEB = ("web1", "web2")
+SITE = (*WEB, "jobs1")
+#: What is appended to the site so that it has a task and a page that go on until a file is there: however slow the
+#: machine is, they go on while a test wants them to. None waits longer than a proxy, or a person who looks on, does.
+NAP = '''
+
+@shared_task
+def nap(file: str, mark: str) -> None:
+    """Sleep until a file is there, and then leave a mark with the release that ran it."""
+    import os
+    import time
+
+    from polls.services import create_poll
+
+    for _ in range(3000):
+        if os.path.exists(file):
+            break
+        time.sleep(0.1)
+    create_poll(f"{mark} {os.environ['STATIC_ROOT']}", ["yes", "no"])
+'''
+SLOW = """
+
+def slow(request, file):
+    import os
+    import time
+
+    from django.http import HttpResponse
+
+    for _ in range(590):
+        if os.path.exists(f"/opt/{file}"):
+            return HttpResponse("slow")
+        time.sleep(0.1)
+    return HttpResponse("too slow")
+
+
+urlpatterns += [path("slow/<file>", slow)]
+"""
+#: One that fails, for a file after the site's own migrations.
+MIGRATION = """from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    dependencies = [("polls", "0002_schedule")]
+    operations = [migrations.RunSQL("SELECT nothing FROM nowhere")]
+"""
+
+
+def append(site: Fleet, path: str, text: str) -> None:
+    file = site.project / path
+    file.write_text(file.read_text() + text)
+
+
+def one_release(site: Fleet, names: Sequence[str] = SITE) -> str:
+    """The release that serves on all of these."""
+    [found] = {site.current(site[name]) for name in names}
+    assert found
+    return found
+
+
+def units(machine: Machine) -> dict[tuple[str, str], str]:
+    """The units that are not at rest, kind and release, and what they are at."""
+    said = machine.sh("/usr/local/sbin/portico-helper units").splitlines()
+    return {(kind, release): state for kind, release, state in map(str.split, said)}
+
+
+def settled(site: Fleet) -> bool:
+    """Whether each host runs the units of its release, and nothing else."""
+    roles = {"web1": {"web"}, "web2": {"web"}, "jobs1": {"worker", "beat"}}
+    return all(
+        units(site[name]) == {(kind, site.current(site[name])): "active" for kind in kinds}
+        for name, kinds in roles.items()
+    )
+
+
+@contextmanager
+def load(site: Fleet, seconds: float = 900) -> Iterator[list[Load]]:
+    """A steady load on both web hosts, half POST. Fails the test when a request failed."""
+    loads = [Load(site[name].http_port, clients=4, rest=0.05, most_seconds=seconds) for name in WEB]
+    with ExitStack() as stack:
+        for each in loads:
+            stack.enter_context(each)
+        yield loads
+    for each in loads:
+        print(each.report())
+        assert not each.failures, each.failures[:10]
+        assert each.total > 0
+
+
+def change(site: Fleet, number: int) -> None:
+    """A commit that changes a page and a static file."""
+    append(site, "site/polls/static/polls/style.css", f"\n.change-{number} {{ color: #{number:06d}; }}\n")
+    site.commit(f"change {number}")
+
+
+def start(site: Fleet, task: str = "remote-deploy", *more: str) -> "subprocess.Popen[str]":
+    """A deploy, or another task, that goes on beside us."""
+    words = ["python3", str(site.project / "tasks.py"), task, "--env", "test", *more]
+    path = f"{TOOLS}:{os.environ['PATH']}"
+    env = {**environment(**site.environment()), "PATH": path}
+    # In a session of its own, so that it is ended as a whole.
+    return subprocess.Popen(
+        words, env=env, cwd=site.project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def whole(site: Fleet, name: str) -> bool:
+    """Whether the release that serves has all that it needs, and the unit that runs it."""
+    machine = site[name]
+    release = site.current(machine)
+    files = "test -s env -a -s release.json -a -x venv/bin/python -a -d static && echo whole"
+    kinds = {"web1": "web", "web2": "web", "jobs1": "worker"}
+    said = machine.sh(f"cd /srv/portico/releases/{release} && {files}", check=False)
+    return said.strip() == "whole" and (kinds[name], release) in units(machine)
+
+
+def peek(child: "subprocess.Popen[str]") -> str:
+    assert child.stdout is not None
+    return child.stdout.readline()
+
+
+def shell(site: Fleet, python: str) -> str:
+    return site.must("remote-manage", "--", "shell", "-v0", "-c", python).stdout.strip()
+
+
+def first_release(fleet: Fleet) -> None:
+    """Set the fleet up, with a first release, sample polls and an administrator."""
+    # A task is to outlive two deploys, however slow the machine is.
+    fleet.configure(drain=300)
+    fleet.must("remote-setup", "--yes")
+    append(fleet, "site/polls/tasks.py", NAP)
+    append(fleet, "site/mysite/urls.py", SLOW)
+    fleet.commit("a task and a page that take their time")
+    fleet.must("remote-deploy")
+    name, password = ADMIN.split(":")
+    python = (
+        "from django.contrib.auth import get_user_model as users; "
+        f"users().objects.create_superuser({name!r}, 'a@example.org', {password!r})"
+    )
+    fleet.must("remote-manage", "--", "load_sample_polls")
+    fleet.must("remote-manage", "--", "shell", "-c", python)

@@ -1,0 +1,282 @@
+"""Deploys to plain hosts under load, with faults, and with a client that dies: all hosts, or none."""
+
+import random
+import re
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from deploy.core.running import answers
+from tests.hosts.machines import Fleet, Machine
+from tests.hosts.release import MIGRATION, SITE, WEB, change, load, one_release, peek, settled, start, whole
+from tests.support import wait_until
+
+
+def test_a_restart_brings_everything_back_by_itself(site: Fleet) -> None:
+    before = one_release(site)
+    for name in ("data1", *SITE):
+        site[name].restart()
+    wait_until(lambda: settled(site), 120, "the units run again")
+    for name in WEB:
+        url = f"{site[name].url}/readyz"
+        wait_until(partial(answers, url), 60, f"{name} serves")
+    assert one_release(site) == before
+    assert site.invoke("remote-status").code == 0
+
+
+def layer(site: Fleet, machine: Machine, release: str) -> str:
+    """Where the packages of a release are."""
+    return machine.ssh("readlink", "-f", f"/srv/portico/releases/{release}/venv").strip()
+
+
+def test_deploys_and_rollbacks_lose_no_request(site: Fleet) -> None:
+    with load(site):
+        served = [one_release(site)]
+        for number in range(10):
+            change(site, number)
+            site.must("remote-deploy")
+            served.append(one_release(site))
+        assert len(set(served)) == 11
+        assert layer(site, site["web1"], served[-1]) == layer(site, site["web1"], served[-2])
+        for _ in range(2):
+            site.must("remote-rollback")
+        assert one_release(site) == served[-3]
+        site.must("remote-rollback", "--to", served[-1])
+        assert one_release(site) == served[-1]
+    wait_until(lambda: settled(site), 120, "only the units of the release run")
+
+
+WSGI = "site/mysite/wsgi.py"
+#: File, what is replaced by what (nothing: the file is new), and what is then to be read: the last lines of a journal,
+#: where a unit ran.
+BROKEN = {
+    "cannot import": ("site/polls/views.py", "from http import", "import nowhere\nfrom http import", "nowhere"),
+    "answers 500": (
+        *("site/polls/views.py", "    words = ", '    raise RuntimeError("ill")\n    words = '),
+        *("its own socket: / answers 500", "web1 | ", "RuntimeError: ill"),
+    ),
+    "ends at its start": (
+        WSGI,
+        "import os",
+        'import os\nraise RuntimeError("not today")',
+        "does not start",
+        "Error: not today",
+    ),
+    "hangs at its start": (WSGI, "import os", "import os, time\ntime.sleep(600)", "does not start"),
+    "migration fails": (
+        "site/polls/migrations/0003_broken.py",
+        "",
+        MIGRATION,
+        "polls.0003_broken",
+    ),
+    "never becomes ready": (
+        "site/mysite/health.py",
+        "    states = ",
+        '    return JsonResponse({"never": "ready"}, status=503)\n    states = ',
+        "/readyz answers 503",
+        '{"never": "ready"}',
+    ),
+}
+
+
+@contextmanager
+def broken(site: Fleet, path: str, old: str, new: str) -> Iterator[None]:
+    """A commit with a mistake, which the next one takes back."""
+    file = site.project / path
+    before = file.read_text() if file.exists() else ""
+    assert old in before
+    file.write_text(before.replace(old, new, 1) if old else new)
+    site.commit(f"a mistake in {path}")
+    try:
+        yield
+    finally:
+        if before:
+            file.write_text(before)
+        else:
+            file.unlink()
+        site.commit(f"no mistake in {path}")
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_release_loses_no_request_and_the_old_one_serves_on(site: Fleet, name: str) -> None:
+    path, old, new, *words = BROKEN[name]
+    before = one_release(site)
+    with load(site):
+        with broken(site, path, old, new):
+            said = site.invoke("remote-deploy")
+        assert said.code
+        for word in words:
+            assert word in said.stderr, said.stderr
+        assert one_release(site) == before
+    wait_until(lambda: settled(site), 120, "only the units of the release run")
+
+
+# --- Faults while some hosts are flipped already ---
+
+
+def end_nginx(machine: Machine) -> None:
+    machine.sh("systemctl kill -s KILL nginx; systemctl stop nginx")
+
+
+def begin_nginx(machine: Machine) -> None:
+    machine.sh("systemctl start nginx")
+
+
+def cut(machine: Machine) -> None:
+    machine.sh(
+        "nft add table inet cut; nft 'add chain inet cut in { type filter hook input priority -300; }';"
+        "nft add rule inet cut in tcp dport 22 drop"
+    )
+
+
+def join(machine: Machine) -> None:
+    machine.sh("nft delete table inet cut")
+
+
+def refuse(machine: Machine) -> None:
+    machine.sh("mv /etc/sudoers.d/portico /root/sudoers")
+
+
+def allow(machine: Machine) -> None:
+    machine.sh("mv /root/sudoers /etc/sudoers.d/portico")
+
+
+def kill_script(machine: Machine) -> None:
+    """What a deploy runs there ends at once, and puts nothing back."""
+    machine.sh("pkill -KILL -f 'sh /dev/fd/9'")
+
+
+def nothing(machine: Machine) -> None:
+    pass
+
+
+def small_disk(machine: Machine) -> None:
+    """What tells which release serves is on a disk of its own, which is small."""
+    small = "mount -t tmpfs -o size=256k,nr_inodes=40 none"
+    machine.sh(
+        f"cp -a /srv/portico/state /root/state; {small} /srv/portico/state; cp -a /root/state/. /srv/portico/state"
+    )
+
+
+def fill(machine: Machine) -> None:
+    takes_all = "n=0; while touch full-$n; do n=$((n + 1)); done; cat /dev/zero >full-0"
+    machine.sh(f"cd /srv/portico/state; {takes_all}", check=False)
+
+
+def empty(machine: Machine) -> None:
+    machine.sh("umount /srv/portico/state; rm -r /root/state")
+
+
+#: What is done before, to break it, to mend it, and what is then to be read.
+FAULTS = {
+    "nginx killed": (nothing, end_nginx, begin_nginx, "through nginx"),
+    "script killed": (nothing, kill_script, nothing, "web2: "),
+    "network cut": (nothing, cut, join, "web2: "),
+    "sudo refused": (nothing, refuse, allow, "web2: its helper cannot be run"),
+    "disk full": (small_disk, fill, empty, "No space left on device"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_on_one_host_puts_back_the_other_that_was_flipped(site: Fleet, name: str) -> None:
+    prepare, break_it, mend, why = FAULTS[name]
+    site.configure(wait=5)
+    change(site, random.randrange(10**6))
+    before = one_release(site)
+    prepare(site["web2"])
+
+    def strike() -> None:
+        wait_until(lambda: site.current(site["web1"]) != before, 120, "web1 is flipped")
+        break_it(site["web2"])
+
+    striker = threading.Thread(target=strike)
+    striker.start()
+    said = site.invoke("remote-deploy")
+    striker.join(150)
+    try:
+        assert said.code
+        assert why in said.stderr, said.stderr
+        assert "Traceback" not in said.stderr
+        # One that was cut off finds out by itself.
+        wait_until(lambda: one_release_or_none(site) == before, 90, "both are on the old release")
+    finally:
+        mend(site["web2"])
+        site.configure(wait=0)
+    for each in WEB:
+        wait_until(partial(answers, f"{site[each].url}/readyz"), 30, f"{each} serves")
+    change(site, random.randrange(10**6))
+    # A host that was cut off holds its lock until it no longer believes in us; the others do not hold theirs.
+    patience = 90 if name == "network cut" else 5
+    wait_until(lambda: free(site), patience, "nobody holds the lock")
+    site.must("remote-deploy")
+    assert one_release(site) != before
+    wait_until(lambda: settled(site), 120, "only the units of the release run")
+
+
+def free(site: Fleet) -> bool:
+    return site.must("remote-unlock", "--dry-run").stderr.count("nobody holds the lock") == len(SITE)
+
+
+def test_a_host_that_loses_its_power_after_its_flip_boots_what_the_others_serve(site: Fleet) -> None:
+    site.configure(wait=20)
+    change(site, random.randrange(10**6))
+    before = one_release(site)
+    client = start(site)
+    try:
+        wait_until(lambda: site.current(site["web1"]) != before, 120, "web1 is flipped")
+        site["web1"].kill()
+        site["web1"].start_again()
+        assert "web1: " in client.communicate(timeout=120)[0]
+        assert client.returncode
+    finally:
+        site.configure(wait=0)
+        site.commit("no wait")
+    assert one_release(site) == before
+    wait_until(lambda: settled(site), 120, "only the units of the release run")
+    for name in WEB:
+        wait_until(partial(answers, f"{site[name].url}/readyz"), 30, f"{name} serves")
+
+
+def one_release_or_none(site: Fleet) -> str:
+    found = {site.current(site[name]) for name in SITE}
+    return found.pop() if len(found) == 1 else ""
+
+
+# --- The client dies ---
+
+#: What a deploy comes to, and how often it is killed after each of these.
+STEPS = ("", "receiving", "received", "migrating", "starting", "started", "workers", "flipped", "web2: flipped", "beat")
+ROUNDS = 3
+
+
+@pytest.mark.parametrize("part", range(ROUNDS))
+def test_whenever_the_client_is_killed_each_host_serves_one_whole_release(site: Fleet, part: int) -> None:
+    chance = random.Random(6 + part)
+    reached: Counter[str] = Counter()
+    with load(site):
+        for number, step in enumerate(STEPS):
+            change(site, 1000 + 100 * part + number)
+            client = start(site)
+            said = ""
+            # Some time after it has come to one of its steps; at first, to none.
+            while step not in said and (line := peek(client)):
+                said += line
+            time.sleep(chance.uniform(0, 1))
+            client.send_signal(signal.SIGKILL)
+            said += client.communicate(timeout=10)[0]
+            assert step in said, said
+            assert client.returncode in (0, -signal.SIGKILL), said
+            reached[(re.findall(r"^\w+: ([a-z ]+) \(", said, re.MULTILINE) or ["nothing"])[-1]] += 1
+            for name in SITE:
+                wait_until(partial(whole, site, name), 20, f"{name} is on one whole release")
+        change(site, 2000 + part)
+        site.must("remote-deploy")
+    one_release(site)
+    print(f"killed after: {dict(reached)}")
+    wait_until(lambda: settled(site), 120, "only the units of the release run")

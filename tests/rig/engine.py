@@ -1,0 +1,78 @@
+"""The container engine, for every suite that needs one: asked, skipped without; networks; the acceptance suite."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from deploy import doctor
+from deploy.core.errors import Failure
+from deploy.core.shell import Run, run
+from tests import support
+from tests.rig.visitor import ADMIN
+
+
+def together(*jobs: Callable[[], object]) -> None:
+    """Do all of them at once, to the end; the first failure is raised then."""
+    with ThreadPoolExecutor() as pool:
+        started = [pool.submit(job) for job in jobs]
+    for job in started:
+        job.result()
+
+
+def network(name: str) -> Iterator[str]:
+    """Make a network, and give the addresses in it: only one whose range was asked for gives containers fixed ones."""
+    docker("network", "create", name)
+    for _ in range(5):
+        subnet = docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", name).strip()
+        docker("network", "rm", name)
+        # Another network may have taken the range meanwhile.
+        with contextlib.suppress(Failure):
+            docker("network", "create", "--subnet", subnet, name)
+            break
+        docker("network", "create", name)
+    hosts = map(str, ipaddress.ip_network(subnet).hosts())
+    next(hosts)  # the gateway
+    return hosts
+
+
+def engine_or_skip(items: list[pytest.Item], image: str = "") -> None:
+    """Have the tests skip, with the reason, where no engine answers, or lacks an image of the rig."""
+    if not items:
+        return
+    why = doctor.why_native()
+    if not why and image and not docker("image", "ls", "-q", image).strip():
+        why = f"the engine has no image {image}"
+    if why:
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason=f"{why}; `tests/rig/up` brings one on Debian"))
+
+
+def docker(*words: str, check: bool = True) -> str:
+    """What a docker command prints."""
+    result = run(Run(["docker", *words]), capture=True, check=check)
+    return result.stdout + (result.stderr if words[0] == "logs" else "")
+
+
+def accept(url: str, ca: str = "") -> None:
+    """The acceptance suite passes on a site that has our administrator."""
+    command = [sys.executable, "-m", "pytest", "tests/acceptance", "-q", "-p", "no:cacheprovider"]
+    options = ["--base-url", url, "--admin", ADMIN, "--require", "acceptance"]
+    done = subprocess.run(
+        [*command, *options, *(["--ca", ca] if ca else [])],
+        cwd=support.ROOT,
+        env=support.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert re.search(r"\d+ passed", done.stdout)

@@ -1,0 +1,67 @@
+"""The values of `.env`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from deploy.core.errors import Failure
+from deploy.docker import env as server_env
+from tests.support import ROOT
+from tests.unit.stacks import stack
+
+# --- .env ---
+
+
+@pytest.mark.parametrize("development", [True, False])
+def test_the_example_with_random_secrets_is_a_valid_env(tmp_path: Path, development: bool) -> None:
+    texts = [
+        server_env.fresh((ROOT / ".env.example").read_text(), stack="shop", development=development) for _ in range(2)
+    ]
+    assert texts[0] != texts[1], "random"
+    path = tmp_path / ".env"
+    path.write_text(texts[0])
+    path.chmod(0o600)
+    env = server_env.load(path)
+    assert (env.stack, env.allowed_hosts) == ("shop", ["localhost", "127.0.0.1"])
+    assert re.search(r"^COMPOSE_FILE=\S+/(dev|prod)\.yaml$", texts[0], re.MULTILINE)[1] == (  # type: ignore[index]
+        "dev" if development else "prod"
+    )
+
+
+def test_each_key_of_env_is_explained_in_the_example() -> None:
+    text = (ROOT / ".env.example").read_text()
+    for name in server_env.ServerEnv.model_fields:
+        assert re.search(rf"^#?{name.upper()}=", text, re.MULTILINE), name
+
+
+def test_the_secrets_are_in_files_and_never_in_what_compose_is_told() -> None:
+    env = stack().env
+    told = json.dumps(env.interpolated()) + repr(env)
+    files = env.secret_files()
+    for value in ("k" * 50, "p" * 20, "r" * 20):
+        assert value not in told
+        assert any(value in text for text in files.values())
+    assert files["database_url"] == f"postgres://site:{'p' * 20}@postgres:5432/site"
+    assert "default_user = site" in files["rabbitmq.conf"]
+
+
+def test_https_only_follows_the_certificate_unless_it_is_said() -> None:
+    tls = {"TLS_CERTIFICATE": "/c", "TLS_KEY": "/k"}
+    assert [stack(**values).env.secure for values in ({}, tls, {"HTTPS_ONLY": "1"}, {**tls, "HTTPS_ONLY": "0"})] == [
+        *[False, True, True, False]
+    ]
+
+
+@pytest.mark.parametrize("image", ["shop", "shop/web", "registry.example.org/shop", "localhost:5000/a_b/c.d-e"])
+def test_an_image_is_named_without_its_tag(image: str) -> None:
+    assert stack(IMAGE=image).image == f"{image}:latest"
+
+
+@pytest.mark.parametrize("image", ["portico:1.0", "portico/", "/portico", "Shop", "a//b", "shop@sha256:1", "a:b/c"])
+def test_an_image_that_docker_would_not_take_is_refused_with_an_example(image: str) -> None:
+    with pytest.raises(Failure, match=r"IMAGE .*must be an image's name in lower case without a tag, as registry"):
+        stack(IMAGE=image)

@@ -1,0 +1,28 @@
+"""What builds an image."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploy.core import git
+from deploy.core.errors import Failure
+from deploy.docker import images
+from tests.unit.stacks import PROJECT
+
+
+def test_the_image_is_built_under_its_revision() -> None:
+    version = git.Revision("0123456789abcdef", "2026-01-01T00:00:00+00:00")
+    command = images.build(PROJECT, "app", ["shop:x"], version, ca="/ca", platform="linux/arm64").argv
+    assert list(command) == [
+        *["docker", "buildx", "build", "--load", "--target", "app"],
+        *["--build-arg", "SITE=site", "--build-arg", "REVISION=0123456789abcdef"],
+        *["--build-arg", "CREATED=2026-01-01T00:00:00+00:00", "--secret", "id=build_ca,src=/ca"],
+        *["--platform", "linux/arm64", "--tag", "shop:x", "."],
+    ]
+    assert git.Revision("0123456789abcdef-changed", "").tag == "0123456789ab-changed"
+
+
+@pytest.mark.parametrize("text", ["", "-x", "a b", "a/b", "x" * 129])
+def test_a_tag_that_no_registry_takes_is_refused(text: str) -> None:
+    with pytest.raises(Failure, match="--tag"):
+        images.tag(text)

@@ -1,0 +1,45 @@
+"""What the native runtime runs, and how its processes are told to end."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+from honcho.printer import Message
+
+from deploy.native import runtime as native
+from deploy.native import side_by_side
+from tests.unit.examples import PROJECT
+from tests.unit.test_checks import STORE
+
+
+def test_the_native_plan_has_a_process_for_each_part() -> None:
+    plan = native.plan(PROJECT, STORE, 8123, workers=3)
+    assert list(plan.processes) == ["web", "worker1", "worker2", "worker3", "beat"]
+    assert list(plan.first) == ["migrate", "samples"]
+    assert [sign.name for sign in plan.signs] == ["worker1", "worker2", "worker3", "beat"]
+    assert plan.url == "http://127.0.0.1:8123/"
+
+
+def test_each_worker_has_a_name_of_its_own() -> None:
+    plan = native.plan(PROJECT, STORE, 8123, workers=2)
+    nodes = [run.argv[run.argv.index("-n") + 1] for name, run in plan.processes.items() if name.startswith("worker")]
+    assert nodes == ["worker1@%h", "worker2@%h"]
+
+
+def test_no_database_password_is_put_into_a_command() -> None:
+    plan = native.plan(PROJECT, STORE, 8123, workers=1)
+    for command in [*plan.first.values(), *plan.processes.values()]:
+        assert "DATABASE_URL" not in command.render()
+
+
+def test_a_signal_before_the_processes_have_told_their_ids_is_kept_for_then(capsys: pytest.CaptureFixture[str]) -> None:
+    announcer = side_by_side.Announcer(lambda: None)
+    manager = announcer.manager
+    manager.add_process("web", "true")
+    manager.terminate()  # honcho's own would end in a KeyError here
+    ended: list[int] = []
+    manager._processes["web"]["pid"] = 4711
+    manager._procmgr = type("Processes", (), {"terminate": ended.append})
+    announcer.write(Message("line", "web started", datetime.now(), "system", None))
+    assert ended == [4711]

@@ -1,0 +1,38 @@
+"""The configuration of the project: each key, and what is said of one that is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploy.core.errors import Failure
+from deploy.project import config
+from tests.support import ROOT
+
+VALUES: dict[str, object] = {"name": "portico", "site": "site", "package": "mysite", "port": 8000, "run": ".run"}
+VALUES |= {"samples": "load_samples", "probes": "/readyz", "free_gigabytes": "3"}
+
+
+def test_the_configuration_becomes_a_value() -> None:
+    assert config.load(ROOT, VALUES).manage == ROOT / "site" / "manage.py"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("name", "Portico!", "project.name is 'Portico!'"),
+        ("package", "my-site", "project.package is 'my-site'"),
+        ("port", "http", "project.port is 'http', but must be a number"),
+        ("port", 80, "1024 to 65535"),
+        ("site", "elsewhere", "there is no elsewhere/manage.py"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key(key: str, value: object, words: str) -> None:
+    with pytest.raises(Failure) as caught:
+        config.load(ROOT, {**VALUES, key: value})
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "33", "many", ""])
+def test_a_number_of_workers_that_is_none_is_refused(workers: str) -> None:
+    with pytest.raises(Failure, match=r"--workers is .*, but must be a number from 1 to 32"):
+        config.whole_number(workers, "--workers", 1, 32)

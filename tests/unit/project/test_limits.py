@@ -1,0 +1,73 @@
+"""Seconds that files say which cannot import `limits`: units, scripts, compose files, the site's own configuration."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy.project import limits
+from tests.support import ROOT
+
+COMPOSE = ROOT / "deploy" / "compose"
+SCRIPTS = ROOT / "deploy" / "hosts" / "scripts"
+
+
+class Loader(yaml.SafeLoader):
+    """Reads compose files, Compose's own tags included."""
+
+
+Loader.add_multi_constructor("!", lambda loader, _tag, node: None)
+
+
+def services(name: str) -> dict[str, dict[str, object]]:
+    document = yaml.load((COMPOSE / f"{name}.yaml").read_text(), Loader)
+    found = document["services"]
+    assert isinstance(found, dict)
+    return found
+
+
+def number(path: Path, pattern: str) -> int:
+    found = re.search(pattern, path.read_text(), re.MULTILINE)
+    assert found, f"{path.name} has no {pattern}"
+    return int(found[1])
+
+
+def seconds(value: object) -> int:
+    found = re.fullmatch(r"(\d+)s", str(value))
+    assert found, value
+    return int(found[1])
+
+
+def test_the_engine_waits_longer_for_containers_than_they_for_what_is_under_way() -> None:
+    base = services("base")
+    worker = base["celery_worker"]
+    environment = worker["environment"]
+    assert isinstance(environment, dict)
+    assert int(environment["WORKER_STOP_SECONDS"]) == limits.TASK
+    assert seconds(base["app"]["stop_grace_period"]) == limits.STOP_APP
+    assert seconds(worker["stop_grace_period"]) == limits.STOP_WORKER
+    assert seconds(services("prod")["nginx"]["stop_grace_period"]) > limits.REQUEST
+
+
+def test_the_site_gives_requests_the_time_that_everybody_reckons_with() -> None:
+    assert number(ROOT / "site" / "gunicorn.conf.py", r"GRACEFUL_SECONDS\D+(\d+)") == limits.REQUEST
+
+
+def test_a_migration_may_take_the_same_time_everywhere() -> None:
+    unit = (ROOT / "deploy" / "hosts" / "units" / "release@.service").read_text()
+    hours = re.search(r"^TimeoutStartSec=(\d+)h$", unit, re.MULTILINE)
+    assert hours
+    assert int(hours[1]) * 3600 == limits.MIGRATE
+
+
+@pytest.mark.parametrize(
+    ("script", "pattern", "value"),
+    [
+        ("activate.sh", r"^patience=(\d+)$", limits.READY),
+        ("activate.sh", r"^silence=(\d+)$", limits.SILENCE),
+        ("lock.sh", r"timeout (\d+) head", limits.HOST_STALE),
+    ],
+)
+def test_a_script_on_a_host_waits_as_long_as_its_client_thinks(script: str, pattern: str, value: int) -> None:
+    assert number(SCRIPTS / script, pattern) == value

@@ -1,0 +1,44 @@
+"""The commands that judge the code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from deploy import checks
+from deploy.core.errors import Failure
+from deploy.venvs.store import Store
+from tests.conftest import LONGEST
+from tests.support import ROOT
+from tests.unit.examples import PROJECT
+
+STORE = Store.of(PROJECT.root)
+
+
+def test_required_suites_are_passed_on() -> None:
+    command = checks.pytest(PROJECT, STORE, "unit,site", "all", ["-k", "vote"])
+    assert command.argv[1:] == [
+        *["-m", "pytest", "--require", "unit,site,native,acceptance,browser,docker,swarm,hosts"],
+        *["tests/unit", "tests/site", "-k", "vote"],
+    ]
+
+
+def test_all_suites_share_several_processes_and_what_is_named_has_one() -> None:
+    def shared(suite: str, *words: str, processes: int | None = None) -> list[str]:
+        argv = list(checks.pytest(replace(PROJECT, root=ROOT), STORE, suite, "", [*words], processes=processes).argv)
+        return argv[3:7] if "-n" in argv else []
+
+    assert shared("") == ["-n", "3", "--dist", "loadfile"]
+    assert shared("", "-k", "vote") == ["-n", "3", "--dist", "loadfile"]
+    assert shared("docker,swarm") == shared("", "tests/unit/test_checks.py") == shared("", processes=1) == []
+    assert shared("docker,swarm", processes=2) == ["-n", "2", "--dist", "loadfile"]
+
+
+def test_the_files_that_are_begun_first_exist() -> None:
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
+
+
+def test_an_unknown_suite_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(Failure, match=r"--suite bogus: .* unit, site, native, acceptance, browser"):
+        checks.pytest(PROJECT, STORE, "bogus", "", [])

@@ -1,0 +1,183 @@
+"""The front door as a whole: which place a command means, that every task is guarded, that a dry run starts nothing."""
+
+import importlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+import pytest
+from invoke import Context, Exit
+
+from deploy import bootstrap
+from deploy.compose import operate as compose
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.report import Grid, Report
+from deploy.core.shell import Run
+from deploy.native.operate import Native
+from deploy.places import Places
+from deploy.swarm import ledger
+from deploy.swarm import operate as swarm
+from deploy.swarm.manager import Manager
+from deploy.swarm.render import StackFile
+from deploy.swarm.state import Service, Snapshot
+from deploy.venvs import build
+from deploy.venvs.store import Store
+from tests.support import ROOT
+from tests.unit.stacks import PROJECT, stack
+
+STORE = Store.of(PROJECT.root)
+
+
+def say_nothing(_: str) -> None:
+    """For those that report."""
+
+
+APP = Service("id", "app", "replicated", 1, "", "", {}, {})
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The front door, without going over to the tools environment; the signals are put back as they were."""
+    monkeypatch.setattr(bootstrap, "enter", lambda **_: None)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.syspath_prepend(ROOT)
+    yield importlib.import_module("tasks")
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that were started, or become; none of them is."""
+    found: list[list[str]] = []
+
+    def start(command: Run, **_: object) -> NoReturn:
+        found.append(list(command.argv))
+        raise Failure("nothing is to be started")
+
+    def become(program: str, argv: list[str], env: object) -> NoReturn:
+        found.append(argv)
+        raise Failure("nothing is to become anything")
+
+    monkeypatch.setattr(shell, "start", start)
+    monkeypatch.setattr("os.execvpe", become)
+    monkeypatch.setattr(build, "ensure", lambda *_, **__: False)
+    return found
+
+
+class Answering(Manager):
+    """A manager that answers questions; ``replica`` is the app's on its own node, if any."""
+
+    replica = "abc"
+
+    def ask(self, *words: str) -> str:
+        return f"{self.replica}\n" if words[0] == "ps" else ""
+
+    def look(self) -> Snapshot:
+        return Snapshot([], [APP])
+
+
+class WithoutReplica(Answering):
+    replica = ""
+
+
+def place(where: str) -> object:
+    """A place whose questions are answered."""
+    if where == "native":
+        return Native(PROJECT, STORE, say_nothing)
+    if where == "prod":
+        return compose.Compose(stack("prod"), say_nothing)
+    manager = (Answering if where == "swarm" else WithoutReplica)("shop", {"DOCKER_HOST": "ssh://me@node1"})
+    return swarm.Swarm(manager, stack("swarm"), say_nothing)
+
+
+@pytest.mark.parametrize("task", ["manage", "shell"])
+@pytest.mark.parametrize("where", ["native", "prod", "swarm", "swarm without a replica here"])
+def test_a_dry_run_of_a_command_shows_it_and_starts_nothing(
+    tasks: ModuleType,
+    started: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    task: str,
+    where: str,
+) -> None:
+    entry = ledger.Release(1, 1, "r", "me", "now", StackFile({"release": {"image": "shop@sha256:1"}}, {}))
+    monkeypatch.setattr(ledger, "read", lambda _: [entry])
+    named: list[tuple[object, ...]] = []
+
+    def there(c: Context, *words: object) -> object:
+        named.append(words)
+        return place(where)
+
+    monkeypatch.setattr(tasks, "place", there)
+    monkeypatch.setattr(sys, "argv", ["invoke", task, "--", "flush", "--no-input"])
+    body: Callable[..., None] = getattr(tasks, task).body
+    body(Context(), on="somewhere", host="ssh://me@node1", dry_run=True)
+    assert started == []
+    assert named == [("somewhere", "ssh://me@node1", "")], "the place that was named is the one that is asked"
+    shown = capsys.readouterr().out
+    words = ["manage.py", *(["flush", "--no-input"] if task == "manage" else ["shell"])]
+    assert all(word in shown for word in words), shown
+    if "replica" in where:
+        assert "docker stack deploy" in shown
+        assert "docker service rm shop_manage-" in shown
+
+
+def test_all_tasks_are_made_by_the_one_function_that_guards_them(tasks: ModuleType) -> None:
+    assert len(tasks.ns.tasks) > 30
+    assert all(each.body.__wrapped__ for each in tasks.ns.tasks.values())
+
+
+def test_the_reason_of_a_failure_does_not_control_the_terminal(tasks: ModuleType) -> None:
+    def body(c: Context) -> None:
+        raise Failure("app: \x1b[2Jended\nweb: \x07ended")
+
+    with pytest.raises(Exit) as ended:
+        tasks.task()(body).body(Context())
+    assert ended.value.message == "app:  [2Jended\nweb:  ended"
+
+
+def test_a_report_with_something_wrong_is_shown_and_fails(
+    tasks: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Failure, match="app-1 is unhealthy"):
+        tasks.tell(Report([Grid(("container",), [("app-1 [x]",)])], ["a remark"], ["app-1 is unhealthy"]))
+    said = capsys.readouterr()
+    assert "app-1 [x]" in said.out
+    assert said.err == "a remark\n"
+
+
+# --- Which place ---
+
+
+def test_a_place_that_there_is_not_is_answered_with_those_there_are() -> None:
+    with pytest.raises(Failure, match=r"--on nowhere: there is no such place; there are: native, dev, prod, swarm"):
+        Places(PROJECT, STORE, say_nothing).named("nowhere")
+
+
+def test_where_two_stacks_run_one_must_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    both = [compose.Compose(stack(kind), say_nothing) for kind in ("prod", "dev")]
+    monkeypatch.setattr(Places, "_running", lambda *_: iter(both))
+    with pytest.raises(Failure, match="prod and dev both run here: say which with --on prod, or --on dev"):
+        Places(PROJECT, STORE, say_nothing).running()
+
+
+def test_where_nothing_runs_commands_go_on_natively_and_others_say_what_starts_it(
+    tasks: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Places, "_running", lambda *_: iter(()))
+    monkeypatch.setattr(tasks, "project", lambda _: PROJECT)
+    with pytest.raises(Exit) as ended:
+        tasks.status.body(Context())
+    assert str(ended.value.message).startswith(
+        "nothing of this project runs here: `invoke dev` or `invoke prod` starts it"
+    )
+    carried: list[object] = []
+    monkeypatch.setattr(tasks, "carry_out", lambda action, **_: carried.append(action))
+    monkeypatch.setattr(Native, "manage", lambda *_: "native")
+    tasks.manage.body(Context())
+    assert carried == ["native"]
