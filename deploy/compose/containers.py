@@ -11,11 +11,14 @@ from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.running import HOST, quote, taken
 from deploy.core.shell import Run
+from deploy.docker.engine import is_stopped
 from deploy.docker.stack import Stack
 from deploy.project import limits
 
 #: Seconds for an engine to say whether anything runs: it may be a socket where nobody answers.
 ANSWER_SECONDS = 20
+#: States of a container that does not run, and will not by itself.
+ENDED = ("created", "exited", "dead")
 #: Words that start services by themselves, of images that are there.
 START = ("up", "-d", "--no-deps", "--no-build")
 
@@ -128,7 +131,7 @@ def is_gone(said: str) -> bool:
 def has_containers(stack_name: str, *, stopped: bool = False) -> bool:
     """Whether containers of a stack run; with ``stopped``, whether there are any.
 
-    Where no engine answers, none do. Raises `Failure` when one does and this user may not ask it.
+    Without an engine none do. Raises `Failure` when one cannot be asked: no answer is not "none".
     """
     mine = ["--filter", f"label=com.docker.compose.project={stack_name}"]
     question = Run(["docker", "ps", "-aq" if stopped else "-q", *mine], seconds=ANSWER_SECONDS)
@@ -137,6 +140,11 @@ def has_containers(stack_name: str, *, stopped: bool = False) -> bool:
         raise Failure(
             "this user may not ask the container engine whether the stack runs: add it to the group docker, or use"
             " sudo; --on native goes on without"
+        )
+    if asked.code and not is_stopped(asked.stderr):
+        reason = shell.last_line(asked.stderr) or f"exit code {asked.code}"
+        raise Failure(
+            f"the container engine does not say whether the stack runs: {reason}; --on native goes on without"
         )
     return asked.code == 0 and bool(asked.stdout.strip())
 

@@ -100,16 +100,22 @@ def run(stack: Stack, workers: int, say: Say) -> None:
     finally:
         say("Stopping.")
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C too many must not leave half of it
-        _stop(stack)
-        say("All stopped; the data is kept until `invoke down --volumes`.")
+        say(_stop(stack))
 
 
-def _stop(stack: Stack) -> None:
-    # Once more for a container that Compose had asked the engine for when it was ended.
-    for _ in range(STOPS):
-        shell.run(stack.compose("stop", "--timeout", str(STOP_SECONDS)), capture=True, check=False)
-        if not any(each.running for each in replicas(stack.name)):
-            return
+def _stop(stack: Stack) -> str:
+    """Stop the stack; returns what came of it. Raises no `Failure`: that would replace the one that led here."""
+    left: list[str] = []
+    try:
+        # Once more for a container that Compose had asked the engine for when it was ended.
+        for _ in range(STOPS):
+            shell.run(stack.compose("stop", "--timeout", str(STOP_SECONDS)), capture=True, check=False)
+            left = [each.name for each in replicas(stack.name) if each.running]
+            if not left:
+                return "All stopped; the data is kept until `invoke down --volumes`."
+    except Failure as failure:
+        return f"It is not known what still runs: {failure.message}. `invoke down` stops it."
+    return f"Still running: {', '.join(left)}. `invoke down` stops it."
 
 
 def _run(stack: Stack, workers: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from deploy.compose.containers import replicas
 from deploy.core import shell
@@ -30,6 +31,22 @@ def serve(stack: Stack, upstream: Sequence[str], *, wait: bool = False, files: M
         if before:
             shell.perform(nginx_steps(stack, proxy.serving(before["http.conf"]), files=before))
         raise
+
+
+@contextmanager
+def only(stack: Stack, upstream: Sequence[str], files: Mapping[str, str], *, wait: bool) -> Iterator[None]:
+    """nginx sends requests to these replicas alone meanwhile, and afterwards to all that there are.
+
+    What fails within is what is told; nginx may then go on by these, and the next command has it know all again.
+    """
+    serve(stack, upstream, wait=wait, files=files)
+    try:
+        yield
+    except BaseException:
+        with suppress(Failure):
+            serve(stack, proxy.ALL, files=files)
+        raise
+    serve(stack, proxy.ALL, files=files)
 
 
 def _switch(stack: Stack, upstream: Sequence[str], files: Mapping[str, str] | None, *, wait: bool) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from deploy.compose import ledger
-from deploy.compose.containers import Replica, remove, replicas, stop_replicas
-from deploy.compose.front import current_upstream
+from deploy.compose.containers import ENDED, Replica, names, remove, replicas, stop, stop_replicas
+from deploy.compose.front import current_upstream, serve
 from deploy.compose.ledger import Release
 from deploy.core import shell
 from deploy.core.running import Say
 from deploy.core.shell import Remove, Run, WriteSecret
-from deploy.docker.stack import Stack, secret_steps
+from deploy.docker.stack import Stack, laid, secret_steps
 from deploy.project import proxy
 
 #: Services of which new replicas start beside the old ones, and that of which there must be one.
@@ -51,7 +51,7 @@ def read(stack: Stack) -> Note | None:
 
 
 def clear_up(stack: Stack, say: Say) -> None:
-    """Finish or take back what an earlier command left when it was killed.
+    """Finish or take back what an earlier command left when it was killed, or could not take back itself.
 
     Requests go to one release: its replicas, workers and beat stay, with the image and secrets that it was deployed
     with.
@@ -61,24 +61,42 @@ def clear_up(stack: Stack, say: Say) -> None:
     left = left_over(now, serving, note.old if note else None)
     if left:
         say(f"remove what an earlier command left: {', '.join(each.name for each in left)}")
+        if names([each for each in left if each.running], "app"):
+            # The files say whom nginx is to use; whether it was told before the command ended, nobody knows.
+            serve(stack, serving, wait=True, files=laid(stack).nginx)
         remove([each for each in left if not each.running])
         stop_replicas([each for each in left if each.running])
     if note:
         finish(stack, note, [each for each in now if each not in left], new=switched(serving, note.old))
+    if serving != proxy.ALL and serves(now, serving):
+        serve(stack, proxy.ALL, files=laid(stack).nginx)
     end(stack)
 
 
 def finish(stack: Stack, note: Note, stay: Sequence[Replica], *, new: bool) -> None:
     """Have what stays be one release: the ``new`` one, or that of before, and a beat of it that runs."""
     beats = [each for each in stay if each.service == BEAT]
-    if beats and not any(each.running for each in beats):
-        shell.run(Run(["docker", "start", beats[0].name]), capture=True)
+    known = [each for each in beats if (each.name in note.old) != new]
+    for beat in [each for each in known or beats if each.running or not any(other.running for other in known)][:1]:
+        start_beat(stack, beat)
     if new:
         ledger.add(stack, note.release, note.env)
         return
     shell.perform(secret_steps(ledger.serving(stack)))
     if image := next((each.image for each in stay if each.service == "app"), ""):
         shell.run(Run(["docker", "tag", image, stack.image]), capture=True)
+
+
+def start_beat(stack: Stack, beat: Replica) -> None:
+    """Have this beat run, and no other: there must never be two. Raises `Failure` when the engine does not do it."""
+    if others := [each for each in replicas(stack.name, BEAT) if each.name != beat.name]:
+        stop(others)
+    shell.run(Run(["docker", "start", beat.name]), capture=True)
+
+
+def serves(some: Sequence[Replica], serving: Sequence[str]) -> bool:
+    """Whether nginx is told replicas by name, one of which runs."""
+    return any(each.name in serving and each.running for each in some)
 
 
 def switched(serving: Sequence[str], old: Sequence[str]) -> bool:
@@ -92,9 +110,8 @@ def left_over(some: Sequence[Replica], serving: Sequence[str], old: Sequence[str
     ``serving``: the replicas that nginx is told to use; ``old``: the containers that were there before, where that was
     noted. Of the two generations the one that does not serve is left over, workers and beat too.
     """
-    ended = [each for each in some if each.state in ("created", "exited", "dead") and each.service != BEAT]
-    named = tuple(serving) != proxy.ALL and any(each.name in serving and each.running for each in some)
-    if not named:
+    ended = [each for each in some if each.state in ENDED and each.service != BEAT]
+    if not serves(some, serving):
         return ended
     if old is None:
         return [each for each in some if each in ended or (each.service == "app" and each.name not in serving)]

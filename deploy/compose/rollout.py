@@ -10,11 +10,12 @@ waits to be accepted by them would be cut off: nginx rightly does not send a POS
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from deploy.compose import journal, ledger
 from deploy.compose.containers import (
+    ENDED,
     START,
     Replica,
     await_healthy,
@@ -24,11 +25,10 @@ from deploy.compose.containers import (
     require_ports,
     scales,
     start_replicas,
-    stop,
     stop_replicas,
 )
 from deploy.compose.definitions import changed, record
-from deploy.compose.front import serve
+from deploy.compose.front import only, serve
 from deploy.compose.journal import BEAT, ROLLING
 from deploy.compose.ledger import Release
 from deploy.core import git, shell
@@ -170,8 +170,9 @@ def fetch_image(stack: Stack, tag: str, say: Say) -> None:
         images.perform(build(stack), stack.project.run_folder, say)
         return
     source = f"{stack.env.image}:{images.tag(tag)}"
-    if not image_id(source) and shell.run(Run(["docker", "pull", source]), capture=True, check=False).code:
-        raise Failure(f"{source}: there is no such image here, nor in a registry; `docker image ls` lists those here")
+    if not image_id(source) and (pulled := shell.run(Run(["docker", "pull", source]), capture=True, check=False)).code:
+        why = shell.last_line(pulled.stderr)
+        raise Failure(f"{source}: there is no such image here (`docker image ls`), and it cannot be pulled: {why}")
     shell.run(Run(["docker", "tag", source, stack.image]))
 
 
@@ -232,13 +233,18 @@ class Before:
     image: str
     laid: Laid
 
+    @property
+    def serving(self) -> list[str]:
+        """The names of the replicas that get requests."""
+        return names([each for each in self.containers if each.running], "app")
+
 
 def update(stack: Stack, what: Wanted, say: Say) -> Release:
     """Replace what runs without losing a request. What fails is taken back: containers, beat, image, secrets, nginx."""
     now = replicas(stack.name, *ROLLING, BEAT)
-    remove([each for each in now if each.service == BEAT and not each.running])
-    old = [each for each in now if each.running]
-    before = Before(old, next(each.image for each in old if each.service == "app"), laid(stack))
+    remove([each for each in now if each.service == BEAT and each.state in ENDED])
+    old = [each for each in now if each.state not in ENDED]  # one that ends again and again is to go, too
+    before = Before(old, next(each.image for each in old if each.service == "app" and each.running), laid(stack))
     counts = wanted(stack, old)
     up(stack, *DATASTORES, recreate=False)
     other = changed(stack)
@@ -253,12 +259,12 @@ def update(stack: Stack, what: Wanted, say: Say) -> Release:
         journal.begin(stack, old, coming, what.env)
         shell.perform(secret_steps(stack))
         # In the file before anything starts: who is named in it serves, should we not live to the end of this.
-        serve(stack, names(old, "app"))
+        serve(stack, before.serving)
         release(stack, say)
         say(f"start beside the old ones: {', '.join(f'{number} {service}' for service, number in counts.items())}")
         new = start_replicas(stack, counts)
         say("replace beat")
-        replace_beat(stack, [each for each in old if each.service == BEAT])
+        replace_beat(stack)
         say(f"switch nginx to {', '.join(names(new, 'app'))}")
         serve(stack, names(new, "app"), wait=True)
     except BaseException:
@@ -276,29 +282,30 @@ def update(stack: Stack, what: Wanted, say: Say) -> Release:
     return coming
 
 
-def replace_beat(stack: Stack, old: Sequence[Replica]) -> None:
+def replace_beat(stack: Stack) -> None:
     """Start a new beat in place of the old one, which is stopped first, as there must be one, and kept to go back to.
 
     Raises `Failure` when the new one does not become healthy.
     """
-    one_more = scales({BEAT: len(old) + 1})
+    known = names(replicas(stack.name, BEAT), BEAT)
+    one_more = scales({BEAT: len(known) + 1})
     shell.run(stack.compose("up", "--no-start", *START[2:], "--no-recreate", *one_more, BEAT), capture=True)
-    fresh = [each for each in replicas(stack.name, BEAT) if each.name not in names(old, BEAT)]
-    if old:
-        stop(old)
-    shell.run(Run(["docker", "start", *(each.name for each in fresh)]), capture=True)
+    fresh = [each for each in replicas(stack.name, BEAT) if each.name not in known]
+    journal.start_beat(stack, fresh[0])
     await_healthy(fresh)
 
 
 def put_back(stack: Stack, before: Before, say: Say) -> None:
-    """Have everything as it was before an update. What cannot be put back is said, and the rest is still done."""
-    old = names(before.containers, "app")
+    """Have everything as it was before an update. What cannot be put back is said, and the rest is still done.
+
+    The journal stays then, and the next command does what is missing.
+    """
 
     def tried(what: str, do: Callable[[], object]) -> bool:
         try:
             do()
         except Failure as failure:
-            say(f"{what} cannot be put back: {failure.message}")
+            said.append(f"{what} cannot be put back, the next command tries again: {failure.message}")
             return False
         return True
 
@@ -307,17 +314,26 @@ def put_back(stack: Stack, before: Before, say: Say) -> None:
         stop_replicas([each for each in replicas(stack.name, *ROLLING, BEAT) if each.name not in known])
 
     def start_beat() -> None:
-        if beats := names(before.containers, BEAT):
-            shell.run(Run(["docker", "start", *beats]), capture=True)
+        for beat in [each for each in before.containers if each.service == BEAT][:1]:
+            journal.start_beat(stack, beat)
 
+    said: list[str] = []
+    files = before.laid.nginx
     say("put back what served before")
     tried("secrets", lambda: shell.perform(files_of(stack, before.laid.secrets)))
     tried("the image", lambda: shell.run(Run(["docker", "tag", before.image, stack.image]), capture=True))
-    if tried("nginx", lambda: serve(stack, old, wait=True, files=before.laid.nginx)):
-        tried("the number of containers", stop_new)
+    # Before the new workers are stopped, which takes as long as their tasks: meanwhile beat would be missing.
     tried("beat", start_beat)
-    tried("nginx", lambda: serve(stack, proxy.ALL, files=before.laid.nginx))
-    tried("the note of the rollout", lambda: journal.end(stack))
+    # One after the other: what nginx uses is not stopped, and by the service's name it would use what is still there.
+    if (
+        tried("nginx", lambda: serve(stack, before.serving, wait=True, files=files))
+        and tried("the number of containers", stop_new)
+        and tried("nginx", lambda: serve(stack, proxy.ALL, files=files))
+        and not said
+    ):
+        tried("the note of the rollout", lambda: journal.end(stack))
+    for line in said:
+        say(line)
 
 
 def require_scalable(stack: Stack, service: str) -> None:
@@ -338,22 +354,11 @@ def scale(stack: Stack, service: str, number: int, say: Say) -> None:
         stack = ledger.serving(stack)
         journal.clear_up(stack, say)
         now = [each for each in replicas(stack.name, service) if each.running]
-        rolling = service == "app"
-        files = laid(stack).nginx if rolling else {}
-        if number > len(now):
-            if rolling:
-                serve(stack, names(now, "app"), files=files)
-            try:
+        alone_meanwhile = only(stack, names(now[:number], "app"), laid(stack).nginx, wait=number < len(now))
+        with alone_meanwhile if service == "app" and number != len(now) else nullcontext():
+            if number > len(now):
                 start_replicas(stack, {service: number - len(now)})
-            finally:
-                if rolling:
-                    serve(stack, proxy.ALL, files=files)
-        elif number < len(now):
-            if rolling:
-                serve(stack, names(now[:number], "app"), wait=True, files=files)
             stop_replicas(now[number:])
-            if rolling:
-                serve(stack, proxy.ALL, files=files)
     say(f"{service}: {len(now)} → {number}")
 
 

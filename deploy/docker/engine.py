@@ -30,12 +30,29 @@ def require_engine(free_gigabytes: int) -> None:
     version, _, folder = asked.stdout.strip().partition(" ")
     if asked.code or not version:
         reason = shell.last_line(asked.stderr) or f"no answer within {doctor.ENGINE_SECONDS} s"
-        raise Failure(f"no container engine answers ({reason}): start it, with `sudo systemctl start docker` on Debian")
+        raise Failure(f"no container engine answers ({reason}): {remedy(reason)}")
     if int(version.partition(".")[0]) < OLDEST_ENGINE:
         raise Failure(f"the container engine is {version}, but must be {OLDEST_ENGINE} or newer: {install('engine')}")
     if not doctor.compose():
         raise Failure(f"this docker has no Compose v2 (`docker compose`): {install('compose')}")
     require_room(folder, free_gigabytes)
+
+
+def is_stopped(said: str) -> bool:
+    """Whether docker complains that no engine runs on this machine: its socket is missing, or nobody listens there.
+
+    A missing right, or an engine elsewhere that does not answer, tells nothing of what runs.
+    """
+    dead = ("is the docker daemon running", "if the daemon is running", "connection refused")
+    text = said.lower()
+    return "unix://" in text and "permission denied" not in text and any(each in text for each in dead)
+
+
+def remedy(said: str) -> str:
+    """What helps when an engine does not answer, by docker's complaint."""
+    if "permission denied" in said.lower():
+        return "add this user to the group docker, or use sudo"
+    return "start it, with `sudo systemctl start docker` on Debian"
 
 
 def require_room(folder: str, gigabytes: int) -> None:

@@ -50,6 +50,28 @@ def test_an_engine_that_may_not_be_asked_is_not_one_on_which_nothing_runs(monkey
         containers.has_containers("shop")
 
 
+DOCKER_27 = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+DOCKER_29 = (
+    "failed to connect to the docker API at unix:///var/run/docker.sock; check if the path is correct and if the daemon"
+    " is running: dial unix /var/run/docker.sock: connect: no such file or directory"
+)
+
+
+@pytest.mark.parametrize("said", [DOCKER_27, DOCKER_29])
+def test_where_no_engine_runs_no_stack_does(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    Engine(monkeypatch, {"docker ps": Result(1, "", said)})
+    assert not containers.has_containers("shop")
+
+
+@pytest.mark.parametrize("said", ["", DOCKER_27.replace("unix:///var/run/docker.sock", "tcp://10.0.0.1:2375")])
+def test_an_engine_elsewhere_that_does_not_answer_is_not_one_on_which_nothing_runs(
+    monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    Engine(monkeypatch, {"docker ps": Result(1, "", said)})
+    with pytest.raises(Failure, match="does not say whether the stack runs"):
+        containers.has_containers("shop")
+
+
 def test_containers_that_the_engine_does_not_tell_of_have_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     Engine(monkeypatch, {"docker inspect": Result(1, "", "Cannot connect to the Docker daemon")})
     with pytest.raises(Failure, match="does not say what runs: Cannot connect"):
