@@ -290,7 +290,7 @@ def shell(c: Context, on: str = "", host: str = "", context: str = "", stack: st
     help={
         "suite": "Comma-separated: unit, site, native, acceptance, browser, docker, swarm, hosts (default: all).",
         "require": "`all`, or comma-separated suites, in which a skipped test is a failure.",
-        "processes": "Number of processes that share the test files (default: 3 for all suites, else 1).",
+        "processes": "Number of processes that share the test files (default: 2 for all suites, else 1).",
         **DRY_RUN,
     }
 )

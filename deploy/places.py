@@ -6,7 +6,6 @@ Each answers the same questions, with values and actions; the front door shows t
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,11 +89,13 @@ class Places:
         return found[0] if found else None
 
     def _running(self, stopped: bool) -> Iterator[Place]:
-        if shutil.which("docker") and (self._project.root / ".env").exists():
+        from deploy.docker.engine import can_run
+
+        if can_run(self._project):
             from deploy.compose.operate import present
             from deploy.swarm.operate import here
 
-            yield from list(present(self._project, self._say)) or present(self._project, self._say, stopped=stopped)
+            yield from present(self._project, self._say) or present(self._project, self._say, stopped=stopped)
             yield from here(self._project, self._say)
         if (native := self.native()).runs():
             yield native

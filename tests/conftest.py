@@ -53,12 +53,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
-    """In one process of several, the files that take longest come first, after all else that sorts the tests."""
+    """After all else that sorts the tests: in each file, those that are marked `first` come first.
+
+    In one process of several, so do the files that take longest.
+    """
     yield
-    # A swarm avoids, for five minutes, nodes on which much has failed: where its scheduler chose freely comes first.
-    items.sort(key=lambda item: item.path.name != "test_swarm.py" or "spread_over" not in item.name)
-    if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: turn(item.path))
+    files = {path: place for place, path in enumerate(dict.fromkeys(item.path for item in items))}
+    several = hasattr(config, "workerinput")
+    items.sort(
+        key=lambda item: (
+            turn(item.path) if several else 0,
+            files[item.path],
+            item.get_closest_marker("first") is None,
+        )
+    )
 
 
 @pytest.hookimpl(wrapper=True)

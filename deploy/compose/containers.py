@@ -9,14 +9,12 @@ from dataclasses import dataclass, replace
 
 from deploy.core import shell
 from deploy.core.errors import Failure
-from deploy.core.running import HOST, quote, taken
+from deploy.core.running import HOST, QUOTED_LINES, quote, taken
 from deploy.core.shell import Run
-from deploy.docker.engine import is_stopped
+from deploy.docker.engine import ANSWER_SECONDS, NO_RIGHT, is_stopped
 from deploy.docker.stack import Stack
 from deploy.project import limits
 
-#: Seconds for an engine to say whether anything runs: it may be a socket where nobody answers.
-ANSWER_SECONDS = 20
 #: States of a container that does not run, and will not by itself.
 ENDED = ("created", "exited", "dead")
 #: Words that start services by themselves, of images that are there.
@@ -138,8 +136,8 @@ def has_containers(stack_name: str, *, stopped: bool = False) -> bool:
     asked = shell.run(question, capture=True, check=False)
     if asked.code and "permission denied" in asked.stderr.lower():
         raise Failure(
-            "this user may not ask the container engine whether the stack runs: add it to the group docker, or use"
-            " sudo; --on native goes on without"
+            "this user may not ask the container engine whether the stack runs:"
+            f" {NO_RIGHT}; --on native goes on without"
         )
     if asked.code and not is_stopped(asked.stderr):
         reason = shell.last_line(asked.stderr) or f"exit code {asked.code}"
@@ -247,5 +245,5 @@ def remove(some: Sequence[Replica]) -> None:
 def tell_last_lines(some: Sequence[Replica]) -> None:
     """Show the end of the logs, on standard error."""
     for each in some:
-        result = shell.run(Run(["docker", "logs", "--tail", "20", each.name]), capture=True, check=False)
+        result = shell.run(Run(["docker", "logs", "--tail", str(QUOTED_LINES), each.name]), capture=True, check=False)
         quote(each.name, result.stdout + result.stderr)

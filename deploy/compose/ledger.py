@@ -13,19 +13,17 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deploy.core import shell
+from deploy.core import git, shell
 from deploy.core.errors import Failure
-from deploy.core.report import Grid
+from deploy.core.report import ENTRIES, Grid
 from deploy.core.running import printable, who
 from deploy.core.shell import MakeFolder, Remove, Run, Step, WriteSecret
 from deploy.docker import env as server_env
-from deploy.docker.releases import next_number
+from deploy.docker.releases import grid, next_number, title
 from deploy.docker.stack import PROD, Stack, stack_of
 
 #: Releases that are kept, each with its image and its `.env`, and lines of the ledger.
 KEPT, LINES = 5, 500
-#: Entries of the ledger that are shown.
-SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -37,20 +35,14 @@ class Release:
     #: The image by its id, so that a tag that moves takes nothing with it.
     image: str
     revision: str
-    who: str
+    by: str
     #: When it came into service, ISO 8601.
     at: str
 
     @property
     def title(self) -> str:
         """How people are told of it."""
-        return f"release {self.of} ({short(self.revision)}, {self.at[:16]}, by {self.who})"
-
-
-def short(revision: str) -> str:
-    """A commit in few letters, and whether the work tree had changes beside it."""
-    commit, changed, _ = revision.partition("-changed")
-    return commit[:12] + changed
+        return title(self)
 
 
 # --- Releases ---
@@ -141,7 +133,7 @@ def require_image(release: Release) -> None:
     if shell.run(Run(["docker", "image", "inspect", release.image]), capture=True, check=False).code:
         raise Failure(
             f"the image of release {release.number} is no longer on this machine: deploy its commit"
-            f" {short(release.revision)} again"
+            f" {git.short(release.revision)} again"
         )
 
 
@@ -203,14 +195,9 @@ def read(stack: Stack, *, busy: bool) -> list[dict[str, str]]:
 
 def grids(known: Sequence[Release], done: Sequence[dict[str, str]]) -> list[Grid]:
     """The releases, the newest first; and the last entries of the ledger."""
-    rows = []
-    for each in reversed(known):
-        notes = ["serves"] if each is known[-1] else []
-        notes += [f"release {each.of} again"] if each.of != each.number else []
-        rows.append((str(each.number), short(each.revision), each.at[:16], each.who, ", ".join(notes)))
     keys = ("at", "action", "what", "who", "outcome")
-    last = [tuple(entry.get(key, "") for key in keys) for entry in done[-SHOWN:]]
+    last = [tuple(entry.get(key, "") for key in keys) for entry in done[-ENTRIES:]]
     return [
-        Grid(("release", "revision", "at", "by", ""), rows),
+        grid(known),
         Grid(("when", "what", "of", "by", "how it ended"), last),
     ]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deploy.compose import ledger, rollout
 from deploy.compose.containers import START, Replica, has_containers, replicas, scales
+from deploy.core import git
 from deploy.core.action import Action, Question, command, steps
 from deploy.core.errors import Failure
 from deploy.core.report import Grid, Report
 from deploy.core.running import Say, is_held
+from deploy.docker.engine import can_run
 from deploy.docker.stack import DEV, PROD, Stack, load
 from deploy.project.config import Project
 
@@ -87,14 +88,10 @@ class Compose:
             raise Failure("dev has no releases: it runs the work tree")
 
 
-def present(project: Project, say: Say, *, stopped: bool = False) -> Iterator[Compose]:
+def present(project: Project, say: Say, *, stopped: bool = False) -> list[Compose]:
     """The stacks of the project that run on this machine; with ``stopped``, those too whose containers have ended."""
-    if not (project.root / ".env").exists() or shutil.which("docker") is None:
-        return
-    for kind in (PROD, DEV):
-        stack = load(project, kind)
-        if has_containers(stack.name, stopped=stopped):
-            yield Compose(stack, say)
+    stacks = [load(project, kind) for kind in (PROD, DEV)]
+    return [Compose(stack, say) for stack in stacks if has_containers(stack.name, stopped=stopped)]
 
 
 def known(project: Project, kind: str, say: Say) -> Compose:
@@ -103,7 +100,7 @@ def known(project: Project, kind: str, say: Say) -> Compose:
         raise Failure(f"--on is {kind!r}, but must be dev or prod")
     if kind:
         return Compose(load(project, kind), say)
-    found = list(present(project, say)) or list(present(project, say, stopped=True))
+    found = (present(project, say) or present(project, say, stopped=True)) if can_run(project) else []
     if len(found) > 1:
         raise Failure("both stacks of this project are here: say --on prod or --on dev")
     if not found:
@@ -118,7 +115,7 @@ def grid(now: Sequence[Replica]) -> Grid:
         ended = "" if each.running else f" ({each.exit_code})"
         state = f"{each.state}{ended}" if not each.health else f"{each.state}, {each.health}"
         since = each.started[:19].replace("T", " ")
-        rows.append((each.name, each.service, state, str(each.restarts or ""), ledger.short(each.revision), since))
+        rows.append((each.name, each.service, state, str(each.restarts or ""), git.short(each.revision), since))
     return Grid(("container", "service", "state", "restarts", "release", "since"), rows)
 
 

@@ -114,7 +114,7 @@ def deploy(stack: Stack, tag: str, say: Say) -> None:
 
     Raises `Failure` when that does not succeed; then the release before serves on.
     """
-    what = f"tag {tag}" if tag else ledger.short(git.revision(stack.project.root).name)
+    what = f"tag {tag}" if tag else git.revision(stack.project.root).tag
     with only_one(stack, "a deploy"), ledger.recorded(stack, "deploy", what) as said:
         env = (stack.project.root / ".env").read_text()
         release = put_into_service(stack, Wanted(lambda: fetch_image(stack, tag, say), env), say)

@@ -20,7 +20,13 @@ class Revision:
 
     @property
     def tag(self) -> str:
-        return self.name[:12] + ("-changed" if self.name.endswith("-changed") else "")
+        return short(self.name)
+
+
+def short(revision: str) -> str:
+    """A revision in few letters, and whether the work tree had changes beside it."""
+    commit, changed, _ = revision.partition("-changed")
+    return commit[:12] + changed
 
 
 def revision(root: Path, now: datetime | None = None) -> Revision:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+#: Entries of a ledger that a report shows: the last ones.
+ENTRIES = 10
+
 
 @dataclass(frozen=True)
 class Grid:

@@ -20,13 +20,15 @@ from types import FrameType
 
 from deploy.core import shell
 from deploy.core.errors import Failure
-from deploy.core.shell import MakeFolder, Run, Write
+from deploy.core.shell import MakeFolder, Result, Run, Write
 
 Say = Callable[[str], None]
 
 HOST = "127.0.0.1"
 #: Seconds after which it is said what is not ready yet.
 PATIENCE_SECONDS = 60
+#: Lines that are shown of what has failed.
+QUOTED_LINES = 20
 
 
 def taken(port: int, host: str = HOST) -> bool:
@@ -95,8 +97,8 @@ def printable(text: str) -> str:
 
 
 def quote(name: str, text: str) -> None:
-    """Show lines that something else has said on standard error, each with its name before it."""
-    for line in text.splitlines():
+    """Show the last lines that something else has said, on standard error, each with its name before it."""
+    for line in text.splitlines()[-QUOTED_LINES:]:
         tell(f"{name} | {printable(line)}")
 
 
@@ -155,9 +157,19 @@ def run_once(name: str, command: Run, folder: Path, seconds: float | None = None
     """
     result = shell.run(replace(command, seconds=seconds), capture=True, check=False)
     if result.code:
-        log = folder / f"{name}.log"
-        shell.perform([MakeFolder(folder), Write(log, result.stdout + result.stderr)])
-        raise Failure(f"{name}: {explain(result.stdout, result.stderr)}; all of it is in {log}")
+        raise Failure(explained(name, result, folder))
+
+
+def explained(name: str, result: Result, folder: Path) -> str:
+    """Why a management command failed, in one line; all that it said is then in a log."""
+    return f"{name}: {explain(result.stdout, result.stderr)}; {logged(name, result, folder)}"
+
+
+def logged(name: str, result: Result, folder: Path) -> str:
+    """Lay what a command said into a log, and say where that is."""
+    log = folder / f"{name}.log"
+    shell.perform([MakeFolder(folder), Write(log, result.stdout + result.stderr)])
+    return f"all of it is in {log}"
 
 
 def explain(stdout: str, stderr: str) -> str:

@@ -8,12 +8,22 @@ import shutil
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.shell import Run
+from deploy.project.config import Project
 
 #: The oldest engine whose health checks can be asked more often while a container starts.
 OLDEST_ENGINE = 25
+#: Seconds for an engine to say whether anything runs: it may be a socket where nobody answers.
+ANSWER_SECONDS = 20
+#: What helps a user whom the engine's socket is not for.
+NO_RIGHT = "add this user to the group docker, or use sudo"
 
 
 # --- The engine ---
+
+
+def can_run(project: Project) -> bool:
+    """Whether containers of a project can be here: there is docker, and the `.env` that they are named by."""
+    return shutil.which("docker") is not None and (project.root / ".env").exists()
 
 
 def require_engine(free_gigabytes: int) -> None:
@@ -51,7 +61,7 @@ def is_stopped(said: str) -> bool:
 def remedy(said: str) -> str:
     """What helps when an engine does not answer, by docker's complaint."""
     if "permission denied" in said.lower():
-        return "add this user to the group docker, or use sudo"
+        return NO_RIGHT
     return "start it, with `sudo systemctl start docker` on Debian"
 
 

@@ -11,13 +11,11 @@ from pathlib import Path
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.git import Revision
-from deploy.core.running import Say, quote
+from deploy.core.running import Say, logged, quote
 from deploy.core.screen import Screen
-from deploy.core.shell import MakeFolder, Run, Write
+from deploy.core.shell import Run
 from deploy.project.config import Project
 
-#: Lines that are shown of a build that failed.
-SAID_LINES = 20
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -59,10 +57,8 @@ def perform(command: Run, folder: Path, say: Say) -> None:
             lambda line: screen.status(f"build: {at}") if (at := step(line)) else None,
         )
     if result.code:
-        log = folder / "build.log"
-        shell.perform([MakeFolder(folder), Write(log, result.stderr)])
-        quote("build", "\n".join(result.stderr.splitlines()[-SAID_LINES:]))
-        raise Failure(f"the image is not built: {reason(result.stderr)}; all of it is in {log}")
+        quote("build", result.stderr)
+        raise Failure(f"the image is not built: {reason(result.stderr)}; {logged('build', result, folder)}")
     say(f"build: done in {time.monotonic() - began:.1f} s")
 
 

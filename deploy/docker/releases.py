@@ -1,11 +1,13 @@
-"""Releases that are remembered, on a swarm or by a checkout, and which of them a rollback means. Pure."""
+"""Releases that are remembered, on a swarm or by a checkout: how they are shown, and which a rollback means. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+from deploy.core import git
 from deploy.core.errors import Failure
+from deploy.core.report import Grid
 
 
 class Numbered(Protocol):
@@ -18,7 +20,35 @@ class Numbered(Protocol):
     def of(self) -> int: ...
 
 
+class Recorded(Numbered, Protocol):
+    """A release, with what people are told of it: its revision, who deployed it, and when (ISO 8601)."""
+
+    @property
+    def revision(self) -> str: ...
+
+    @property
+    def by(self) -> str: ...
+
+    @property
+    def at(self) -> str: ...
+
+
 R = TypeVar("R", bound=Numbered)
+
+
+def title(release: Recorded) -> str:
+    """How people are told of a release."""
+    return f"release {release.of} ({git.short(release.revision)}, {release.at[:16]}, by {release.by})"
+
+
+def grid(known: Sequence[Recorded]) -> Grid:
+    """A row for each release, the newest first; ``known`` are the oldest first, and the last of them serves."""
+    rows = []
+    for each in reversed(known):
+        notes = ["serves"] if each is known[-1] else []
+        notes += [f"release {each.of} again"] if each.of != each.number else []
+        rows.append((str(each.number), git.short(each.revision), each.at[:16], each.by, ", ".join(notes)))
+    return Grid(("release", "revision", "at", "by", ""), rows)
 
 
 def next_number(known: Sequence[R]) -> int:

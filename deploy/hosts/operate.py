@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from deploy.core.action import Action, Question
 from deploy.core.errors import Failure
-from deploy.core.report import Grid, Report
+from deploy.core.report import ENTRIES, Grid, Report
 from deploy.core.running import Say, printable
 from deploy.hosts.environment.model import Host
 from deploy.hosts.release import deploy, phases, state
@@ -20,8 +20,6 @@ from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, failures
 
-#: Entries of the ledger that are shown.
-_ENTRIES = 10
 #: What runs on hosts, as `--service` and `--role` name it.
 _KINDS = ("web", "worker", "beat")
 
@@ -62,7 +60,7 @@ class Hosts:
             for release, serves, kept in state.rows(states)
         ]
         keys = ("at", "action", "release", "who", "hosts", "outcome")
-        done = [tuple(entry.get(key, "") for key in keys) for entry in state.ledger(states, _ENTRIES)]
+        done = [tuple(entry.get(key, "") for key in keys) for entry in state.ledger(states, ENTRIES)]
         return Report(
             [
                 _grid(("release", "serves on", "kept on", "made", "by", "what"), kept),

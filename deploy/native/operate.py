@@ -43,7 +43,7 @@ class Native:
         """Raises `Failure`: nothing is kept."""
         raise Failure(f"the native site keeps no logs: they are in {_TERMINAL}")
 
-    def scale(self, service: str, replicas: int) -> Action:
+    def scale(self, service: str, number: int) -> Action:
         """Raises `Failure`: the number is given at the start."""
         raise Failure("the native site is not scaled while it runs: `invoke dev --native --workers N` starts N workers")
 

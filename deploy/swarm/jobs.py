@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from deploy.core import shell
+from deploy.core import running
 from deploy.core.errors import Failure
-from deploy.core.running import Say, explain
-from deploy.core.shell import MakeFolder, Run, Write
+from deploy.core.running import Say
+from deploy.core.shell import Run
 from deploy.project import limits
 from deploy.swarm import ledger
 from deploy.swarm.lock import Lock, LockLost, held
@@ -163,6 +163,4 @@ def explained(manager: Manager, folder: Path, failure: ServiceFailed, name: str 
         return failure.message
     if not result.stdout + result.stderr:
         return failure.message
-    log = folder / f"{name}.log"
-    shell.perform([MakeFolder(folder), Write(log, result.stdout + result.stderr)])
-    return f"{name}: {explain(result.stdout, result.stderr)}; all of it is in {log}"
+    return running.explained(name, result, folder)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from deploy.core.running import who
 from deploy.core.shell import Run
+from deploy.docker.releases import title
 from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
 
@@ -32,7 +33,7 @@ class Release:
     @property
     def title(self) -> str:
         """How people are told of it."""
-        return f"release {self.of} ({self.revision[:12]}, {self.at}, by {self.by})"
+        return title(self)
 
 
 def name(stack: str, number: int) -> str:

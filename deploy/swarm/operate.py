@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,8 @@ from deploy.core.errors import Failure
 from deploy.core.report import Grid, Report
 from deploy.core.running import Say
 from deploy.core.shell import Run
+from deploy.docker.engine import ANSWER_SECONDS
+from deploy.docker.releases import grid
 from deploy.docker.stack import DATASTORES, DEFAULT_REPLICAS, SWARM, Stack, load
 from deploy.project import limits
 from deploy.project.config import Project
@@ -24,8 +25,6 @@ from deploy.swarm.manager import Manager
 from deploy.swarm.state import Service, Snapshot, standing
 from deploy.swarm.view import follow, word
 
-#: Seconds for this machine's engine to say whether it is in a swarm.
-ANSWER_SECONDS = 20
 #: Seconds for the networks of a removed stack to be gone; before that, it cannot be deployed again.
 GONE_SECONDS = 120
 
@@ -43,7 +42,7 @@ class Swarm:
     def status(self) -> Report:
         """The nodes, the services and the releases; wrong is a service that has not what it was asked for."""
         snapshot, entries = self.manager.look(), ledger.read(self.manager)
-        return Report([nodes(snapshot), services(snapshot), releases(entries)])
+        return Report([nodes(snapshot), services(snapshot), grid(entries)])
 
     def logs(self, service: str, *, follow: bool, lines: int) -> Action:
         """The logs of a service, or of each. Raises `Failure` for a service that there is not."""
@@ -99,7 +98,7 @@ class Swarm:
 
     def releases(self) -> Report:
         """The releases that the swarm remembers, the newest first."""
-        return Report([releases(ledger.read(self.manager))])
+        return Report([grid(ledger.read(self.manager))])
 
     def rollback(self, to: str) -> Action:
         """The whole stack as it was in an earlier release. Raises `Failure` without one."""
@@ -152,8 +151,6 @@ class Swarm:
 
 def here(project: Project, say: Say) -> Iterator[Swarm]:
     """The stack on the swarm that this machine's own engine manages, where it runs there."""
-    if not (project.root / ".env").exists() or shutil.which("docker") is None:
-        return
     stack = load(project, SWARM)
     manager = Manager(stack.name)
     asked = manager.try_("info", "--format", "{{json .Swarm}}", seconds=ANSWER_SECONDS)
@@ -192,12 +189,3 @@ def services(snapshot: Snapshot) -> Grid:
 def tag_of(service: Service) -> str:
     """The end of an image's name, without its digest."""
     return service.image.partition("@")[0].rpartition("/")[2]
-
-
-def releases(entries: Sequence[ledger.Release]) -> Grid:
-    """A row for each release, the newest first."""
-    rows = []
-    for entry in reversed(entries):
-        note = f"release {entry.of} again" if entry.of != entry.number else ""
-        rows.append((str(entry.number), entry.revision[:12], entry.at, entry.by, note))
-    return Grid(("release", "revision", "at", "by", ""), rows)

@@ -109,7 +109,6 @@ def start(site: Fleet, task: str = "remote-deploy", *more: str) -> "subprocess.P
     words = ["python3", str(site.project / "tasks.py"), task, "--env", "test", *more]
     path = f"{TOOLS}:{os.environ['PATH']}"
     env = {**environment(**site.environment()), "PATH": path}
-    # In a session of its own, so that it is ended as a whole.
     return subprocess.Popen(
         words, env=env, cwd=site.project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

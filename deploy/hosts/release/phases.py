@@ -32,8 +32,6 @@ T = TypeVar("T")
 
 #: Seconds that a host has to unpack a release and to build its layers.
 SHIP_SECONDS = 1800
-#: Lines that are shown of what a failed script has said.
-SAID_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -189,7 +187,7 @@ def ship(operation: Operation, headers: Mapping[str, str], code: tuple[IO[bytes]
         if result.code:
             operation.view.show(connection.name, "failed")
             *said, why = result.stderr.decode(errors="replace").splitlines() or [f"exit code {result.code}"]
-            quote(connection.name, "\n".join(said[-SAID_LINES:]))
+            quote(connection.name, "\n".join(said))
             raise Failure(f"{connection.name}: {printable(why)}")
         operation.view.show(connection.name, "received")
 
@@ -221,7 +219,7 @@ def migrate(operation: Operation, release: str) -> None:
     done = ask(connection, "migrate")
     if done.code:
         operation.view.show(first.name, "failed")
-        quote(first.name, "\n".join(done.text.splitlines()[-SAID_LINES:]))
+        quote(first.name, done.text)
         why = running.explain(done.text, done.text) or done.last_line or f"exit code {done.code}"
         raise Failure(f"{first.name}: migrations: {printable(why)}")
     operation.view.show(first.name, "migrated")

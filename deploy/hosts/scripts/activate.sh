@@ -111,7 +111,7 @@ start() { # KIND
     if [ "$1" = worker ] && helper units | grep -q "^$1 $release deactivating"; then
         helper start "$1" "$release" later
     elif ! said=$(helper start "$1" "$release" now 2>&1); then
-        printf '%s\n' "$said" | sed 's/^/| /'
+        printf '%s\n' "$said" | tail -n 20 | sed 's/^/| /'
         give_up "$1 of $release does not start"
     fi
 }

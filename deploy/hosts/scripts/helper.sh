@@ -76,9 +76,9 @@ esac
 # What a unit has said since a moment (seconds of the epoch), its last lines.
 said() {
     clean journalctl --sync || true
-    # Not `--lines`: with --since, systemd 252 shows the first lines then, and the reason is in the last. A hundred: above
-    # the two tracebacks of a migration is its name.
-    clean journalctl --no-pager --quiet --output cat --since "@$2" --unit "$1" </dev/null | tail -n 100
+    # Not `--lines`: with --since, systemd 252 shows the first lines then, and the reason is in the last. So many, as the
+    # name of a migration that failed stands above two tracebacks.
+    clean journalctl --no-pager --quiet --output cat --since "@$2" --unit "$1" </dev/null | tail -n 200
 }
 
 has_role() {

@@ -27,8 +27,3 @@ def test_what_has_no_end_in_the_ledger_was_killed_or_goes_on() -> None:
         *["release 1 serves", "was killed", "goes on"]
     ]
     assert ledger.entries(text, busy=False)[-1]["outcome"] == "was killed"
-
-
-def test_a_changed_work_tree_is_told_from_its_commit() -> None:
-    assert ledger.short("a" * 40 + "-changed") == "aaaaaaaaaaaa-changed"
-    assert ledger.short("a" * 40) == "a" * 12
