@@ -8,6 +8,8 @@ import pytest
 from xdist.workermanage import NodeManager
 
 HERE = Path(__file__).parent
+# Tests that suites import say what differed, too.
+pytest.register_assert_rewrite("tests.contract.promises", "tests.support")
 #: Seconds for each process of several to take down its machines: more than the 15 after which execnet gives up.
 EXIT_SECONDS = 20
 #: The files that take minutes: with several processes (`-n`) they are begun in this order, the longest first, but no

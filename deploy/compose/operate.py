@@ -104,7 +104,7 @@ def known(project: Project, kind: str, say: Say) -> Compose:
     if len(found) > 1:
         raise Failure("both stacks of this project are here: say --on prod or --on dev")
     if not found:
-        raise Failure("no stack of this project is here: `invoke dev` or `invoke prod` starts one")
+        raise Failure("no stack of this project runs here: `invoke dev` or `invoke prod` starts one")
     return found[0]
 
 

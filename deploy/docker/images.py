@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -58,7 +59,8 @@ def perform(command: Run, folder: Path, say: Say) -> None:
         )
     if result.code:
         quote("build", result.stderr)
-        raise Failure(f"the image is not built: {reason(result.stderr)}; {logged('build', result, folder)}")
+        all_of_it = replace(result, stderr=f"$ {shlex.join(command.argv)}\n{result.stderr}")
+        raise Failure(f"the image is not built: {reason(result.stderr)}; {logged('build', all_of_it, folder)}")
     say(f"build: done in {time.monotonic() - began:.1f} s")
 
 

@@ -26,7 +26,7 @@ from deploy.swarm.jobs import JOBS, Session, hand_over, remove_services, run_job
 from deploy.swarm.lock import LockLost
 from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
-from deploy.swarm.stack import as_release, guard, stack_file, wanted
+from deploy.swarm.stack import as_release, guard, insistent, stack_file, wanted
 from deploy.swarm.state import Snapshot
 
 
@@ -153,7 +153,7 @@ def put_into_service(held: Session, file: StackFile, entries: Sequence[ledger.Re
 def put_back(held: Session, failed: StackFile, before: Snapshot, entry: ledger.Release) -> None:
     """Have the services as they were in a release, with the replicas they had; those that it has not go."""
     file = as_release(entry.file, entry.number, {each.name: each.wanted for each in before.services})
-    file = file.only(serving(file))
+    file = insistent(file.only(serving(file)))
     new = [name for name in failed.services if name not in file.services and not before.service(name)]
     remove_services(held, new)
     hand_over(held, file, held.manager.look())

@@ -90,6 +90,19 @@ def as_release(file: StackFile, number: int, replicas: Mapping[str, int]) -> Sta
     return replace(file, services=services)
 
 
+def insistent(file: StackFile) -> StackFile:
+    """A stack file that the swarm goes on with whatever happens.
+
+    By itself, it would take back an update that fails: of services that are put back, to the release that has failed.
+    """
+    services = {}
+    for name, service in file.services.items():
+        deploy = service.get("deploy") or {}
+        update = {**(deploy.get("update_config") or {}), "failure_action": "continue"}
+        services[name] = {**service, "deploy": {**deploy, "update_config": update}}
+    return replace(file, services=services)
+
+
 def wanted(stack: Stack, snapshot: Snapshot) -> dict[str, int]:
     """How many replicas of what can be scaled: as `.env` says, else as many as were asked for, else the default."""
     named = {"app": stack.env.app_replicas, "celery_worker": stack.env.worker_replicas}

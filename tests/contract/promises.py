@@ -117,7 +117,7 @@ def test_a_process_that_does_not_start_puts_everything_back_and_its_reason_is_re
     assert "\x1b[2J" not in result.stderr
     assert not [line for line in result.stderr.splitlines() if "Traceback" in line and " | " not in line]
     assert kind in result.stderr.strip().splitlines()[-1]
-    assert runtime.serving() == before
+    assert runtime.serving() == before, result.stdout + result.stderr
 
 
 def test_a_closed_terminal_takes_a_deploy_back(runtime: Runtime) -> None:

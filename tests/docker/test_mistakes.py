@@ -137,9 +137,8 @@ def test_a_lost_env_beside_data_that_was_made_with_it(project: Path) -> None:
 @pytest.mark.parametrize("command", [["status"], ["logs"], ["down"], ["scale", "--service", "app", "--replicas", "2"]])
 def test_a_command_on_a_stack_that_does_not_run(project: Path, command: list[str]) -> None:
     with_env(project)
-    assert "no stack of this project runs: `invoke dev` or `invoke prod` starts one" in one_line(
-        invoke(project, *command)
-    )
+    line = one_line(invoke(project, *command))
+    assert "of this project runs here: `invoke dev` or `invoke prod` starts" in line
 
 
 def test_a_certificate_that_is_not_there(project: Path) -> None:
@@ -147,10 +146,13 @@ def test_a_certificate_that_is_not_there(project: Path) -> None:
     assert ".env: /none.crt: there is no such file" in one_line(invoke(project, "prod"))
 
 
-def test_a_build_that_fails_names_its_command(project: Path) -> None:
+def test_a_build_that_fails_says_why_and_its_log_has_the_command(project: Path) -> None:
     with_env(project, HTTP_PORT=str(free_port()), HTTPS_PORT=str(free_port()))
     settings = project / "site" / "mysite" / "settings" / "production.py"
     settings.write_text("raise RuntimeError('broken settings')\n")
     result = invoke(project, "prod", "--detach")
-    assert "docker buildx build" in result.stderr.strip().splitlines()[-1]
-    assert "broken settings" in result.stderr
+    log = project / ".run" / "build.log"
+    said = result.stderr.strip().splitlines()[-1]
+    assert said == f"the image is not built: RuntimeError: broken settings; all of it is in {log}"
+    assert log.read_text().startswith("$ docker buildx build")
+    assert "broken settings" in log.read_text()

@@ -282,7 +282,7 @@ def test_what_a_script_leaves_running_does_not_hold_us_for_ever(
 ) -> None:
     monkeypatch.setattr("deploy.hosts.channel.GRACE_SECONDS", 1)
     with pytest.raises(Failure, match="left something running"):
-        run_script(connection, "setsid sleep 7 & exit 0", seconds=1)
+        run_script(connection, "setsid sleep 20 & exit 0", seconds=5)
 
 
 def test_a_source_that_breaks_ends_the_script(server: Server) -> None:

@@ -280,7 +280,9 @@ def test_a_beat_that_moves_to_another_host_is_never_two(site: Fleet) -> None:
     def count() -> None:
         nonlocal most
         while not over.wait(0.1):
-            most = max(most, sum(int(site[name].sh(beats)) for name in ("jobs1", "web2")))
+            # Asked one after the other, each could have its own although they never ran at once: so one of them twice.
+            first, between, last = (int(site[name].sh(beats)) for name in ("web2", "jobs1", "web2"))
+            most = max(most, between + min(first, last))
 
     counter = threading.Thread(target=count)
     counter.start()

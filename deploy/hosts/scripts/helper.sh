@@ -75,7 +75,12 @@ esac
 
 # What a unit has said since a moment (seconds of the epoch), its last lines.
 said() {
-    clean journalctl --sync || true
+    # On a busy host, what a process wrote reaches the journal after systemd's own word that it has ended.
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        clean journalctl --sync || true
+        [ -z "$(clean journalctl --no-pager --quiet --output cat --since "@$2" "_SYSTEMD_UNIT=$1" </dev/null)" ] || break
+        sleep 0.5
+    done
     # Not `--lines`: with --since, systemd 252 shows the first lines then, and the reason is in the last. So many, as the
     # name of a migration that failed stands above two tracebacks.
     clean journalctl --no-pager --quiet --output cat --since "@$2" --unit "$1" </dev/null | tail -n 200

@@ -293,6 +293,23 @@ def test_services_that_cannot_be_put_back_do_not_hide_why_the_deploy_failed(
     assert said[-1] == "they could not be put back: app: no answer; `invoke swarm-status` shows what runs"
 
 
+def test_the_swarm_does_not_take_back_what_is_put_back(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would go to the definition before: the release that has failed."""
+    handed = []
+
+    def hand_over(_: Session, each: StackFile, __: Snapshot) -> None:
+        handed.append(each)
+        if len(handed) == 1:
+            raise Failure("app on node1: was rolled back")
+
+    monkeypatch.setattr(deploy, "hand_over", hand_over)
+    with pytest.raises(Failure, match="was rolled back"):
+        deploy.put_into_service(session, file(), [entry(1)])
+    _, back = handed
+    assert back.services
+    assert all(each["deploy"]["update_config"]["failure_action"] == "continue" for each in back.services.values())
+
+
 def test_services_are_not_put_back_without_the_lock(
     engine: Engine, session: Session, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
