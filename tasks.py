@@ -48,7 +48,7 @@ def task(help: dict[str, str] | None = None) -> Callable[[Callable[P, None]], "T
     return decorate
 
 
-def say(line: str) -> None:
+def notify(line: str) -> None:
     """A line of progress, on standard error."""
     from deploy.core.running import tell
 
@@ -69,7 +69,7 @@ def tell(report: "Report") -> None:
 
     screen.show(*report.grids)
     for line in report.remarks:
-        say(line)
+        notify(line)
     if report.wrong:
         raise Failure("\n".join(report.wrong))
 
@@ -92,7 +92,7 @@ def places(c: Context) -> "Places":
     """Where the site runs, or could."""
     from deploy.places import Places
 
-    return Places(project(c), store(), say)
+    return Places(project(c), store(), notify)
 
 
 def place(c: Context, on: str, host: str = "", context: str = "") -> "Place":
@@ -119,7 +119,7 @@ def make(env: str, *, python: str = "", rebuild: bool = False, dry_run: bool = F
     """Build an environment where it is not current; returns whether anything had to be done."""
     from deploy.venvs import build
 
-    return build.ensure(store(), env, python=python, rebuild=rebuild, dry_run=dry_run, say=say)
+    return build.ensure(store(), env, python=python, rebuild=rebuild, dry_run=dry_run, notify=notify)
 
 
 DRY_RUN = {"dry_run": "Print what would run, ready to paste, and change nothing."}
@@ -156,15 +156,15 @@ def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dr
     number = config.port_number(port, "--port") if port else 0
     nodes = config.whole_number(workers, "--workers", 1, 32)
     if why := "" if native else doctor.why_native():
-        say(f"Running natively: {why}.")
+        notify(f"Running natively: {why}.")
     if native or why:
         from deploy.native import runtime
 
-        carry_out(runtime.development(this, store(), number or this.port, nodes, say), dry_run=dry_run)
+        carry_out(runtime.development(this, store(), number or this.port, nodes, notify), dry_run=dry_run)
     else:
         from deploy.compose import dev as containers
 
-        carry_out(containers.development(this, number, nodes, say), dry_run=dry_run)
+        carry_out(containers.development(this, number, nodes, notify), dry_run=dry_run)
 
 
 @task(
@@ -178,7 +178,7 @@ def prod(c: Context, detach: bool = False, tag: str = "", dry_run: bool = False)
     """Run the site as in production, or put a new release of it into service without losing a request."""
     from deploy.compose import rollout
 
-    carry_out(rollout.production(project(c), tag, say, detach=detach), dry_run=dry_run)
+    carry_out(rollout.production(project(c), tag, notify, detach=detach), dry_run=dry_run)
 
 
 @task(
@@ -196,7 +196,7 @@ def down(
     """Stop and remove the containers; the data stays."""
     from deploy.compose import operate
 
-    there = operate.known(project(c), on or stack, say)
+    there = operate.known(project(c), on or stack, notify)
     carry_out(there.down(volumes=volumes), dry_run=dry_run, yes=yes)
 
 
@@ -313,7 +313,7 @@ def lint(c: Context, fix: bool = False, dry_run: bool = False) -> None:
 
     this = project(c)
     make("test", dry_run=dry_run)
-    checks.lint(this, store(), fix=fix, dry_run=dry_run, say=say)
+    checks.lint(this, store(), fix=fix, dry_run=dry_run, notify=notify)
 
 
 # --- images ---------------------------------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ def build(c: Context, tag: str = "", platform: str = "", dry_run: bool = False) 
     """Build the production image."""
     from deploy.docker import operate
 
-    carry_out(operate.build(project(c), tag, platform, say), dry_run=dry_run)
+    carry_out(operate.build(project(c), tag, platform, notify), dry_run=dry_run)
 
 
 @task(help={"tag": "The image's tag (default: the revision).", **DRY_RUN})
@@ -357,7 +357,7 @@ def swarm_init(c: Context, advertise: str = "", host: str = "", context: str = "
     """Create a swarm on this engine and prepare the node for the stack."""
     from deploy.swarm import membership
 
-    carry_out(membership.init(project(c), host, context, advertise, say), dry_run=dry_run)
+    carry_out(membership.init(project(c), host, context, advertise, notify), dry_run=dry_run)
 
 
 @task(
@@ -432,7 +432,7 @@ def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry
     from deploy.hosts.ssh import pinning
 
     there = file.load(bootstrap.ROOT, env)
-    carry_out(pinning.pin(there, set(comma_separated(replace)), say, confirmed=yes), dry_run=dry_run)
+    carry_out(pinning.pin(there, set(comma_separated(replace)), notify, confirmed=yes), dry_run=dry_run)
 
 
 @task(
@@ -452,7 +452,7 @@ def remote_setup(c: Context, env: str, only: str = "", yes: bool = False, dry_ru
     from deploy.hosts.setup import converge
 
     there = file.load(bootstrap.ROOT, env, pair=True)
-    carry_out(converge.setup(there, project(c), only, say, confirmed=yes), dry_run=dry_run)
+    carry_out(converge.setup(there, project(c), only, notify, confirmed=yes), dry_run=dry_run)
 
 
 @task(help={**REMOTE, "ref": "A branch, tag or commit (default: what is checked out).", **ONLY, **DRY_RUN})
@@ -518,7 +518,7 @@ def venv(c: Context, env: str = "", python: str = "", rebuild: bool = False, dry
     for name in layers.chosen(store().requirements, env):
         changed = make(name, python=python, rebuild=rebuild, dry_run=dry_run)
         if not dry_run:
-            say(f"{name}: {'ready' if changed else 'nothing to do'}")
+            notify(f"{name}: {'ready' if changed else 'nothing to do'}")
 
 
 @task()
@@ -544,7 +544,7 @@ def venv_check(c: Context, env: str = "") -> None:
     from deploy.venvs.store import built
 
     names = layers.chosen(store().requirements, env) if env else built(store())
-    check.check_all(store(), names, say)
+    check.check_all(store(), names, notify)
 
 
 @task(help={**ENV, "unused": "Remove the layers of earlier locks that no environment uses.", **DRY_RUN})
@@ -555,10 +555,10 @@ def venv_remove(c: Context, env: str = "", unused: bool = False, dry_run: bool =
     if not env and not unused:
         raise Failure("say which: --env NAME, or --unused for the layers that nothing uses")
     if env:
-        build.remove(store(), layers.chosen(store().requirements, env)[0], dry_run=dry_run, say=say)
+        build.remove(store(), layers.chosen(store().requirements, env)[0], dry_run=dry_run, notify=notify)
     if unused:
-        count = build.prune(store(), dry_run=dry_run, say=say)
-        say(f"{count} unused layer{'' if count == 1 else 's'}")
+        count = build.prune(store(), dry_run=dry_run, notify=notify)
+        notify(f"{count} unused layer{'' if count == 1 else 's'}")
 
 
 @task(
@@ -572,7 +572,7 @@ def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool =
     """Lock every requirements/*.in with hashes, each on top of those below it."""
     from deploy.venvs import locking
 
-    locking.lock(store(), upgrade=upgrade, check=check, dry_run=dry_run, say=say)
+    locking.lock(store(), upgrade=upgrade, check=check, dry_run=dry_run, notify=notify)
 
 
 ns = Collection(

@@ -58,7 +58,7 @@ def enter(*, as_script: bool) -> None:
         if "--complete" in sys.argv and not current:
             sys.exit(0)  # a Tab key must not install anything
         if not current:
-            venvs.ensure(store, layer_store.TOOLS, say=lambda line: print(line, file=sys.stderr, flush=True))
+            venvs.ensure(store, layer_store.TOOLS, notify=lambda line: print(line, file=sys.stderr, flush=True))
     except Failure as failure:
         print(failure.message, file=sys.stderr)
         sys.exit(failure.code)

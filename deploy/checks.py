@@ -78,14 +78,14 @@ def lint_commands(project: Project, store: Store, *, fix: bool) -> dict[str, Run
     }
 
 
-def lint(project: Project, store: Store, *, fix: bool, dry_run: bool, say: Callable[[str], None]) -> None:
+def lint(project: Project, store: Store, *, fix: bool, dry_run: bool, notify: Callable[[str], None]) -> None:
     """Run every linter, and fail naming those that found something."""
     failed = []
     for name, command in lint_commands(project, store, fix=fix).items():
         if dry_run:
             print(command.render())
             continue
-        say(f"lint: {name}")
+        notify(f"lint: {name}")
         if shell.run(command, check=False).code:
             failed.append(name)
     if failed:

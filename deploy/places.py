@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deploy.compose.operate import Compose
     from deploy.core.action import Action
     from deploy.core.report import Report
-    from deploy.core.running import Say
+    from deploy.core.running import Notify
     from deploy.hosts.operate import Hosts
     from deploy.native.operate import Native
     from deploy.project.config import Project
@@ -55,8 +55,8 @@ class Place(Protocol):
 class Places:
     """The places of a project."""
 
-    def __init__(self, project: Project, store: Store, say: Say) -> None:
-        self._project, self._store, self._say = project, store, say
+    def __init__(self, project: Project, store: Store, notify: Notify) -> None:
+        self._project, self._store, self._notify = project, store, notify
 
     def named(self, on: str, *, host: str = "", context: str = "", only: str = "") -> Place:
         """The place that `--on` names. Raises `Failure` for a name of none, or of two, and when nothing runs there."""
@@ -95,8 +95,8 @@ class Places:
             from deploy.compose.operate import present
             from deploy.swarm.operate import here
 
-            yield from present(self._project, self._say) or present(self._project, self._say, stopped=stopped)
-            yield from here(self._project, self._say)
+            yield from present(self._project, self._notify) or present(self._project, self._notify, stopped=stopped)
+            yield from here(self._project, self._notify)
         if (native := self.native()).runs():
             yield native
 
@@ -110,14 +110,14 @@ class Places:
         """The processes of this machine."""
         from deploy.native.operate import Native
 
-        return Native(self._project, self._store, self._say)
+        return Native(self._project, self._store, self._notify)
 
     def compose(self, kind: str) -> Compose:
         """The stack of development or of production. Raises `Failure` without its `.env`."""
         from deploy.compose.operate import Compose
         from deploy.docker.stack import load
 
-        return Compose(load(self._project, kind), self._say)
+        return Compose(load(self._project, kind), self._notify)
 
     def swarm(self, host: str = "", context: str = "", *, ready: bool = True) -> Swarm:
         """The stack on a swarm. Raises `Failure` when its manager cannot be asked, unless it need not be ``ready``."""
@@ -129,7 +129,7 @@ class Places:
         asked = manager.Manager(stack.name, manager.engine(host, context))
         if ready:
             manager.require_manager(asked)
-        return Swarm(asked, stack, self._say)
+        return Swarm(asked, stack, self._notify)
 
     def hosts(self, name: str, only: str = "") -> Hosts:
         """The hosts of an environment that run the site, or some of them. Raises `Failure` for a file that is wrong."""
@@ -138,4 +138,4 @@ class Places:
         from deploy.hosts.release import phases
 
         environment = file.load(self._project.root, name)
-        return Hosts(phases.choose(self._project, environment, only), self._say)
+        return Hosts(phases.choose(self._project, environment, only), self._notify)

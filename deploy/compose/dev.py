@@ -13,7 +13,7 @@ from deploy.compose.containers import Replica, replicas, require_ports
 from deploy.core import shell
 from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import HOST, Say, announce, answers, run_once
+from deploy.core.running import HOST, Notify, announce, answers, run_once
 from deploy.core.shell import Run
 from deploy.docker import images
 from deploy.docker.engine import require_engine
@@ -66,12 +66,12 @@ def attached(stack: Stack, workers: int) -> Run:
     return stack.compose("up", "--no-deps", "--watch", "--scale", f"celery_worker={workers}", *PROCESSES)
 
 
-def development(project: Project, port: int, workers: int, say: Say) -> Action:
+def development(project: Project, port: int, workers: int, notify: Notify) -> Action:
     """The stack until Ctrl-C or TERM, which stop it. ``port``: instead of the one in `.env`; 0 for that."""
 
     def stack_of(*, dry_run: bool) -> Stack:
         require_engine(project.free_gigabytes)
-        stack = prepare(project, DEV, dry_run=dry_run, say=say)
+        stack = prepare(project, DEV, dry_run=dry_run, notify=notify)
         return replace(stack, env=stack.env.model_copy(update={"port": port})) if port else stack
 
     def show() -> None:
@@ -82,25 +82,25 @@ def development(project: Project, port: int, workers: int, say: Say) -> Action:
     def do() -> None:
         stack = stack_of(dry_run=False)
         require_ports(ports(stack), replicas(stack.name))
-        run(stack, workers, say)
+        run(stack, workers, notify)
 
     return Action(show, do)
 
 
-def run(stack: Stack, workers: int, say: Say) -> None:
+def run(stack: Stack, workers: int, notify: Notify) -> None:
     """Run the stack until we are told to stop, then stop it. Raises `Failure` when a part of it fails."""
     try:
         shell.perform(secret_steps(stack))
-        images.perform(image(stack), stack.project.run_folder, say)
+        images.perform(image(stack), stack.project.run_folder, notify)
         shell.perform([servers(stack)])
         for name, command in first(stack).items():
-            say(f"{name} …")
+            notify(f"{name} …")
             run_once(name, command, stack.project.run_folder)
         _run(stack, workers)
     finally:
-        say("Stopping.")
+        notify("Stopping.")
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C too many must not leave half of it
-        say(_stop(stack))
+        notify(_stop(stack))
 
 
 def _stop(stack: Stack) -> str:

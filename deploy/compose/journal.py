@@ -11,7 +11,7 @@ from deploy.compose.containers import ENDED, Replica, names, remove, replicas, s
 from deploy.compose.front import current_upstream, serve
 from deploy.compose.ledger import Release
 from deploy.core import shell
-from deploy.core.running import Say
+from deploy.core.running import Notify
 from deploy.core.shell import Remove, Run, WriteSecret
 from deploy.docker.stack import Stack, laid, secret_steps
 from deploy.project import proxy
@@ -50,7 +50,7 @@ def read(stack: Stack) -> Note | None:
         return None
 
 
-def clear_up(stack: Stack, say: Say) -> None:
+def clear_up(stack: Stack, notify: Notify) -> None:
     """Finish or take back what an earlier command left when it was killed, or could not take back itself.
 
     Requests go to one release: its replicas, workers and beat stay, with the image and secrets that it was deployed
@@ -60,7 +60,7 @@ def clear_up(stack: Stack, say: Say) -> None:
     now = replicas(stack.name, *ROLLING, BEAT)
     left = left_over(now, serving, note.old if note else None)
     if left:
-        say(f"remove what an earlier command left: {', '.join(each.name for each in left)}")
+        notify(f"remove what an earlier command left: {', '.join(each.name for each in left)}")
         if names([each for each in left if each.running], "app"):
             # The files say whom nginx is to use; whether it was told before the command ended, nobody knows.
             serve(stack, serving, wait=True, files=laid(stack).nginx)

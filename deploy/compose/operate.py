@@ -13,7 +13,7 @@ from deploy.core import git
 from deploy.core.action import Action, Question, command, steps
 from deploy.core.errors import Failure
 from deploy.core.report import Grid, Report
-from deploy.core.running import Say, is_held
+from deploy.core.running import Notify, is_held
 from deploy.docker.engine import can_run
 from deploy.docker.stack import DEV, PROD, Stack, load
 from deploy.project.config import Project
@@ -24,7 +24,7 @@ class Compose:
     """The stack of development or of production on this machine's engine."""
 
     stack: Stack
-    say: Say
+    notify: Notify
 
     @property
     def name(self) -> str:
@@ -51,7 +51,7 @@ class Compose:
         rollout.require_scalable(self.stack, service)
         self._containers()
         shown = self.stack.compose(*START, "--no-recreate", *scales({service: number}), service)
-        return Action(steps([shown]).show, lambda: rollout.scale(self.stack, service, number, self.say))
+        return Action(steps([shown]).show, lambda: rollout.scale(self.stack, service, number, self.notify))
 
     def manage(self, arguments: Sequence[str]) -> Action:
         """manage.py in a container of the site; as this user in development, where it writes into the work tree."""
@@ -68,7 +68,7 @@ class Compose:
     def rollback(self, to: str) -> Action:
         """Raises `Failure` for development, and for a release that there is not."""
         self._require_releases()
-        return rollout.rollback(self.stack, to, self.say)
+        return rollout.rollback(self.stack, to, self.notify)
 
     def down(self, *, volumes: bool) -> Action:
         """Stop and remove the stack; with ``volumes`` its data too."""
@@ -88,19 +88,19 @@ class Compose:
             raise Failure("dev has no releases: it runs the work tree")
 
 
-def present(project: Project, say: Say, *, stopped: bool = False) -> list[Compose]:
+def present(project: Project, notify: Notify, *, stopped: bool = False) -> list[Compose]:
     """The stacks of the project that run on this machine; with ``stopped``, those too whose containers have ended."""
     stacks = [load(project, kind) for kind in (PROD, DEV)]
-    return [Compose(stack, say) for stack in stacks if has_containers(stack.name, stopped=stopped)]
+    return [Compose(stack, notify) for stack in stacks if has_containers(stack.name, stopped=stopped)]
 
 
-def known(project: Project, kind: str, say: Say) -> Compose:
+def known(project: Project, kind: str, notify: Notify) -> Compose:
     """The stack that is named, or else the one that has containers, running or not. Raises `Failure` without one."""
     if kind not in ("", DEV, PROD):
         raise Failure(f"--on is {kind!r}, but must be dev or prod")
     if kind:
-        return Compose(load(project, kind), say)
-    found = (present(project, say) or present(project, say, stopped=True)) if can_run(project) else []
+        return Compose(load(project, kind), notify)
+    found = (present(project, notify) or present(project, notify, stopped=True)) if can_run(project) else []
     if len(found) > 1:
         raise Failure("both stacks of this project are here: say --on prod or --on dev")
     if not found:

@@ -34,7 +34,7 @@ from deploy.compose.ledger import Release
 from deploy.core import git, shell
 from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import Say, alone, run_once
+from deploy.core.running import Notify, alone, run_once
 from deploy.core.shell import Run, Step
 from deploy.docker import images
 from deploy.docker.engine import require_engine
@@ -76,12 +76,12 @@ def wanted(stack: Stack, running: Sequence[Replica]) -> dict[str, int]:
 # --- What can be asked for ---
 
 
-def production(project: Project, tag: str, say: Say, *, detach: bool) -> Action:
+def production(project: Project, tag: str, notify: Notify, *, detach: bool) -> Action:
     """The work tree's release, or that of an earlier image, into service; then its log, unless ``detach``."""
 
     def stack_of(*, dry_run: bool) -> Stack:
         require_engine(project.free_gigabytes)
-        stack = prepare(project, PROD, dry_run=dry_run, say=say)
+        stack = prepare(project, PROD, dry_run=dry_run, notify=notify)
         require_own_servers(stack)
         check(stack)
         return stack
@@ -89,14 +89,14 @@ def production(project: Project, tag: str, say: Say, *, detach: bool) -> Action:
     def do() -> Run | None:
         stack = stack_of(dry_run=False)
         require_ports(ports(stack), replicas(stack.name))
-        deploy(stack, tag, say)
-        say(f"Serving: {url(stack)}")
+        deploy(stack, tag, notify)
+        notify(f"Serving: {url(stack)}")
         return None if detach else stack.compose("logs", "--tail", "200", "--follow")
 
     return Action(lambda: shell.perform(first_steps(stack_of(dry_run=True), tag), dry_run=True), do)
 
 
-def rollback(stack: Stack, to: str, say: Say) -> Action:
+def rollback(stack: Stack, to: str, notify: Notify) -> Action:
     """An earlier release into service, with the `.env` that it had. Raises `Failure` when there is none."""
     goal = target(ledger.releases(stack), to)
     ledger.require_image(goal)
@@ -106,10 +106,10 @@ def rollback(stack: Stack, to: str, say: Say) -> Action:
         print(f"# back to {goal.title}")
         shell.perform(release_steps(back, Run(["docker", "tag", goal.image, back.image])), dry_run=True)
 
-    return Action(show, lambda: go_back(back, goal, say))
+    return Action(show, lambda: go_back(back, goal, notify))
 
 
-def deploy(stack: Stack, tag: str, say: Say) -> None:
+def deploy(stack: Stack, tag: str, notify: Notify) -> None:
     """Put the work tree's release, or that of an image by its tag, into service.
 
     Raises `Failure` when that does not succeed; then the release before serves on.
@@ -117,23 +117,23 @@ def deploy(stack: Stack, tag: str, say: Say) -> None:
     what = f"tag {tag}" if tag else git.revision(stack.project.root).tag
     with only_one(stack, "a deploy"), ledger.recorded(stack, "deploy", what) as said:
         env = (stack.project.root / ".env").read_text()
-        release = put_into_service(stack, Wanted(lambda: fetch_image(stack, tag, say), env), say)
+        release = put_into_service(stack, Wanted(lambda: fetch_image(stack, tag, notify), env), notify)
         said.append(f"release {release.number} serves")
         ledger.prune(stack)
 
 
-def go_back(stack: Stack, goal: Release, say: Say) -> None:
+def go_back(stack: Stack, goal: Release, notify: Notify) -> None:
     """Put an earlier release into service again. Raises `Failure`; then the release before serves on."""
     env = ledger.text_of(stack, goal)
     fetch = Run(["docker", "tag", goal.image, stack.image])
     with only_one(stack, "a rollback"), ledger.recorded(stack, "rollback", f"to release {goal.of}") as said:
-        say(f"back to {goal.title}")
-        release = put_into_service(stack, Wanted(lambda: shell.perform([fetch]), env, goal.of), say)
+        notify(f"back to {goal.title}")
+        release = put_into_service(stack, Wanted(lambda: shell.perform([fetch]), env, goal.of), notify)
         said.append(f"release {release.number} serves: it is release {goal.of} again")
         ledger.prune(stack)
-    say(f"{said[-1]}. Migrations stay as they are")
+    notify(f"{said[-1]}. Migrations stay as they are")
     if env != (stack.project.root / ".env").read_text():
-        say(".env differs from what that release has: the next `invoke prod` takes .env")
+        notify(".env differs from what that release has: the next `invoke prod` takes .env")
 
 
 @dataclass(frozen=True)
@@ -149,25 +149,25 @@ class Wanted:
         return ledger.coming(stack, image_id(stack.image), revision_of(stack.image), self.of)
 
 
-def put_into_service(stack: Stack, what: Wanted, say: Say) -> Release:
+def put_into_service(stack: Stack, what: Wanted, notify: Notify) -> Release:
     """Start a release, or have it replace what runs; returns it."""
     if any(each.running for each in replicas(stack.name, "app")):
-        journal.clear_up(stack, say)
-        return update(stack, what, say)
+        journal.clear_up(stack, notify)
+        return update(stack, what, notify)
     what.fetch()
     shell.perform(secret_steps(stack))
-    first_start(stack, say)
+    first_start(stack, notify)
     release = what.release(stack)
     ledger.add(stack, release, what.env)
     return release
 
 
-def fetch_image(stack: Stack, tag: str, say: Say) -> None:
+def fetch_image(stack: Stack, tag: str, notify: Notify) -> None:
     """Build the image, or take an earlier one by its tag."""
     if not tag:
         version = git.revision(stack.project.root)
-        say(f"build: {version.name}")
-        images.perform(build(stack), stack.project.run_folder, say)
+        notify(f"build: {version.name}")
+        images.perform(build(stack), stack.project.run_folder, notify)
         return
     source = f"{stack.env.image}:{images.tag(tag)}"
     if not image_id(source) and (pulled := shell.run(Run(["docker", "pull", source]), capture=True, check=False)).code:
@@ -211,14 +211,14 @@ def url(stack: Stack) -> str:
 # --- Into service ---
 
 
-def first_start(stack: Stack, say: Say) -> None:
+def first_start(stack: Stack, notify: Notify) -> None:
     """Start everything, in the order in which one needs the other."""
     shell.perform(nginx_steps(stack, proxy.ALL))
     counts = wanted(stack, replicas(stack.name))
-    say(f"start: {', '.join(DATASTORES)}")
+    notify(f"start: {', '.join(DATASTORES)}")
     up(stack, *DATASTORES)
-    release(stack, say)
-    say(f"start: {', '.join(f'{number} {service}' for service, number in counts.items())}, 1 {BEAT}")
+    release(stack, notify)
+    notify(f"start: {', '.join(f'{number} {service}' for service, number in counts.items())}, 1 {BEAT}")
     shell.run(stack.compose(*START, *scales(counts), *ROLLING, BEAT), capture=True)
     await_healthy(replicas(stack.name, *ROLLING, BEAT))
     up(stack, "nginx")
@@ -239,7 +239,7 @@ class Before:
         return names([each for each in self.containers if each.running], "app")
 
 
-def update(stack: Stack, what: Wanted, say: Say) -> Release:
+def update(stack: Stack, what: Wanted, notify: Notify) -> Release:
     """Replace what runs without losing a request. What fails is taken back: containers, beat, image, secrets, nginx."""
     now = replicas(stack.name, *ROLLING, BEAT)
     remove([each for each in now if each.service == BEAT and each.state in ENDED])
@@ -249,7 +249,7 @@ def update(stack: Stack, what: Wanted, say: Say) -> Release:
     up(stack, *DATASTORES, recreate=False)
     other = changed(stack)
     for service in set(other) & set(DATASTORES):
-        say(
+        notify(
             f"{service}: its definition has changed, and it runs on as it was;"
             f" `docker compose up -d --no-deps {service}` replaces it, with a pause"
         )
@@ -260,21 +260,21 @@ def update(stack: Stack, what: Wanted, say: Say) -> Release:
         shell.perform(secret_steps(stack))
         # In the file before anything starts: who is named in it serves, should we not live to the end of this.
         serve(stack, before.serving)
-        release(stack, say)
-        say(f"start beside the old ones: {', '.join(f'{number} {service}' for service, number in counts.items())}")
+        release(stack, notify)
+        notify(f"start beside the old ones: {', '.join(f'{number} {service}' for service, number in counts.items())}")
         new = start_replicas(stack, counts)
-        say("replace beat")
+        notify("replace beat")
         replace_beat(stack)
-        say(f"switch nginx to {', '.join(names(new, 'app'))}")
+        notify(f"switch nginx to {', '.join(names(new, 'app'))}")
         serve(stack, names(new, "app"), wait=True)
     except BaseException:
-        put_back(stack, before, say)
+        put_back(stack, before, notify)
         raise
-    say(f"drain and stop {', '.join(each.name for each in old)}")
+    notify(f"drain and stop {', '.join(each.name for each in old)}")
     stop_replicas(old)
     ledger.add(stack, coming, what.env)
     if "nginx" in other:
-        say("replace nginx, whose definition has changed: connections are refused for a moment")
+        notify("replace nginx, whose definition has changed: connections are refused for a moment")
     up(stack, "nginx", recreate="nginx" in other)
     record(stack, ["nginx"])
     serve(stack, proxy.ALL)
@@ -295,7 +295,7 @@ def replace_beat(stack: Stack) -> None:
     await_healthy(fresh)
 
 
-def put_back(stack: Stack, before: Before, say: Say) -> None:
+def put_back(stack: Stack, before: Before, notify: Notify) -> None:
     """Have everything as it was before an update. What cannot be put back is said, and the rest is still done.
 
     The journal stays then, and the next command does what is missing.
@@ -319,7 +319,7 @@ def put_back(stack: Stack, before: Before, say: Say) -> None:
 
     said: list[str] = []
     files = before.laid.nginx
-    say("put back what served before")
+    notify("put back what served before")
     tried("secrets", lambda: shell.perform(files_of(stack, before.laid.secrets)))
     tried("the image", lambda: shell.run(Run(["docker", "tag", before.image, stack.image]), capture=True))
     # Before the new workers are stopped, which takes as long as their tasks: meanwhile beat would be missing.
@@ -333,7 +333,7 @@ def put_back(stack: Stack, before: Before, say: Say) -> None:
     ):
         tried("the note of the rollout", lambda: journal.end(stack))
     for line in said:
-        say(line)
+        notify(line)
 
 
 def require_scalable(stack: Stack, service: str) -> None:
@@ -344,7 +344,7 @@ def require_scalable(stack: Stack, service: str) -> None:
         raise Failure(f"--service is {service!r}: {why}")
 
 
-def scale(stack: Stack, service: str, number: int, say: Say) -> None:
+def scale(stack: Stack, service: str, number: int, notify: Notify) -> None:
     """Have so many replicas of a service; those that go finish what they are doing, and get nothing more.
 
     The new ones have the secrets of the release that serves. Raises `Failure` for a service that cannot be scaled.
@@ -352,14 +352,14 @@ def scale(stack: Stack, service: str, number: int, say: Say) -> None:
     require_scalable(stack, service)
     with only_one(stack, f"a change of {service}"), ledger.recorded(stack, "scale", f"{service} to {number}"):
         stack = ledger.serving(stack)
-        journal.clear_up(stack, say)
+        journal.clear_up(stack, notify)
         now = [each for each in replicas(stack.name, service) if each.running]
         alone_meanwhile = only(stack, names(now[:number], "app"), laid(stack).nginx, wait=number < len(now))
         with alone_meanwhile if service == "app" and number != len(now) else nullcontext():
             if number > len(now):
                 start_replicas(stack, {service: number - len(now)})
             stop_replicas(now[number:])
-    say(f"{service}: {len(now)} → {number}")
+    notify(f"{service}: {len(now)} → {number}")
 
 
 # --- Steps ---
@@ -372,9 +372,9 @@ def up(stack: Stack, *services: str, recreate: bool = True) -> None:
     await_healthy(replicas(stack.name, *services))
 
 
-def release(stack: Stack, say: Say) -> None:
+def release(stack: Stack, notify: Notify) -> None:
     """Run the one-shot service that migrates and publishes static files. Raises `Failure` when it fails."""
-    say("release: static files, migrations")
+    notify("release: static files, migrations")
     command = stack.compose("run", "--rm", "-T", "--no-deps", "release")
     run_once("release", command, stack.project.run_folder, limits.MIGRATE)
 

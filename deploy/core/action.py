@@ -61,5 +61,5 @@ def carry_out(action: Action, *, dry_run: bool = False, confirmed: bool = False)
         confirm(action.question.what, action.question.name, confirmed)
     ended = action.do()
     if isinstance(ended, Run):
-        shell.become(ended)
+        shell.exec_command(ended)
     return ended if isinstance(ended, int) else 0

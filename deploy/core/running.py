@@ -22,7 +22,7 @@ from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.shell import MakeFolder, Result, Run, Write
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 HOST = "127.0.0.1"
 #: Seconds after which it is said what is not ready yet.

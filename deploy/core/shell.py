@@ -309,7 +309,7 @@ def _end(child: subprocess.Popen[str]) -> None:
         child.kill()
 
 
-def become(command: Run) -> None:
+def exec_command(command: Run) -> None:
     """Turn this process into the command: its terminal, signals and exit code are then the command's own."""
     sys.stdout.flush()
     try:

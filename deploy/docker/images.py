@@ -12,7 +12,7 @@ from pathlib import Path
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.git import Revision
-from deploy.core.running import Say, logged, quote
+from deploy.core.running import Notify, logged, quote
 from deploy.core.screen import Screen
 from deploy.core.shell import Run
 from deploy.project.config import Project
@@ -46,7 +46,7 @@ def build(
     )
 
 
-def perform(command: Run, folder: Path, say: Say) -> None:
+def perform(command: Run, folder: Path, notify: Notify) -> None:
     """Build an image: the step that it is at on a terminal, and little elsewhere. Raises `Failure` when it fails.
 
     The end of what it said is shown then, and all of it is in a log.
@@ -61,7 +61,7 @@ def perform(command: Run, folder: Path, say: Say) -> None:
         quote("build", result.stderr)
         all_of_it = replace(result, stderr=f"$ {shlex.join(command.argv)}\n{result.stderr}")
         raise Failure(f"the image is not built: {reason(result.stderr)}; {logged('build', all_of_it, folder)}")
-    say(f"build: done in {time.monotonic() - began:.1f} s")
+    notify(f"build: done in {time.monotonic() - began:.1f} s")
 
 
 def step(line: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploy.core import git, shell
 from deploy.core.errors import Failure
-from deploy.core.running import Say
+from deploy.core.running import Notify
 from deploy.core.shell import MakeFolder, Run, Step, WriteSecret
 from deploy.docker import env as server_env
 from deploy.docker import images
@@ -105,7 +105,7 @@ def require_own_servers(stack: Stack) -> None:
         )
 
 
-def prepare(project: Project, kind: str, *, dry_run: bool, say: Say) -> Stack:
+def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> Stack:
     """The stack as `.env` has it; a missing `.env` is written first, with random secrets."""
     path = project.root / ".env"
     if path.exists():
@@ -124,7 +124,7 @@ def prepare(project: Project, kind: str, *, dry_run: bool, say: Say) -> Stack:
         )
     shell.perform([WriteSecret(path, text)], dry_run=dry_run)
     wrote = "would write" if dry_run else "wrote"
-    say(f"{wrote} {path} with random secrets, for you alone; keep a copy of it, as of the data")
+    notify(f"{wrote} {path} with random secrets, for you alone; keep a copy of it, as of the data")
     return stack
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from deploy.core.action import Action, Question
 from deploy.core.errors import Failure
 from deploy.core.report import ENTRIES, Grid, Report
-from deploy.core.running import Say, printable
+from deploy.core.running import Notify, printable
 from deploy.hosts.environment.model import Host
 from deploy.hosts.release import deploy, phases, state
 from deploy.hosts.release.phases import Operation, Target
@@ -29,7 +29,7 @@ class Hosts:
     """The hosts of an environment that run the site, or some of them."""
 
     target: Target
-    say: Say
+    notify: Notify
 
     @property
     def name(self) -> str:
@@ -133,11 +133,13 @@ class Hosts:
 
     def deploy(self, ref: str) -> Action:
         """A commit into service on all hosts, or on none."""
-        return Action(lambda: deploy.show(self.target, ref), lambda: deploy.deploy(self.target, ref, self.say))
+        return Action(lambda: deploy.show(self.target, ref), lambda: deploy.deploy(self.target, ref, self.notify))
 
     def rollback(self, to: str) -> Action:
         """An earlier release into service again, with the environment it had."""
-        return Action(lambda: deploy.show_rollback(self.target, to), lambda: deploy.rollback(self.target, to, self.say))
+        return Action(
+            lambda: deploy.show_rollback(self.target, to), lambda: deploy.rollback(self.target, to, self.notify)
+        )
 
     def unlock(self) -> Action:
         """End whoever holds the lock; a dry run says who that is. Only one that lives and hangs needs it."""
@@ -157,7 +159,7 @@ class Hosts:
             results = connections.on_all(self.target.hosts, end)
         for name, said in results.items():
             if isinstance(said, str):
-                self.say(f"{name}: {said}")
+                self.notify(f"{name}: {said}")
         if failed := failures(results):
             raise failed
 

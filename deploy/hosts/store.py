@@ -30,13 +30,13 @@ def see_to(folder: Path, release: str) -> None:
     """Make the release's link in the store. Raises `Failure` when a layer cannot be built."""
     store = Store(folder.resolve(), Path("requirements").resolve(), compiled=True)
     os.environ["PATH"] = f"{installer(store)}:{os.environ['PATH']}"
-    venvs.ensure(store, ENVIRONMENT, say=lambda line: print(line, file=sys.stderr, flush=True))
+    venvs.ensure(store, ENVIRONMENT, notify=lambda line: print(line, file=sys.stderr, flush=True))
     layer = layers.resolve(store.requirements, ENVIRONMENT, layer_store.chosen_python(store, ENVIRONMENT).tag)
     perform([Link(store.link(release), f".layers/{layer.folder}")])
     for name in layer_store.built(store):
         if name not in (ENVIRONMENT, release) and not (folder.parent / "releases" / name).is_dir():
             perform([Remove(store.link(name))])
-    venvs.prune(store, say=lambda _: None)
+    venvs.prune(store, notify=lambda _: None)
 
 
 def installer(store: Store) -> Path:

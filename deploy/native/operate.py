@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from deploy.core.action import Action, steps
 from deploy.core.errors import Failure
 from deploy.core.report import Grid, Report
-from deploy.core.running import Say, is_held
+from deploy.core.running import Notify, is_held
 from deploy.core.shell import Run
 from deploy.native import runtime
 from deploy.project.config import Project
@@ -24,7 +24,7 @@ class Native:
 
     project: Project
     store: Store
-    say: Say
+    notify: Notify
 
     name = "native"
 
@@ -53,11 +53,11 @@ class Native:
         built = steps([], command)
 
         def show() -> None:
-            build.ensure(self.store, "dev", dry_run=True, say=self.say)
+            build.ensure(self.store, "dev", dry_run=True, notify=self.notify)
             built.show()
 
         def do() -> Run:
-            build.ensure(self.store, "dev", say=self.say)
+            build.ensure(self.store, "dev", notify=self.notify)
             return command
 
         return Action(show, do)

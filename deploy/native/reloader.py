@@ -44,7 +44,7 @@ def owner_lives(pid: int) -> bool:
     return True
 
 
-def say(line: str) -> None:
+def notify(line: str) -> None:
     """A line among the command's own."""
     print(line, flush=True)
 
@@ -95,11 +95,11 @@ class Keeper:
         steady = time.monotonic() - self.began > STEADY_SECONDS
         self._sweep()
         if code < 0 or (steady and code):
-            say(f"ended by {signal.Signals(-code).name if code < 0 else f'exit code {code}'}; starting it again")
+            notify(f"ended by {signal.Signals(-code).name if code < 0 else f'exit code {code}'}; starting it again")
             time.sleep(1)
             self.start()
         elif self.changed:
-            say(f"ended with exit code {code}; waiting for the code to change")
+            notify(f"ended with exit code {code}; waiting for the code to change")
         else:
             return code or 1
         return None
@@ -135,7 +135,7 @@ def main() -> int:
                 break
             if change:
                 files = sorted({Path(path).name for _, path in change})
-                say(f"{', '.join(files[:3])}{' …' if len(files) > 3 else ''} changed; starting again")
+                notify(f"{', '.join(files[:3])}{' …' if len(files) > 3 else ''} changed; starting again")
                 keeper.restart()
             elif (code := keeper.look()) is not None:
                 return code

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import HOST, Say, alone, announce, answers, free_port, run_once, taken
+from deploy.core.running import HOST, Notify, alone, announce, answers, free_port, run_once, taken
 from deploy.core.shell import Run
 from deploy.project.config import Project
 from deploy.venvs import build
@@ -107,12 +107,12 @@ def precheck(plan: Plan) -> None:
         raise Failure(f"port {plan.port}: {error.strerror}; choose another with --port") from None
 
 
-def development(project: Project, store: Store, port: int, workers: int, say: Say) -> Action:
+def development(project: Project, store: Store, port: int, workers: int, notify: Notify) -> Action:
     """Everything side by side until Ctrl-C or TERM, the database prepared before."""
     this = plan(project, store, port, workers)
 
     def show() -> None:
-        build.ensure(store, "dev", dry_run=True, say=say)
+        build.ensure(store, "dev", dry_run=True, notify=notify)
         for command in this.first.values():
             print(command.render())
         for command in this.processes.values():
@@ -120,7 +120,7 @@ def development(project: Project, store: Store, port: int, workers: int, say: Sa
 
     def do() -> None:
         precheck(this)
-        build.ensure(store, "dev", say=say)
+        build.ensure(store, "dev", notify=notify)
         folder = project.run_folder
         refusal = f"another `invoke dev` runs on {folder}; end it first: two would share one schedule"
         with alone(folder / "lock", "`invoke dev`", refusal):

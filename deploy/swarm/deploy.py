@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deploy.core import shell
 from deploy.core.errors import Failure
-from deploy.core.running import Say
+from deploy.core.running import Notify
 from deploy.core.shell import Run
 from deploy.docker import images
 from deploy.docker import stack as stacks
@@ -42,17 +42,17 @@ class Options:
     pull: bool = False
 
 
-def deploy(manager: Manager, stack: Stack, options: Options, say: Say) -> None:
+def deploy(manager: Manager, stack: Stack, options: Options, notify: Notify) -> None:
     """Put the work tree's release, or an image by its tag, into service.
 
     Raises `Failure` when that does not succeed; then the release before serves on.
     """
     stacks.check(stack)
     no_containers(manager)
-    with session(manager, "a deploy", stack.project.run_folder, say) as held:
+    with session(manager, "a deploy", stack.project.run_folder, notify) as held:
         snapshot = manager.look()
         guard(snapshot, stack_file(stack, {}), options.remove)
-        image = publish(manager, stack, options.tag, say)
+        image = publish(manager, stack, options.tag, notify)
         file = stack_file(stack, pin_all(manager, stack, snapshot, image, pull=options.pull))
         entries = ledger.read(manager)
         number = next_number(entries)
@@ -61,7 +61,7 @@ def deploy(manager: Manager, stack: Stack, options: Options, say: Say) -> None:
         held.change(ledger.record(manager, number, number, image.revision, file))
         remove_services(held, [name for name in options.remove if ":" not in name])
         held.clean_up()
-    say(f"release {number} serves: {image.pinned}")
+    notify(f"release {number} serves: {image.pinned}")
 
 
 def carry_out(held: Session, file: StackFile, before: Snapshot, entries: Sequence[ledger.Release]) -> None:
@@ -70,7 +70,7 @@ def carry_out(held: Session, file: StackFile, before: Snapshot, entries: Sequenc
         provide(held, file)
         datastores = [name for name in DATASTORES if name in file.services and not before.service(name)]
         if datastores:
-            held.say(f"start: {', '.join(datastores)}")
+            held.notify(f"start: {', '.join(datastores)}")
             hand_over(held, file.only(datastores), before)
         run_jobs(held, file, JOBS)
         put_into_service(held, file, entries)
@@ -84,19 +84,19 @@ def earlier(snapshot: Snapshot, entries: Sequence[ledger.Release], to: str) -> l
     return target(entries, to, max((each.release for each in snapshot.services), default=0))
 
 
-def rollback(manager: Manager, folder: Path, to: str, say: Say) -> None:
+def rollback(manager: Manager, folder: Path, to: str, notify: Notify) -> None:
     """Put an earlier release into service, as the swarm remembers it. Raises `Failure` without one."""
-    with session(manager, "a rollback", folder, say) as held:
+    with session(manager, "a rollback", folder, notify) as held:
         snapshot, entries = manager.look(), ledger.read(manager)
         goal = earlier(snapshot, entries, to)
         number = next_number(entries)
-        say(f"back to {goal.title}")
+        notify(f"back to {goal.title}")
         file = as_release(goal.file, number, {each.name: each.wanted for each in snapshot.services})
         run_jobs(held, file, ["static"])
         put_into_service(held, file, entries)
         held.change(ledger.record(manager, number, goal.of, goal.revision, file))
         held.clean_up()
-    say(f"release {number} serves: it is release {goal.of} again. Migrations stay as they are")
+    notify(f"release {number} serves: it is release {goal.of} again. Migrations stay as they are")
 
 
 def no_containers(manager: Manager) -> None:
@@ -141,12 +141,12 @@ def put_into_service(held: Session, file: StackFile, entries: Sequence[ledger.Re
     except BaseException as error:
         if not entries:
             raise
-        held.say(f"failed: {error}" if isinstance(error, Failure) else "stopped")
-        held.say(f"put all services back to release {entries[-1].number}")
+        held.notify(f"failed: {error}" if isinstance(error, Failure) else "stopped")
+        held.notify(f"put all services back to release {entries[-1].number}")
         try:
             put_back(held, part, before, entries[-1])
         except Failure as failure:
-            held.say(f"they could not be put back: {failure}; `invoke swarm-status` shows what runs")
+            held.notify(f"they could not be put back: {failure}; `invoke swarm-status` shows what runs")
         raise
 
 

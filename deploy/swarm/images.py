@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from deploy import doctor
 from deploy.core import git, shell
 from deploy.core.errors import Failure
-from deploy.core.running import Say
+from deploy.core.running import Notify
 from deploy.core.shell import Run
 from deploy.docker import images
 from deploy.docker.stack import Stack, build_ca
@@ -58,15 +58,15 @@ def build_steps(manager: Manager, stack: Stack) -> tuple[str, git.Revision, list
     return name, version, [on(where, build), where.docker("push", "--quiet", name)]
 
 
-def publish(manager: Manager, stack: Stack, tag: str, say: Say) -> Image:
+def publish(manager: Manager, stack: Stack, tag: str, notify: Notify) -> Image:
     """Build and push the work tree, or take an image of the registry by its tag."""
     require_reach(manager, stack)
     if tag:
         name = f"{repository(stack.env.image)}:{images.tag(tag)}"
         return Image(pin(manager, name), tag)
     name, version, (build, push) = build_steps(manager, stack)
-    say(f"build and push {name}")
-    images.perform(build, stack.project.run_folder, say)
+    notify(f"build and push {name}")
+    images.perform(build, stack.project.run_folder, notify)
     result = shell.run(limited(push, TRANSFER_SECONDS), capture=True, check=False)
     if result.code:
         registry = name.partition("/")[0]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deploy.core import running
 from deploy.core.errors import Failure
-from deploy.core.running import Say
+from deploy.core.running import Notify
 from deploy.core.shell import Run
 from deploy.project import limits
 from deploy.swarm import ledger
@@ -45,7 +45,7 @@ class Session:
     lock: Lock
     #: Where the log of a job that failed is laid.
     folder: Path
-    say: Say
+    notify: Notify
 
     def change(self, *commands: Run) -> None:
         """Run commands that change something. Raises `LockLost` before one when the lock is not ours any more."""
@@ -63,14 +63,14 @@ class Session:
         except LockLost:
             pass  # who has taken it cleans up
         except Failure as failure:
-            self.say(f"old configs and secrets are still there: {failure}; the next deploy removes them")
+            self.notify(f"old configs and secrets are still there: {failure}; the next deploy removes them")
 
 
 @contextmanager
-def session(manager: Manager, what: str, folder: Path, say: Say) -> Iterator[Session]:
+def session(manager: Manager, what: str, folder: Path, notify: Notify) -> Iterator[Session]:
     """Hold the stack. Raises `Failure` when another client does."""
     with held(manager, what) as lock:
-        yield Session(manager, lock, folder, say)
+        yield Session(manager, lock, folder, notify)
 
 
 def hand_over(held: Session, file: StackFile, before: Snapshot) -> None:
@@ -92,7 +92,7 @@ def remove_services(held: Session, names: Sequence[str]) -> None:
 def run_jobs(held: Session, file: StackFile, names: Collection[str]) -> None:
     """Run one-shot services to their end, at once. Raises `Failure` with the reason; all it said is then in a log."""
     for name in names:
-        held.say(f"{name}: {JOBS[name]}")
+        held.notify(f"{name}: {JOBS[name]}")
         clear_job(held, name)
     try:
         hand_over(held, file.only(names), Snapshot())

@@ -8,7 +8,7 @@ from pathlib import Path
 from deploy.core import shell
 from deploy.core.action import Action, Question
 from deploy.core.errors import Failure
-from deploy.core.running import Say
+from deploy.core.running import Notify
 from deploy.core.shell import Run
 from deploy.docker.stack import DATASTORES, SWARM, Stack, load, prepare
 from deploy.project.config import Project
@@ -16,19 +16,19 @@ from deploy.swarm.images import LOCAL_REGISTRY
 from deploy.swarm.manager import CHANGE_SECONDS, TRANSFER_SECONDS, Manager, engine, limited, require_engine
 
 
-def init(project: Project, host: str, context: str, advertise: str, say: Say) -> Action:
+def init(project: Project, host: str, context: str, advertise: str, notify: Notify) -> Action:
     """Make an engine a manager of a new swarm, and give it what the stack needs of a node."""
     named = engine(host, context)
 
     def make(*, dry_run: bool) -> None:
         require_env(Manager(project.name, named), project.root / ".env")
-        stack = prepare(project, SWARM, dry_run=dry_run, say=say)
-        create(Manager(stack.name, named), stack, advertise, say, dry_run=dry_run)
+        stack = prepare(project, SWARM, dry_run=dry_run, notify=notify)
+        create(Manager(stack.name, named), stack, advertise, notify, dry_run=dry_run)
 
     return Action(lambda: make(dry_run=True), lambda: make(dry_run=False))
 
 
-def create(manager: Manager, stack: Stack, advertise: str, say: Say, *, dry_run: bool) -> None:
+def create(manager: Manager, stack: Stack, advertise: str, notify: Notify, *, dry_run: bool) -> None:
     """Create the swarm where there is none, and prepare the node. Raises `Failure` for a worker of another swarm."""
     require_engine(manager)
     swarm = json.loads(manager.ask("info", "--format", "{{json .Swarm}}"))
@@ -51,8 +51,10 @@ def create(manager: Manager, stack: Stack, advertise: str, say: Say, *, dry_run:
     for step in steps:
         manager.tell(step)
     if steps or swarm["LocalNodeState"] != "active":
-        say("This engine is a manager. `docker swarm join-token manager` on it shows how others join; three managers")
-        say(
+        notify(
+            "This engine is a manager. `docker swarm join-token manager` on it shows how others join; three managers"
+        )
+        notify(
             "bear the loss of one. The databases stay on the node labelled for them, which `invoke swarm-status` shows."
         )
 

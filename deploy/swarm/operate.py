@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from deploy.core.action import Action, Question, command, steps
 from deploy.core.errors import Failure
 from deploy.core.report import Grid, Report
-from deploy.core.running import Say
+from deploy.core.running import Notify
 from deploy.core.shell import Run
 from deploy.docker.engine import ANSWER_SECONDS
 from deploy.docker.releases import grid
@@ -35,7 +35,7 @@ class Swarm:
 
     manager: Manager
     stack: Stack
-    say: Say
+    notify: Notify
 
     name = SWARM
 
@@ -69,7 +69,7 @@ class Swarm:
                 self.manager.tell(change)
                 follow(self.manager, {service: limits.CONVERGE}, {task.id for task in before.tasks}, lock.check)
             now = before.service(service)
-            self.say(f"{service}: {now.wanted if now else 0} → {number}")
+            self.notify(f"{service}: {now.wanted if now else 0} → {number}")
 
         return Action(command(change).show, do)
 
@@ -105,14 +105,14 @@ class Swarm:
         goal = deploy.earlier(self.manager.look(), ledger.read(self.manager), to)
         return Action(
             lambda: print(f"# back to {goal.title}\n{goal.file.text}", end=""),
-            lambda: deploy.rollback(self.manager, self.stack.project.run_folder, to, self.say),
+            lambda: deploy.rollback(self.manager, self.stack.project.run_folder, to, self.notify),
         )
 
     def deploy(self, options: deploy.Options) -> Action:
         """The work tree's release, or an image by its tag, into service."""
         return Action(
             lambda: deploy.show(self.manager, self.stack, options.tag),
-            lambda: deploy.deploy(self.manager, self.stack, options, self.say),
+            lambda: deploy.deploy(self.manager, self.stack, options, self.notify),
         )
 
     def remove(self) -> Action:
@@ -135,7 +135,7 @@ class Swarm:
                 lock.check()
                 self.manager.try_("stack", "rm", self.manager.stack)
                 time.sleep(1)
-        self.say(f"{self.manager.stack} is gone; its volumes are still on the nodes")
+        self.notify(f"{self.manager.stack} is gone; its volumes are still on the nodes")
 
     def _running(self, service: str = "") -> Snapshot:
         """The stack as it runs. Raises `Failure` when it does not, or has no such service."""
@@ -149,7 +149,7 @@ class Swarm:
         return snapshot
 
 
-def here(project: Project, say: Say) -> Iterator[Swarm]:
+def here(project: Project, notify: Notify) -> Iterator[Swarm]:
     """The stack on the swarm that this machine's own engine manages, where it runs there."""
     stack = load(project, SWARM)
     manager = Manager(stack.name)
@@ -159,7 +159,7 @@ def here(project: Project, say: Say) -> Iterator[Swarm]:
     except (ValueError, KeyError, TypeError):
         manages = False
     if manages and manager.try_("service", "ls", "-q", "--filter", f"label={manager.label}").stdout.strip():
-        yield Swarm(manager, stack, say)
+        yield Swarm(manager, stack, notify)
 
 
 # --- What is told ---

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from deploy.core.errors import Failure
-from deploy.core.running import Say
+from deploy.core.running import Notify
 from deploy.core.shell import Link, MakeFolder, Move, Remove, Run, Step, Write, perform
 from deploy.venvs import layers
 from deploy.venvs.layers import Layer
@@ -98,7 +98,7 @@ def building_steps(
 
 
 def ensure(
-    store: Store, name: str, *, python: str = "", rebuild: bool = False, dry_run: bool = False, say: Say = print
+    store: Store, name: str, *, python: str = "", rebuild: bool = False, dry_run: bool = False, notify: Notify = print
 ) -> bool:
     """Make an environment what its locks say, building what is missing, lowest first. Returns whether it had to.
 
@@ -116,10 +116,10 @@ def ensure(
                 perform(building_steps(store, each, chosen, find_uv(store)), dry_run=True)
             perform(linking_steps(store, each, name), dry_run=True)
         return True
-    with store.lock(say) as descriptor:
+    with store.lock(notify) as descriptor:
         for each in chain:
             if rebuild or not is_whole(store.path(each)):
-                build(store, each, chosen, (descriptor,), say)
+                build(store, each, chosen, (descriptor,), notify)
             perform(linking_steps(store, each, name))
     return True
 
@@ -131,12 +131,12 @@ def linking_steps(store: Store, layer: Layer, asked: str) -> list[Step]:
     return [Link(store.link(layer.name), f".layers/{layer.folder}")]
 
 
-def build(store: Store, layer: Layer, python: Python, keep: tuple[int, ...], say: Say) -> None:
+def build(store: Store, layer: Layer, python: Python, keep: tuple[int, ...], notify: Notify) -> None:
     """Build one layer under the store's lock; what was half made is removed before the error goes on."""
     uv = find_uv(store)
     require_installer(layer, python, uv)
     count = len(layer.pins)
-    say(f"{layer.name}: installing {count} package{'' if count == 1 else 's'} with {'uv' if uv else 'pip'}")
+    notify(f"{layer.name}: installing {count} package{'' if count == 1 else 's'} with {'uv' if uv else 'pip'}")
     try:
         perform(building_steps(store, layer, python, uv, keep))
     except Failure as failure:
@@ -160,7 +160,7 @@ def remedy(layer: Layer) -> str:
     return ""
 
 
-def remove(store: Store, name: str, *, dry_run: bool = False, say: Say = print) -> None:
+def remove(store: Store, name: str, *, dry_run: bool = False, notify: Notify = print) -> None:
     """Remove an environment and the layers that nothing stands on any more.
 
     Raises `Failure` while another environment stands on it, or it runs this very command.
@@ -173,13 +173,13 @@ def remove(store: Store, name: str, *, dry_run: bool = False, say: Say = print) 
     above = [other for other in built(store) if other != name and own in below_of(store, other)]
     if above:
         raise Failure(f"environment {name} carries {', '.join(above)}; remove what stands on it first")
-    with store.lock(say):
+    with store.lock(notify):
         perform([Remove(store.link(name)), *map(Remove, unused(store, without=name))], dry_run=dry_run)
 
 
-def prune(store: Store, *, dry_run: bool = False, say: Say = print) -> int:
+def prune(store: Store, *, dry_run: bool = False, notify: Notify = print) -> int:
     """Remove the layers of earlier locks, which no environment uses; returns how many there were."""
-    with store.lock(say):
+    with store.lock(notify):
         paths = unused(store)
         perform(map(Remove, paths), dry_run=dry_run)
     return len(paths)

@@ -8,7 +8,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from deploy.core.errors import Failure
-from deploy.core.running import Say
+from deploy.core.running import Notify
 from deploy.core.shell import Run, run
 from deploy.venvs import layers
 from deploy.venvs import store as layer_store
@@ -16,15 +16,15 @@ from deploy.venvs.layers import Layer
 from deploy.venvs.store import Record, Store
 
 
-def check_all(store: Store, names: Sequence[str], say: Say) -> None:
+def check_all(store: Store, names: Sequence[str], notify: Notify) -> None:
     """Check environments, saying which. Raises `Failure` with a line for each thing that is wrong."""
     problems = []
     for name in names:
-        say(f"{name} …")
+        notify(f"{name} …")
         problems += check(store, name)
     if problems:
         raise Failure("\n".join(problems))
-    say(f"{', '.join(names)}: in order")
+    notify(f"{', '.join(names)}: in order")
 
 
 def check(store: Store, name: str) -> list[str]:

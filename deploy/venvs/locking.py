@@ -42,7 +42,7 @@ def commands(graph: layers.Graph, uv: str, folder: Path, *, upgrade: bool = Fals
     }
 
 
-def compile_into(folder: Path, requirements: Path, uv: str, upgrade: bool, say: Callable[[str], None]) -> list[str]:
+def compile_into(folder: Path, requirements: Path, uv: str, upgrade: bool, notify: Callable[[str], None]) -> list[str]:
     """Lock everything in a copy of the requirements; returns the names whose lock came out different.
 
     Raises `Failure` naming the file and what it is in conflict with.
@@ -50,7 +50,7 @@ def compile_into(folder: Path, requirements: Path, uv: str, upgrade: bool, say: 
     shutil.copytree(requirements, folder, dirs_exist_ok=True)
     graph = layers.read_graph(folder)
     for number, (name, command) in enumerate(commands(graph, uv, folder, upgrade=upgrade).items(), start=1):
-        say(f"lock: {name} ({number} of {len(graph)})")
+        notify(f"lock: {name} ({number} of {len(graph)})")
         result = run(command, capture=True, check=False)
         if result.code:
             raise Failure(explain(name, layers.companions(graph, name), result.stderr))
@@ -74,7 +74,7 @@ def explain(name: str, constraints: list[str], stderr: str) -> str:
     return f"requirements/{name}.in {conflict}: {reason} Change one of them and lock again; no lock was touched."
 
 
-def lock(store: Store, *, upgrade: bool, check: bool, dry_run: bool, say: Callable[[str], None]) -> None:
+def lock(store: Store, *, upgrade: bool, check: bool, dry_run: bool, notify: Callable[[str], None]) -> None:
     """Write every lock that changed, all or none; with ``check`` only say whether one would.
 
     Raises `Failure` on a conflict, and with ``check`` when an `.in` file and its lock disagree.
@@ -87,7 +87,7 @@ def lock(store: Store, *, upgrade: bool, check: bool, dry_run: bool, say: Callab
             print(command.render())
         return
     with tempfile.TemporaryDirectory(prefix="lock-") as scratch:
-        changed = compile_into(Path(scratch), requirements, uv, upgrade, say)
+        changed = compile_into(Path(scratch), requirements, uv, upgrade, notify)
         if check and changed:
             files = ", ".join(f"requirements/{name}.txt" for name in changed)
             raise Failure(f"{files} not what the .in files ask for; `invoke lock` writes them anew")
@@ -95,4 +95,4 @@ def lock(store: Store, *, upgrade: bool, check: bool, dry_run: bool, say: Callab
             fresh = requirements / f".{name}.txt.new"
             shutil.copyfile(Path(scratch) / f"{name}.txt", fresh)
             fresh.replace(requirements / f"{name}.txt")
-    say(f"lock: {'wrote ' + ', '.join(changed) if changed else 'every lock is what its .in file asks for'}")
+    notify(f"lock: {'wrote ' + ', '.join(changed) if changed else 'every lock is what its .in file asks for'}")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from deploy import OLDEST
 from deploy.core.errors import Failure
-from deploy.core.running import Say
+from deploy.core.running import Notify
 from deploy.core.shell import Run, run
 from deploy.venvs import layers
 from deploy.venvs.layers import Layer
@@ -86,7 +86,7 @@ class Store:
         return read_record(self.link(name))
 
     @contextmanager
-    def lock(self, say: Say) -> Iterator[int]:
+    def lock(self, notify: Notify) -> Iterator[int]:
         """Hold the store alone; yields the descriptor. It is freed when the last process that has it open ends.
 
         Raises `Failure` if the folder cannot be written.
@@ -100,7 +100,7 @@ class Store:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                say("another command is building environments here; waiting for it")
+                notify("another command is building environments here; waiting for it")
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield descriptor
         finally:

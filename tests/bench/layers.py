@@ -56,14 +56,14 @@ def main() -> None:
         store = layer_store.Store.of(project)
         os.environ["PATH"] = f"{TOOLS}:{os.environ['PATH']}"  # uv, as the bootstrap finds it
         quiet: Callable[[str], None] = lambda line: None  # noqa: E731
-        venvs.ensure(store, "base", say=quiet)
+        venvs.ensure(store, "base", notify=quiet)
 
         def forget() -> None:
             for path in [*(store.folder / ".layers").glob("dev-*"), root / "full"]:
                 shutil.rmtree(path, ignore_errors=True)
 
         def ours() -> None:
-            venvs.ensure(store, "dev", say=quiet)
+            venvs.ensure(store, "dev", notify=quiet)
 
         contests = [
             (
@@ -101,7 +101,7 @@ def disk(root: Path, project: Path, requirements: Path) -> None:
     os.environ["UV_LINK_MODE"] = "copy"
     store = layer_store.Store(root / "store", requirements)
     for name in FOUR:
-        venvs.ensure(store, name, say=lambda line: None)
+        venvs.ensure(store, name, notify=lambda line: None)
         uv_full(root / "whole" / name, requirements, name, "copy")
     layered, whole = size(root / "store" / ".layers"), size(root / "whole")
     without_tools = layered - sum(size(path) for path in (root / "store" / ".layers").glob("tools-*"))

@@ -370,7 +370,7 @@ def leader(swarm: Swarm) -> str:
     return next((line.split()[0] for line in lines if "Leader" in line), "")
 
 
-def lose(swarm: Swarm, node: Node, away: float, say: Callable[[str], None]) -> None:
+def lose(swarm: Swarm, node: Node, away: float, notify: Callable[[str], None]) -> None:
     """Kill a node under load, bring it back, and hold what must hold."""
     others = [each for each in swarm.nodes if each is not node]
     swarm.manager = others[0].name
@@ -388,8 +388,8 @@ def lose(swarm: Swarm, node: Node, away: float, say: Callable[[str], None]) -> N
         time.sleep(5)
     where = ", which has the databases" if holds_data else ""
     for load in loads:
-        say(f"{node.name} killed{where}: {load.report()}; failures over {outage(load):.1f} s")
-    say(f"{node.name}: away for {away:.0f} s, all whole {healed:.0f} s after the kill")
+        notify(f"{node.name} killed{where}: {load.report()}; failures over {outage(load):.1f} s")
+    notify(f"{node.name}: away for {away:.0f} s, all whole {healed:.0f} s after the kill")
     assert not [line for load in loads for line in load.sent_after(whole)], "healed, it fails no more"
     # Swarm takes a node for down after some 12 s; the names of one that is back are known again within a minute or two.
     limit = HEAL_SECONDS + away if holds_data else 15
@@ -402,15 +402,15 @@ def lose(swarm: Swarm, node: Node, away: float, say: Callable[[str], None]) -> N
 def test_a_node_is_killed_and_comes_back_then_the_leader_then_the_one_with_the_data(
     swarm: Swarm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def say(line: str) -> None:
+    def notify(line: str) -> None:
         with capsys.disabled():
             print(f"\n{line}", end="")
 
     assert leader(swarm) == "node1"
-    lose(swarm, swarm.cluster.node("node3"), 20, say)
+    lose(swarm, swarm.cluster.node("node3"), 20, notify)
     swarm.manager = "node2"
-    lose(swarm, swarm.cluster.node("node1"), 20, say)
-    lose(swarm, swarm.cluster.node("node2"), 20, say)
+    lose(swarm, swarm.cluster.node("node1"), 20, notify)
+    lose(swarm, swarm.cluster.node("node2"), 20, notify)
     swarm.manager = "node1"
     for node in swarm.nodes:
         accept(swarm.url(node))

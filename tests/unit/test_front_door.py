@@ -33,7 +33,7 @@ from tests.unit.stacks import PROJECT, stack
 STORE = Store.of(PROJECT.root)
 
 
-def say_nothing(_: str) -> None:
+def ignore(_: str) -> None:
     """For those that report."""
 
 
@@ -60,12 +60,12 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         found.append(list(command.argv))
         raise Failure("nothing is to be started")
 
-    def become(program: str, argv: list[str], env: object) -> NoReturn:
+    def exec_command(program: str, argv: list[str], env: object) -> NoReturn:
         found.append(argv)
         raise Failure("nothing is to become anything")
 
     monkeypatch.setattr(shell, "start", start)
-    monkeypatch.setattr("os.execvpe", become)
+    monkeypatch.setattr("os.execvpe", exec_command)
     monkeypatch.setattr(build, "ensure", lambda *_, **__: False)
     return found
 
@@ -89,11 +89,11 @@ class WithoutReplica(Answering):
 def place(where: str) -> object:
     """A place whose questions are answered."""
     if where == "native":
-        return Native(PROJECT, STORE, say_nothing)
+        return Native(PROJECT, STORE, ignore)
     if where == "prod":
-        return compose.Compose(stack("prod"), say_nothing)
+        return compose.Compose(stack("prod"), ignore)
     manager = (Answering if where == "swarm" else WithoutReplica)("shop", {"DOCKER_HOST": "ssh://me@node1"})
-    return swarm.Swarm(manager, stack("swarm"), say_nothing)
+    return swarm.Swarm(manager, stack("swarm"), ignore)
 
 
 @pytest.mark.parametrize("task", ["manage", "shell"])
@@ -157,7 +157,7 @@ def test_a_report_with_something_wrong_is_shown_and_fails(
 
 def test_a_place_that_there_is_not_is_answered_with_those_there_are() -> None:
     with pytest.raises(Failure, match=r"--on nowhere: there is no such place; there are: native, dev, prod, swarm"):
-        Places(PROJECT, STORE, say_nothing).named("nowhere")
+        Places(PROJECT, STORE, ignore).named("nowhere")
 
 
 def test_a_name_of_two_places_is_guessed_for_neither(tmp_path: Path) -> None:
@@ -165,14 +165,14 @@ def test_a_name_of_two_places_is_guessed_for_neither(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "prod.yaml").touch()
     with pytest.raises(Failure, match=r"--on prod: is both a runtime and the hosts of deploy/environments/prod\.yaml"):
-        Places(replace(PROJECT, root=tmp_path), STORE, say_nothing).named("prod")
+        Places(replace(PROJECT, root=tmp_path), STORE, ignore).named("prod")
 
 
 def test_where_two_stacks_run_one_must_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    both = [compose.Compose(stack(kind), say_nothing) for kind in ("prod", "dev")]
+    both = [compose.Compose(stack(kind), ignore) for kind in ("prod", "dev")]
     monkeypatch.setattr(Places, "_running", lambda *_: iter(both))
     with pytest.raises(Failure, match="prod and dev both run here: say which with --on prod, or --on dev"):
-        Places(PROJECT, STORE, say_nothing).running()
+        Places(PROJECT, STORE, ignore).running()
 
 
 def test_where_nothing_runs_commands_go_on_natively_and_others_say_what_starts_it(

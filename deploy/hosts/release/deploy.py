@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deploy.core import shell
 from deploy.core.errors import Failure
-from deploy.core.running import Say, printable, who
+from deploy.core.running import Notify, printable, who
 from deploy.core.shell import Run
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.environment.secrets import read_secrets
@@ -42,7 +42,7 @@ def committed(root: Path, ref: str, now: datetime | None = None) -> Release:
         why = f"--ref {ref}: is no commit here" if ref else "there is no commit here to deploy"
         raise Failure(f"{why}: `git log` shows what there is")
     if not ref:
-        need_clean(shell.run(Run([*git, "status", "--porcelain"]), capture=True).stdout)
+        require_clean(shell.run(Run([*git, "status", "--porcelain"]), capture=True).stdout)
     commit, _, subject = found.stdout.strip().partition(" ")
     time_of_it = now or datetime.now(UTC)
     return Release(
@@ -55,7 +55,7 @@ def committed(root: Path, ref: str, now: datetime | None = None) -> Release:
     )
 
 
-def need_clean(status: str) -> None:
+def require_clean(status: str) -> None:
     """Raise `Failure` naming what `git status --porcelain` found changed: a deploy is of a commit."""
     changed = [line[3:] for line in status.splitlines() if line]
     if changed:
@@ -66,7 +66,7 @@ def need_clean(status: str) -> None:
 # --- The whole ---
 
 
-def deploy(target: Target, ref: str, say: Say) -> None:
+def deploy(target: Target, ref: str, notify: Notify) -> None:
     """Put a commit into service on all hosts, or on none. Raises `Failure`, saying on which host and why."""
     environment = target.environment
     if environment.backup_before_migrate and not environment.with_role("database"):
@@ -87,9 +87,9 @@ def deploy(target: Target, ref: str, say: Say) -> None:
         ) as check,
     ):
         states = phases.look(operation)
-        for line in state.need_ready(states, roles(target), setup_marks(target), environment.name):
-            view.say(line)
-        need_one_beat(operation)
+        for line in state.require_ready(states, roles(target), setup_marks(target), environment.name):
+            view.notify(line)
+        require_one_beat(operation)
         headers = {
             host.name: phases.ship_header(
                 target, release, {**variables(target, host, release.id, states[host.name].cores), **revealed}
@@ -102,7 +102,7 @@ def deploy(target: Target, ref: str, say: Say) -> None:
         check()
         phases.activate(operation, release.id, entry(release.id, "deploy", release.commit), check)
         figures = f"{code[1] / 1e6:.1f} MB sent to each, {view.seconds:.1f} s"
-        say(f"{release.title} serves on {', '.join(target.names)} ({figures})")
+        notify(f"{release.title} serves on {', '.join(target.names)} ({figures})")
     _local_hook(environment, "after", release.id)
 
 
@@ -111,7 +111,7 @@ def roles(target: Target) -> dict[str, tuple[str, ...]]:
     return {host.name: host.roles for host in target.hosts}
 
 
-def need_one_beat(operation: Operation) -> None:
+def require_one_beat(operation: Operation) -> None:
     """Raise `Failure` when a host that was left out runs a beat, and one that was not is to: there must be one.
 
     Those that do not answer are named, and not waited for: one that is down runs none.
@@ -122,7 +122,7 @@ def need_one_beat(operation: Operation) -> None:
         return
     for name, found in phases.ask_each(operation, others).items():
         if isinstance(found, Failure):
-            operation.view.say(f"{found.message}; whether a beat runs there is not known")
+            operation.view.notify(f"{found.message}; whether a beat runs there is not known")
         elif any(unit.kind == "beat" for unit in found.units):
             raise Failure(f"{name}: runs a beat, and {target.beat} is to run it now: leave out neither of them")
 
@@ -143,7 +143,7 @@ def entry(release: str, action: str, commit: str) -> dict[str, str]:
     return {"release": release, "action": action, "commit": commit, "who": who(), "run": f"{time.time():.0f}"}
 
 
-def rollback(target: Target, to: str, say: Say) -> None:
+def rollback(target: Target, to: str, notify: Notify) -> None:
     """Put an earlier release into service again, with the environment it had. Raises `Failure`.
 
     The database stays as it is: migrations are not taken back.
@@ -161,7 +161,7 @@ def rollback(target: Target, to: str, say: Say) -> None:
         commit = next(kept.release.commit for kept in states[target.names[0]].kept if kept.release.id == chosen)
         back = state.going_back(states, chosen)
         phases.activate(operation, chosen, entry(chosen, "rollback", commit), check, back=back)
-        say(f"{chosen} serves on {', '.join(target.names)} again ({view.seconds:.1f} s)")
+        notify(f"{chosen} serves on {', '.join(target.names)} again ({view.seconds:.1f} s)")
 
 
 def _local_hook(environment: Environment, when: str, release: str) -> None:
@@ -193,7 +193,7 @@ def show(target: Target, ref: str) -> None:
     """Print what a deploy would do, and the scripts that it would run, having looked at the hosts."""
     release = committed(target.project.root, ref)
     states = _looked(target)
-    for line in state.need_ready(states, roles(target), setup_marks(target), target.environment.name):
+    for line in state.require_ready(states, roles(target), setup_marks(target), target.environment.name):
         print(line)
     print("\n".join(plan(target, release, states)))
     for name in ("lock.sh", "look.sh", "ship.sh", "migrate.sh", "activate.sh"):

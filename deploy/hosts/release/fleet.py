@@ -45,11 +45,11 @@ class Conversation:
     def _hold(self) -> None:
         try:
             text = script("activate.sh")
-            self._heard.put(run_script(self._connection, text, self._say(), seconds=_LIMIT, line=self._heard.put))
+            self._heard.put(run_script(self._connection, text, self._notify(), seconds=_LIMIT, line=self._heard.put))
         except BaseException as error:  # it is for the one who waits for an answer
             self._heard.put(error)
 
-    def _say(self) -> Iterator[bytes]:
+    def _notify(self) -> Iterator[bytes]:
         yield self._header.encode()
         while True:
             try:
@@ -166,7 +166,7 @@ class Fleet:
             raise Failure(f"{failure.message}; the release serves, and what comes after that is not done") from None
         for name, member in self.members.items():
             if member.why:
-                self.view.say(f"{name}: {member.why}")
+                self.view.notify(f"{name}: {member.why}")
 
     def _answers(self, names: Iterable[str], word: str, seconds: float) -> Iterator[tuple[str, Failure | None]]:
         """Each of some hosts, and why it has not answered with a word; the seconds are for all of them together."""
@@ -193,7 +193,9 @@ class Fleet:
             self.members[name].tell("back " + printable(why.splitlines()[0] if why else why)[:300])
         for name, failure in self._answers(others, "BACK", BACK_SECONDS):
             if failure:
-                self.view.say(f"{failure.message}; if it is cut off, it puts itself back when it does not hear of us")
+                self.view.notify(
+                    f"{failure.message}; if it is cut off, it puts itself back when it does not hear of us"
+                )
             else:
                 self.view.show(name, "put back")
 

@@ -83,10 +83,10 @@ class Operation:
 
     def everywhere(self, do: Callable[[Connection], T], hosts: Sequence[Host] | None = None) -> dict[str, T]:
         """What a function returns for each host, all at once. Raises `Failure` with a line for each that failed."""
-        return need_all(self.connections.on_all(self.target.hosts if hosts is None else hosts, do))
+        return require_all(self.connections.on_all(self.target.hosts if hosts is None else hosts, do))
 
 
-def need_all(found: Mapping[str, T | Failure]) -> dict[str, T]:
+def require_all(found: Mapping[str, T | Failure]) -> dict[str, T]:
     """What was found of each host. Raises `Failure` with a line for each that failed."""
     if failed := failures(found):
         raise failed
@@ -174,7 +174,7 @@ def ask_each(operation: Operation, hosts: Sequence[Host]) -> dict[str, HostState
 
 def look(operation: Operation) -> dict[str, HostState]:
     """What the hosts have. Raises `Failure` naming those that do not say."""
-    return need_all(ask_each(operation, operation.target.hosts))
+    return require_all(ask_each(operation, operation.target.hosts))
 
 
 def ship(operation: Operation, headers: Mapping[str, str], code: tuple[IO[bytes], int]) -> None:
@@ -214,7 +214,7 @@ def migrate(operation: Operation, release: str) -> None:
         made = ask(operation.connections.to(database), "backup")
         if made.code:
             raise Failure(f"{database.name}: no backup was made, so nothing is migrated: {made.last_line}")
-        operation.view.say(f"{database.name}: backup {printable(made.text)}")
+        operation.view.notify(f"{database.name}: backup {printable(made.text)}")
     operation.view.show(first.name, "migrating")
     done = ask(connection, "migrate")
     if done.code:

@@ -103,7 +103,7 @@ def _take(state: HostState, key: str, value: str) -> None:
             state.ledger.append({name: str(each) for name, each in json.loads(value).items()})
 
 
-def need_ready(
+def require_ready(
     states: Mapping[str, HostState], roles: Mapping[str, Sequence[str]], marks: Mapping[str, str], environment: str
 ) -> list[str]:
     """Raise `Failure` for hosts that no release can be put on; returns lines on what had better be done.

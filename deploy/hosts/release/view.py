@@ -36,7 +36,7 @@ class View(Screen):
             else:
                 self.line(f"{host}: {what} ({self.seconds:.1f} s)")
 
-    def say(self, line: str) -> None:
+    def notify(self, line: str) -> None:
         """A line about the whole."""
         with self._lock:
             self.line(line)

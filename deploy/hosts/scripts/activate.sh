@@ -134,7 +134,7 @@ probe() { # WHERE, URL WITHOUT PATH, OPTIONS OF CURL…
 }
 
 # Whether what comes next can be done at all, asked while all can still be put back.
-need_helper() { helper units >/dev/null || give_up 'its helper cannot be run: sudo refuses, or systemd does not answer'; }
+require_helper() { helper units >/dev/null || give_up 'its helper cannot be run: sudo refuses, or systemd does not answer'; }
 
 ask() {
     # shellcheck disable=SC2016 # the inner shell's own
@@ -158,7 +158,7 @@ echo '= STARTED'
 while ask; do
     case $word in
     hold)
-        need_helper
+        require_helper
         echo '= HELD'
         ;;
     workers)
@@ -187,7 +187,7 @@ while ask; do
         echo '= BEAT'
         ;;
     commit)
-        need_helper
+        require_helper
         break
         ;;
     *)

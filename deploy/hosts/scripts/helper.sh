@@ -43,18 +43,18 @@ is_release() {
     [ "${#commit}" -ge 7 ] && [ "${#commit}" -le 12 ]
 }
 
-need_release() {
+require_release() {
     is_release "$1" || wrong "that is no release"
 }
 
-need_kind() {
+require_kind() {
     case $1 in
         web | worker | beat | release) ;;
         *) wrong "that is no kind of unit" ;;
     esac
 }
 
-need_when() {
+require_when() {
     case $1 in
         now | later) ;;
         *) wrong "now or later" ;;
@@ -239,7 +239,7 @@ boot() {
         *) wrong "$current leads to no release" ;;
     esac
     release=${release#../releases/}
-    need_release "$release"
+    require_release "$release"
     for kind in web worker beat; do
         if has_role "$kind"; then
             clean systemctl --quiet --no-block start "$name-$kind@$release.service" </dev/null
@@ -252,28 +252,28 @@ verb=${1:-}
 case $verb in
     start)
         [ $# -eq 2 ] || [ $# -eq 3 ] || wrong "start KIND RELEASE [now|later]"
-        need_kind "$1"
+        require_kind "$1"
         [ "$1" != release ] || wrong "that is what migrate does"
-        need_release "$2"
-        need_when "${3-now}"
+        require_release "$2"
+        require_when "${3-now}"
         start "$1" "$2" "${3-now}"
         ;;
     stop)
         [ $# -eq 2 ] || [ $# -eq 3 ] || wrong "stop KIND RELEASE [now|later]"
-        need_kind "$1"
-        need_release "$2"
-        need_when "${3-now}"
+        require_kind "$1"
+        require_release "$2"
+        require_when "${3-now}"
         stop "$1" "$2" "${3-now}"
         ;;
     migrate)
         [ $# -eq 1 ] || wrong "migrate RELEASE"
-        need_release "$1"
+        require_release "$1"
         migrate "$1"
         ;;
     journal)
         [ $# -eq 3 ] || wrong "journal KIND RELEASE LINES"
-        need_kind "$1"
-        need_release "$2"
+        require_kind "$1"
+        require_release "$2"
         case $3 in
             [1-9] | [1-9][0-9] | [1-9][0-9][0-9] | 1000) ;;
             *) wrong "1 to 1000 lines" ;;
@@ -286,12 +286,12 @@ case $verb in
         ;;
     manage)
         [ $# -ge 1 ] || wrong "manage RELEASE [WORDS]"
-        need_release "$1"
+        require_release "$1"
         manage "$@"
         ;;
     backup)
         [ $# -eq 1 ] || wrong "backup RELEASE"
-        need_release "$1"
+        require_release "$1"
         backup "$1"
         ;;
     boot)

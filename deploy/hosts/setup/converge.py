@@ -12,11 +12,11 @@ from pydantic import SecretStr
 
 from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import Say, confirm, printable
+from deploy.core.running import Notify, confirm, printable
 from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.setup import facts as asking
-from deploy.hosts.setup.desired import desired, need_addresses, waits_for
+from deploy.hosts.setup.desired import desired, require_addresses, waits_for
 from deploy.hosts.setup.diff import Access, Change, Facts, Server, diff, render, steps
 from deploy.hosts.setup.refusal import complaints, refusal
 from deploy.hosts.setup.site import SERVERS, Learned, Site
@@ -70,7 +70,7 @@ def _unreadable(error: OSError) -> Failure:
     return Failure(f"{error.filename}: {error.strerror}; make it readable")
 
 
-def setup(environment: Environment, project: Project, only: str, say: Say, *, confirmed: bool) -> Action:
+def setup(environment: Environment, project: Project, only: str, notify: Notify, *, confirmed: bool) -> Action:
     """Make the hosts of an environment ready for deploys, or those in a comma-separated list; a dry run shows how.
 
     It raises `Failure` with a line for each host: nothing is done when one cannot be looked at; when one cannot be made
@@ -91,7 +91,7 @@ def setup(environment: Environment, project: Project, only: str, say: Say, *, co
                 return
             names = ", ".join(name for name, changes in plans.items() if changes)
             confirm(f"This changes {names}.", environment.name, confirmed)
-            _converge(connections, site, plans, say)
+            _converge(connections, site, plans, notify)
 
     return Action(show, do)
 
@@ -105,14 +105,14 @@ def _print(plans: Mapping[str, Changes], *, whole: bool) -> None:
         print(render(name, changes, whole=whole), flush=True)
 
 
-def _converge(connections: Connections, site: Site, plans: Mapping[str, Changes], say: Say) -> None:
+def _converge(connections: Connections, site: Site, plans: Mapping[str, Changes], notify: Notify) -> None:
     failed: dict[str, Failure] = {}
     hosts = [host for host in site.environment.hosts if host.name in plans]
     for _ in range(ROUNDS):
         todo = [host for host in hosts if host.name not in failed and any(each.steps for each in plans[host.name])]
         if not todo:
             break
-        done = connections.on_all(todo, partial(_apply, site=site, plans=plans, say=say))
+        done = connections.on_all(todo, partial(_apply, site=site, plans=plans, notify=notify))
         failed |= {name: result for name, result in done.items() if isinstance(result, Failure)}
         found = _plans(connections, site, [host for host in hosts if host.name not in failed])
         failed = {name: each for name, each in found.items() if isinstance(each, Failure)} | failed
@@ -123,7 +123,7 @@ def _converge(connections: Connections, site: Site, plans: Mapping[str, Changes]
         if changes := plans[host.name]:
             failed[host.name] = Failure(f"{host.name}: is not ready: {'; '.join(change.title for change in changes)}")
         else:
-            say(f"{host.name}: ready")
+            notify(f"{host.name}: ready")
     if error := failures(failed):
         raise error
 
@@ -171,21 +171,21 @@ def _look(connection: Connection, site: Site) -> Facts:
         raise Failure(f"{connection.name}: {failure.message}") from None
     if said := refusal(host, facts):
         raise Failure(f"{connection.name}: {said}")
-    need_addresses(site, host, facts)
+    require_addresses(site, host, facts)
     return facts
 
 
 # --- Doing ---
 
 
-def _apply(connection: Connection, site: Site, plans: Mapping[str, Changes], say: Say) -> None:
+def _apply(connection: Connection, site: Site, plans: Mapping[str, Changes], notify: Notify) -> None:
     text = script("postgresql.sh") + script("rabbitmq.sh") + script("apply.sh")
     _as_root(
         connection,
         text,
         steps(site.project.name, plans[connection.name]),
         APPLY_SECONDS,
-        lambda line: say(f"{connection.name}: {printable(line)}"),
+        lambda line: notify(f"{connection.name}: {printable(line)}"),
     )
 
 

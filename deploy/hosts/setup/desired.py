@@ -201,7 +201,7 @@ def _upgrades(site: Site) -> Desired:
     return Desired(packages=("unattended-upgrades",), groups=(Group((file,)),))
 
 
-def need_addresses(site: Site, host: Host, facts: Facts) -> None:
+def require_addresses(site: Site, host: Host, facts: Facts) -> None:
     """Raise `Failure` when a host does not know where another is."""
     for other in site.environment.hosts:
         if other.name != host.name and not facts.addresses.get(other.private_address):

@@ -161,17 +161,17 @@ class _Conversation:
                 for each in lines:
                     self._tell(each)
             ended = ended and not self.channel.recv_stderr_ready()
-            self._need_time(deadline)
+            self._require_time(deadline)
         if pending:
             self._tell(pending)
         while not self.channel.status_event.wait(1):
-            self._need_time(deadline)
+            self._require_time(deadline)
 
     def _tell(self, text: str) -> None:
         if self.line:
             self.line(text)
 
-    def _need_time(self, deadline: float) -> None:
+    def _require_time(self, deadline: float) -> None:
         if time.monotonic() > deadline:
             done = self.channel.exit_status_ready()
             why = "has ended, but left something running that holds its output" if done else "does not come to an end"

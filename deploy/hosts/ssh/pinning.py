@@ -10,7 +10,7 @@ from pathlib import Path
 from deploy.core import shell
 from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import Say, confirm
+from deploy.core.running import Notify, confirm
 from deploy.core.shell import WriteSecret
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.ssh import background, known_hosts
@@ -43,16 +43,16 @@ def load(root: Path, environment: str) -> KnownHosts:
         raise Failure(f"{known_hosts.source(environment)}: cannot be read ({error}); mend it") from None
 
 
-def pin(environment: Environment, replace: Collection[str], say: Say, *, confirmed: bool = False) -> Action:
+def pin(environment: Environment, replace: Collection[str], notify: Notify, *, confirmed: bool = False) -> Action:
     """Show the keys of the hosts, and pin those that are new, or changed and to be replaced; a dry run pins none."""
     return Action(
-        lambda: _show_and_pin(environment, replace, say, confirmed=confirmed, dry_run=True),
-        lambda: _show_and_pin(environment, replace, say, confirmed=confirmed, dry_run=False),
+        lambda: _show_and_pin(environment, replace, notify, confirmed=confirmed, dry_run=True),
+        lambda: _show_and_pin(environment, replace, notify, confirmed=confirmed, dry_run=False),
     )
 
 
 def _show_and_pin(
-    environment: Environment, replace: Collection[str], say: Say, *, confirmed: bool, dry_run: bool
+    environment: Environment, replace: Collection[str], notify: Notify, *, confirmed: bool, dry_run: bool
 ) -> None:
     """Show the key of each host and jump host, and pin those that are new, or changed and to be replaced.
 
@@ -77,7 +77,7 @@ def _show_and_pin(
         for each in shown:
             print(each)
         unused -= {name for each in shown for name in (each.label, each.name)}
-        known = _pin(known, environment, shown, replace, say, confirmed=confirmed, dry_run=dry_run)
+        known = _pin(known, environment, shown, replace, notify, confirmed=confirmed, dry_run=dry_run)
         depth += 1
     if unused:
         failed["--replace"] = f"--replace names {', '.join(sorted(unused))}, which showed no key"
@@ -120,7 +120,7 @@ def _pin(
     environment: Environment,
     shown: Sequence[Shown],
     replace: Collection[str],
-    say: Say,
+    notify: Notify,
     *,
     confirmed: bool,
     dry_run: bool,
@@ -133,5 +133,5 @@ def _pin(
     for each in fresh:
         known = known.with_key(each.name, each.key)
     shell.perform([WriteSecret(environment.root / known.source, known.text, 0o644)])
-    say(f"{known.source}: {len(fresh)} pinned; commit it")
+    notify(f"{known.source}: {len(fresh)} pinned; commit it")
     return known

@@ -235,8 +235,8 @@ def said() -> tuple[list[str], Callable[[str], None]]:
 
 
 def prod(stack: Stack) -> list[str]:
-    lines, say = said()
-    rollout.deploy(stack, "", say)
+    lines, notify = said()
+    rollout.deploy(stack, "", notify)
     return lines
 
 
@@ -307,14 +307,14 @@ def test_what_cannot_be_restored_is_said_beside_the_error_and_done_by_the_next_c
 ) -> None:
     engine.broken = {("v2", "celery_beat")}
     engine.failing = {"^docker (tag|start shop-celery_beat-1)": Result(1, stderr="the engine is shutting down")}
-    lines, say = said()
+    lines, notify = said()
     with pytest.raises(Failure, match="shop-celery_beat-2 ended"):
-        rollout.deploy(stack, "", say)
+        rollout.deploy(stack, "", notify)
     assert len([line for line in lines if "the engine is shutting down" in line]) == 2
     assert OLD.items() - engine.running().items() == {("shop-celery_beat-1", "v1")}
     engine.failing = {}
-    lines, say = said()
-    journal.clear_up(stack, say)
+    lines, notify = said()
+    journal.clear_up(stack, notify)
     assert engine.running() == OLD
     serves_alone(engine, stack, ["v1"])
     assert engine.latest == "v1"

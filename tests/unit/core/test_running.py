@@ -86,7 +86,7 @@ def test_what_changes_something_ends_as_by_ctrl_c_when_it_is_told_to_stop(monkey
 
 def test_an_action_goes_on_as_the_command_that_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     became: list[Run] = []
-    monkeypatch.setattr(shell, "become", became.append)
+    monkeypatch.setattr(shell, "exec_command", became.append)
     monkeypatch.setattr(action, "exit_when_told", lambda: None)
     action.carry_out(action.command(Run(["true"])))
     assert became == [Run(["true"])]

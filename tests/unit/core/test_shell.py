@@ -21,7 +21,7 @@ from deploy.core.shell import (
     Step,
     Write,
     WriteSecret,
-    become,
+    exec_command,
     last_line,
     perform,
     run,
@@ -93,13 +93,13 @@ def test_a_command_without_an_answer_in_time_is_ended_and_named() -> None:
         run(Run(["sleep", "60"], seconds=0.2), capture=True)
 
 
-@pytest.mark.parametrize("do", [run, become])
+@pytest.mark.parametrize("do", [run, exec_command])
 def test_a_folder_that_is_not_there_is_named_and_not_the_program(do: Callable[[Run], object], tmp_path: Path) -> None:
     with pytest.raises(Failure, match="gone: there is no such folder to run true in"):
         do(Run(["true"], cwd=tmp_path / "gone"))
 
 
-@pytest.mark.parametrize("do", [run, become])
+@pytest.mark.parametrize("do", [run, exec_command])
 def test_a_file_that_is_no_program_is_named_with_its_remedy(do: Callable[[Run], object], tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("echo\n")

@@ -144,9 +144,9 @@ def test_only_names_hosts_of_the_site(site: phases.Target) -> None:
 
 
 def test_a_dirty_work_tree_is_refused_by_name() -> None:
-    said = refusal(deploy.need_clean, " M site/a.py\n?? new file\n")
+    said = refusal(deploy.require_clean, " M site/a.py\n?? new file\n")
     assert said == "not committed: site/a.py, new file. Commit it, or leave it out with --ref HEAD"
-    deploy.need_clean("")
+    deploy.require_clean("")
 
 
 # --- What hosts say ---
@@ -196,15 +196,15 @@ def test_a_host_says_its_releases_in_the_order_in_which_it_got_them(tmp_path: Pa
 
 def test_hosts_that_are_not_ready_for_a_release_are_all_named() -> None:
     hosts = states(host("web1", ""), host("web2", "", setup="", roles=()), host("web3", "", setup=""), host("web4", ""))
-    said = refusal(state.need_ready, hosts, {"web4": ("web", "beat")}, {}, "x").splitlines()
+    said = refusal(state.require_ready, hosts, {"web4": ("web", "beat")}, {}, "x").splitlines()
     assert said == [
         "web2: is not set up: run `invoke remote-setup --env x`",
         "web3: its last setup did not come to its end: run `invoke remote-setup --env x`",
         "web4: was set up as web, but must be web beat: run `invoke remote-setup --env x`",
     ]
     ready = states(host("web1", ""))
-    assert state.need_ready(ready, {}, {"web1": "digest"}, "x") == []
-    assert "remote-setup --env x" in state.need_ready(ready, {}, {"web1": "another"}, "x")[0]
+    assert state.require_ready(ready, {}, {"web1": "digest"}, "x") == []
+    assert "remote-setup --env x" in state.require_ready(ready, {}, {"web1": "another"}, "x")[0]
 
 
 def test_another_certificate_is_told_where_it_can_be_compared_and_stops_no_deploy() -> None:
@@ -214,12 +214,12 @@ def test_another_certificate_is_told_where_it_can_be_compared_and_stops_no_deplo
     # web2 was set up by a version of before, whose digest was another.
     remedy = "`invoke remote-setup --env x`"
     advice = f"web2: its setup is out of date: {remedy}"
-    assert state.need_ready(hosts, {}, marks, "x") == [advice]
+    assert state.require_ready(hosts, {}, marks, "x") == [advice]
     renewed = {"web1": "digest NEW"}
-    assert state.need_ready(states(with_mark), {}, renewed, "x") == [
+    assert state.require_ready(states(with_mark), {}, renewed, "x") == [
         f"web1: has another certificate than the file of tls: {remedy}"
     ]
-    assert state.need_ready(states(with_mark), {}, {"web1": "digest"}, "x") == [], "the certificate is not here"
+    assert state.require_ready(states(with_mark), {}, {"web1": "digest"}, "x") == [], "the certificate is not here"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from deploy.hosts.layout import RELEASE, Layout
 from deploy.hosts.release import deploy, phases
 from deploy.hosts.setup import converge
 from deploy.hosts.setup import facts as asking
-from deploy.hosts.setup.desired import desired, need_addresses, setup_digest, setup_mark
+from deploy.hosts.setup.desired import desired, require_addresses, setup_digest, setup_mark
 from deploy.hosts.setup.diff import (
     Access,
     Desired,
@@ -340,8 +340,8 @@ def test_a_host_without_the_site_needs_no_python() -> None:
 def test_a_host_that_does_not_know_another_is_named() -> None:
     here, known = site(), {f"10.0.0.{number}": (f"10.0.0.{number}",) for number in (1, 2, 3)}
     with pytest.raises(Failure, match=r"^web1: does not know where 10.0.0.4 is: give data1 a private_address"):
-        need_addresses(here, host(here, "web1"), Facts(addresses=known))
-    need_addresses(here, host(here, "data1"), Facts(addresses=known))
+        require_addresses(here, host(here, "web1"), Facts(addresses=known))
+    require_addresses(here, host(here, "data1"), Facts(addresses=known))
 
 
 # --- The difference ---
