@@ -87,7 +87,7 @@ def settled(site: Fleet) -> bool:
 @contextmanager
 def load(site: Fleet, seconds: float = 900) -> Iterator[list[Load]]:
     """A steady load on both web hosts, half POST. Fails the test when a request failed."""
-    loads = [Load(site[name].http_port, clients=4, rest=0.05, most_seconds=seconds) for name in WEB]
+    loads = [Load(site[name].http_port, clients=4, rest=0.1, most_seconds=seconds) for name in WEB]
     with ExitStack() as stack:
         for each in loads:
             stack.enter_context(each)

@@ -21,8 +21,9 @@ class Load:
 
     port: int
     clients: int = 6
-    #: Seconds that a client rests after each request, so that the machine has room for what is tested.
-    rest: float = 0.02
+    #: Seconds that a client rests after each request: where processors have nothing left, what is tested only waits, and
+    #: what is counted are not more requests in a deploy, but longer deploys.
+    rest: float = 0.04
     #: Seconds after which it ends by itself.
     most_seconds: float = MOST_SECONDS
     codes: Counter[int] = field(default_factory=Counter)
