@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -22,6 +23,8 @@ if {kind!r} in _sys.argv:
     _sys.stderr.buffer.write(b"caf\\xe9 \\x1b[2J\\n")
     raise RuntimeError("this {kind} cannot start")
 """
+#: As long as a laptop's lid is shut between two rooms: some runtimes have given its client up by then, others not yet.
+ASLEEP_SECONDS = 30
 #: What docker may be asked while nothing is to be changed.
 QUESTIONS = (
     *("ps", "inspect", "info", "version", "top", "image inspect", "image ls", "volume inspect", "compose version"),
@@ -130,6 +133,23 @@ def test_a_closed_terminal_takes_a_deploy_back(runtime: Runtime) -> None:
         said, _ = client.communicate(timeout=300)
     assert client.returncode == 128 + signal.SIGHUP, said
     assert runtime.serving() == before
+
+
+def test_a_client_that_falls_asleep_loses_nothing_and_keeps_nobody_out(runtime: Runtime) -> None:
+    """Whether it goes on when it wakes or was given up meanwhile: what serves is one release, whole."""
+    before = runtime.serving()
+    runtime.change()
+    with runtime.load():
+        client = runtime.begin()
+        client.send_signal(signal.SIGSTOP)
+        time.sleep(ASLEEP_SECONDS)
+        client.send_signal(signal.SIGCONT)
+        said, _ = client.communicate(timeout=600)
+        if client.returncode:
+            support.wait_until(lambda: runtime.serving() == before, 120, f"all is put back: {said}")
+            again = runtime.invoke(*runtime.deploying)
+            assert again.code == 0, again.stderr
+    assert runtime.serving() != before, said
 
 
 def test_of_two_deploys_at_once_the_second_is_told_who_holds_the_lock(runtime: Runtime) -> None:
