@@ -446,7 +446,7 @@ def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry
 def remote_setup(c: Context, env: str, only: str = "", yes: bool = False, dry_run: bool = False) -> None:
     """Make the hosts of an environment ready for deploys: users, packages, units, nginx, servers, firewall.
 
-    Shows what changes first. Whoever may log in as administrator may deploy: that one's keys are given to `deploy`.
+    Shows the changes first. Whoever may log in as administrator may deploy: `deploy` gets the administrator's keys.
     """
     from deploy.hosts.environment import file
     from deploy.hosts.setup import converge

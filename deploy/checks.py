@@ -26,7 +26,7 @@ SUITES = ("unit", "site", "native", "acceptance", "browser", "docker", "swarm", 
 
 
 def suites(text: str, option: str) -> list[str]:
-    """The suites named by comma. Raises `Failure` for one that does not exist."""
+    """The suites of a comma-separated list. Raises `Failure` for one that does not exist."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in SUITES:
@@ -89,4 +89,4 @@ def lint(project: Project, store: Store, *, fix: bool, dry_run: bool, notify: Ca
         if shell.run(command, check=False).code:
             failed.append(name)
     if failed:
-        raise Failure(f"lint: {', '.join(failed)} found something; `invoke lint --fix` mends what it can")
+        raise Failure(f"lint: {', '.join(failed)} found something; `invoke lint --fix` fixes what it can")

@@ -1,4 +1,4 @@
-"""Looks for what the commands need, and knows the command that mends each thing that is missing."""
+"""Checks the prerequisites of the commands, and names the command that installs a missing one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SYSTEM_PROGRAMS = "/usr/sbin:/usr/local/sbin"
 
 @dataclass(frozen=True)
 class Check:
-    """One prerequisite: what it is for, what was found, and what mends it. ``required`` ones fail the examination."""
+    """One prerequisite: what it is for, what was found, and what fixes it. ``required`` ones fail the examination."""
 
     name: str
     purpose: str

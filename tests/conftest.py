@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--require", default="", help="suites, by comma, in which a skipped test is a failure")
+    parser.addoption("--require", default="", help="comma-separated suites in which a skipped test is a failure")
     parser.addoption("--base-url", default="", help="acceptance: the site to ask, instead of a native one")
     parser.addoption("--ca", default="", help="acceptance: the certificate authority that the site's was made with")
     parser.addoption("--admin", default="", help="acceptance: NAME:PASSWORD of an administrator of that site")

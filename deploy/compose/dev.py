@@ -1,4 +1,4 @@
-"""Development with compose: the code mounted, everything reloading, images built anew when a lock changes."""
+"""Development with compose: the code mounted, everything reloading, images rebuilt when a lock changes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def first(stack: Stack) -> dict[str, Run]:
 
 
 def attached(stack: Stack, workers: int) -> Run:
-    """The site, in the foreground, built and started anew when a lock changes."""
+    """The site, in the foreground, rebuilt and restarted when a lock changes."""
     return stack.compose("up", "--no-deps", "--watch", "--scale", f"celery_worker={workers}", *PROCESSES)
 
 

@@ -74,7 +74,7 @@ def clear_up(stack: Stack, notify: Notify) -> None:
 
 
 def finish(stack: Stack, note: Note, stay: Sequence[Replica], *, new: bool) -> None:
-    """Have what stays be one release: the ``new`` one, or that of before, and a beat of it that runs."""
+    """Leave one release running: the ``new`` one or the old one, with its beat."""
     beats = [each for each in stay if each.service == BEAT]
     known = [each for each in beats if (each.name in note.old) != new]
     for beat in [each for each in known or beats if each.running or not any(other.running for other in known)][:1]:

@@ -27,7 +27,7 @@ def can_run(project: Project) -> bool:
 
 
 def require_engine(free_gigabytes: int) -> None:
-    """Raise `Failure` when there is no engine, one that is too old, no Compose v2, or no room: with what mends it."""
+    """Raise `Failure` when there is no engine, one that is too old, no Compose v2, or no room: with what fixes it."""
     from deploy import doctor
 
     install = doctor.this_system().install

@@ -37,7 +37,7 @@ class Layout:
 
     @property
     def roles(self) -> PurePosixPath:
-        """The roles of the host, in one line by space."""
+        """The roles of the host, space-separated."""
         return self.etc / "roles"
 
     @property

@@ -1,4 +1,4 @@
-"""Keeps one command of the native runtime running: anew when the code changes, gone when `invoke dev` is.
+"""Keeps one command of the native runtime running: restarted when the code changes, stopped with `invoke dev`.
 
     python -m deploy.reloader --watch FOLDER --grace SECONDS -- COMMAND…
 
@@ -64,7 +64,7 @@ class Keeper:
         self.began = time.monotonic()
 
     def end(self) -> None:
-        """End the child as its kind likes it best: TERM, after the grace QUIT, and KILL for what is left."""
+        """Stop the child: TERM, after the grace period QUIT, then KILL."""
         if self.child is None:
             return
         for number, seconds in ((signal.SIGTERM, self.grace), (signal.SIGQUIT, COLD_SECONDS)):

@@ -84,7 +84,7 @@ def plan(project: Project, store: Store, port: int, workers: int) -> Plan:
 
 
 def kept(project: Project, store: Store, command: Sequence[str], more: dict[str, str]) -> Run:
-    """A process that is started anew when the code changes, and ends with us."""
+    """A process that is restarted when the code changes, and stops with us."""
     reloader = [str(store.link("tools") / "bin" / "python"), "-m", "deploy.native.reloader"]
     options = ["--watch", str(project.site_folder), "--grace", str(GRACE_SECONDS)]
     return Run([*reloader, *options, "--", *command], {**environment(project), "PYTHONPATH": str(project.root), **more})

@@ -18,7 +18,7 @@ def check_certificate(certificate: Path, key: Path, now: datetime | None = None,
     """
     for path in (certificate, key):
         if not path.is_file():
-            raise Failure(f"{source}: {path}: there is no such file; put it there, or mend the path")
+            raise Failure(f"{source}: {path}: there is no such file; put it there, or fix the path")
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key, password=lambda: "")

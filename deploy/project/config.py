@@ -86,7 +86,7 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
         port=port_number(values.get("port"), "project.port"),
         samples=_text(values, "samples", re.compile(r"[a-z0-9_]*"), "a management command, or empty"),
         run=_text(values, "run", re.compile(".+"), "a folder"),
-        probes=tuple(_text(values, "probes", re.compile(r"/\S*( /\S*)*"), "paths, by space").split()),
+        probes=tuple(_text(values, "probes", re.compile(r"/\S*( /\S*)*"), "space-separated paths").split()),
         free_gigabytes=whole_number(values.get("free_gigabytes"), "project.free_gigabytes", 0, 10**6),
     )
     if not project.manage.is_file():

@@ -37,7 +37,7 @@ PAIR = "ssl_certificate /etc/nginx/site/tls.crt;\nssl_certificate_key /etc/nginx
 def runtime_files(front: Front, upstream: Iterable[str], resolved: Iterable[str] = ()) -> dict[str, str]:
     """The files that differ from one place to another, by name, for containers.
 
-    ``upstream`` names the replicas that serve, ``resolved`` those whose addresses are to be known beforehand.
+    ``upstream`` names the replicas that serve, ``resolved`` those whose addresses must be resolved first.
     """
     names = " ".join(front.hosts)
     plain = f"listen 80;\nserver_name {names};\n"

@@ -44,7 +44,7 @@ def _hosts(value: object) -> object:
 
 
 def _address(value: str) -> str:
-    """Of a name server: the client leaves out, without a word, what is none."""
+    """Validate the address of a DNS server; the docker client silently drops invalid ones."""
     try:
         ipaddress.ip_address(value)
     except ValueError:

@@ -101,7 +101,7 @@ def run_jobs(held: Session, file: StackFile, names: Collection[str]) -> None:
 
 
 def clear_job(held: Session, name: str) -> None:
-    """Remove a job of before; a migration that still runs, because its client was killed, is waited for.
+    """Remove an earlier job; wait for a migration that still runs because its client was killed.
 
     Raises `Failure` when it takes longer than one may.
     """

@@ -131,7 +131,7 @@ def limited(command: Run, seconds: float) -> Run:
 
 
 def engine(host: str, context: str) -> dict[str, str]:
-    """What tells the docker command which engine is meant. Raises `Failure` for both, or for a host that is none."""
+    """The options that select an engine. Raises `Failure` when both are given, or when the host is not a URL."""
     if host and context:
         raise Failure("--host and --context both name an engine: give one")
     if host and not re.fullmatch(r"(ssh|tcp|unix)://\S+", host):
@@ -153,7 +153,7 @@ def ssh_check(host: str) -> Run:
 
 
 def why_not_ssh(host: str, said: str) -> str:
-    """A line for what ssh said, with what mends it."""
+    """A line for what ssh said, with what fixes it."""
     name = urlsplit(host).hostname
     if "REMOTE HOST IDENTIFICATION HAS CHANGED" in said or "Offending" in said:
         return (
@@ -169,7 +169,7 @@ def why_not_ssh(host: str, said: str) -> str:
 
 
 def require_engine(manager: Manager) -> None:
-    """Raise `Failure` when the engine cannot be reached, with what mends that."""
+    """Raise `Failure` when the engine cannot be reached, with what fixes that."""
     if shutil.which("docker") is None:
         raise Failure(f"docker: not found on this machine: {doctor.this_system().install('engine', 'compose')}")
     if manager.host.startswith("ssh://"):

@@ -34,7 +34,7 @@ def follow(
 ) -> Snapshot:
     """Return when each of these services is as it was asked for; what is then there.
 
-    ``services``: the seconds that each may take; ``known``: ids of the tasks of before; ``check`` raises when we are
+    ``services``: the seconds that each may take; ``known``: ids of the earlier tasks; ``check`` raises when we are
     to give up. Raises `ServiceFailed` for one that failed, the last lines of its replica shown, and `Failure` when one
     takes too long, or is removed meanwhile.
     """

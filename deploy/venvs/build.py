@@ -168,7 +168,7 @@ def remove(store: Store, name: str, *, dry_run: bool = False, notify: Notify = p
     if not store.link(name).is_symlink():
         raise Failure(f"environment {name} is not built; `invoke venv-list` shows what is")
     if name == TOOLS:
-        raise Failure("environment tools runs this command; remove the folder .venvs by hand to begin anew")
+        raise Failure("environment tools runs this command; remove the folder .venvs by hand to start again")
     own = os.path.realpath(store.link(name))
     above = [other for other in built(store) if other != name and own in below_of(store, other)]
     if above:

@@ -1,4 +1,4 @@
-"""Looking: what is wrong with the environments that stand here. Names each thing and what mends it; changes nothing."""
+"""Looking: what is wrong with the environments that stand here. Names each thing and what fixes it; changes nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check(store: Store, name: str) -> list[str]:
         return [f"{name}: not built, or not to the end: {again}"]
     path = Path(os.path.realpath(store.link(name)))
     if record.path != str(path):
-        return [f"{name}: was moved here from {record.path}: {again} builds it anew"]
+        return [f"{name}: was moved here from {record.path}: {again} rebuilds it"]
     problems = [*python_problems(name, record, path, again), *base_problems(name, record, again)]
     if problems:
         return problems
@@ -64,7 +64,7 @@ def python_problems(name: str, record: Record, path: Path, again: str) -> list[s
 def base_problems(name: str, record: Record, again: str) -> list[str]:
     """A lower layer that is not where this one looks for it; Python itself would say nothing."""
     return [
-        f"{name}: stands on {Path(lower).name}, which is no longer at {Path(lower).parent}: {again} builds it anew"
+        f"{name}: stands on {Path(lower).name}, which is no longer at {Path(lower).parent}: {again} rebuilds it"
         for lower in record.below
         if layer_store.read_record(Path(lower)) is None
     ]
@@ -78,16 +78,16 @@ def changed_lock(store: Store, layer: Layer, record: Record) -> str:
 
 def package_problems(name: str, record: Record, path: Path) -> list[str]:
     """Packages that came, went or changed by hand since the layer was finished."""
-    mend = f"name it in requirements/{name}.in and `invoke lock`, or `invoke venv --env {name} --rebuild`"
+    fix = f"name it in requirements/{name}.in and `invoke lock`, or `invoke venv --env {name} --rebuild`"
     packages = next((path / "lib").glob("python*/site-packages"), path)
     now = {distribution.name: distribution.version for distribution in distributions(path=[str(packages)])}
     new = sorted(now.keys() - record.installed.keys())
-    lines = [f"{name}: {each} {now[each]} was installed by hand: {mend}" for each in new]
+    lines = [f"{name}: {each} {now[each]} was installed by hand: {fix}" for each in new]
     for each, version in sorted(record.installed.items()):
         if each not in now:
-            lines.append(f"{name}: {each} {version} was removed by hand: {mend}")
+            lines.append(f"{name}: {each} {version} was removed by hand: {fix}")
         elif now[each] != version:
-            lines.append(f"{name}: {each} is {now[each]}, locked is {version}: {mend}")
+            lines.append(f"{name}: {each} is {now[each]}, locked is {version}: {fix}")
     return lines
 
 

@@ -79,7 +79,7 @@ def read_graph(requirements: Path) -> dict[str, tuple[str, ...]]:
     for name, lower in graph.items():
         for parent in lower:
             if parent not in graph:
-                raise Failure(f"requirements/{name}.in stands on {parent}.in, which does not exist; mend its -r line")
+                raise Failure(f"requirements/{name}.in stands on {parent}.in, which does not exist; fix its -r line")
     return graph
 
 

@@ -90,7 +90,7 @@ def lock(store: Store, *, upgrade: bool, check: bool, dry_run: bool, notify: Cal
         changed = compile_into(Path(scratch), requirements, uv, upgrade, notify)
         if check and changed:
             files = ", ".join(f"requirements/{name}.txt" for name in changed)
-            raise Failure(f"{files} not what the .in files ask for; `invoke lock` writes them anew")
+            raise Failure(f"{files} not what the .in files ask for; `invoke lock` updates them")
         for name in changed:
             fresh = requirements / f".{name}.txt.new"
             shutil.copyfile(Path(scratch) / f"{name}.txt", fresh)

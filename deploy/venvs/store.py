@@ -204,7 +204,7 @@ def below_of(store: Store, name: str) -> list[str]:
 
 
 def unused(store: Store, without: str = "") -> list[Path]:
-    """The layers that no environment is or stands on, leaving one environment out of account."""
+    """The layers that no environment is or stands on, ignoring one environment."""
     used: set[str] = set()
     for name in built(store):
         if name != without:

@@ -1,7 +1,7 @@
 """A worker's reader of messages that gives back a task that it does not know; Celery's own throws it away.
 
 While a release replaces another, a task that is new may be sent before the last worker of the earlier release is gone.
-That one holds it for a while, in which it is handed nothing more in its place, and gives it back for one that knows it.
+The worker keeps the unknown task for a while, takes no other meanwhile, and gives it back for a worker that knows it.
 A task that nobody knows does not stay for ever: it is then Celery's to refuse, with an error in the log and as result.
 
 Set by `CELERY_WORKER_CONSUMER`.

@@ -17,7 +17,7 @@ BROKER_SECONDS = 2
 @require_safe
 @never_cache
 def healthz(request: HttpRequest) -> HttpResponse:
-    """The process lives; says nothing of its servers, whose failure a restart would not mend."""
+    """The process lives; says nothing of its servers, whose failure a restart would not fix."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 

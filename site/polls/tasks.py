@@ -1,4 +1,4 @@
-"""What workers do. Each task bears to be run twice: a worker that dies gives its task to another."""
+"""What workers do. Each task is safe to run twice: when a worker dies, another runs its task."""
 
 import logging
 from typing import Any

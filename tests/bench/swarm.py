@@ -51,7 +51,7 @@ def break_it(made: Swarm) -> None:
     made.edit("site/release.py", '    if "migrate" in wanted:', "    if False:")
 
 
-def mend(made: Swarm) -> None:
+def fix(made: Swarm) -> None:
     for name in ("polls/apps.py", "release.py"):
         (made.project / "site" / name).write_text((support.ROOT / "site" / name).read_text())
 
@@ -108,7 +108,7 @@ def updates(made: Swarm) -> None:
         for name, action in rivals.items():
             prepare(made)
             measured(made, f"{kind}: {name}", action)
-            mend(made)
+            fix(made)
             made.must("swarm-deploy")
 
 

@@ -67,7 +67,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def health(dev: Running) -> str:
-    """What `/healthz` says; nothing while it starts anew."""
+    """What `/healthz` says; nothing while it restarts."""
     try:
         return httpx.get(f"{url(dev)}/healthz", trust_env=False).text
     except httpx.TransportError:

@@ -140,7 +140,7 @@ def test_each_line_of_the_access_log_has_the_id_of_the_request(prod: Stack) -> N
     answer = httpx.get(f"{prod.url}/?looked-for", trust_env=False)
     time.sleep(1.5)  # the log is written every second
     assert f'"request_id":"{answer.headers["X-Request-ID"]}"' in docker("logs", prod.containers("nginx")[0])
-    assert "looked-for" not in docker("logs", prod.containers("nginx")[0]), "a query may hold what is nobody's business"
+    assert "looked-for" not in docker("logs", prod.containers("nginx")[0]), "a query may contain private data"
 
 
 def test_static_files_are_compressed_and_kept_for_ever_and_folders_not_listed(prod: Stack) -> None:

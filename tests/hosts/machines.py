@@ -211,7 +211,7 @@ class Fleet:
         return [self[name] for name, roles in self.roles.items() if role in roles]
 
     def configure(self, **more: object) -> None:
-        """Write the environment file anew, with these keys from now on."""
+        """Write the environment file again, with these keys from now on."""
         self.more |= more
         hosts = {name: {"address": self[name].address, "roles": roles} for name, roles in self.roles.items()}
         write_environment(self.project, hosts, identity=str(self.rack.identity), **self.more)

@@ -157,7 +157,7 @@ def test_an_address_where_nothing_answers_is_one_line(server: Server) -> None:
 
 
 def test_a_name_that_is_unknown_is_one_line(server: Server) -> None:
-    assert "mend its address" in refusal(server, trusting(), address="nowhere.invalid")
+    assert "check its address" in refusal(server, trusting(), address="nowhere.invalid")
 
 
 @pytest.mark.parametrize("name", ["a b", "x;touch pwned", "$(touch pwned)", "-oProxyCommand=touch", "a\nb", "a,b", ""])

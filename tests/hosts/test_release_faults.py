@@ -196,16 +196,16 @@ class Fault(NamedTuple):
 
     prepare: Callable[[Machine], None]
     strike: Callable[[Machine], None]
-    mend: Callable[[Machine], None]
+    fix: Callable[[Machine], None]
     words: str
 
 
 FAULTS = {
-    "nginx killed": Fault(nothing, strike=end_nginx, mend=begin_nginx, words="through nginx"),
-    "script killed": Fault(nothing, strike=kill_script, mend=nothing, words="web2: "),
-    "network cut": Fault(nothing, strike=cut, mend=join, words="web2: "),
-    "sudo refused": Fault(nothing, strike=refuse, mend=allow, words="web2: its helper cannot be run"),
-    "disk full": Fault(small_disk, strike=fill, mend=empty, words="No space left on device"),
+    "nginx killed": Fault(nothing, strike=end_nginx, fix=begin_nginx, words="through nginx"),
+    "script killed": Fault(nothing, strike=kill_script, fix=nothing, words="web2: "),
+    "network cut": Fault(nothing, strike=cut, fix=join, words="web2: "),
+    "sudo refused": Fault(nothing, strike=refuse, fix=allow, words="web2: its helper cannot be run"),
+    "disk full": Fault(small_disk, strike=fill, fix=empty, words="No space left on device"),
 }
 
 
@@ -232,7 +232,7 @@ def test_a_fault_on_one_host_puts_back_the_other_that_was_flipped(site: Fleet, n
         # One that was cut off finds out by itself.
         wait_until(lambda: one_release_or_none(site) == before, 90, "both are on the old release")
     finally:
-        fault.mend(site["web2"])
+        fault.fix(site["web2"])
         site.configure(wait=0)
     for each in WEB:
         wait_until(partial(answers, f"{site[each].url}/readyz"), 30, f"{each} serves")

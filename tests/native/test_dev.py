@@ -186,7 +186,7 @@ def test_an_edit_reloads_web_worker_and_beat(tmp_path: Path) -> None:
         wait_until(lambda: "waiting for the code to change" in dev.output, 20, "a broken edit is waited out")
         urls.write_text(urls.read_text().replace("\nthis is no Python\n", ""))
         time.sleep(1)
-        wait_until(reloaded, 20, "the mended code runs")
+        wait_until(reloaded, 20, "the fixed code runs")
 
 
 # --- what goes wrong is one line ---

@@ -21,8 +21,8 @@ class Load:
 
     port: int
     clients: int = 6
-    #: Seconds that a client rests after each request: where processors have nothing left, what is tested only waits, and
-    #: what is counted are not more requests in a deploy, but longer deploys.
+    #: Seconds that a client rests after each request. Without a rest the load takes the whole processor, and each deploy
+    #: takes longer instead of meeting more requests.
     rest: float = 0.04
     #: Seconds after which it ends by itself.
     most_seconds: float = MOST_SECONDS

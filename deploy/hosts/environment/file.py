@@ -38,7 +38,7 @@ from deploy.project import certificate
 
 
 def chosen(only: str, hosts: Sequence[Host], what: str) -> tuple[Host, ...]:
-    """Those of some hosts that are named by comma; all of them for no name.
+    """The hosts of a comma-separated list; all of them when it is empty.
 
     Raises `Failure` for another name; ``what`` says what they are the hosts of.
     """
@@ -136,7 +136,7 @@ def load(root: Path, name: str, *, pair: bool = False) -> Environment:
         if host.identity and not host.identity.is_file():
             own: Place = ("hosts", host.name, "identity")
             path = own if own in document else ("identity",)
-            missing.append(Problem(path, f"{host.identity}: there is no such file; mend the path"))
+            missing.append(Problem(path, f"{host.identity}: there is no such file; fix the path"))
     if missing:
         failures.append(document.failure(missing).message)
     if failures:

@@ -265,7 +265,7 @@ def _same_addresses(hosts: Mapping[str, HostEntry], port: int) -> Iterator[Probl
         own = host.port if "port" in host.model_fields_set else port
         other = first.setdefault(((host.address or name).lower(), own), name)
         if other != name:
-            yield Problem(("hosts", name), f"has the address and port of {other}; make one host of them, or mend it")
+            yield Problem(("hosts", name), f"has the address and port of {other}; merge the two, or fix one")
 
 
 def _lonely(hosts: Mapping[str, HostEntry]) -> Iterator[Problem]:

@@ -73,7 +73,7 @@ def _file_text(root: Path, name: str) -> str:
             raise Failure(f"others may read it: chmod 600 {shlex.quote(str(path))}")
         return path.read_text()
     except OSError as error:
-        raise Failure(f"{error.strerror}; put it there, or mend the path") from None
+        raise Failure(f"{error.strerror}; put it there, or fix the path") from None
     except UnicodeDecodeError:
         raise Failure("is no text") from None
     except RuntimeError:

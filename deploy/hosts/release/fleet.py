@@ -101,7 +101,7 @@ class Fleet:
     """Hosts on which a release is put into service together."""
 
     view: View
-    #: Seconds that requests and tasks under way have: a web unit that still ends is waited for before it begins anew.
+    #: Seconds that requests and tasks under way have: a web unit that still stops is waited for before it starts again.
     drain: int = 0
     members: dict[str, Conversation] = field(default_factory=dict)
     #: Whether some host was told to stay with it.

@@ -207,7 +207,7 @@ def migrate(operation: Operation, release: str) -> None:
     if target.environment.backup_before_migrate:
         pending = ask(connection, "pending")
         if pending.code:
-            raise Failure(f"{first.name}: what is to be migrated cannot be told: {pending.last_line}")
+            raise Failure(f"{first.name}: cannot list the pending migrations: {pending.last_line}")
         if pending.text.strip() == "none":
             return
         [database] = target.environment.with_role("database")

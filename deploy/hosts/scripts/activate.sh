@@ -10,7 +10,7 @@ IFS= read -r name
 IFS= read -r release
 IFS= read -r host           # a name that the site answers to
 IFS= read -r scheme         # in which clients ask for it
-IFS= read -r probes         # paths that must answer, by space
+IFS= read -r probes         # space-separated paths that must answer
 IFS= read -r entry          # for the ledger: inner part of an object of JSON
 IFS= read -r leave          # anything: what serves now is rolled back from, and nothing to go back to; empty for not
 IFS= read -r hook           # a command in the release once it serves, base64; empty for none
@@ -20,7 +20,7 @@ state=$srv/state
 roles=" $(cat "/etc/$name/roles") "
 #: Seconds without a sign of life after which the client is taken for gone; less than the lock's.
 silence=40
-#: Seconds for all paths to answer, asked again and again, before the release is said to be ill.
+#: Seconds for all paths to answer, asked again and again, before the release counts as unhealthy.
 patience=20
 
 helper() { sudo -n "/usr/local/sbin/$name-helper" "$@" </dev/null; }
@@ -106,7 +106,7 @@ trap 'gone "the client was gone"' TERM HUP INT PIPE
 trap 'gone "a step ended that nobody looked at"' EXIT
 
 start() { # KIND
-    # A worker of before that is still at a task, as after a rollback, is begun anew as soon as it has ended; a web unit
+    # An old worker that still runs a task, as after a rollback, is started again as soon as it has ended; a web unit
     # that still answers a request is waited for, as nothing else can answer in its place.
     if [ "$1" = worker ] && helper units | grep -q "^$1 $release deactivating"; then
         helper start "$1" "$release" later
@@ -168,7 +168,7 @@ while ask; do
     flip)
         if ! has beat && [ -n "$old_beat" ]; then # that role has moved to another host
             beat_moved=1
-            helper stop beat "$old_beat" now || give_up "the beat of before does not stop"
+            helper stop beat "$old_beat" now || give_up "the old beat does not stop"
         fi
         said=$(flip 2>&1) || give_up "$state/current cannot be written: $(printf '%s\n' "$said" | tail -n 1)"
         if has web; then

@@ -12,7 +12,7 @@ case $what in
 migrate) helper migrate "$release" ;;
 backup) helper backup "$release" ;;
 pending)
-    # 1 is its word for "some"; anything else is no word of its.
+    # Exit code 1: migrations are pending. Anything else: an error.
     if helper manage "$release" migrate --check >/dev/null; then echo none; else
         [ $? -eq 1 ] || exit 1
         echo some

@@ -8,7 +8,7 @@ broker_eval() {
     timeout 60 rabbitmqctl eval 2>/dev/null
 }
 
-# What is missing: server, user, password, permissions; guest when that one is still there.
+# What is missing: server, user, password, permissions; guest when it still exists.
 broker_missing() {
     password=$(head -n 1 "/etc/$1/broker_password" 2>/dev/null || true)
     # Where the server does not run, rabbitmqctl would start an epmd, in the way of the one that systemd starts.

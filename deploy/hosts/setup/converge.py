@@ -1,4 +1,4 @@
-"""`remote-setup`: bare hosts become ready ones. Looks at all, shows what is to be done, does it, and looks again."""
+"""`remote-setup`: makes bare hosts ready. Looks at all, shows the changes, applies them, and looks again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Changes = tuple[Change, ...]
 #: Seconds for a host to be asked, and to be made ready: packages come over the network.
 FACTS_SECONDS = 120
 APPLY_SECONDS = 1800
-#: How often hosts are looked at and mended. The second time gives the site's hosts the passwords that were made in the
+#: How often hosts are looked at and changed. The second time gives the site's hosts the passwords that were made in the
 #: first; what is then still to do has failed.
 ROUNDS = 3
 
@@ -132,7 +132,7 @@ def _converge(connections: Connections, site: Site, plans: Mapping[str, Changes]
 
 
 def _plans(connections: Connections, site: Site, chosen: Collection[Host]) -> dict[str, Changes | Failure]:
-    """What is to be done on each host, or why it cannot be looked at."""
+    """The changes for each host, or why it cannot be looked at."""
     keepers = [host for host in site.environment.hosts if set(SERVERS) & set(host.roles)]
     asked = {host.name: host for host in (*chosen, *keepers)}
     found = connections.on_all(asked.values(), lambda connection: _look(connection, site))

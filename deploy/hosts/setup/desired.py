@@ -1,4 +1,4 @@
-"""What a host of an environment is to be, by its roles. Decides only: what the hosts know, it is told."""
+"""The desired state of a host, by its roles. Decides only; what only hosts know is passed in."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def setup_mark(site: Site, host: Host) -> str:
 
 
 def desired(site: Site, host: Host, learned: Learned) -> Desired:
-    """What a host is to be."""
+    """The desired state of a host."""
     found = _without_mark(site, host, learned)
     return (
         found

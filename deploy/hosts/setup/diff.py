@@ -1,6 +1,6 @@
-"""What a host is to be, what it is, and the difference: values, which are shown, sent and compared. Nothing here acts.
+"""The desired state of a host, its actual state, and the difference: values that are shown, sent and compared.
 
-`desired` says what a host is to be, `facts` reads what it is, `setup` carries the difference out.
+Nothing here acts. `desired` decides the desired state, `facts` reads the actual one, `converge` applies the difference.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-# --- What a host is to be ---
+# --- Desired state ---
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,13 @@ class Idle:
     """A unit that is neither enabled nor running; of a template, all that were made of it."""
 
     name: str
-    #: A file of ours that says that the unit is, too: where it is not, another's unit of that name is let be.
+    #: Marker file: without it the unit is not ours and is left alone.
     sign: str = ""
 
 
 @dataclass(frozen=True)
 class Desired:
-    """All that a host is to be. Paths and names are without spaces; %PG% in them is the version of PostgreSQL."""
+    """The whole desired state of a host. Paths and names have no spaces; %PG% stands for the version of PostgreSQL."""
 
     packages: tuple[str, ...] = ()
     users: tuple[User, ...] = ()
@@ -190,7 +190,7 @@ class Change:
 
 
 def diff(desired: Desired, facts: Facts) -> tuple[Change, ...]:
-    """What is to be done, in this order, so that a host is as desired; nothing for one that is."""
+    """The changes, in this order, that bring a host to its desired state; none when it is there."""
     before = [*_packages(desired, facts), *_users(desired, facts), *_folders(desired, facts)]
     files = [change for group in desired.groups for change in _group(group, facts)]
     gone = [

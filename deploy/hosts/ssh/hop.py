@@ -150,14 +150,14 @@ class Hop:
                 transport.close()
 
     def _why(self, error: Exception, accepted: bool = False) -> str:
-        """A line for what paramiko raised, with what mends it."""
+        """A line for what paramiko raised, with what fixes it."""
         import paramiko
 
         at = f"{self.fabric.host}:{self.fabric.port}"
         if isinstance(error, paramiko.ChannelException):
             return f"{self.before.label if self.before else 'its proxy'} does not reach {at} ({error.text})"
         if isinstance(error, socket.gaierror):
-            return f"{self.fabric.host} is no name that is known here; mend its address"
+            return f"{self.fabric.host} cannot be resolved here; check its address"
         if isinstance(error, TimeoutError):
             return f"nothing answers at {at} within {ANSWER_SECONDS} s: is it up, and does a firewall let you in?"
         if isinstance(error, OSError):
@@ -215,5 +215,5 @@ def quiet_config() -> fabric.Config:
     try:
         config.load_ssh_config()
     except (OSError, ValueError, paramiko.SSHException) as error:
-        raise Failure(f"~/.ssh/config: {one_line(error)}; mend it") from None
+        raise Failure(f"~/.ssh/config: {one_line(error)}; fix it") from None
     return config

@@ -55,7 +55,7 @@ class KnownHost:
 def entry_name(address: str, port: int) -> str:
     """How the file names a host. Raises `Failure` for an address that would be something else there."""
     if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", address) or address.startswith("-"):
-        raise Failure(f"{address!r} is no address of a host; mend it in the environment's file")
+        raise Failure(f"{address!r} is no address of a host; fix it in the environment's file")
     return address.lower() if port == 22 else f"[{address.lower()}]:{port}"
 
 
@@ -104,7 +104,7 @@ def parse(text: str, environment: str) -> KnownHosts:
                 entries.append(_entry(line))
             except ValueError as error:
                 where = f"{source(environment)}:{number}"
-                raise Failure(f"{where}: {error}; mend the line, or remove it and run remote-trust") from None
+                raise Failure(f"{where}: {error}; fix the line, or remove it and run remote-trust") from None
     return KnownHosts(environment, text, tuple(entries))
 
 

@@ -40,7 +40,7 @@ def load(root: Path, environment: str) -> KnownHosts:
     try:
         return known_hosts.parse(path.read_text("utf-8") if path.exists() else "", environment)
     except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"{known_hosts.source(environment)}: cannot be read ({error}); mend it") from None
+        raise Failure(f"{known_hosts.source(environment)}: cannot be read ({error}); fix it") from None
 
 
 def pin(environment: Environment, replace: Collection[str], notify: Notify, *, confirmed: bool = False) -> Action:
@@ -111,7 +111,7 @@ def _refusals(refused: Sequence[Shown]) -> Iterator[str]:
     for each in refused:
         yield (
             f"{each.label}: its host key is not the pinned one: find out why before anything else; "
-            f"if it was made anew, add --replace {each.name}"
+            f"if it was reinstalled, add --replace {each.name}"
         )
 
 

@@ -25,7 +25,7 @@ if len(SECRET_KEY) < 50 or SECRET_KEY.startswith(("insecure-", "django-insecure-
 
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 if not ALLOWED_HOSTS:
-    raise ImproperlyConfigured("ALLOWED_HOSTS is empty: set it to the site's host names, by comma")
+    raise ImproperlyConfigured("ALLOWED_HOSTS is empty: set it to the site's host names, comma-separated")
 
 # --- Servers ---
 

@@ -375,9 +375,9 @@ def test_local_files_that_are_not_there_are_named_before_anything_connects(tmp_p
         ("    user: other", "    identity: keys/own"), more="identity: keys/id\ntls: {certificate: c, key: k}\n"
     )
     assert failed(project(tmp_path, text), pair=True).splitlines() == [
-        f"{FILE}:26: tls: {tmp_path}/c: there is no such file; put it there, or mend the path",
-        f"{FILE}:20: hosts.web3.identity: {tmp_path}/keys/own: there is no such file; mend the path",
-        f"{FILE}:25: identity: {tmp_path}/keys/id: there is no such file; mend the path",
+        f"{FILE}:26: tls: {tmp_path}/c: there is no such file; put it there, or fix the path",
+        f"{FILE}:20: hosts.web3.identity: {tmp_path}/keys/own: there is no such file; fix the path",
+        f"{FILE}:25: identity: {tmp_path}/keys/id: there is no such file; fix the path",
     ]
 
 
@@ -496,7 +496,7 @@ def test_every_secret_that_cannot_be_had_is_named_with_its_source_and_none_is_sh
     assert [line.removeprefix(f"{FILE}: ") for line in said.splitlines()] == [
         f"secrets.SECRET_KEY: env:SHOP_KEY: is short or a default; make one with: {MAKE_KEY}",
         "secrets.UNSET: env:NOT_SET: is not set in this shell; export it",
-        "secrets.ABSENT: file:absent: No such file or directory; put it there, or mend the path",
+        "secrets.ABSENT: file:absent: No such file or directory; put it there, or fix the path",
         f"secrets.OPEN: file:open: others may read it: chmod 600 {tmp_path}/open",
         "secrets.EMPTY: file:empty: is empty",
         "secrets.FAILS: command:sh -c 'echo hunter2; echo locked >&2; exit 3': failed with exit code 3: locked",

@@ -211,7 +211,7 @@ def test_another_certificate_is_told_where_it_can_be_compared_and_stops_no_deplo
     with_mark, before_marks = host("web1", "", setup="digest CERT"), host("web2", "", setup="old")
     hosts = states(with_mark, before_marks)
     marks = {"web1": "digest CERT", "web2": "digest CERT"}
-    # web2 was set up by a version of before, whose digest was another.
+    # web2 was set up by an earlier version, whose digest differs.
     remedy = "`invoke remote-setup --env x`"
     advice = f"web2: its setup is out of date: {remedy}"
     assert state.require_ready(hosts, {}, marks, "x") == [advice]

@@ -1,4 +1,4 @@
-"""What a host is to be, what is to be done for it, and the root helper's view of hostile arguments."""
+"""The desired state of a host, the changes that lead to it, and the root helper's view of hostile arguments."""
 
 import base64
 import re
@@ -78,7 +78,7 @@ def files(of: Desired) -> dict[str, File]:
     return {file.path: file for group in of.groups for file in group.files}
 
 
-# --- What a host is to be ---
+# --- Desired state ---
 
 
 def test_a_web_host_has_the_site_s_units_nginx_and_no_server() -> None:
