@@ -1,26 +1,19 @@
-"""Figures: each bench writes what it measured to `results/NAME.json`; this renders them into the pages.
-
-A page has a table between `<!-- figures: NAME -->` and `<!-- end figures -->`. `python3 -m tests.bench.figures` writes
-the tables; with `--check`, as `invoke lint` runs it, it names the pages whose tables differ from the results.
-"""
+"""Figures: each bench writes what it measured to `results/NAME.json`, and `tests/pages.py` writes that into pages."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-import re
 import statistics
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = Path(__file__).parent / "results"
-BLOCK = re.compile(r"(?<=<!-- figures: )(?P<name>\w+) -->\n(?P<table>.*?)(?=<!-- end figures -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -114,41 +107,3 @@ def table(name: str) -> str:
     ]
     source = f"`{document['command']}`, {document['date']}, commit {document['commit']}, {document['machine']}"
     return "\n".join([*lines, "", f"Written by {source}.", ""])
-
-
-def pages() -> Iterator[Path]:
-    """The pages of the project."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "-co", "--exclude-standard", "*.md"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    yield from (ROOT / name for name in listed.stdout.split("\0") if name)
-
-
-def rendered(text: str) -> str:
-    """A page with the tables that the results have."""
-    return BLOCK.sub(lambda found: f"{found['name']} -->\n{table(found['name'])}", text)
-
-
-def main() -> None:
-    """Write the tables into the pages, or with `--check` name the pages that differ."""
-    differ = []
-    for page in pages():
-        old = page.read_text()
-        try:
-            new = rendered(old)
-        except FileNotFoundError as error:
-            sys.exit(f"{page.relative_to(ROOT)}: no results in {error.filename}: run the bench, or remove the table")
-        if new != old:
-            differ.append(str(page.relative_to(ROOT)))
-            if "--check" not in sys.argv:
-                page.write_text(new)
-    if differ and "--check" in sys.argv:
-        sys.exit(f"{', '.join(differ)}: figures differ from tests/bench/results: run `python3 -m tests.bench.figures`")
-
-
-if __name__ == "__main__":
-    main()
