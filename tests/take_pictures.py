@@ -19,6 +19,7 @@ from rich.text import Text
 
 from tests import support
 from tests.bench.hosts import EVERYTHING, change, fleet
+from tests.rig.visitor import Visitor
 from tests.support import Dev
 
 PICTURES = support.ROOT / "tests" / "pictures"
@@ -29,7 +30,9 @@ COLUMNS, ROWS = 92, 30
 def site() -> None:
     """The page of a poll's results, as a browser on a laptop shows it."""
     with tempfile.TemporaryDirectory() as folder, Dev(support.ROOT, Path(folder) / "run") as dev:
-        words = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=960,640"]
+        dev.wait_ready()
+        vote(dev.url, "/1/", [0, 1, 1, 0, 1, 1, 2, 1, 1, 0, 1])
+        words = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=960,360"]
         picture = PICTURES / "site.png"
         subprocess.run(
             [*words, f"--user-data-dir={folder}/profile", f"--screenshot={picture}", f"{dev.url}/1/results/"],
@@ -37,6 +40,14 @@ def site() -> None:
             capture_output=True,
             timeout=60,
         )
+
+
+def vote(url: str, poll: str, choices: list[int]) -> None:
+    """Votes of so many visitors, for the choices in their order on the page."""
+    for number in choices:
+        visitor = Visitor(url)
+        values = re.findall(r'name="choice" value="(\d+)"', visitor.get(poll).text)
+        visitor.post(poll, choice=values[number])
 
 
 def deploy() -> None:
