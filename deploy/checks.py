@@ -63,7 +63,9 @@ def lint_commands(project: Project, store: Store, *, fix: bool) -> dict[str, Run
     folder = store.link("test") / "bin"
     hosts = sorted(str(path.relative_to(project.root)) for path in project.root.glob("deploy/hosts/scripts/*.sh"))
     check, form = (["--fix"], []) if fix else ([], ["--check"])
+    pages = {"pages": Run([str(folder / "python"), "-m", "tests.pages", "--check"], cwd=project.root)}
     return {
+        **(pages if (project.root / "tests" / "pages.py").exists() else {}),
         "format": Run([str(folder / "ruff"), "format", "--quiet", *form, "."], cwd=project.root),
         "style": Run([str(folder / "ruff"), "check", "--quiet", *check, "."], cwd=project.root),
         "types of the machinery": Run(

@@ -4,7 +4,6 @@ Needs an engine (`tests/rig/up`) and wrk. The rival of the stack is the configur
 nginx process, one gunicorn process that takes one request at a time, files sent by Django.
 """
 
-import json
 import os
 import re
 import statistics
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.core.shell import Run, run
+from tests.bench.figures import Figures, shown
 from tests.bench.site import LUA
 from tests.docker.conftest import Stack, new_stack, remove
 from tests.rig.engine import docker
@@ -116,14 +116,19 @@ def wrk(
 
 
 def in_turns(
-    name: str, ours: Callable[[], tuple[float, float]], rival: Callable[[], tuple[float, float]], goal: str
+    figures: Figures,
+    name: str,
+    ours: Callable[[], tuple[float, float]],
+    rival: Callable[[], tuple[float, float]],
+    goal: str = "",
+    unit: str = "requests/s",
 ) -> None:
     pairs = [(ours(), rival()) for _ in range(TURNS)]
     mine, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
-    a, b = statistics.median(x for x, _ in mine), statistics.median(x for x, _ in theirs)
     p, q = statistics.median(x for _, x in mine), statistics.median(x for _, x in theirs)
     ratio = statistics.median(m[0] / t[0] for m, t in pairs)
-    print(f"{name:<34} {a:7.0f}/s, p99 {p:6.0f} ms   {b:7.0f}/s, p99 {q:6.0f} ms   {ratio:5.2f}   {goal}", flush=True)
+    ours_shown, theirs_shown = (shown([x for x, _ in side], unit) for side in (mine, theirs))
+    figures.note(name, f"{ours_shown}, p99 {p:.0f} ms", f"{theirs_shown}, p99 {q:.0f} ms", f"{ratio:.2g}", goal)
 
 
 def vote_script(made: Stack) -> tuple[str, str]:
@@ -159,10 +164,12 @@ def download(made: Stack) -> tuple[float, float]:
 
 
 def images(made: Stack) -> None:
+    figures = Figures("images", "python3 -m tests.bench.containers images")
     base = re.search(r"^ARG PYTHON_IMAGE=(.+)$", (made.project / "Dockerfile").read_text(), re.MULTILINE)
     assert base
     sizes = [int(docker("image", "inspect", "-f", "{{.Size}}", name)) for name in (f"{made.name}:latest", base[1])]
-    print(f"image: {(sizes[0] - sizes[1]) / 1e6:.0f} MB above its base image of {sizes[1] / 1e6:.0f} MB")
+    above = (sizes[0] - sizes[1]) / 1e6
+    figures.add(f"image, above its base of {sizes[1] / 1e6:.0f} MB", above, "MB")
 
     def changed_code() -> float:
         (made.project / "site" / "polls" / "services.py").open("a").write("# changed\n")
@@ -172,10 +179,11 @@ def images(made: Stack) -> None:
         (made.project / "requirements" / "prod.txt").open("a").write("# changed\n")
         return seconds(lambda: made.must("build", "--tag", "bench"))
 
-    print(f"build after a change of code: {statistics.median(changed_code() for _ in range(3)):.1f} s (goal: 3)")
-    print(f"build after a change of a lock: {changed_lock():.1f} s")
+    figures.add("build after a change of code", [changed_code() for _ in range(3)], "s", goal="at most 3")
+    figures.add("build after a change of a lock", changed_lock(), "s")
     docker("builder", "prune", "-af")
-    print(f"build with nothing cached: {seconds(lambda: made.must('build', '--tag', 'bench')):.1f} s", flush=True)
+    figures.add("build with nothing cached", seconds(lambda: made.must("build", "--tag", "bench")), "s")
+    figures.save()
 
 
 def release(made: Stack) -> None:
@@ -184,6 +192,7 @@ def release(made: Stack) -> None:
 
 def update(made: Stack) -> None:
     """`invoke prod` of a change beside `docker compose up -d` of one, under the same load, the image built by both."""
+    figures = Figures("rollout", "python3 -m tests.bench.containers update")
     for name in ("invoke prod", "docker compose up -d", "invoke prod", "docker compose up -d"):
         release(made)
         with Load(made.port) as load:
@@ -196,22 +205,27 @@ def update(made: Stack) -> None:
                 subprocess.run(["docker", "compose", "up", "-d"], cwd=made.project, check=True, capture_output=True)
             took = time.perf_counter() - began
             time.sleep(8)
-        print(f"update by {name:<22} {took:5.1f} s, {load.report()}", flush=True)
+        lost = f"{len(load.failures)} of {load.total} requests failed, slowest {load.slowest:.1f} s"
+        figures.note(f"an update by `{name}`", f"{took:.1f} s", lost)
         wait_until(lambda: Visitor(made.url).get("/readyz").status_code == 200, 60, "it serves")
+    figures.save()
 
 
 def beside_the_original(one: Path, two: Path) -> None:
     """Requests and downloads of our stack and of the original's configuration, both on the machine, in turns."""
     with stack(one, waits) as ours, stack(two, as_the_original) as original:
-        print(f"{'':<34} {'ours':>25}   {'the original configuration':>25}   ratio   goal")
-        in_turns("list", lambda: wrk(ours, "/"), lambda: wrk(original, "/"), ">= 1.8")
+        figures = Figures("original", "python3 -m tests.bench.containers stack")
+        in_turns(figures, "list", lambda: wrk(ours, "/"), lambda: wrk(original, "/"), "at least 1.8")
         mine, theirs = vote_script(ours), vote_script(original)
-        in_turns("vote", lambda: wrk(ours, *mine), lambda: wrk(original, *theirs), ">= 1.8")
+        in_turns(figures, "vote", lambda: wrk(ours, *mine), lambda: wrk(original, *theirs), "at least 1.8")
         waiting = [lambda made=made: wrk(made, "/", WAITING, 10, 32) for made in (ours, original)]
-        in_turns("list, 2 % wait a second", waiting[0], waiting[1], ">= 5")
-        in_turns("100 MB download (MB), list meanwhile", lambda: download(ours), lambda: download(original), "")
+        in_turns(figures, "list, 2 % wait a second", waiting[0], waiting[1], "at least 5")
+        downloads = [lambda made=made: download(made) for made in (ours, original)]
+        in_turns(figures, "100 MB download; p99 of the list meanwhile", downloads[0], downloads[1], unit="MB/s")
         rates = [float(word) for word in ours.shell(SEND).split()]
-        print(f"tasks on RabbitMQ: {rates[0]:.0f} a second sent, {rates[1]:.0f} a second sent, done and stored")
+        figures.add("tasks on RabbitMQ, sent", rates[0], "tasks/s")
+        figures.add("tasks on RabbitMQ, sent, done and stored", rates[1], "tasks/s")
+        figures.save()
 
 
 def main() -> None:
@@ -226,8 +240,6 @@ def main() -> None:
                     update(ours)
                 if "images" in parts:
                     images(ours)
-    engine = json.loads(docker("version", "--format", "{{json .Server}}"))
-    print(f"machine: {os.cpu_count()} cores shared by load, servers and site; engine {engine['Version']}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import tempfile
 from pathlib import Path
 
 from deploy.core.shell import Run, run
-from tests.bench.measure import HEADER, contest
+from tests.bench.figures import Figures
+from tests.bench.measure import contest
 from tests.support import ROOT, TOOLS
 
 EMPTY = """\
@@ -27,21 +28,22 @@ def main() -> None:
 
         run(Run([INVOKE, "venv", "--env", "dev"], cwd=ROOT), capture=True)
         listing = contest(
-            "invoke --list / the same with an empty tasks.py",
+            "`invoke --list` / the same with an empty tasks.py",
             lambda: task(ROOT, "--list"),
             lambda: task(Path(folder), "--list"),
             runs=15,
         )
         nothing = contest(
-            "venv --env dev, nothing to do / invoke --list",
+            "`invoke venv --env dev`, nothing to do / `invoke --list`",
             lambda: task(ROOT, "venv", "--env", "dev"),
             lambda: task(ROOT, "--list"),
             runs=15,
         )
-    print(HEADER)
-    print(listing.line("at most 1.15"))
+    figures = Figures("front_door", "python3 -m tests.bench.front_door")
+    listing.into(figures, "at most 1.15")
     difference = sorted(a - b for a, b in zip(nothing.ours, nothing.rival, strict=True))[len(nothing.ours) // 2]
-    print(nothing.line(f"at most 60 ms more; it is {difference * 1000:.0f} ms"))
+    nothing.into(figures, f"at most 60 ms more; it is {difference * 1000:.0f} ms")
+    figures.save()
 
 
 if __name__ == "__main__":

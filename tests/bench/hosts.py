@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.bench.figures import Figures, shown
 from tests.hosts.machines import Fleet, Machine, Rack, write_environment
 from tests.hosts.release import append
 from tests.rig.ports import free_port
@@ -275,25 +276,26 @@ def by_ansible(made: FarFleet, folder: Path, program: Path) -> None:
 
 
 def one_host(folder: Path) -> None:
+    figures = Figures("hosts_one", "python3 -m tests.bench.hosts one")
     with fleet(folder, {"web1": EVERYTHING}) as made:
         machine = made["web1"]
         machine.sh("echo LogLevel VERBOSE > /etc/ssh/sshd_config.d/verbose.conf; systemctl reload ssh")
         program = ansible(folder)
         ways: dict[str, Callable[[], object]] = {
-            "remote-deploy": lambda: (change(made), made.must("remote-deploy")),
+            "`remote-deploy`": lambda: (change(made), made.must("remote-deploy")),
             "Fabric, one run a step": lambda: by_fabric(made, folder),
             "Ansible, pipelining": lambda: by_ansible(made, folder, program),
         }
         times: dict[str, list[float]] = {name: [] for name in ways}
         sessions = opened(machine)
         made.must("remote-deploy")
-        print(f"channels of a deploy to one host: {opened(machine) - sessions}")
-        print(f"second release, no lock changed: {second(made)}")
+        figures.note("SSH channels of a deploy to one host", str(opened(machine) - sessions), goal="at most 5")
+        figures.note("a second release, no lock changed", second(made))
         for _ in range(RUNS):
             for name, way in ways.items():
                 times[name].append(timed(way))
         own = statistics.median(own_seconds(machine, made.current(machine)) for _ in range(3))
-        report(times, own)
+        report(figures, times, own)
         back = []
         for _ in range(RUNS):
             change(made)
@@ -302,8 +304,9 @@ def one_host(folder: Path) -> None:
             machine.sh(f"systemctl stop portico-web@{old} portico-worker@{old}", check=False)
             back.append(timed(lambda: made.must("remote-rollback")))
         boot = boots(machine, made.current(machine))
-        middle = statistics.median(back)
-        print(f"remote-rollback: {middle:.2f} s; without the units' own boot of {boot:.2f} s: {middle - boot:.2f} s")
+        figures.add("`remote-rollback`", back, "s")
+        figures.add("the same, without the boots of the units", statistics.median(back) - boot, "s", goal="at most 1.5")
+        figures.save()
 
 
 def boots(machine: Machine, release: str) -> float:
@@ -328,16 +331,17 @@ def second(made: Fleet) -> str:
     return f"{sent[1]} MB sent, {(int(machine.sh(sizes)) - before) / 1000:.1f} MB on the disk"
 
 
-def report(times: Mapping[str, Sequence[float]], own: float) -> None:
-    print(f"the site's own commands on the host: {own:.2f} s")
-    ours = statistics.median(times["remote-deploy"])
+def report(figures: Figures, times: Mapping[str, Sequence[float]], own: float) -> None:
+    figures.add("the site's own commands on the host", own, "s")
+    ours = statistics.median(times["`remote-deploy`"])
     for name, each in times.items():
         middle = statistics.median(each)
-        ratio = f"{middle / ours:4.1f} x, without the site's own {(middle - own) / (ours - own):4.1f} x"
-        print(f"{name:<24} {middle:6.2f} s, without the site's own {middle - own:6.2f} s   {ratio}")
+        ratio = f"{middle / ours:.1f}, without the site's own {(middle - own) / (ours - own):.1f}"
+        figures.note(name, shown(each, "s"), f"without the site's own {middle - own:.1f} s", ratio)
 
 
 def ten_hosts(folder: Path) -> None:
+    figures = Figures("hosts_ten", "python3 -m tests.bench.hosts ten")
     roles: dict[str, tuple[str, ...]] = {"web1": EVERYTHING, **{f"web{n}": ("web",) for n in range(2, 11)}}
     with fleet(folder, roles) as made:
         made.configure(batch="100%")
@@ -351,9 +355,9 @@ def ten_hosts(folder: Path) -> None:
                 used.append(processor_seconds() - before)
             work = statistics.median(used)
             least = work / (os.cpu_count() or 1)
-            print(
-                f"{name}: {statistics.median(took):.2f} s; processors worked {work:.1f} s: {least:.1f} s at the least"
-            )
+            least_shown = f"the processors worked {work:.1f} s: no deploy takes less than {least:.1f} s"
+            figures.note(f"a deploy to {name}", shown(took, "s"), least_shown)
+        figures.save()
 
 
 def processor_seconds() -> float:
@@ -369,7 +373,6 @@ def main() -> None:
         if name in parts:
             with tempfile.TemporaryDirectory() as folder:
                 part(Path(folder))
-    print(f"machine: {os.cpu_count()} cores, shared by the hosts, the proxies and the client")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from deploy.venvs import build as venvs
 from deploy.venvs import store as layer_store
 from deploy.venvs.views import size
 from tests import support
-from tests.bench.measure import HEADER, contest
+from tests.bench.figures import Figures
+from tests.bench.measure import contest
 from tests.support import TOOLS
 
 UV = str(TOOLS / "uv")
@@ -68,7 +69,10 @@ def main() -> None:
         contests = [
             (
                 contest(
-                    f"dev over a built base / uv, full, {mode}", ours, full(root, requirements, mode), before=forget
+                    f"dev over a built base / uv, the full environment, {mode}",
+                    ours,
+                    full(root, requirements, mode),
+                    before=forget,
                 ),
                 goal,
             )
@@ -77,7 +81,7 @@ def main() -> None:
         contests.append(
             (
                 contest(
-                    "dev over a built base / python -m venv and pip, full",
+                    "dev over a built base / `python -m venv` and pip",
                     ours,
                     lambda: pip_full(root / "full", requirements, "dev"),
                     runs=3,
@@ -86,17 +90,18 @@ def main() -> None:
                 "at most 0.1",
             )
         )
-        print(HEADER)
+        figures = Figures("layers", "python3 -m tests.bench.layers")
         for each, goal in contests:
-            print(each.line(goal))
-        disk(root, project, requirements)
+            each.into(figures, goal)
+        disk(root, requirements, figures)
+        figures.save()
 
 
 def full(root: Path, requirements: Path, mode: str) -> Callable[[], None]:
     return lambda: uv_full(root / "full", requirements, "dev", mode)
 
 
-def disk(root: Path, project: Path, requirements: Path) -> None:
+def disk(root: Path, requirements: Path, figures: Figures) -> None:
     """Four environments, each file counted as a copy: as layers (with the tools that test stands on), and in full."""
     os.environ["UV_LINK_MODE"] = "copy"
     store = layer_store.Store(root / "store", requirements)
@@ -105,11 +110,15 @@ def disk(root: Path, project: Path, requirements: Path) -> None:
         uv_full(root / "whole" / name, requirements, name, "copy")
     layered, whole = size(root / "store" / ".layers"), size(root / "whole")
     without_tools = layered - sum(size(path) for path in (root / "store" / ".layers").glob("tools-*"))
-    print(
-        f"disk of {' + '.join(FOUR)}: {layered / 1e6:.0f} MB / four full environments {whole / 1e6:.0f} MB ="
-        f" {layered / whole:.2f} (at most 0.5); without the tools layer {without_tools / 1e6:.0f} MB ="
-        f" {without_tools / whole:.2f}"
-    )
+    for what, ours in (("", without_tools), (" and tools", layered)):
+        figures.add(
+            f"disk of {', '.join(FOUR)}{what} as layers",
+            ours / 1e6,
+            "MB",
+            rival="four full environments",
+            theirs=[whole / 1e6],
+            goal="" if what else "at most 0.5",
+        )
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.bench.figures import Figures
+
 
 @dataclass(frozen=True)
 class Contest:
-    """Seconds of ours and of the rival's, pair by pair."""
+    """Seconds of ours and of the rival's, pair by pair. The name is that of both: `OURS / RIVAL`."""
 
     name: str
     ours: list[float]
@@ -19,12 +21,10 @@ class Contest:
         """The median of the ratios of each pair, which holds when the machine's speed drifts."""
         return statistics.median(a / b for a, b in zip(self.ours, self.rival, strict=True))
 
-    def line(self, goal: str) -> str:
-        ours, rival = statistics.median(self.ours), statistics.median(self.rival)
-        return f"{self.name:<58} {ours:8.3f} s {rival:8.3f} s   {self.ratio:6.3f}   {goal}"
-
-
-HEADER = f"{'':<58} {'ours':>10} {'rival':>10}   {'ratio':>6}   goal"
+    def into(self, figures: Figures, goal: str) -> None:
+        """Note it, with its goal."""
+        ours, rival = self.name.split(" / ")
+        figures.add(ours, self.ours, "s", rival=rival, theirs=self.rival, ratio=self.ratio, goal=goal)
 
 
 def contest(

@@ -3,12 +3,12 @@
 There is no rival that starts the same; beside it stand the parts alone, started by hand one after the other.
 """
 
-import statistics
 import tempfile
 import time
 from pathlib import Path
 
 from tests import support
+from tests.bench.figures import Figures
 from tests.support import Dev
 
 
@@ -26,6 +26,7 @@ def memory(pids: list[int]) -> tuple[float, float]:
 
 
 def main() -> None:
+    figures = Figures("native_start", "python3 -m tests.bench.native_start")
     again = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(6):
@@ -33,15 +34,17 @@ def main() -> None:
             with Dev(support.ROOT, Path(folder) / "run") as dev:
                 seconds = time.perf_counter() - began
                 if number == 0:
-                    print(f"first start, empty database: {seconds:.1f} s")
+                    figures.add("ready, with an empty database", seconds, "s")
                     continue
                 again.append(seconds)
                 if number == 5:
                     time.sleep(3)
                     processes = dev.processes()
                     resident, proportional = memory(list(processes))
-    print(f"next starts, median of {len(again)}: {statistics.median(again):.1f} s (at most 5)")
-    print(f"idle: {len(processes)} processes, {resident:.0f} MB resident, {proportional:.0f} MB by proportional share")
+    figures.add("ready, next starts", again, "s", goal="at most 5")
+    figures.add(f"memory when idle, {len(processes)} processes, by proportional share", proportional, "MB")
+    figures.add("the same, resident", resident, "MB")
+    figures.save()
 
 
 if __name__ == "__main__":

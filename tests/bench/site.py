@@ -3,7 +3,6 @@
 Needs wrk and PostgreSQL (`sudo apt install wrk postgresql`), and the prod environment (`invoke venv --env prod`).
 """
 
-import os
 import re
 import secrets
 import subprocess
@@ -15,13 +14,14 @@ from pathlib import Path
 
 from deploy.core import running
 from deploy.core.shell import Run, run
+from tests.bench.figures import Figures
 from tests.rig import postgres
 from tests.support import ROOT, environment, wait_until
 
 BIN = ROOT / ".venvs" / "prod" / "bin"
 SITE = ROOT / "site"
-#: Of each measurement; wrk opens so many connections from one thread, on a machine of two cores that it shares.
-SECONDS, CONNECTIONS = 8, 16
+#: Seconds of a measurement, the connections that wrk opens from one thread, and how often each is repeated.
+SECONDS, CONNECTIONS, TURNS = 8, 16, 3
 VOTES, TASKS = 1_000_000, 500
 
 LUA = """
@@ -127,15 +127,15 @@ def gunicorn(env: dict[str, str]) -> Iterator[str]:
             process.terminate()
 
 
-def load(url: str, script: Path | None = None) -> str:
-    """One measurement by wrk: requests a second, the 99th percentile, what failed."""
+def load(url: str, script: Path | None = None) -> tuple[float, str]:
+    """One measurement by wrk: requests a second; the 99th percentile, and what failed."""
     options = ["-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", *(["-s", str(script)] if script else [])]
     said = run(Run(["wrk", *options, url]), capture=True).stdout
     rate, p99 = (re.search(pattern, said) for pattern in (r"Requests/sec:\s+([\d.]+)", r"99%\s+(\S+)"))
     failed = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
     assert rate
     assert p99
-    return f"{float(rate[1]):7.0f} requests a second, p99 {p99[1]}, {failed[1] if failed else 0} failed"
+    return float(rate[1]), f"p99 {p99[1]}, {failed[1] if failed else 0} failed"
 
 
 def tasks(env: dict[str, str], folder: Path) -> float:
@@ -158,22 +158,29 @@ def main() -> None:
         env = settings(url, folder)
         for words in (["migrate"], ["load_sample_polls"], ["collectstatic", "--noinput"]):
             manage(env, *words, "--verbosity", "0")
-        print("queries (page, choices, queries):", ", ".join(shell(env, QUERIES).splitlines()))
+        figures = Figures("site", "python3 -m tests.bench.site")
+        for line in shell(env, QUERIES).splitlines():
+            page, choices, queries = line.split()
+            figures.note(f"queries of the page {page}, of a poll with {choices} choices", queries)
         poll, choice = shell(
             env, "from polls.models import *; c = Choice.objects.first(); print(c.question_id, c.pk)"
         ).split()
         script = folder / "vote.lua"
         script.write_text(LUA.format(token=secrets.token_hex(16), choice=choice))
         with gunicorn(env) as base:
-            print(f"list     {load(base + '/')}")
-            print(f"vote     {load(f'{base}/{poll}/', script)}")
-            print(f"results  {load(f'{base}/{poll}/results/')}")
+            pages: dict[str, tuple[str, Path | None]] = {
+                "list": (f"{base}/", None),
+                "vote, each of a new visitor": (f"{base}/{poll}/", script),
+                "results": (f"{base}/{poll}/results/", None),
+            }
+            for name, (page, post) in pages.items():
+                measured = [load(page, post) for _ in range(TURNS)]
+                figures.add(name, [rate for rate, _ in measured], "requests/s", rival="; ".join(p for _, p in measured))
         shell(env, FILL)
-        print(f"export   {float(shell(env, EXPORT)):7.0f} rows a second, of {VOTES} votes and those cast above")
+        figures.add(f"export of {VOTES} votes", float(shell(env, EXPORT)), "rows/s")
         time.sleep(1)
-        rate = tasks(env, folder)
-        print(f"tasks    {rate:7.0f} a second, sent, done and stored, {TASKS} of them, on the embedded broker")
-        print(f"machine: {os.cpu_count()} cores, shared by load, server, database and worker")
+        figures.add(f"{TASKS} tasks on the embedded broker: sent, done, stored", tasks(env, folder), "tasks/s")
+        figures.save()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import yaml
 
 from deploy.core.shell import Run, run
 from tests import support
+from tests.bench.figures import Figures
 from tests.rig.engine import docker
 from tests.rig.load import Load
 from tests.support import wait_until
@@ -51,7 +52,7 @@ def break_it(made: Swarm) -> None:
     made.edit("site/release.py", '    if "migrate" in wanted:', "    if False:")
 
 
-def fix(made: Swarm) -> None:
+def repair(made: Swarm) -> None:
     for name in ("polls/apps.py", "release.py"):
         (made.project / "site" / name).write_text((support.ROOT / "site" / name).read_text())
 
@@ -84,7 +85,7 @@ def with_defaults(text: str) -> str:
     return yaml.safe_dump(document)
 
 
-def measured(made: Swarm, name: str, action: Callable[[], object]) -> None:
+def measured(figures: Figures, made: Swarm, name: str, action: Callable[[], object]) -> None:
     with ExitStack() as stack:
         loads = [stack.enter_context(Load(node.http_port, clients=2, rest=0.03)) for node in made.nodes]
         time.sleep(1)
@@ -94,11 +95,12 @@ def measured(made: Swarm, name: str, action: Callable[[], object]) -> None:
         time.sleep(3)
     total, failed = sum(load.total for load in loads), sum(len(load.failures) for load in loads)
     slowest = max(load.slowest for load in loads)
-    print(f"{name:<46} {took:5.1f} s, exit {outcome}, {failed} of {total} failed, slowest {slowest:.1f} s", flush=True)
+    lost = f"{failed} of {total} requests failed, slowest {slowest:.1f} s"
+    figures.note(name, f"{took:.1f} s, exit {outcome}", lost)
     wait_until(lambda: all(made.serves(node) for node in made.nodes), 120, "it serves")
 
 
-def updates(made: Swarm) -> None:
+def updates(figures: Figures, made: Swarm) -> None:
     rivals: dict[str, Callable[[], object]] = {
         "swarm-deploy": lambda: made.invoke("swarm-deploy").code,
         "docker stack deploy, our stack file": lambda: plainly(made),
@@ -107,34 +109,35 @@ def updates(made: Swarm) -> None:
     for kind, prepare in (("update", change), ("broken image", break_it)):
         for name, action in rivals.items():
             prepare(made)
-            measured(made, f"{kind}: {name}", action)
-            fix(made)
+            measured(figures, made, f"{kind}: {name}", action)
+            repair(made)
             made.must("swarm-deploy")
 
 
-def rates(made: Swarm) -> None:
+def rates(figures: Figures, made: Swarm) -> None:
     """Requests a second of the list page, by replicas of the app, through one node and through all."""
     for number in (1, 2, 4):
-        made.must("scale", "--stack", "swarm", "--service", "app", "--replicas", str(number))
+        made.must("scale", "--on", "swarm", "--service", "app", "--replicas", str(number))
         time.sleep(3)
         options = ["-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", "--timeout", "30"]
         said = run(Run(["wrk", *options, f"{made.url(made.nodes[0])}/"]), capture=True).stdout
         rate, p99 = re.search(r"Requests/sec:\s+([\d.]+)", said), re.search(r"99%\s+(\S+)", said)
         assert rate
         assert p99
-        print(f"list, {number} app replicas: {float(rate[1]):.0f}/s, p99 {p99[1]}", flush=True)
+        figures.note(f"list, {number} replicas of app", f"{float(rate[1]):.0f} requests/s", f"p99 {p99[1]}")
 
 
 def main() -> None:
     """All of it, or the parts named: rates, updates."""
     parts = sys.argv[1:] or ["rates", "updates"]
+    figures = Figures("swarm", " ".join(["python3 -m tests.bench.swarm", *sys.argv[1:]]))
     with tempfile.TemporaryDirectory() as folder, swarm(Path(folder)) as made:
         if "rates" in parts:
-            rates(made)
-            made.must("scale", "--stack", "swarm", "--service", "app", "--replicas", "2")
+            rates(figures, made)
+            made.must("scale", "--on", "swarm", "--service", "app", "--replicas", "2")
         if "updates" in parts:
-            updates(made)
-    print(f"machine: {os.cpu_count()} cores, shared by three engines, the load and all else")
+            updates(figures, made)
+    figures.save()
     docker("image", "prune", "-f", check=False)
 
 

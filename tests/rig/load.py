@@ -21,7 +21,7 @@ class Load:
 
     port: int
     clients: int = 6
-    #: Seconds that a client rests after each request. Without a rest the load takes the whole processor, and each deploy
+    #: Seconds that a client rests after each request. Without it, the load takes the whole processor, and a deploy
     #: takes longer instead of meeting more requests.
     rest: float = 0.04
     #: Seconds after which it ends by itself.

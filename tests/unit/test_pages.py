@@ -1,0 +1,145 @@
+"""What the pages say is so: tasks and options exist, links lead somewhere, trees are the tree, errors can be met."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import pages
+from tests.bench import figures
+from tests.support import ROOT
+
+NAMES = [str(path.relative_to(ROOT)) for path in pages.pages()]
+#: Invoke's own, before a task's name and after it.
+INVOKE = ("list", "help", "dry", "print-completion-script", "version")
+
+
+def page(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def calls(text: str) -> Iterator[str]:
+    """Each mention of a task in code: the words after `invoke` or `python3 tasks.py`."""
+    shell = (
+        line for block in pages.blocks(text) if block.language in ("console", "sh") for line in block.body.splitlines()
+    )
+    spans = re.findall(r"`([^`\n]+)`", pages.prose(text))
+    for code in [*shell, *spans]:
+        for found in re.finditer(r"(?:\binvoke|tasks\.py) +([^;|&)#]*)", code):
+            yield found[1].strip()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_task_and_option_that_a_page_names_exists(name: str) -> None:
+    tasks = pages.tasks()
+    for call in calls(page(name)):
+        words = call.split(" -- ")[0].split()
+        task = next((word for word in words if not word.startswith("-")), "")
+        if not re.fullmatch(r"[a-z][a-z-]*", task):  # `invoke X`, `invoke --list`
+            assert all(word.split("=")[0].lstrip("-") in INVOKE for word in words if word.startswith("--")), call
+            continue
+        assert task in tasks, f"{name}: `{call}`"
+        known = {*pages.options(tasks[task]), *INVOKE}
+        for option in re.findall(r"--([a-z][a-z-]*)", " ".join(words)):
+            assert option in known, f"{name}: `{call}` has no --{option}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_link_of_a_page_leads_somewhere(name: str) -> None:
+    for link in pages.links(page(name)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.exists(), f"{name}: {link}"
+        if anchor:
+            assert anchor in pages.anchors((target / "README.md" if target.is_dir() else target).read_text()), (
+                f"{name}: {link}"
+            )
+
+
+def tracked() -> set[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return {line for line in listed.stdout.splitlines() if (ROOT / line).exists()}
+
+
+def trees(text: str) -> Iterator[tuple[str, set[str]]]:
+    """The trees of a page: a folder, and what is named in it, one level deep."""
+    for block in pages.blocks(text):
+        first, *rest = block.body.splitlines() or [""]
+        if block.language == "text" and re.fullmatch(r"[\w./-]+/", first.split("  ")[0].strip()):
+            found = (re.match(r"  (\S+)", line) for line in rest)
+            yield first.split("  ")[0].strip(), {match[1].rstrip("/") for match in found if match}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tree_in_a_page_is_the_tree(name: str) -> None:
+    for folder, named in trees(page(name)):
+        inside = {path.removeprefix(folder).split("/")[0] for path in tracked() if path.startswith(folder)}
+        assert named <= inside, f"{name}: {folder}: {named - inside} is not there"
+        assert inside - named <= {"__init__.py", "README.md"}, f"{name}: {folder} does not name {inside - named}"
+
+
+def texts() -> Iterator[str]:
+    """What the code can say, as patterns: its strings, with anything in the place of a value."""
+    for path in [ROOT / "tasks.py", *ROOT.glob("deploy/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(
+                    re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".+?" for part in node.values
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.escape(node.value)
+    for path in [*ROOT.glob("deploy/**/*.sh")]:
+        for found in re.findall(r"['\"]([^'\"\n]{12,})['\"]", path.read_text()):
+            yield re.sub(r"\\\$\\{?\w+\\}?|\\\$\d|%s", ".+?", re.escape(found))
+
+
+def said_by_the_code(line: str) -> bool:
+    """Whether a line is, but for what stands before it and after it, something that the code can say."""
+    patterns = {each for each in texts() if len(re.sub(r"\.\+\?|\\", "", each)) >= 12}
+    return any(re.search(each, line) for each in patterns)
+
+
+def troubles() -> list[str]:
+    text = page("deploy/README.md").partition("## Troubleshooting")[2]
+    return re.findall(r"^### `(.+)`$", text, re.MULTILINE)
+
+
+def test_troubleshooting_is_headed_by_lines_that_the_code_can_say() -> None:
+    assert len(troubles()) >= 10
+    assert not [line for line in troubles() if not said_by_the_code(line)]
+
+
+def test_a_line_that_the_code_cannot_say_is_found_out() -> None:
+    assert said_by_the_code("port 8000 is in use by another program; try --port 41523")
+    assert not said_by_the_code("port 8000 was taken by somebody")
+
+
+def test_the_pages_have_the_tables_that_tasks_and_results_make() -> None:
+    for path in pages.pages():
+        assert pages.rendered(path.read_text()) == path.read_text(), path
+
+
+def test_a_bench_keeps_what_it_measured_and_a_page_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    made = figures.Figures("start", "python3 -m tests.bench.start")
+    made.add("ready", [2.0, 2.5, 3.25], "s", rival="by hand", theirs=[5.0], goal="at most 5")
+    made.note("queries", "2")
+    made.save()
+    text = pages.rendered("# Page\n\n<!-- figures: start -->\nold\n<!-- end figures -->\nend\n")
+    assert "| ready | 2.50 s (2 to 3.25) | by hand: 5 s | 0.5 | at most 5 |" in text
+    assert "| queries | 2 |  |  |  |" in text
+    assert "old" not in text
+    assert text.endswith("<!-- end figures -->\nend\n")
+    assert pages.rendered(text) == text
+
+
+def test_figures_without_results_are_found_out() -> None:
+    with pytest.raises(FileNotFoundError):
+        pages.rendered("<!-- figures: nobody_measured_this -->\n<!-- end figures -->\n")
