@@ -36,7 +36,7 @@ class Options:
 
     #: An image of the registry instead of a new build.
     tag: str = ""
-    #: What may go though it runs, by the names that `lost` gives.
+    #: What may be removed although it runs, by the names that `lost` gives.
     remove: Sequence[str] = ()
     #: Take what the registry has now for tags that run already.
     pull: bool = False

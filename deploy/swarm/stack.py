@@ -111,12 +111,12 @@ def wanted(stack: Stack, snapshot: Snapshot) -> dict[str, int]:
 
 
 def guard(snapshot: Snapshot, file: StackFile, remove: Sequence[str]) -> None:
-    """Raise `Failure` when something runs that the file does not have, and nobody said that it is to go."""
+    """Raise `Failure` when something runs that the file does not define and that nobody asked to remove."""
     gone = lost(snapshot, file.services, file.secrets, DATASTORES)
     if unknown := [name for name in remove if name not in gone]:
         raise Failure(f"--remove {', '.join(unknown)}: the files still have it, or nothing of that name runs")
     if forgotten := [name for name in gone if name not in remove]:
         raise Failure(
-            f"{', '.join(forgotten)}: runs, but the files or .env have it no more. Was a file cut short, a value"
-            f" forgotten, is this another's .env? If it is to go: --remove {','.join(gone)}"
+            f"{', '.join(forgotten)}: runs, but is no longer defined in the compose files or .env. Check for a missing"
+            f" value or the wrong .env. To remove it: --remove {','.join(gone)}"
         )

@@ -52,16 +52,16 @@ def show_tree(store: Store) -> None:
     tag = describe_running().tag
     added = {name: len(layers.resolve(store.requirements, name, tag).pins) for name in graph}
 
-    def grow(branch: Tree, name: str, parent: str = "") -> None:
+    def add_branch(branch: Tree, name: str, parent: str = "") -> None:
         others = [other for other in graph[name] if other != parent]
         also = f", also on {', '.join(others)}" if parent and others else ""
         twig = branch.add(f"{name}  +{added[name]} package{'' if added[name] == 1 else 's'}{also}")
         for upper in graph:
             if name in graph[upper]:
-                grow(twig, upper, name)
+                add_branch(twig, upper, name)
 
     tree = Tree("Python")
     for name in graph:
         if not graph[name]:
-            grow(tree, name)
+            add_branch(tree, name)
     console().print(tree)

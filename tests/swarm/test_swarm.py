@@ -202,11 +202,11 @@ def test_what_the_files_lost_is_not_removed_from_the_stack(swarm: Swarm) -> None
     try:
         base.write_text(text.replace('    volumes: ["postgres:/var/lib/postgresql/data"]\n', ""))
         line = one_line(swarm.invoke("swarm-deploy"))
-        assert line.startswith("postgres:/var/lib/postgresql/data: runs, but the files or .env have it no more")
+        assert line.startswith("postgres:/var/lib/postgresql/data: runs, but is no longer defined")
         base.write_text(text)
         swarm.set_env(DATABASE_URL="postgres://u:p@elsewhere/db")
         line = one_line(swarm.invoke("swarm-deploy"))
-        assert line.startswith("postgres: runs, but the files or .env have it no more")
+        assert line.startswith("postgres: runs, but is no longer defined")
         assert "--remove postgres" in line
         swarm.set_env(DATABASE_URL="", POSTGRES_PASSWORD="another-one-of-sixteen")
         line = one_line(swarm.invoke("swarm-deploy"))

@@ -273,7 +273,7 @@ def _lonely(hosts: Mapping[str, HostEntry]) -> Iterator[Problem]:
     having = next((name for name, host in hosts.items() if host.private_address), None)
     for name, host in hosts.items():
         if having and not host.private_address and not _is_private(host.address or name):
-            remedy = f"give it that by which {having} reaches it, its address or another"
+            remedy = f"set it to the address by which {having} reaches this host"
             yield Problem(("hosts", name), f"has no private_address, and {having} has one: {remedy}")
 
 

@@ -126,6 +126,7 @@ probe() { # WHERE, URL WITHOUT PATH, OPTIONS OF CURL…
             if [ "$(date +%s)" -ge "$end" ]; then
                 helper journal web "$release" 20 | sed 's/^/| /'
                 case $said in '{'*) printf '%s\n' "$said" | sed '$d' | cut -c 1-500 | sed 's/^/| /' ;; esac
+                [ "$code" != 000 ] || give_up "$where: $path: no answer within $patience s"
                 give_up "$where: $path answers $code"
             fi
             sleep 0.5

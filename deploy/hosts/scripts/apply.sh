@@ -223,7 +223,7 @@ carry_out() {
                 broker_make "$name" || fail "the broker's user cannot be made: /var/log/rabbitmq may say why"
                 ;;
             end) ;;
-            *) fail "$verb is nothing that can be done" ;;
+            *) fail "unknown step: $verb" ;;
         esac
     done 7<"$work/plan" </dev/null
 }

@@ -5,7 +5,7 @@ IFS= read -r name
 srv=/srv/$name
 helper=/usr/local/sbin/$name-helper
 
-# A setup that failed half-way has taken its mark; what serves, serves on, and can be asked for and gone back to.
+# A failed setup removes its marker; the release keeps running and can be inspected and rolled back.
 setup=$(cat "/etc/$name/setup" 2>/dev/null || true)
 printf 'setup %s\n' "${setup:--}"
 if [ ! -d "$srv/releases" ] || [ ! -x "$helper" ]; then exit 0; fi

@@ -96,7 +96,7 @@ cd "$coming"
 PYTHONDONTWRITEBYTECODE=1 python3 -m deploy.hosts.store "$srv/layers" "$release" >&2
 ln -s "$srv/layers/$release" venv
 
-# --- Its checks and static files. Where its servers are is no business of these; something must be set.
+# --- Its checks and static files. These steps use no server; the settings only need some value.
 
 step='its checks or static files fail; the lines above say why'
 cd "$coming/$site"

@@ -71,7 +71,7 @@ def _nginx_paths() -> list[str]:
 
 
 def without_nginx(site: Site) -> Desired:
-    """An nginx that is not run with our files is another's."""
+    """Leave an nginx alone that does not use our configuration."""
     drop_in = _nginx_drop_in(site)
     return Desired(absent=(drop_in, *_nginx_paths()), idle=(Idle("nginx.service", drop_in),))
 
@@ -80,7 +80,7 @@ def without_nginx(site: Site) -> Desired:
 
 
 def without_database(site: Site) -> Desired:
-    """A server that the site has left listens no more, and its data stays. One without our password is another's."""
+    """Stop a server that the site no longer uses, and keep its data. Leave one without our password alone."""
     password = str(site.layout.password("database"))
     return Desired(absent=(password,), idle=(Idle("postgresql.service", password),))
 

@@ -84,8 +84,8 @@ def run_script(
 
     A script that fails is a result, too. Raises `Failure` when it takes longer than ``seconds``, or when the connection
     is lost. If we are interrupted, or ``stdin`` or ``line`` raises, the connection is cut, which ends the script.
-    A script sees the same end of input when it was all and when the client was killed: one that must not take a part
-    for the whole has to know a length or a digest.
+    A script cannot tell the end of its input from a killed client: where partial input matters, send a length or a
+    checksum.
     """
     channel = connection.shell()
     try:

@@ -88,7 +88,7 @@ def test_other_hosts_reach_a_host_as_we_do_unless_it_has_an_address_of_its_own_f
 def test_hosts_are_in_one_network_all_or_none() -> None:
     """A server admits an address that its client would not come from; one that is private already needs no other."""
     inside = ("    roles: [web]\n", "    private_address: 192.168.0.1\n    roles: [web]\n")
-    said = "has no private_address, and web1 has one: give it that by which web1 reaches it, its address or another"
+    said = "has no private_address, and web1 has one: set it to the address by which web1 reaches this host"
     assert [line.partition(": ")[2] for line in complaints(valid(inside))] == [
         f"hosts.{name}: {said}" for name in ("web3", "jobs1", "data1")
     ]
