@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy import bootstrap
-from tests.bench import figures
+from tests import figures
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = re.compile(r"<!-- figures: (?P<name>\w+) -->\n.*?(?=<!-- end figures -->)", re.DOTALL)

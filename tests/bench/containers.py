@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.core.shell import Run, run
-from tests.bench.figures import Figures, shown
 from tests.bench.site import LUA
 from tests.docker.conftest import Stack, new_stack, remove
+from tests.figures import Figures, shown
 from tests.rig.engine import docker
 from tests.rig.load import Load
 from tests.rig.visitor import Visitor

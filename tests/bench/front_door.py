@@ -4,8 +4,8 @@ import tempfile
 from pathlib import Path
 
 from deploy.core.shell import Run, run
-from tests.bench.figures import Figures
 from tests.bench.measure import contest
+from tests.figures import Figures
 from tests.support import ROOT, TOOLS
 
 EMPTY = """\

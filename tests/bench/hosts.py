@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bench.figures import Figures, shown
+from tests.figures import Figures, shown
 from tests.hosts.machines import Fleet, Machine, Rack, write_environment
 from tests.hosts.release import append
 from tests.rig.ports import free_port

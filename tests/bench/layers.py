@@ -15,8 +15,8 @@ from deploy.venvs import build as venvs
 from deploy.venvs import store as layer_store
 from deploy.venvs.views import size
 from tests import support
-from tests.bench.figures import Figures
 from tests.bench.measure import contest
+from tests.figures import Figures
 from tests.support import TOOLS
 
 UV = str(TOOLS / "uv")

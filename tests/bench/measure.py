@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.bench.figures import Figures
+from tests.figures import Figures
 
 
 @dataclass(frozen=True)

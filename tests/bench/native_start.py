@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tests import support
-from tests.bench.figures import Figures
+from tests.figures import Figures
 from tests.support import Dev
 
 

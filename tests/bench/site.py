@@ -14,7 +14,7 @@ from pathlib import Path
 
 from deploy.core import running
 from deploy.core.shell import Run, run
-from tests.bench.figures import Figures
+from tests.figures import Figures
 from tests.rig import postgres
 from tests.support import ROOT, environment, wait_until
 

@@ -18,7 +18,7 @@ import yaml
 
 from deploy.core.shell import Run, run
 from tests import support
-from tests.bench.figures import Figures
+from tests.figures import Figures
 from tests.rig.engine import docker
 from tests.rig.load import Load
 from tests.support import wait_until

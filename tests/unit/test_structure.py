@@ -1,6 +1,7 @@
 """Who may import whom, computed from the imports; the one place that starts processes; how long a module may be."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -94,6 +95,15 @@ def test_a_room_imports_only_from_the_rooms_below_it(name: str) -> None:
     here = room(name)
     wrong = {each for each in within(name) if room(each) != here and room(each) not in BELOW[here]}
     assert not wrong, f"{name} imports {', '.join(sorted(wrong))}"
+
+
+def test_the_map_in_the_page_is_this_one() -> None:
+    text = (ROOT / "deploy" / "README.md").read_text().partition("## Rooms, and who may import whom")[2]
+    rows = re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|$", text.partition("\n## ")[0], re.MULTILINE)
+    shown = {
+        name: set(re.findall(r"`([\w.]+)`", below)) for row, below in rows for name in re.findall(r"`([\w.]+)`", row)
+    }
+    assert {name: below - {"deploy"} for name, below in shown.items()} == BELOW
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

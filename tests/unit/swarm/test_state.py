@@ -127,7 +127,9 @@ def test_services_volumes_and_ports_that_the_files_no_more_have_are_named() -> N
     assert state.lost(another, {"db": {}}, ["shop_password_2"], ["db"]) == ["db:shop_password_1"]
     assert state.lost(another, {"db": {}}, ["shop_password_2"], []) == [], "a key that changes is no loss elsewhere"
     file = StackFile({"db": same["db"]}, {})
-    with pytest.raises(Failure, match=r"^app: runs, but is no longer defined in the compose files or \.env.*--remove app$"):
+    with pytest.raises(
+        Failure, match=r"^app: runs, but is no longer defined in the compose files or \.env.*--remove app$"
+    ):
         stack_files.guard(snapshot, file, [])
     stack_files.guard(snapshot, file, ["app"])
     with pytest.raises(Failure, match="--remove ap: the files still have it, or nothing of that name runs"):
