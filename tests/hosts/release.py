@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from tests.hosts.machines import Fleet, Machine
 from tests.rig.load import Load
 from tests.rig.visitor import ADMIN
-from tests.support import TOOLS, environment
+from tests.support import TOOLS, environment, wait_until
 
 WEB = ("web1", "web2")
 SITE = (*WEB, "jobs1")
@@ -82,6 +82,15 @@ def settled(site: Fleet) -> bool:
         units(site[name]) == {(kind, site.current(site[name])): "active" for kind in kinds}
         for name, kinds in roles.items()
     )
+
+
+def wait_settled(site: Fleet, seconds: float = 120) -> None:
+    """Wait until each host runs the units of its release alone; fail the test with what they run instead."""
+    try:
+        wait_until(lambda: settled(site), seconds, "only the units of the release run")
+    except AssertionError as error:
+        runs = {name: (site.current(site[name]), units(site[name])) for name in SITE}
+        raise AssertionError(f"{error}: {runs}") from None
 
 
 @contextmanager

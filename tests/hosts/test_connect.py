@@ -280,7 +280,7 @@ def test_a_script_that_takes_too_long_is_ended_with_all_it_started(connection: C
 def test_what_a_script_leaves_running_does_not_hold_us_for_ever(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deploy.hosts.channel.GRACE_SECONDS", 1)
+    monkeypatch.setattr("deploy.hosts.ssh.channel.GRACE_SECONDS", 1)
     with pytest.raises(Failure, match="left something running"):
         run_script(connection, "setsid sleep 20 & exit 0", seconds=5)
 

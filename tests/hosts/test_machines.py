@@ -1,12 +1,16 @@
 """The machines are hosts as servers are: what the other tests stand on."""
 
+from collections.abc import Iterator
+
+import pytest
+
 from deploy.hosts.environment import file
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import run_script
 from deploy.hosts.ssh.connect import Connections
-from tests.hosts.conftest import VERSIONS
-from tests.hosts.machines import ENVIRONMENT, Fleet
+from tests.hosts.machines import ENVIRONMENT, Fleet, Rack
 
+VERSIONS = {"web1": 12, "web2": 13}
 #: What a unit of ours is confined with, and a process that wants more memory than it may have.
 UNIT = """
 [Service]
@@ -28,9 +32,22 @@ ExecStart=-/usr/bin/perl -e "print length(q(b) x 500000000), q( bytes)"
 """
 
 
-def test_each_machine_is_bare_debian_that_is_reached_by_key(fleet: Fleet) -> None:
-    there = file.load(fleet.project, ENVIRONMENT)
-    with Connections(pinning.load(fleet.project, ENVIRONMENT)) as connections:
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A machine of each version that nobody has set up."""
+    rack = Rack(tmp_path_factory.mktemp("rack"))
+    rack.start(VERSIONS)
+    try:
+        made = Fleet(tmp_path_factory.mktemp("bare") / "project", rack, dict.fromkeys(VERSIONS, ("web",)))
+        made.prepare()
+        yield made
+    finally:
+        rack.down()
+
+
+def test_each_machine_is_bare_debian_that_is_reached_by_key(bare: Fleet) -> None:
+    there = file.load(bare.project, ENVIRONMENT)
+    with Connections(pinning.load(bare.project, ENVIRONMENT)) as connections:
         looked = "cat /etc/debian_version; id -un; command -v sudo python3 nginx || echo bare"
         admins = [host.model_copy(update={"user": host.admin}) for host in there.hosts]
         found = connections.on_all(admins, lambda connection: run_script(connection, looked).text.split())
@@ -39,8 +56,8 @@ def test_each_machine_is_bare_debian_that_is_reached_by_key(fleet: Fleet) -> Non
     }
 
 
-def test_machines_keep_address_key_and_files_over_a_power_cut(fleet: Fleet) -> None:
-    machine = fleet["web1"]
+def test_machines_keep_address_key_and_files_over_a_power_cut(bare: Fleet) -> None:
+    machine = bare["web1"]
     key = machine.host_key()
     machine.sh("echo kept > /srv/file; systemctl enable --now dpkg-db-backup.timer")
     machine.kill()
@@ -50,8 +67,8 @@ def test_machines_keep_address_key_and_files_over_a_power_cut(fleet: Fleet) -> N
     assert machine.host_key() == key
 
 
-def test_confinement_memory_limits_and_firewalls_are_real(fleet: Fleet) -> None:
-    for machine in (fleet["web1"], fleet["web2"]):
+def test_confinement_memory_limits_and_firewalls_are_real(bare: Fleet) -> None:
+    for machine in (bare["web1"], bare["web2"]):
         machine.sh(f"cat > /run/systemd/system/confined.service <<'END'\n{UNIT}END\nsystemctl start confined")
         journal = machine.journal("confined")
         assert "\nconfined\n" in journal

@@ -23,7 +23,20 @@ from deploy.project.config import Project
 from tests.contract.promises import *  # noqa: F403
 from tests.contract.promises import Runtime
 from tests.hosts.machines import ENVIRONMENT, Fleet, watching
-from tests.hosts.release import MIGRATION, SITE, WEB, change, load, one_release, peek, settled, shell, start, units
+from tests.hosts.release import (
+    MIGRATION,
+    SITE,
+    WEB,
+    change,
+    load,
+    one_release,
+    peek,
+    settled,
+    shell,
+    start,
+    units,
+    wait_settled,
+)
 from tests.rig.engine import accept
 from tests.rig.load import Load
 from tests.support import TOOLS, environment, one_line, wait_until
@@ -111,7 +124,7 @@ def page(url: str) -> str:
 def test_what_was_rolled_back_from_is_neither_gone_back_to_nor_kept_in_place_of_what_was_good(site: Fleet) -> None:
     def deployed() -> str:
         change(site, random.randrange(10**6))
-        wait_until(lambda: settled(site), 120, "no unit runs what is too old")
+        wait_settled(site)
         site.must("remote-deploy")
         return one_release(site)
 
@@ -303,7 +316,7 @@ def test_a_beat_that_moves_to_another_host_is_never_two(site: Fleet) -> None:
         over.set()
         counter.join(30)
     assert most == 1
-    wait_until(lambda: settled(site), 120, "only the units of the release run")
+    wait_settled(site)
 
 
 # --- What arrives, and what does not ---
@@ -403,7 +416,7 @@ def test_releases_and_ledger_are_shown(site: Fleet) -> None:
 @pytest.mark.parametrize("at", ["receiving", "starting"])
 def test_one_that_hangs_can_be_ended_and_puts_itself_back(site: Fleet, at: str) -> None:
     change(site, random.randrange(10**6))
-    wait_until(lambda: settled(site), 120, "what was before has ended")
+    wait_settled(site)
     before = one_release(site)
     hanging = start(site)
     try:
@@ -531,7 +544,7 @@ class OnHosts(Runtime):
         self.fleet.commit("what comes next")
 
     def serving(self) -> object:
-        wait_until(lambda: settled(self.fleet), 120, "only the units of the release run")
+        wait_settled(self.fleet)
         return {name: (self.fleet.current(self.fleet[name]), units(self.fleet[name])) for name in SITE}
 
     def load(self) -> AbstractContextManager[list[Load]]:

@@ -15,7 +15,7 @@ import pytest
 
 from deploy.core.running import answers
 from tests.hosts.machines import Fleet, Machine
-from tests.hosts.release import MIGRATION, SITE, WEB, change, load, one_release, peek, settled, start, whole
+from tests.hosts.release import MIGRATION, SITE, WEB, change, load, one_release, peek, start, wait_settled, whole
 from tests.support import wait_until
 
 
@@ -23,7 +23,7 @@ def test_a_restart_brings_everything_back_by_itself(site: Fleet) -> None:
     before = one_release(site)
     for name in ("data1", *SITE):
         site[name].restart()
-    wait_until(lambda: settled(site), 120, "the units run again")
+    wait_settled(site)
     for name in WEB:
         url = f"{site[name].url}/readyz"
         wait_until(partial(answers, url), 60, f"{name} serves")
@@ -50,7 +50,7 @@ def test_deploys_and_rollbacks_lose_no_request(site: Fleet) -> None:
         assert one_release(site) == served[-3]
         site.must("remote-rollback", "--to", served[-1])
         assert one_release(site) == served[-1]
-    wait_until(lambda: settled(site), 120, "only the units of the release run")
+    wait_settled(site)
 
 
 class Mistake(NamedTuple):
@@ -132,7 +132,7 @@ def test_a_broken_release_loses_no_request_and_the_old_one_serves_on(site: Fleet
         for word in mistake.words:
             assert word in said.stderr, said.stderr
         assert one_release(site) == before
-    wait_until(lambda: settled(site), 120, "only the units of the release run")
+    wait_settled(site)
 
 
 # --- Faults while some hosts are flipped already ---
@@ -242,7 +242,7 @@ def test_a_fault_on_one_host_puts_back_the_other_that_was_flipped(site: Fleet, n
     wait_until(lambda: free(site), patience, "nobody holds the lock")
     site.must("remote-deploy")
     assert one_release(site) != before
-    wait_until(lambda: settled(site), 120, "only the units of the release run")
+    wait_settled(site)
 
 
 def free(site: Fleet) -> bool:
@@ -264,7 +264,7 @@ def test_a_host_that_loses_its_power_after_its_flip_boots_what_the_others_serve(
         site.configure(wait=0)
         site.commit("no wait")
     assert one_release(site) == before
-    wait_until(lambda: settled(site), 120, "only the units of the release run")
+    wait_settled(site)
     for name in WEB:
         wait_until(partial(answers, f"{site[name].url}/readyz"), 30, f"{name} serves")
 
@@ -305,4 +305,4 @@ def test_whenever_the_client_is_killed_each_host_serves_one_whole_release(site: 
         site.must("remote-deploy")
     one_release(site)
     print(f"killed after: {dict(reached)}")
-    wait_until(lambda: settled(site), 120, "only the units of the release run")
+    wait_settled(site)

@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,42 +25,47 @@ def bare_path() -> str:
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    """A clone of what a commit would hold, under a path with a space."""
-    return support.copy_project(tmp_path / "a fresh clone")
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that others may enter: each start of pytest shuts the one that it shares with the others."""
+    with tempfile.TemporaryDirectory(prefix="fresh-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture
-def ordinary_user(tmp_path: Path, clone: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
+def clone(open_folder: Path) -> Path:
+    """A clone of what a commit would hold, under a path with a space."""
+    return support.copy_project(open_folder / "a fresh clone")
+
+
+@pytest.fixture
+def ordinary_user(open_folder: Path, clone: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
     """Words before a command that run it as an ordinary user, and what its environment has; the clone is theirs."""
     if os.geteuid():
         yield [], {}
         return
     user = pwd.getpwnam(ORDINARY)
-    home = tmp_path / "home"
+    home = open_folder / "home"
     home.mkdir()
-    # What pytest made for this user alone; one of several processes has a folder more.
-    for folder in (tmp_path, *tmp_path.parents[: 3 if "PYTEST_XDIST_WORKER" in os.environ else 2]):
-        folder.chmod(0o755)
-    run(Run(["chown", "-R", f"{user.pw_uid}:{user.pw_gid}", str(tmp_path)]))
+    run(Run(["chown", "-R", f"{user.pw_uid}:{user.pw_gid}", str(open_folder)]))
     words = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
     yield words, {"HOME": str(home), "USER": ORDINARY, "XDG_CACHE_HOME": str(home / ".cache")}
 
 
 def test_one_command_runs_the_site_for_an_ordinary_user_from_a_subfolder_of_a_path_with_a_space(
-    clone: Path, tmp_path: Path, ordinary_user: tuple[list[str], dict[str, str]]
+    clone: Path, open_folder: Path, ordinary_user: tuple[list[str], dict[str, str]]
 ) -> None:
     if shutil.which("python3", path=bare_path()) is None:
         pytest.skip("there is no system Python on this machine")
     prefix, env = ordinary_user
     env = {**env, "PATH": bare_path()}
-    with Dev(clone, tmp_path / "run", cwd=clone / "site", prefix=prefix, env=env, seconds=FIRST_SECONDS) as dev:
+    with Dev(clone, open_folder / "run", cwd=clone / "site", prefix=prefix, env=env, seconds=FIRST_SECONDS) as dev:
         assert "tools: installing" in dev.output
         assert "with pip" in dev.output  # there was no uv, and no invoke
         name, password = "acceptance", "correct-horse-battery"
         command = ["python3", str(clone / "tasks.py"), "manage", "--", "createsuperuser", "--noinput"]
         values = {
-            "INVOKE_PROJECT_RUN": str(tmp_path / "run"),
+            "INVOKE_PROJECT_RUN": str(open_folder / "run"),
             "DJANGO_SUPERUSER_USERNAME": name,
             "DJANGO_SUPERUSER_PASSWORD": password,
             "DJANGO_SUPERUSER_EMAIL": "a@example.org",
@@ -80,7 +86,7 @@ def test_one_command_runs_the_site_for_an_ordinary_user_from_a_subfolder_of_a_pa
         assert not foreign
 
 
-def test_the_second_command_passes_the_tests(clone: Path, tmp_path: Path) -> None:
+def test_the_second_command_passes_the_tests(clone: Path, open_folder: Path) -> None:
     done = support.invoke(clone / "site" / "..", "test", "--suite", "unit,site", cwd=clone / "site")
     assert done.code == 0, done.stdout[-3000:]
     assert "passed" in done.stdout
