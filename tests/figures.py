@@ -95,8 +95,11 @@ def number(value: float) -> str:
 
 
 def table(name: str) -> str:
-    """The table of a bench as pages show it. Raises `FileNotFoundError` for results that there are not."""
-    document = json.loads((RESULTS / f"{name}.json").read_text())
+    """The table of a bench as pages show it, or that there are no results yet."""
+    results = RESULTS / f"{name}.json"
+    if not results.exists():
+        return "Not measured yet.\n"
+    document = json.loads(results.read_text())
     rows = [Row(**each) for each in document["rows"]]
     titles = {"what": "", "ours": "measured", "beside": "beside", "ratio": "ratio", "goal": "goal"}
     used = [key for key in titles if any(getattr(row, key) for row in rows)]

@@ -1,6 +1,6 @@
 """Keeps one command of the native runtime running: restarted when the code changes, stopped with `invoke dev`.
 
-    python -m deploy.reloader --watch FOLDER --grace SECONDS -- COMMAND…
+    python -m deploy.native.reloader --watch FOLDER --grace SECONDS -- COMMAND…
 
 With PORTICO_OWNER in its environment it ends as soon as there is no process of that id.
 

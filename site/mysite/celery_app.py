@@ -1,11 +1,13 @@
 """The Celery application, configured by the `CELERY_…` settings."""
 
 import os
+import signal
 import socket
+import threading
 from pathlib import Path
 
 from celery import Celery
-from celery.signals import beat_init, heartbeat_sent, worker_ready
+from celery.signals import beat_init, heartbeat_sent, worker_ready, worker_shutting_down
 from kombu.transport import TRANSPORT_ALIASES
 
 # What is started by itself (worker, beat, gunicorn) must be told when it is development.
@@ -29,6 +31,20 @@ def announce_ready(**_: object) -> None:
     """
     if ready_file := os.environ.get("READY_FILE"):
         Path(ready_file).touch()
+
+
+@worker_shutting_down.connect
+def limit_shutdown(how: str, **_: object) -> None:
+    """Give running tasks WORKER_STOP_SECONDS when a worker is told to stop; without it they have no limit.
+
+    A worker that gets TERM takes no more tasks and ends with the last running one. QUIT then returns the tasks that
+    still run to their queue. (Celery's own soft shutdown sleeps for all of its time, even when nothing runs any more.)
+    """
+    seconds = float(os.environ.get("WORKER_STOP_SECONDS", "0"))
+    if how == "Warm" and seconds:
+        timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGQUIT))
+        timer.daemon = True
+        timer.start()
 
 
 @worker_ready.connect

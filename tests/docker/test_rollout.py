@@ -275,7 +275,11 @@ def slow(prod: Stack) -> None:
     )
     worker = prod.inspect(prod.containers("celery_worker")[0])
     if "EXPORTS_PAUSE" not in str(worker):
-        prod.edit("deploy/compose/base.yaml", "      REMAP_SIGTERM", "      EXPORTS_PAUSE: '0.5'\n      REMAP_SIGTERM")
+        prod.edit(
+            "deploy/compose/base.yaml",
+            "      WORKER_STOP_SECONDS",
+            "      EXPORTS_PAUSE: '0.5'\n      WORKER_STOP_SECONDS",
+        )
         prod.must("prod", "--detach")
 
 

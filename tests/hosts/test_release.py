@@ -255,6 +255,7 @@ def test_a_task_and_a_command_under_way_outlive_deploys_and_their_release_stays(
     asked = f"from polls.models import Question; {asked}"
     wait_until(lambda: bool(shell(site, asked)), 90, "the task is done")
     assert shell(site, asked) == f"{mark} /srv/portico/releases/{old}/static", "once, by the worker that began it"
+    wait_until(lambda: ("worker", old) not in units(site["jobs1"]), 30, "its worker ends with its last task")
     site.configure(keep=5)
     site.commit("keep five")
 

@@ -1,11 +1,14 @@
 """Worker and beat say when they are at work, to whoever started them."""
 
+import os
 import secrets
+import signal as signals
 import socket
+import time
 from pathlib import Path
 
 import pytest
-from celery.signals import beat_init, heartbeat_sent, worker_ready
+from celery.signals import beat_init, heartbeat_sent, worker_ready, worker_shutting_down
 from celery.utils.dispatch import Signal
 from mysite import celery_app
 
@@ -33,3 +36,18 @@ def test_without_systemd_nothing_is_announced(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("READY_FILE", str(tmp_path / "ready"))
     worker_ready.send(sender=celery_app)
     assert (tmp_path / "ready").exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "seconds", "sent"), [("Warm", "0.05", True), ("Warm", "0", False), ("Cold", "0.05", False)]
+)
+def test_running_tasks_have_so_many_seconds_when_a_worker_is_told_to_stop(
+    how: str, seconds: str, sent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *words: told.append(words))
+    monkeypatch.setenv("WORKER_STOP_SECONDS", seconds)
+    worker_shutting_down.send(sender="worker@here", sig="SIGTERM", how=how, exitcode=0)
+    assert not told
+    time.sleep(0.3)
+    assert told == ([(os.getpid(), signals.SIGQUIT)] if sent else [])

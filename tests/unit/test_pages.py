@@ -139,6 +139,8 @@ def test_a_bench_keeps_what_it_measured_and_a_page_shows_it(tmp_path: Path, monk
     assert pages.rendered(text) == text
 
 
-def test_figures_without_results_are_found_out() -> None:
-    with pytest.raises(FileNotFoundError):
-        pages.rendered("<!-- figures: nobody_measured_this -->\n<!-- end figures -->\n")
+def test_each_table_of_figures_has_a_bench_that_writes_it() -> None:
+    benches = "".join(path.read_text() for path in (ROOT / "tests" / "bench").glob("*.py"))
+    named = {name for path in pages.pages() for name in re.findall(r"<!-- figures: (\w+) -->", path.read_text())}
+    assert named
+    assert not [name for name in named if f'Figures("{name}"' not in benches]

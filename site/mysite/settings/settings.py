@@ -172,8 +172,6 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_CONSUMER = "mysite.consumer:Consumer"  # a task of another release is not thrown away
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_MAX_TASKS_PER_CHILD = 1000
-#: Seconds that running tasks still have when a worker is told to stop at once; then they go back to their queue.
-CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = env.float("WORKER_STOP_SECONDS", default=0.0)
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False  # a worker logs as the site does
 CELERY_TASK_TRACK_STARTED = True
 CELERY_TASK_SOFT_TIME_LIMIT = 600  # seconds; the task may tidy up
