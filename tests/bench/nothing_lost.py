@@ -42,9 +42,7 @@ def kind(test: str) -> str:
     """What a test does to the site, for a reader."""
     if "client_is_killed" in test or "killed_half_way" in test:
         return "deploys whose client is killed"
-    if any(
-        word in test for word in ("broken", "cannot_boot", "errors", "not_start", "never_gets_well", "fails", "fault")
-    ):
+    if any(word in test for word in FAULTS):
         return "releases that fail, and faults"
     return "updates and rollbacks"
 
