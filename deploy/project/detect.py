@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from deploy.project.source import celery, packages
+from deploy.project.source.celery import App, Task
 from deploy.project.source.modules import FAR, Library, Module
 from deploy.project.source.tree import Location, Tree, walk, within
 from deploy.project.source.values import Read, text, texts
@@ -62,9 +63,8 @@ class Detected:
     base: Named | None
     wsgi: Named | None
     asgi: Named | None
-    celery: tuple[celery.App, ...]
-    #: Tasks: where, and whether each says that it is acknowledged late.
-    tasks: tuple[tuple[Location, bool], ...]
+    celery: tuple[App, ...]
+    tasks: tuple[Task, ...]
     requirements: packages.Requirements
     frontends: tuple[Frontend, ...]
     #: Migrations and models that only PostgreSQL serves.
@@ -265,7 +265,7 @@ def _entry(name: str, settings: Module | None, library: Library, path: str | Non
 # --- Celery, variables, databases, tests, front end ---
 
 
-def _chosen(apps: tuple[celery.App, ...], said: Said) -> tuple[celery.App, ...]:
+def _chosen(apps: tuple[App, ...], said: Said) -> tuple[App, ...]:
     """The applications, or the one that is said; of a package's own name, `celery -A` would find any of it."""
     if said.celery == "none":
         return ()

@@ -8,8 +8,9 @@ from deploy.project.findings import Edit, Finding
 from deploy.project.rules.known import Known, project
 from deploy.project.source.celery import App
 from deploy.project.source.modules import Module
+from deploy.project.source.packages import inner
 from deploy.project.source.tree import Location
-from deploy.project.source.values import Variable, truth
+from deploy.project.source.values import Table, Variable, text, truth
 
 SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 APP = "django_celery_beat"
@@ -34,7 +35,7 @@ def application(known: Known) -> Iterator[Finding]:
 def _evidence(known: Known) -> Location | None:
     """What says that the project uses Celery."""
     if known.detected.tasks:
-        return known.detected.tasks[0][0]
+        return known.detected.tasks[0].at
     for _, module in known.settings:
         for name, found in module.names.items():
             if name.startswith("CELERY_"):
@@ -47,11 +48,41 @@ def acknowledged_early(known: Known) -> Iterator[Finding]:
     app, module = known.app, known.production
     if not (known.serves and app and module):
         return
-    early = [at for at, late in known.detected.tasks if not late]
+    early = [each.at for each in known.detected.tasks if not each.late]
     found = app.setting(module, "task_acks_late")
     if early and (found is None or truth(found.value) is False):
         what = "tasks are acknowledged when taken, so a worker that dies loses them (make them safe to run twice)"
         yield Finding(found.at if found else early[0], what, [_set(app, module, "task_acks_late", "True")], advice=True)
+
+
+def queues(known: Known) -> Iterator[Finding]:
+    """Tasks in a queue that no worker takes from wait for ever."""
+    app, module = known.app, known.production
+    if not (app and module) or app.setting(module, "task_queues"):  # a worker takes from all of these
+        return
+    default = app.setting(module, "task_default_queue")
+    kinds = inner(known.declared.values, "workers")
+    taken = {text(default.value) if default else "celery"}
+    for kind in map(inner, kinds.values()):
+        named = kind.get("queues")
+        taken |= set(map(str, named)) if isinstance(named, list) else set()
+    for queue, at in dict(_queues(known, app, module)).items():
+        if queue not in taken:
+            lines = [project(f"{queue}: {{queues: [{queue}]}}", "workers")]
+            lines += [] if kinds else [project("default: {}", "workers")]
+            yield Finding(at, f"no worker takes from the queue {queue!r}: its tasks wait for ever", lines)
+
+
+def _queues(known: Known, app: App, module: Module) -> Iterator[tuple[str, Location]]:
+    """The queues that tasks are sent to, by their decorators and by routes."""
+    for each in known.detected.tasks:
+        if each.queue:
+            yield each.queue, each.at
+    routes = app.setting(module, "task_routes")
+    for task in routes.value.entries if routes and isinstance(routes.value, Table) else ():
+        route = routes.value.table(task) if routes and isinstance(routes.value, Table) else Table({}, {})
+        if queue := text(route.get("queue")):
+            yield queue, route.places.get("queue", app.at)
 
 
 def always_eager(known: Known) -> Iterator[Finding]:
@@ -105,4 +136,4 @@ def _set(app: App, module: Module, name: str, value: str) -> Edit:
     )
 
 
-RULES = (application, acknowledged_early, always_eager, scheduler)
+RULES = (application, acknowledged_early, queues, always_eager, scheduler)

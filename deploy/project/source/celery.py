@@ -20,9 +20,21 @@ OLD_NAMES = {
     "beat_scheduler": "CELERYBEAT_SCHEDULER",
     "beat_schedule": "CELERYBEAT_SCHEDULE",
     "result_backend": "CELERY_RESULT_BACKEND",
+    "task_routes": "CELERY_ROUTES",
+    "task_queues": "CELERY_QUEUES",
+    "task_default_queue": "CELERY_DEFAULT_QUEUE",
 }
 #: Words of `Celery(…)` that are settings.
 GIVEN = {"broker": "broker_url", "backend": "result_backend"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task, and what its decorator says: whether it is acknowledged late, and its queue."""
+
+    at: Location
+    late: bool
+    queue: str
 
 
 @dataclass(frozen=True)
@@ -70,25 +82,23 @@ def apps(tree: Tree, library: Library) -> tuple[App, ...]:
     return tuple(found)
 
 
-def tasks(tree: Tree, folder: str) -> Iterator[tuple[Location, bool]]:
-    """The tasks of the site: where, and whether each says by itself that it is acknowledged late."""
+def tasks(tree: Tree, folder: str) -> Iterator[Task]:
+    """The tasks of the site."""
     for path in tree.containing(folder, "shared_task", "app.task", "celery.task"):
         parsed = tree.parse(path)
         for node in ast.walk(parsed) if parsed else ():
             for decorator in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
                 if _is_task(decorator):
                     words = decorator.keywords if isinstance(decorator, ast.Call) else []
-                    late = any(each.arg == "acks_late" and _is_true(each.value) for each in words)
-                    yield Location(path, decorator.lineno), late
+                    said = {each.arg: each.value.value for each in words if isinstance(each.value, ast.Constant)}
+                    queue = said.get("queue")
+                    late = said.get("acks_late") is True
+                    yield Task(Location(path, decorator.lineno), late, queue if isinstance(queue, str) else "")
 
 
 def _is_task(decorator: ast.expr) -> bool:
     name = ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator)
     return name.rsplit(".", 1)[-1] == "shared_task" or name in ("app.task", "celery_app.task", "celery.task")
-
-
-def _is_true(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is True
 
 
 def _made(node: ast.expr | None) -> ast.Call | None:

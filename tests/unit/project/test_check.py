@@ -316,6 +316,24 @@ CASES = {
         "config/celery_app.py:9: advice: tasks are acknowledged when taken, so a worker that dies loses them (make them"
         " safe to run twice); config/celery_app.py:9, instead: `app.conf.task_acks_late = True`",
     ),
+    "a queue of a task that no worker takes from": Case(
+        TUTORIAL,
+        {"polls/tasks.py": '@shared_task(queue="mail")\ndef send(): ...\n'},
+        "polls/tasks.py:1: no worker takes from the queue 'mail': its tasks wait for ever; invoke.yaml, under"
+        " project.workers: `mail: {queues: [mail]}`, and invoke.yaml, under project.workers: `default: {}`",
+    ),
+    "a queue of a route that no worker takes from": Case(
+        SPLIT,
+        {
+            **more(
+                BASE,
+                'CELERY_TASK_ROUTES = {\n    "shop.tasks.*": {"queue": "mail"},\n    "b": {"queue": "celery"},\n}\n',
+            ),
+            "invoke.yaml": SPLIT["invoke.yaml"] + "  workers:\n    default: {}\n",
+        },
+        "config/settings/base.py:22: no worker takes from the queue 'mail': its tasks wait for ever;"
+        " invoke.yaml, under project.workers: `mail: {queues: [mail]}`",
+    ),
     "tasks within the request": Case(
         SPLIT,
         more(BASE, "CELERY_TASK_ALWAYS_EAGER = True\n"),
@@ -444,6 +462,18 @@ def test_tasks_that_are_each_acknowledged_late_are_not_reported(tmp_path: Path) 
         "polls/tasks.py": "@shared_task(acks_late=True)\ndef work(): ...\n",
     }
     assert found(write(tmp_path, TUTORIAL, files)) == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        'CELERY_TASK_DEFAULT_QUEUE = "mail"\n',
+        'CELERY_TASK_QUEUES = [Queue("mail"), Queue("celery")]\n',
+    ],
+)
+def test_a_queue_that_each_worker_takes_from_is_not_reported(tmp_path: Path, lines: str) -> None:
+    task = {"shop/tasks.py": '@shared_task(queue="mail")\ndef send(): ...\n'}
+    assert found(write(tmp_path, SPLIT, task, more(BASE, lines))) == []
 
 
 def test_tasks_that_run_within_the_request_only_without_a_broker_are_not_reported(tmp_path: Path) -> None:

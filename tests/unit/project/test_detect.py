@@ -109,7 +109,7 @@ def test_what_is_not_the_projects_own_source_is_not_read(tmp_path: Path) -> None
 
 def test_a_package_that_is_called_like_built_files_is_read(tmp_path: Path) -> None:
     write(tmp_path, shapes.SPLIT, {"media/__init__.py": "", "media/tasks.py": "@shared_task\ndef t(): ..."})
-    assert [str(at) for at, _ in detect(tmp_path).tasks] == ["media/tasks.py:1"]
+    assert [str(each.at) for each in detect(tmp_path).tasks] == ["media/tasks.py:1"]
 
 
 def test_several_sites_are_all_named_and_the_one_that_is_said_comes_first(tmp_path: Path) -> None:
