@@ -8,6 +8,7 @@ from deploy import bootstrap
 bootstrap.enter(as_script=__name__ == "__main__")
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ParamSpec
@@ -96,13 +97,8 @@ def places(c: Context) -> "Places":
 
 
 def place(c: Context, on: str, host: str = "", context: str = "") -> "Place":
-    """The place that was named, or the one where the site runs. Raises `Failure` when it runs nowhere."""
-    if on or host or context:
-        return places(c).named(on or "swarm", host=host, context=context)
-    found = places(c).running(stopped=True)
-    if found is None:
-        raise Failure("nothing of this project runs here: `invoke dev` or `invoke prod` starts it; --on names a place")
-    return found
+    """The place that was named, or the one where the site runs."""
+    return places(c).chosen(on, host, context)
 
 
 def words_after_dashes() -> list[str]:
@@ -265,6 +261,14 @@ def doctor(c: Context) -> None:
 
 
 # --- code -----------------------------------------------------------------------------------------------------------
+
+
+@task(help={"for_": "native, dev, prod, swarm, or an environment of hosts (default: all but hosts)."})
+def check(c: Context, for_: str = "") -> None:
+    """Say what the project is, and what keeps it from running; runs nothing of it, exits 1 for an error."""
+    from deploy.project import check as examination
+
+    tell(examination.report(bootstrap.ROOT, dict(c.config.project), for_, os.environ))
 
 
 def _manage(
@@ -552,13 +556,8 @@ def venv_remove(c: Context, env: str = "", unused: bool = False, dry_run: bool =
     """Remove an environment; refuses while another stands on it."""
     from deploy.venvs import build, layers
 
-    if not env and not unused:
-        raise Failure("say which: --env NAME, or --unused for the layers that nothing uses")
-    if env:
-        build.remove(store(), layers.chosen(store().requirements, env)[0], dry_run=dry_run, notify=notify)
-    if unused:
-        count = build.prune(store(), dry_run=dry_run, notify=notify)
-        notify(f"{count} unused layer{'' if count == 1 else 's'}")
+    names = layers.chosen(store().requirements, env) if env else []
+    build.clear(store(), names, unused=unused, dry_run=dry_run, notify=notify)
 
 
 @task(
@@ -577,7 +576,7 @@ def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool =
 
 ns = Collection(
     *[dev, prod, down, status, logs, scale, releases, rollback, doctor],
-    *[manage, shell, test, lint],
+    *[check, manage, shell, test, lint],
     *[build, push],
     *[swarm_init, swarm_render, swarm_deploy, swarm_status, swarm_rollback, swarm_rm, swarm_leave],
     *[remote_trust, remote_setup, remote_deploy, remote_rollback, remote_releases, remote_unlock],

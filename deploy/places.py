@@ -76,6 +76,17 @@ class Places:
             raise Failure(f"--on {on}: there is no such place; there are: {known}")
         return self.hosts(on, only)
 
+    def chosen(self, on: str, host: str, context: str) -> Place:
+        """The place that was named, or the one where the site runs. Raises `Failure` when it runs nowhere."""
+        if on or host or context:
+            return self.named(on or "swarm", host=host, context=context)
+        found = self.running(stopped=True)
+        if found is None:
+            raise Failure(
+                "nothing of this project runs here: `invoke dev` or `invoke prod` starts it; --on names a place"
+            )
+        return found
+
     def running(self, *, stopped: bool = False) -> Place | None:
         """The place where the site runs on this machine; None where it does not.
 

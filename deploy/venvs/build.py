@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.core.errors import Failure
@@ -183,3 +184,14 @@ def prune(store: Store, *, dry_run: bool = False, notify: Notify = print) -> int
         paths = unused(store)
         perform(map(Remove, paths), dry_run=dry_run)
     return len(paths)
+
+
+def clear(store: Store, names: Sequence[str], *, unused: bool, dry_run: bool = False, notify: Notify = print) -> None:
+    """Remove environments, and with ``unused`` what no environment uses. Raises `Failure` where neither is named."""
+    if not names and not unused:
+        raise Failure("say which: --env NAME, or --unused for the layers that nothing uses")
+    for name in names:
+        remove(store, name, dry_run=dry_run, notify=notify)
+    if unused:
+        count = prune(store, dry_run=dry_run, notify=notify)
+        notify(f"{count} unused layer{'' if count == 1 else 's'}")

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import pytest
-from invoke import Context, Exit
+from invoke import Config, Context, Exit
 
 from deploy import bootstrap
 from deploy.compose import operate as compose
@@ -28,6 +28,7 @@ from deploy.swarm.state import Service, Snapshot
 from deploy.venvs import build
 from deploy.venvs.store import Store
 from tests.support import ROOT
+from tests.unit import shapes
 from tests.unit.stacks import PROJECT, stack
 
 STORE = Store.of(PROJECT.root)
@@ -150,6 +151,33 @@ def test_a_report_with_something_wrong_is_shown_and_fails(
     said = capsys.readouterr()
     assert "app-1 [x]" in said.out
     assert said.err == "a remark\n"
+
+
+def test_check_prints_what_it_detects_and_advises_and_fails_with_the_errors(
+    tasks: ModuleType,
+    started: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    settings = "polls/settings.py"
+    lines = "DEBUG = True\nINSTALLED_APPS = []\n"
+    manage = {"manage.py": shapes.MANAGE.format(settings="polls.settings")}
+    shapes.write(tmp_path, shapes.LOCKS, manage, {settings: lines + shapes.STORAGES, ".python-version": "3.13\n"})
+    monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
+    c = Context(Config(overrides={"project": {"name": "shop", "site": ".", "samples": "", "probes": "/readyz"}}))
+    with pytest.raises(Exit) as ended:
+        tasks.check.body(c)
+    assert ended.value.code == 1
+    assert str(ended.value.message).startswith(f"{settings}:1: DEBUG is on")
+    said = capsys.readouterr()
+    assert "polls.settings" in said.out
+    assert said.err.startswith(".python-version:1: advice: ")
+    shapes.write(tmp_path, {settings: lines.replace("True", "False") + shapes.STORAGES})
+    tasks.check.body(c)
+    with pytest.raises(Exit, match="--for prods: there is no such runtime"):
+        tasks.check.body(c, for_="prods")
+    assert started == []
 
 
 # --- Which place ---

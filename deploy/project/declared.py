@@ -1,0 +1,129 @@
+"""What a team says of its project: `invoke.yaml`, with the line of each key, and the values in `.env`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import yaml
+from dotenv import dotenv_values
+
+from deploy.core.errors import Failure
+from deploy.project.detect import Said
+from deploy.project.source.packages import inner
+from deploy.project.source.tree import Location
+
+FILE = "invoke.yaml"
+SECTION = "project"
+#: All keys of the section, and what they are.
+KEYS = {
+    "name": "the project's short name",
+    "site": "the folder of manage.py",
+    "package": "the package of settings, urls and the Celery application",
+    "port": "the port of the development site",
+    "samples": "the management command that fills a new database",
+    "run": "what the native runtime writes",
+    "probes": "what a new release must answer",
+    "free_gigabytes": "what the engine's disk must have left",
+    "settings": "the settings modules: dev and prod",
+    "wsgi": "the WSGI application, module:variable",
+    "asgi": "the ASGI application, module:variable",
+    "celery": "the Celery application, module:variable, or none",
+    "python": "the lowest Python that the locks are for",
+    "env": "variables of the project's own, each plain or secret",
+    "packages": "system packages, in the image and on hosts",
+    "test": "the command that runs the project's tests",
+    "media": "whether uploads are kept and served",
+    "services": "servers beside the database and the broker",
+    "workers": "kinds of workers and their queues",
+    "assets": "the command that builds the front end",
+    "egress": "whether workers reach what is outside",
+}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The keys of the section, with the defaults of tasks.py, and the lines that the file has them in."""
+
+    values: Mapping[str, object]
+    lines: Mapping[str, int]
+
+    def at(self, key: str) -> Location:
+        """Where a key stands, by its dotted name within the section; the first line for one that does not."""
+        return Location(FILE, self.lines.get(key, 1))
+
+    def text(self, *keys: str) -> str:
+        """A value as text; empty where there is none."""
+        *outer, last = keys
+        found = inner(self.values, *outer).get(last)
+        return "" if found is None or isinstance(found, Mapping | list) else str(found)
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """The names in a list or mapping."""
+        found = self.values.get(key)
+        return tuple(map(str, found)) if isinstance(found, Mapping | list | tuple) else ()
+
+    @property
+    def said(self) -> Said:
+        """What it says of what is detected otherwise."""
+        return Said(
+            site=self.text("site"),
+            dev=self.text("settings", "dev"),
+            prod=self.text("settings", "prod"),
+            wsgi=self.text("wsgi"),
+            asgi=self.text("asgi"),
+            celery=self.text("celery"),
+        )
+
+
+def declared(root: Path, merged: Mapping[str, object]) -> Declared:
+    """Read `invoke.yaml`; ``merged`` is the section as Invoke has it, with defaults and the environment.
+
+    Raises `Failure` for a file that is no YAML, naming the line.
+    """
+    path = root / FILE
+    text = path.read_text() if path.exists() else ""
+    try:
+        values: object = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise Failure(f"{FILE}:{line}: {error.problem}; fix the line") from None
+    except yaml.YAMLError as error:
+        raise Failure(f"{FILE}:1: {error}; fix it") from None
+    lines = dict(_lines(node, ()))
+    found = inner(values, SECTION)
+    # Invoke's own mappings are no dictionaries, so what is nested comes from the file.
+    plain = {key: value for key, value in merged.items() if value is None or isinstance(value, str | int | float)}
+    return Declared({**found, **plain}, {name.partition(".")[2]: line for name, line in lines.items()})
+
+
+def _lines(node: object, keys: Sequence[str]) -> list[tuple[str, int]]:
+    """The line of each key, by its dotted name."""
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    found = []
+    for key, value in node.value:
+        here = [*keys, str(key.value)]
+        found += [(".".join(here), key.start_mark.line + 1), *_lines(value, here)]
+    return found
+
+
+def server_values(root: Path) -> dict[str, str]:
+    """The variables in `.env` that have a value."""
+    path = root / ".env"
+    text = path.read_text() if path.is_file() else ""
+    return {name: value for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items() if value}
+
+
+def host_values(root: Path, environment: str) -> dict[str, str]:
+    """The variables that an environment of hosts gives, by `settings` and `secrets`: of these, where they come from."""
+    path = root / "deploy" / "environments" / f"{environment}.yaml"
+    try:
+        values: object = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError):
+        return {}
+    given = {**inner(values, "settings"), **inner(values, "secrets")}
+    return {name: str(value) for name, value in given.items()}

@@ -1,0 +1,359 @@
+"""What a Django project is, found in its source with `ast`: nothing of it is imported, and nothing is run.
+
+`detect` walks the repository once and parses only files that can matter. What `invoke.yaml` says goes before what is
+found; each finding has the file and line that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from configparser import ConfigParser
+from configparser import Error as ConfigError
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from deploy.project.source import celery, packages
+from deploy.project.source.celery import App, Task
+from deploy.project.source.modules import FAR, Library, Module
+from deploy.project.source.tree import Location, Tree, walk, within
+from deploy.project.source.values import Read, text, texts
+
+#: What settings modules are called, by what they are for.
+DEVELOPMENT = ("development", "develop", "dev", "local")
+PRODUCTION = ("production", "prod", "live", "heroku", "deploy")
+TEST = ("test", "tests", "testing", "ci")
+BASE = ("base", "common", "defaults", "shared")
+VARIABLE = "DJANGO_SETTINGS_MODULE"
+YAML = Location("invoke.yaml")
+#: A settings module has one of these, by itself or from another; else it is a part of one.
+WHOLE = ("INSTALLED_APPS", "ROOT_URLCONF")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A name, and where it is said."""
+
+    name: str
+    at: Location
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """A package.json, and the command of its own that builds what the site serves, if it names one."""
+
+    at: Location
+    build: str
+
+
+@dataclass(frozen=True)
+class Detected:
+    """All that was found. Locations are relative to the root."""
+
+    root: Path
+    #: The folders of manage.py, the one that is used first.
+    sites: tuple[Named, ...]
+    #: All settings modules that are whole, and what they hold.
+    settings: Mapping[str, Module]
+    development: Named | None
+    production: Named | None
+    test: Named | None
+    base: Named | None
+    wsgi: Named | None
+    asgi: Named | None
+    celery: tuple[App, ...]
+    tasks: tuple[Task, ...]
+    requirements: packages.Requirements
+    frontends: tuple[Frontend, ...]
+    #: Migrations and models that only PostgreSQL serves.
+    postgres_only: tuple[Location, ...]
+    #: How the project runs its own tests: pytest, or manage.py test.
+    runner: Named | None
+    tree: Tree
+
+    @property
+    def site(self) -> str:
+        """The folder of manage.py that is used."""
+        return self.sites[0].name if self.sites else "."
+
+    @cached_property
+    def elsewhere(self) -> tuple[Read, ...]:
+        """Variables that are read outside of the settings. Not looked for before somebody asks: many files may be."""
+        return tuple(_elsewhere(self.tree, Library(self.tree, self.site), self.settings))
+
+    @property
+    def production_name(self) -> str:
+        """The settings module of production; empty for none."""
+        return self.production.name if self.production else ""
+
+    def module(self, found: Named | None) -> Module | None:
+        """What a settings module that was found holds; None where it is not there."""
+        return self.settings.get(found.name) if found else None
+
+    def apps(self, settings: Module) -> tuple[str, ...]:
+        """INSTALLED_APPS, as far as its words are literal, those under a condition too."""
+        return tuple(dict.fromkeys(name for each in settings.every("INSTALLED_APPS") for name in texts(each.value)))
+
+
+@dataclass(frozen=True)
+class Said:
+    """What `invoke.yaml` says of it, each empty where it says nothing."""
+
+    site: str = ""
+    dev: str = ""
+    prod: str = ""
+    wsgi: str = ""
+    asgi: str = ""
+    celery: str = ""
+    at: Location = YAML
+
+    def named(self, name: str) -> Named | None:
+        """A name as what is said of it; None for an empty one."""
+        return Named(name, self.at) if name else None
+
+
+def detect(root: Path, said: Said | None = None) -> Detected:
+    """Read a repository. A project without manage.py is not an error here: the lists are empty then."""
+    said = said or Said()
+    tree = walk(root)
+    sites = _sites(tree, said)
+    site = sites[0].name if sites else "."
+    library = Library(tree, site)
+    starters = _starters(tree, library)
+    named = {name: tuple(_seeded(library, path)) for name, path in starters.items()}
+    apps = _chosen(celery.apps(tree, library), said)
+    for each in apps:
+        named.setdefault("celery", tuple(_seeded(library, each.at.path)))
+    runner = _runner(tree, site)
+    settings = _settings(library, [each.name for found in named.values() for each in found])
+    for name in (said.dev, said.prod):
+        if name and (module := library.module(name)):
+            settings.setdefault(name, module)
+    development = said.named(said.dev) or _development(settings, named)
+    production = said.named(said.prod) or _production(settings, named, development)
+    served = settings.get(production.name) if production else None
+    return Detected(
+        root=root,
+        sites=sites,
+        settings=settings,
+        development=development,
+        production=production,
+        test=_test(tree, site) or _by_name(settings, TEST),
+        base=_by_name(settings, BASE) or _inherited(settings),
+        wsgi=_entry("WSGI_APPLICATION", served, library, starters.get("wsgi"), said.named(said.wsgi)),
+        asgi=_entry("ASGI_APPLICATION", served, library, starters.get("asgi"), said.named(said.asgi)),
+        celery=apps,
+        tasks=tuple(celery.tasks(tree, site)),
+        requirements=packages.read(tree, {".", site, str(PurePosixPath(site).parent)}),
+        frontends=tuple(_frontends(tree)),
+        postgres_only=tuple(_postgres_only(tree, site)),
+        runner=runner,
+        tree=tree,
+    )
+
+
+# --- manage.py, and what starts the site ---
+
+
+def _sites(tree: Tree, said: Said) -> tuple[Named, ...]:
+    """The folders of manage.py: the one that is said, else the nearest to the root, first."""
+    found = sorted((path for path in tree.files if path.rsplit("/", 1)[-1] == "manage.py"), key=_depth)
+    made = [Named(str(PurePosixPath(path).parent), Location(path)) for path in found if "django" in tree.text(path)]
+    return tuple(sorted(made, key=lambda each: each.name != said.site))
+
+
+def _depth(path: str) -> tuple[int, str]:
+    return path.count("/"), path
+
+
+def _starters(tree: Tree, library: Library) -> dict[str, str]:
+    """manage.py, wsgi.py and asgi.py, by their names, the nearest to the site's folder each."""
+    found: dict[str, str] = {}
+    for path in sorted(tree.files, key=_depth):
+        stem = path.removesuffix("/__init__.py").removesuffix(".py").rsplit("/", 1)[-1]
+        if stem in ("manage", "wsgi", "asgi") and path.endswith(".py") and within(path, library.folder):
+            found.setdefault(stem, path)
+    return found
+
+
+def _seeded(library: Library, path: str) -> Iterator[Named]:
+    """The settings module that a file names where none is set, wherever in the file that is."""
+    module = library.module(library.name(path), FAR)
+    for variable, value, at in module.seeded if module else ():
+        if variable == VARIABLE and at.path == path:
+            yield Named(value, at)
+
+
+# --- Settings ---
+
+
+def _settings(library: Library, named: Sequence[str]) -> dict[str, Module]:
+    """The settings modules: those that are named, their neighbours, and files that are called so."""
+    folders = {name.rpartition(".")[0] for name in named}
+    found: dict[str, Module] = {}
+    for path in library.tree.python(library.folder):
+        name = library.name(path)
+        package, _, last = name.rpartition(".")
+        is_called_so = "settings" in last or package.rpartition(".")[2] == "settings"
+        is_near = package in folders and last in (*DEVELOPMENT, *PRODUCTION, *TEST, *BASE)
+        if not (is_called_so or is_near or name in named or (name in folders and "settings" in name)):
+            continue
+        module = library.module(name)
+        if module and any(module.every(each) for each in WHOLE):
+            found[name] = module
+    for name in named:
+        if name not in found and (module := library.module(name)):
+            found[name] = module
+    return found
+
+
+def _is_for(module: str, names: Sequence[str]) -> bool:
+    """Whether the last word of a module's name says that it is for this."""
+    last = module.rpartition(".")[2]
+    return last in names or any(each in names for each in last.split("_"))
+
+
+def _by_name(settings: Mapping[str, Module], names: Sequence[str]) -> Named | None:
+    found = [name for name in settings if _is_for(name, names)]
+    found.sort(key=lambda name: (name.count("."), names.index(next(each for each in names if _is_for(name, (each,))))))
+    return Named(found[0], Location(settings[found[0]].path)) if found else None
+
+
+def _inherited(settings: Mapping[str, Module]) -> Named | None:
+    """A module that another one takes all names of."""
+    found = [parent for module in settings.values() for parent in module.parents if parent in settings]
+    return Named(found[0], Location(settings[found[0]].path)) if found else None
+
+
+def _development(settings: Mapping[str, Module], named: Mapping[str, Sequence[Named]]) -> Named | None:
+    """What manage.py names, unless its name says that it is something else and another's says that it is this."""
+    own = next(iter(named.get("manage", ())), None)
+    if own and not _is_for(own.name, (*PRODUCTION, *TEST, *BASE)):
+        return own
+    return _by_name(settings, DEVELOPMENT) or own or _only(settings)
+
+
+def _production(
+    settings: Mapping[str, Module], named: Mapping[str, Sequence[Named]], development: Named | None
+) -> Named | None:
+    """What wsgi.py, asgi.py or the Celery app names, unless its name says that it is something else."""
+    said = [each for starter in ("wsgi", "asgi", "celery") for each in named.get(starter, ())]
+    for each in said:
+        if not _is_for(each.name, (*DEVELOPMENT, *TEST, *BASE)) and (each.name in settings or not development):
+            other = _by_name(settings, PRODUCTION)
+            same = development is not None and each.name == development.name
+            return other if other and same else each
+    return _by_name(settings, PRODUCTION) or next(iter(said), None) or development or _only(settings)
+
+
+def _only(settings: Mapping[str, Module]) -> Named | None:
+    found = [name for name in settings if not _is_for(name, TEST)]
+    return Named(found[0], Location(settings[found[0]].path)) if len(found) == 1 else None
+
+
+def _entry(name: str, settings: Module | None, library: Library, path: str | None, said: Named | None) -> Named | None:
+    """The WSGI or ASGI application as `module:variable`: what is said, a setting, else the module that is there."""
+    if said:
+        return said
+    if settings and (found := settings.get(name)) and (value := text(found.value)):
+        return Named(":".join(value.rsplit(".", 1)), found.at)
+    return Named(f"{library.name(path)}:application", Location(path)) if path else None
+
+
+# --- Celery, variables, databases, tests, front end ---
+
+
+def _chosen(apps: tuple[App, ...], said: Said) -> tuple[App, ...]:
+    """The applications, or the one that is said; of a package's own name, `celery -A` would find any of it."""
+    if said.celery == "none":
+        return ()
+    if said.celery:
+        return tuple(each for each in apps if said.celery in (each.name, each.module))
+    return apps
+
+
+def _elsewhere(tree: Tree, library: Library, settings: Mapping[str, Module]) -> Iterator[Read]:
+    """Variables that other modules read, where they are imported or later."""
+    inside = {(each.name, each.at) for module in settings.values() for each in module.reads}
+    for path in tree.containing(library.folder, "environ", "getenv", "decouple"):
+        if path not in {module.path for module in settings.values()}:
+            module = library.module(library.name(path), FAR)
+            for each in module.reads if module else ():
+                if each.at.path == path and (each.name, each.at) not in inside:
+                    inside.add((each.name, each.at))
+                    yield each
+
+
+def _postgres_only(tree: Tree, site: str) -> Iterator[Location]:
+    """Migrations that only PostgreSQL can run."""
+    needle = re.compile(r"^\s*(?:import|from) django\.contrib\.postgres|django\.contrib\.postgres\.\w+\.\w+\(")
+    for path in tree.containing(site, "django.contrib.postgres"):
+        if "/migrations/" in f"/{path}":
+            for number, line in tree.lines(path):
+                if needle.search(line):
+                    yield Location(path, number)
+                    break
+
+
+def _frontends(tree: Tree) -> Iterator[Frontend]:
+    for path in sorted(tree.files, key=_depth):
+        if path.rsplit("/", 1)[-1] == "package.json":
+            try:
+                values = json.loads(tree.text(path))
+            except json.JSONDecodeError:
+                continue
+            scripts = packages.inner(values, "scripts")
+            name = next((each for each in ("build", "prod", "production", "dist") if each in scripts), "")
+            line = next((number for number, row in tree.lines(path) if f'"{name}"' in row), 1) if name else 1
+            yield Frontend(Location(path, line), f"npm run {name}" if name else "")
+
+
+def _configurations(tree: Tree, site: str) -> Iterator[tuple[Location, Mapping[str, object]]]:
+    """pytest's configuration, in each file that has one."""
+    for folder in dict.fromkeys((".", site)):
+        for name, section in (
+            *(("pytest.ini", "pytest"), ("pyproject.toml", ""), ("setup.cfg", "tool:pytest"), ("tox.ini", "pytest")),
+        ):
+            path = name if folder == "." else f"{folder}/{name}"
+            if path not in tree.files:
+                continue
+            if not section:
+                found = packages.inner(packages.toml(tree, path), "tool", "pytest")
+                values = packages.inner(found, "ini_options") or found  # pytest 9 reads the table itself
+            else:
+                parser = ConfigParser(interpolation=None)
+                try:
+                    parser.read_string(tree.text(path))
+                except ConfigError:
+                    continue
+                values = dict(parser[section]) if parser.has_section(section) else {}
+            if values:
+                needle = "[tool.pytest" if not section else f"[{section}]"
+                yield packages.where(tree, path, needle), values
+
+
+def _test(tree: Tree, site: str) -> Named | None:
+    """The settings that pytest is told to use."""
+    for at, values in _configurations(tree, site):
+        lowered = {key.lower(): value for key, value in values.items()}
+        options = lowered.get("addopts", "")
+        words = (
+            options if isinstance(options, str) else " ".join(map(str, options if isinstance(options, list) else []))
+        )
+        found = re.search(r"--ds[= ](\S+)", words)
+        name = found[1] if found else lowered.get(VARIABLE.lower())
+        if isinstance(name, str):
+            return Named(name, packages.where(tree, at.path, name))
+    return None
+
+
+def _runner(tree: Tree, site: str) -> Named | None:
+    """pytest where it is configured, Django's own runner where there are tests without it."""
+    for at, _ in _configurations(tree, site):
+        return Named("pytest", at)
+    for path in tree.python(site, tests=True):
+        if path.rsplit("/", 1)[-1].startswith("test") and "TestCase" in tree.text(path):
+            return Named("manage.py test", Location(path))
+    return None
