@@ -815,13 +815,13 @@ def test_only_a_setup_needs_certificate_and_key_and_a_renewed_one_is_told(solo: 
     there = certificate.read_text()
     hidden = key.rename(tmp_path / "key.pem")
     try:
-        assert "set up otherwise" not in (said := solo.must("remote-deploy", "--dry-run").stdout)
-        assert "another certificate" not in said, "the certificate is here, and the same"
+        assert "setup is out of date" not in (said := solo.must("remote-deploy", "--dry-run").stdout)
+        assert "its certificate differs" not in said, "the certificate is here, and the same"
         certificate.write_text("renewed")
         said = solo.must("remote-deploy", "--dry-run").stdout
-        assert "solo: has another certificate than the file of tls: `invoke remote-setup --env test`" in said
+        assert "solo: its certificate differs from the file in tls: `invoke remote-setup --env test`" in said
         certificate.unlink()
-        assert "another certificate" not in solo.must("remote-deploy", "--dry-run").stdout
+        assert "its certificate differs" not in solo.must("remote-deploy", "--dry-run").stdout
         solo.must("remote-status")
         assert f"{certificate}: there is no such file" in one_line(solo.invoke("remote-setup", "--yes"))
     finally:

@@ -489,7 +489,7 @@ def test_what_is_no_answer_is_a_failure_and_not_a_guess(text: str) -> None:
 
 
 def test_a_host_that_there_is_not_is_answered_with_those_there_are() -> None:
-    with pytest.raises(Failure, match=r"--only web9: no host of .* is called so; there are: web1, web2, jobs1, data1"):
+    with pytest.raises(Failure, match=r"--only web9: no host of .* has that name; there are: web1, web2, jobs1, data1"):
         converge.setup(environment(), PROJECT, "web1,web9", print, confirmed=False)
 
 
