@@ -1,5 +1,5 @@
-"""Plain Debian hosts over SSH: what a host is, what must be done on it, and doing it.
+"""Plain Debian hosts over SSH: describe them, set them up, deploy to them.
 
-`environment` and `layout` describe, `ssh` reaches, `setup` makes a host ready, `release` puts a release into service;
+`environment` and `layout` describe, `ssh` connects, `setup` makes a host ready, `release` deploys a release;
 `operate` has the small commands. `store` runs on the hosts themselves. Nothing here knows of containers.
 """

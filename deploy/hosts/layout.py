@@ -1,6 +1,6 @@
-"""Where things are on a host, and what they are called: the one place that knows. Pure; ``name`` is the project's.
+"""The paths and names of everything on a host, defined only here. Pure; ``name`` is the project's name.
 
-remote-setup lays these down as root; a deploy fills `releases`, `layers`, `static` and `state` as its user.
+remote-setup creates these as root; a deploy writes to `releases`, `layers`, `static` and `state` as its user.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-#: A unit of a release; `release` is the one that migrates.
+#: The kinds of a release's units; `release` is the unit that migrates.
 UnitKind = Literal["web", "worker", "beat", "release"]
 UNIT_KINDS: tuple[UnitKind, ...] = ("web", "worker", "beat", "release")
-#: A release's id: when it was made (UTC), and the commit. `scripts/helper.sh` and `scripts/launch.sh` check the same.
+#: A release's id: its time (UTC) and its commit. `scripts/helper.sh` and `scripts/launch.sh` check the same pattern.
 RELEASE = re.compile("[0-9]{8}-[0-9]{6}-[0-9a-f]{7,12}")
-#: The user that the site runs as, and nginx's own group, which reads what the site writes.
+#: The user that the site runs as, and nginx's group, which reads the files that the site writes.
 APP = "app"
 NGINX_GROUP = "www-data"
-#: Ports of what runs on the hosts.
+#: The ports of the servers on the hosts.
 DATABASE_PORT = 5432
 BROKER_PORT = 5671
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The paths and names of a project's things on its hosts."""
+    """The paths and names of a project on its hosts."""
 
     name: str
 
-    # --- Root's ---
+    # --- Owned by root ---
 
     @property
     def etc(self) -> PurePosixPath:
@@ -42,7 +42,7 @@ class Layout:
 
     @property
     def setup(self) -> PurePosixPath:
-        """What remote-setup has laid down, as digests (`desired.setup_mark`); written last."""
+        """Digests of the state that remote-setup has applied (`desired.setup_mark`); written last."""
         return self.etc / "setup"
 
     @property
@@ -52,15 +52,15 @@ class Layout:
 
     @property
     def services(self) -> PurePosixPath:
-        """Where the database and the broker are when they are hosts of the environment: systemd's EnvironmentFile."""
+        """The URLs of a database and broker on the environment's hosts: systemd's EnvironmentFile."""
         return self.etc / "services.env"
 
     def certificate(self, server: str) -> PurePosixPath:
-        """By which the site knows a server, database or broker, that is a host of the environment."""
+        """The certificate by which the site verifies a server (database or broker) on a host of the environment."""
         return self.etc / f"{server}.crt"
 
     def password(self, server: str) -> PurePosixPath:
-        """What the site says to a server, database or broker; on that one's host only, which has made it."""
+        """The site's password for a server (database or broker); only on the server's host, which generates it."""
         return self.etc / f"{server}_password"
 
     @property
@@ -69,17 +69,17 @@ class Layout:
 
     @property
     def launch(self) -> PurePosixPath:
-        """`launch RELEASE KIND WORDS…`, as the site's user: one process of a release."""
+        """Runs one process of a release as the site's user: `launch RELEASE KIND WORDS…`."""
         return self.library / "launch"
 
     @property
     def sandbox(self) -> PurePosixPath:
-        """What the units and the helper's `manage` have in common: systemd's properties, one a line."""
+        """The systemd properties that the units and the helper's `manage` share, one a line."""
         return self.library / "sandbox"
 
     @property
     def helper(self) -> PurePosixPath:
-        """All that the deploy user may do as root: `sudo -n HELPER VERB …`."""
+        """The only program that the deploy user may run as root: `sudo -n HELPER VERB …`."""
         return PurePosixPath(f"/usr/local/sbin/{self.name}-helper")
 
     @property
@@ -91,7 +91,7 @@ class Layout:
         """Copies of the database; on its host only."""
         return PurePosixPath("/var/backups", self.name)
 
-    # --- The deploy user's, and the site's ---
+    # --- Owned by the deploy user and the site ---
 
     @property
     def root(self) -> PurePosixPath:
@@ -116,7 +116,7 @@ class Layout:
 
     @property
     def current(self) -> PurePosixPath:
-        """A link to ../releases/RELEASE: the one that serves."""
+        """A link to the release that serves: ../releases/RELEASE."""
         return self.state / "current"
 
     @property
@@ -125,29 +125,29 @@ class Layout:
 
     @property
     def protected(self) -> PurePosixPath:
-        """Files that the site hands out to those who may have them; nobody but the site and nginx reads them."""
+        """Files that the site serves to authorized users; only the site and nginx can read them."""
         return self.root / "protected"
 
     @property
     def upstream(self) -> PurePosixPath:
-        """The socket that nginx asks: in each release's folder a link to that release's own (`socket`)."""
+        """The socket that nginx proxies to: each release's folder has a link to that release's socket (`socket`)."""
         return self.current / "web.sock"
 
     @property
     def access_log(self) -> PurePosixPath:
         return PurePosixPath(f"/var/log/nginx/{self.name}.access.log")
 
-    # --- Of one release ---
+    # --- Per release ---
 
     def release(self, release: str) -> PurePosixPath:
         return self.releases / release
 
     def socket(self, release: str) -> PurePosixPath:
-        """What gunicorn listens on."""
+        """The socket that gunicorn listens on."""
         return PurePosixPath("/run", self.name, f"web-{release}", "sock")
 
     def template(self, kind: UnitKind) -> str:
-        """The unit that the units of all releases are instances of."""
+        """The template unit for the units of all releases."""
         return f"{self.name}-{kind}@.service"
 
     def unit(self, kind: UnitKind, release: str) -> str:

@@ -1,4 +1,4 @@
-"""An environment of hosts as a place: what is asked of it while it runs."""
+"""An environment of hosts as a place: the tasks for a site that runs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, failures
 
-#: What runs on hosts, as `--service` and `--role` name it.
+#: The services on hosts, as `--service` and `--role` name them.
 _KINDS = ("web", "worker", "beat")
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """The hosts of an environment that run the site, or some of them."""
+    """The hosts of an environment that run the site, or some of those hosts."""
 
     target: Target
     notify: Notify
@@ -36,12 +36,12 @@ class Hosts:
         return self.target.environment.name
 
     def status(self) -> Report:
-        """A row for each host; wrong is a unit that should run and does not, and a setup that failed."""
+        """A row for each host; reports units that should run and do not, and failed setups."""
         with self._connections() as connections:
             states = self._look(connections)
         hosts = list(zip(self.target.hosts, states, strict=True))
         alike = len({has.current for has in states}) <= 1
-        remarks = [] if alike else ["the hosts serve different releases: a deploy to all of them brings them to one"]
+        remarks = [] if alike else ["the hosts serve different releases: deploy to all of them to fix that"]
         return Report([_units(hosts)], remarks, list(self._wrong(hosts)))
 
     def _wrong(self, hosts: Sequence[tuple[Host, HostState]]) -> Iterator[str]:
@@ -49,10 +49,10 @@ class Hosts:
             if not has.setup:
                 yield f"{host.name}: {state.unready(has)}: `invoke remote-setup --env {self.name}`"
             for role in state.missing(has, host.roles):
-                yield f"{host.name}: {role} does not run: `invoke remote-logs` says why"
+                yield f"{host.name}: {role} does not run: `invoke remote-logs` shows why"
 
     def releases(self) -> Report:
-        """The releases that the hosts have, and the last entries of their ledgers."""
+        """The releases on the hosts, and the last entries of their ledgers."""
         with self._connections() as connections:
             states = self._look(connections)
         kept = [
@@ -69,11 +69,11 @@ class Hosts:
         )
 
     def logs(self, service: str, *, follow: bool, lines: int) -> Action:
-        """The last lines of the units of a kind, or of all: of those that run, and of those that should."""
+        """The last log lines of the units of one kind, or of all: of those that run, and of those that should."""
         if service not in ("", *_KINDS):
             raise Failure(f"{service!r} is not {', '.join(_KINDS[:-1])} or {_KINDS[-1]}")
         if follow:
-            raise Failure("the logs of hosts are not followed: leave --follow out")
+            raise Failure("--follow is not supported for hosts: remove it")
         return Action(lambda: None, lambda: self._print_logs(service, lines))
 
     def _print_logs(self, kind: str, lines: int) -> None:
@@ -99,14 +99,14 @@ class Hosts:
             raise failed
 
     def scale(self, service: str, number: int) -> Action:
-        """Raises `Failure`: the file says how many."""
+        """Raises `Failure`: the environment file sets the number."""
         raise Failure(
-            f"on hosts the file says how many processes run: set workers or concurrency in"
+            f"on hosts the environment file sets the number of processes: set workers or concurrency in"
             f" {self.target.environment.source}, and deploy"
         )
 
     def manage(self, arguments: Sequence[str]) -> Action:
-        """manage.py on the first host that has a release, in that release."""
+        """Run manage.py on the first host that has a release, in that release."""
 
         def show() -> None:
             with self._connections() as connections:
@@ -128,22 +128,22 @@ class Hosts:
             fabric = connections.to(host).open().end.fabric
             if sys.stdin.isatty() and sys.stdout.isatty():
                 return int(fabric.run(shlex.join(words), pty=True, warn=True).exited)
-            # What asks and gets no answer must end, not wait.
+            # A command that prompts must end, not wait for an answer.
             return int(fabric.run(f"{shlex.join(words)} </dev/null", warn=True, in_stream=False).exited)
 
     def deploy(self, ref: str) -> Action:
-        """A commit into service on all hosts, or on none."""
+        """Deploy a commit to all hosts, or to none."""
         return Action(lambda: deploy.show(self.target, ref), lambda: deploy.deploy(self.target, ref, self.notify))
 
     def rollback(self, to: str) -> Action:
-        """An earlier release into service again, with the environment it had."""
+        """Roll back to an earlier release, with the environment it had."""
         return Action(
             lambda: deploy.show_rollback(self.target, to), lambda: deploy.rollback(self.target, to, self.notify)
         )
 
     def unlock(self) -> Action:
-        """End whoever holds the lock; a dry run says who that is. Only one that lives and hangs needs it."""
-        question = Question("This ends a deploy that is under way.", self.name)
+        """Stop the lock holder; a dry run names it. Only a deploy that is alive and hangs needs this."""
+        question = Question("This stops a deploy that is running.", self.name)
         return Action(lambda: self._unlock("tell"), lambda: self._unlock("end"), question)
 
     def _unlock(self, word: str) -> None:
@@ -186,5 +186,5 @@ def _other(unit: state.RunningUnit, has: HostState) -> str:
 
 
 def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
-    """A table of what hosts have said."""
+    """A table with text from hosts, made printable."""
     return Grid(headings, [tuple(map(printable, row)) for row in rows])

@@ -1,9 +1,9 @@
-"""Run on a host by a release that was shipped there: sees to its layers in the host's store.
+"""Runs on a host, from the shipped code of a release: builds the release's layers in the host's store.
 
     python3 -m deploy.hosts.store STORE RELEASE
 
-builds what the release's locks name and the store lacks, and gives the release a link to it; links of releases that are
-gone go, and the layers that nothing uses any more. Standard library only, as that is all that a host has.
+It builds the layers of the release's locks that the store lacks, and links the release to them. Then it removes the
+links of releases that no longer exist, and layers that are not used. Standard library only: a host has nothing else.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from deploy.venvs import store as layer_store
 from deploy.venvs.store import Store
 
 ENVIRONMENT = "prod"
-#: What the store's own installer is locked in, and its name there.
+#: The lock file that has the store's installer, and the installer's name in it.
 INSTALLER_LOCK, INSTALLER = "tools", "uv"
 
 
-def see_to(folder: Path, release: str) -> None:
-    """Make the release's link in the store. Raises `Failure` when a layer cannot be built."""
+def build_layers(folder: Path, release: str) -> None:
+    """Build the release's layers, and link the release to them. Raises `Failure` if a layer cannot be built."""
     store = Store(folder.resolve(), Path("requirements").resolve(), compiled=True)
     os.environ["PATH"] = f"{installer(store)}:{os.environ['PATH']}"
     venvs.ensure(store, ENVIRONMENT, notify=lambda line: print(line, file=sys.stderr, flush=True))
@@ -40,7 +40,7 @@ def see_to(folder: Path, release: str) -> None:
 
 
 def installer(store: Store) -> Path:
-    """The folder of the locked uv, which is installed by pip when this lock is new."""
+    """The folder of the locked uv; pip installs it if the lock has changed."""
     pins = [pin for pin in layers.read_lock(store.requirements, INSTALLER_LOCK) if pin.name == INSTALLER]
     lock = "".join(f"{pin.line}\n" for pin in pins)
     final = store.folder / f".{INSTALLER}-{hashlib.sha256(lock.encode()).hexdigest()[:16]}"
@@ -60,7 +60,7 @@ def installer(store: Store) -> Path:
                 ),
             ]
         )
-        coming.rename(final)  # uv is a program, not a script: it bears being moved
+        coming.rename(final)  # uv is a binary, not a script with a fixed path: it can be moved
         for other in store.folder.glob(f".{INSTALLER}-*"):
             if other != final:
                 shutil.rmtree(other)
@@ -69,6 +69,6 @@ def installer(store: Store) -> Path:
 
 if __name__ == "__main__":
     try:
-        see_to(Path(sys.argv[1]), sys.argv[2])
+        build_layers(Path(sys.argv[1]), sys.argv[2])
     except Failure as failure:
         sys.exit(failure.message)

@@ -1,6 +1,6 @@
-"""The stack on a swarm: rendered from the compose files, deployed, followed to its end, taken back.
+"""The stack on a swarm: render it from the compose files, deploy it, follow the rollout, roll it back.
 
-`coerce`, `model`, `render` and `state` decide and do nothing; `stack` and `images` say what is deployed; `manager` asks
-and tells the engine; `deploy` is the order of a release and `jobs` what runs once in it; `lock` and `ledger` are what
-the swarm itself remembers, `view` what is seen of it; `membership` makes nodes, `operate` has the small commands.
+`coerce`, `model`, `render` and `state` decide and change nothing; `stack` and `images` say what is deployed; `manager`
+runs docker commands; `deploy` orders the steps of a release and `jobs` runs its one-shot services; `lock` and `ledger`
+store state in the swarm; `view` shows progress; `membership` adds and removes nodes; `operate` has the small commands.
 """

@@ -1,4 +1,4 @@
-"""Values of a compose document, brought into the one form that `docker stack deploy` takes."""
+"""Normalize the values of a compose document to the one form that `docker stack deploy` accepts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = re.compile(r"(\d+)([kmg]?)b?", re.IGNORECASE)
 
 
 def _text(value: object) -> object:
-    """Text, also of a number or a truth value."""
+    """Convert a number or a boolean to text."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float) else value
@@ -27,7 +27,7 @@ def _octal(value: object) -> object:
 
 
 def _mode(value: int) -> int:
-    """A file's mode. One in quotes is what Compose 2.26 takes for a decimal number."""
+    """Validate a file's mode. Compose 2.26 reads a quoted mode as a decimal number."""
     if value > 0o777 or value in (400, 440, 444):
         raise ValueError(f"is {value:#o}: write it without quotes, as 0440")
     return value
@@ -48,7 +48,7 @@ def _address(value: str) -> str:
     try:
         ipaddress.ip_address(value)
     except ValueError:
-        raise ValueError(f"{value} is no address") from None
+        raise ValueError(f"{value} is not an IP address") from None
     return value
 
 
@@ -56,32 +56,32 @@ def _subnet(value: str) -> str:
     try:
         ipaddress.ip_network(value, strict=False)
     except ValueError:
-        raise ValueError(f"{value} is no subnet") from None
+        raise ValueError(f"{value} is not a subnet") from None
     return value
 
 
 def _some(value: list[str] | None) -> list[str] | None:
     if value == []:
-        raise ValueError("is empty, which a swarm takes for what the image says")
+        raise ValueError("is empty; a swarm would then use the image's own value")
     return value
 
 
 def plain(text: str) -> str:
-    """Text that nothing interpolates any more."""
+    """Undo the doubling of `$` in text that is not interpolated again."""
     return text.replace("$$", "$")
 
 
 def _values(value: object) -> object:
-    """A mapping without what the client's shell was to give and did not."""
+    """A mapping without the keys whose value should have come from the client's shell and did not."""
     if not isinstance(value, dict):
         return value
     return {plain(str(key)): each for key, each in value.items() if each is not None}
 
 
 def _not_of_the_shell(values: dict[str, str]) -> dict[str, str]:
-    """Variables. Raises ValueError for an empty one, which `docker stack deploy` fills from its own environment."""
+    """Reject empty variables: `docker stack deploy` would fill them from its own environment. Raises ValueError."""
     if empty := [name for name, value in values.items() if not value]:
-        raise ValueError(f"{', '.join(empty)} is empty, and would be taken from the client's shell: leave it out")
+        raise ValueError(f"{', '.join(empty)} is empty, so the client's shell would set it: leave it out")
     return values
 
 

@@ -1,8 +1,8 @@
-"""A release on a swarm, from the work tree to replicas that serve; and the way back.
+"""Deploy a release to a swarm, and roll it back.
 
-What it needs is made first: image, configs, secrets, each under a name that stands for its content. Then the jobs:
-migrations once, static files on each node. Then the stack file is handed over, and each service followed to its end. If
-one fails, all of them go back to the release before: Swarm by itself takes back that one service only.
+A deploy first creates the image, the configs and the secrets, each under a name derived from its content. Then the jobs
+run: migrations once, static files on each node. Then it deploys the stack file and follows each service until it has
+converged. If one service fails, all of them return to the previous release: Swarm itself rolls back only that service.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from deploy.swarm.jobs import JOBS, Session, hand_over, remove_services, run_job
 from deploy.swarm.lock import LockLost
 from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
-from deploy.swarm.stack import as_release, guard, insistent, stack_file, wanted
+from deploy.swarm.stack import as_release, guard, stack_file, wanted, without_rollback
 from deploy.swarm.state import Snapshot
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked of a deploy."""
+    """The options of a deploy."""
 
-    #: An image of the registry instead of a new build.
+    #: The tag of an image in the registry; empty for a new build.
     tag: str = ""
-    #: What may be removed although it runs, by the names that `lost` gives.
+    #: What may be removed while it runs, by the names that `lost` returns.
     remove: Sequence[str] = ()
-    #: Take what the registry has now for tags that run already.
+    #: Pull images again whose tags are running already.
     pull: bool = False
 
 
 def deploy(manager: Manager, stack: Stack, options: Options, notify: Notify) -> None:
-    """Put the work tree's release, or an image by its tag, into service.
+    """Deploy the work tree, or an image by its tag.
 
-    Raises `Failure` when that does not succeed; then the release before serves on.
+    Raises `Failure` if the deploy fails; the previous release then keeps running.
     """
     stacks.check(stack)
     no_containers(manager)
@@ -65,7 +65,7 @@ def deploy(manager: Manager, stack: Stack, options: Options, notify: Notify) -> 
 
 
 def carry_out(held: Session, file: StackFile, before: Snapshot, entries: Sequence[ledger.Release]) -> None:
-    """Take a release from its configs to replicas that serve; when that fails, what was made for it is removed."""
+    """Carry out the steps of a release, from its configs to its services. On failure, remove what it created."""
     try:
         provide(held, file)
         datastores = [name for name in DATASTORES if name in file.services and not before.service(name)]
@@ -80,12 +80,12 @@ def carry_out(held: Session, file: StackFile, before: Snapshot, entries: Sequenc
 
 
 def earlier(snapshot: Snapshot, entries: Sequence[ledger.Release], to: str) -> ledger.Release:
-    """The release that is named, else the one before the present one. Raises `Failure` without one."""
+    """The release that ``to`` names, else the one before the current one. Raises `Failure` if there is none."""
     return target(entries, to, max((each.release for each in snapshot.services), default=0))
 
 
 def rollback(manager: Manager, folder: Path, to: str, notify: Notify) -> None:
-    """Put an earlier release into service, as the swarm remembers it. Raises `Failure` without one."""
+    """Deploy an earlier release again, from the swarm's own record. Raises `Failure` if there is none."""
     with session(manager, "a rollback", folder, notify) as held:
         snapshot, entries = manager.look(), ledger.read(manager)
         goal = earlier(snapshot, entries, to)
@@ -96,24 +96,24 @@ def rollback(manager: Manager, folder: Path, to: str, notify: Notify) -> None:
         put_into_service(held, file, entries)
         held.change(ledger.record(manager, number, goal.of, goal.revision, file))
         held.clean_up()
-    notify(f"release {number} serves: it is release {goal.of} again. Migrations stay as they are")
+    notify(f"release {number} serves: it repeats release {goal.of}. Migrations are not reverted")
 
 
 def no_containers(manager: Manager) -> None:
-    """Raise `Failure` when the same stack runs with compose on that engine: ports and volumes would be shared."""
+    """Raise `Failure` if the same stack runs with compose on that engine: both would use the same ports and volumes."""
     mine = ["--filter", f"label=com.docker.compose.project={manager.stack}"]
     if manager.ask("ps", "-q", *mine).strip():
-        raise Failure(f"{manager.stack} runs there with compose: `invoke down` first; the swarm takes its volumes over")
+        raise Failure(f"{manager.stack} runs there with compose: run `invoke down` first; the swarm reuses its volumes")
 
 
 def provide(held: Session, file: StackFile) -> None:
-    """Put the configs and secrets of a file into the swarm, those that are not there yet."""
+    """Create the configs and secrets of a file that the swarm does not have yet."""
     there = {kind: held.manager.names(kind) for kind in ("config", "secret")}
     held.change(*provide_steps(held.manager, file, there))
 
 
 def provide_steps(manager: Manager, file: StackFile, there: Mapping[str, Sequence[str]]) -> list[Run]:
-    """The commands that make the configs and secrets that are missing."""
+    """The commands that create the missing configs and secrets."""
     return [
         manager.create(kind, name, text)
         for kind, texts in (("config", file.configs), ("secret", file.secrets))
@@ -123,14 +123,14 @@ def provide_steps(manager: Manager, file: StackFile, there: Mapping[str, Sequenc
 
 
 def serving(file: StackFile) -> list[str]:
-    """The services that are not over when they have done their work."""
+    """The services that keep running, unlike jobs."""
     return [name for name in file.services if name not in JOBS]
 
 
 def put_into_service(held: Session, file: StackFile, entries: Sequence[ledger.Release]) -> None:
-    """Deploy the services of a file; when one fails, all are put back to the last release that served.
+    """Deploy the services of a file. If one fails, restore all of them to the last release that served.
 
-    Raises what went wrong first, also when they cannot be put back. Changes nothing more when the lock is lost.
+    Raises the first error, even if the restore fails too. Changes nothing more once the lock is lost.
     """
     before = held.manager.look()
     part = file.only(serving(file))
@@ -142,18 +142,18 @@ def put_into_service(held: Session, file: StackFile, entries: Sequence[ledger.Re
         if not entries:
             raise
         held.notify(f"failed: {error}" if isinstance(error, Failure) else "stopped")
-        held.notify(f"put all services back to release {entries[-1].number}")
+        held.notify(f"restoring all services to release {entries[-1].number}")
         try:
-            put_back(held, part, before, entries[-1])
+            restore(held, part, before, entries[-1])
         except Failure as failure:
-            held.notify(f"they could not be put back: {failure}; `invoke swarm-status` shows what runs")
+            held.notify(f"cannot restore the services: {failure}; `invoke swarm-status` shows what runs")
         raise
 
 
-def put_back(held: Session, failed: StackFile, before: Snapshot, entry: ledger.Release) -> None:
-    """Have the services as they were in a release, with the replicas they had; those that it has not go."""
+def restore(held: Session, failed: StackFile, before: Snapshot, entry: ledger.Release) -> None:
+    """Restore the services of a release, with the replicas they had; remove services that it does not define."""
     file = as_release(entry.file, entry.number, {each.name: each.wanted for each in before.services})
-    file = insistent(file.only(serving(file)))
+    file = without_rollback(file.only(serving(file)))
     new = [name for name in failed.services if name not in file.services and not before.service(name)]
     remove_services(held, new)
     hand_over(held, file, held.manager.look())
@@ -163,7 +163,7 @@ def put_back(held: Session, failed: StackFile, before: Snapshot, entry: ledger.R
 
 
 def show(manager: Manager, stack: Stack, tag: str) -> None:
-    """Print what a deploy would run; images stand there by their tags, as their digests are known only when pushed."""
+    """Print the commands of a deploy. It names images by their tags: a digest is known only after the push."""
     name, _, steps = build_steps(manager, stack)
     if tag:
         name, steps = f"{repository(stack.env.image)}:{images.tag(tag)}", []

@@ -1,4 +1,4 @@
-"""Images on their way to a swarm: built, pushed, and pinned by their digests."""
+"""Build and push the images of a swarm, and pin them by their digests."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from deploy.swarm.manager import TRANSFER_SECONDS, Manager, limited
 from deploy.swarm.stack import document
 from deploy.swarm.state import Snapshot
 
-#: Where images are kept when IMAGE names no registry: on the one node, for itself alone. `swarm-init` starts it.
+#: The registry of a single node, used when IMAGE names none. `swarm-init` starts it.
 LOCAL_REGISTRY = "127.0.0.1:5000"
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image by its digest, and the revision that it was built of."""
+    """An image by its digest, and the revision it was built from."""
 
     pinned: str
     revision: str
@@ -35,12 +35,12 @@ class Image:
 
 
 def repository(image: str) -> str:
-    """Where an image is pushed to: its own registry, else the one that the only node keeps for itself."""
+    """Where an image is pushed to: the registry in its name, else the registry of the single node."""
     return image if "/" in image else f"{LOCAL_REGISTRY}/{image}"
 
 
 def builder(manager: Manager, image: str) -> Manager:
-    """The engine that builds: this machine's, unless it has none or the image never leaves the node."""
+    """The engine that builds: this machine's; the node's if there is none here or the image stays on the node."""
     return replace(manager, engine={}) if "/" in image and doctor.engine() else manager
 
 
@@ -59,7 +59,7 @@ def build_steps(manager: Manager, stack: Stack) -> tuple[str, git.Revision, list
 
 
 def publish(manager: Manager, stack: Stack, tag: str, notify: Notify) -> Image:
-    """Build and push the work tree, or take an image of the registry by its tag."""
+    """Build and push the work tree, or pull an image from the registry by its tag."""
     require_reach(manager, stack)
     if tag:
         name = f"{repository(stack.env.image)}:{images.tag(tag)}"
@@ -71,12 +71,12 @@ def publish(manager: Manager, stack: Stack, tag: str, notify: Notify) -> Image:
     if result.code:
         registry = name.partition("/")[0]
         why = shell.last_line(result.stderr)
-        raise Failure(f"{name} cannot be pushed: {why}; `docker login {registry}` signs you in")
+        raise Failure(f"cannot push {name}: {why}; to sign in: `docker login {registry}`")
     return Image(digest_of(builder(manager, stack.env.image), name), version.name)
 
 
 def require_reach(manager: Manager, stack: Stack) -> None:
-    """Raise `Failure` when nodes could not get the image: it is in no registry that all of them reach."""
+    """Raise `Failure` if some nodes cannot pull the image, because it is in no registry they all reach."""
     if "/" not in stack.env.image and len(manager.nodes()) > 1:
         raise Failure(
             f"IMAGE is {stack.env.image!r} in .env, but this swarm has several nodes: put a registry before it that all"
@@ -85,10 +85,10 @@ def require_reach(manager: Manager, stack: Stack) -> None:
 
 
 def pin(manager: Manager, name: str) -> str:
-    """Name and digest of an image in a registry, as the manager sees it. Raises `Failure` when it is in none."""
+    """Name and digest of an image, pulled by the manager. Raises `Failure` if no registry has it."""
     result = manager.try_("pull", "--quiet", name, seconds=TRANSFER_SECONDS)
     if result.code:
-        raise Failure(f"{name} cannot be pulled: {shell.last_line(result.stderr)}")
+        raise Failure(f"cannot pull {name}: {shell.last_line(result.stderr)}")
     return digest_of(manager, name)
 
 
@@ -98,21 +98,21 @@ def digest_of(manager: Manager, name: str) -> str:
 
 
 def with_digest(name: str, digests: Sequence[str]) -> str:
-    """``NAME:TAG@sha256:…`` of an image's digests. Raises `Failure` when it has none of that name's registry."""
+    """``NAME:TAG@sha256:…``, chosen from an image's digests. Raises `Failure` if none is from the name's registry."""
     repository = re.sub(r":[^:/]+$", "", name)
     short = {repository, repository.removeprefix("docker.io/").removeprefix("library/")}
     for each in digests:
         where, _, digest = each.partition("@")
         if where in short:
             return f"{name}@{digest}"
-    raise Failure(f"{name} has no digest: it is in no registry, so nodes cannot get it")
+    raise Failure(f"{name} has no digest: it is in no registry, so nodes cannot pull it")
 
 
 def pin_all(manager: Manager, stack: Stack, snapshot: Snapshot, image: Image, *, pull: bool) -> dict[str, str]:
     """The images of the document, each with its digest.
 
-    What runs already under the same name and tag is kept, so that a release of the site never replaces a database
-    whose tag has moved; ``pull`` takes what the registry has now.
+    An image that runs already under the same name and tag is kept, so that a release of the site never replaces a
+    database whose tag has moved; ``pull`` pulls them again.
     """
     found = {service["image"] for service in document(stack)["services"].values()} - {stack.image}
     running = (

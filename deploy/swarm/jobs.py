@@ -1,4 +1,4 @@
-"""Services that run once: migrations, static files, management commands; and handing a stack file over."""
+"""Services that run once: migrations, static files, management commands. Also deploys a stack file."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from deploy.swarm.render import StackFile
 from deploy.swarm.state import Snapshot
 from deploy.swarm.view import ServiceFailed, follow
 
-#: What runs once, before anything of a release serves, and where.
+#: The jobs that run before a release serves, and where they run.
 JOBS = {"static": "files, on each node", "release": "migrations, once"}
-#: Seconds that a job may take, where that is not `limits.CONVERGE`.
+#: Seconds that a job may take, if not `limits.CONVERGE`.
 LIMITS = {"release": limits.MIGRATE}
-#: What the names of management commands begin with that run as jobs.
+#: The prefix of the names of jobs that run management commands.
 MANAGE = "manage-"
-#: States of a task that has not come to its end.
+#: The desired states of a task that is still needed, and the states of one that has not ended.
 WANTED = ("running", "complete")
 AT_WORK = ("new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
 
@@ -39,16 +39,16 @@ AT_WORK = ("new", "pending", "assigned", "accepted", "preparing", "ready", "star
 
 @dataclass(frozen=True)
 class Session:
-    """A held lock on a stack, and where to tell of what goes on under it."""
+    """A held lock on a stack, and where progress is reported."""
 
     manager: Manager
     lock: Lock
-    #: Where the log of a job that failed is laid.
+    #: Where the log of a failed job is written.
     folder: Path
     notify: Notify
 
     def change(self, *commands: Run) -> None:
-        """Run commands that change something. Raises `LockLost` before one when the lock is not ours any more."""
+        """Run commands that change something. Raises `LockLost` before a command if the lock is no longer ours."""
         if commands:
             self.lock.confirm()
         for command in commands:
@@ -56,32 +56,32 @@ class Session:
             self.manager.tell(command)
 
     def clean_up(self) -> None:
-        """Remove what no kept release names, while the lock is ours. That it fails must not hide how a deploy ended."""
+        """Remove what no kept release names, while the lock is ours. A failure here must not hide a deploy's result."""
         try:
             self.lock.confirm()
             ledger.prune(self.manager, ledger.read(self.manager), self.lock.check)
         except LockLost:
-            pass  # who has taken it cleans up
+            pass  # the new holder cleans up
         except Failure as failure:
-            self.notify(f"old configs and secrets are still there: {failure}; the next deploy removes them")
+            self.notify(f"cannot remove old configs and secrets: {failure}; the next deploy removes them")
 
 
 @contextmanager
 def session(manager: Manager, what: str, folder: Path, notify: Notify) -> Iterator[Session]:
-    """Hold the stack. Raises `Failure` when another client does."""
+    """Hold the lock on the stack. Raises `Failure` if another client holds it."""
     with held(manager, what) as lock:
         yield Session(manager, lock, folder, notify)
 
 
 def hand_over(held: Session, file: StackFile, before: Snapshot) -> None:
-    """Deploy a file, and return when its services are as it says. Raises `Failure` naming the one that is not."""
+    """Deploy a stack file and wait until its services have converged. Raises `Failure` naming one that does not."""
     held.change(held.manager.stack_deploy(file))
     seconds = {name: LIMITS.get(name, limits.CONVERGE) for name in file.services}
     follow(held.manager, seconds, {task.id for task in before.tasks}, held.lock.check)
 
 
 def remove_services(held: Session, names: Sequence[str]) -> None:
-    """Remove services of the stack. Raises `Failure` when the lock is no longer ours."""
+    """Remove services of the stack. Raises `Failure` if the lock is no longer ours."""
     if names:
         held.change(held.manager.docker("service", "rm", *(f"{held.manager.stack}_{name}" for name in names)))
 
@@ -90,7 +90,7 @@ def remove_services(held: Session, names: Sequence[str]) -> None:
 
 
 def run_jobs(held: Session, file: StackFile, names: Collection[str]) -> None:
-    """Run one-shot services to their end, at once. Raises `Failure` with the reason; all it said is then in a log."""
+    """Run one-shot services at the same time until all end. Raises `Failure` with the reason; a log has the output."""
     for name in names:
         held.notify(f"{name}: {JOBS[name]}")
         clear_job(held, name)
@@ -103,7 +103,7 @@ def run_jobs(held: Session, file: StackFile, names: Collection[str]) -> None:
 def clear_job(held: Session, name: str) -> None:
     """Remove an earlier job; wait for a migration that still runs because its client was killed.
 
-    Raises `Failure` when it takes longer than one may.
+    Raises `Failure` if it runs longer than a job may.
     """
     deadline = time.monotonic() + LIMITS.get(name, limits.CONVERGE)
     while (job := (snapshot := held.manager.look()).service(name)) is not None:
@@ -112,18 +112,18 @@ def clear_job(held: Session, name: str) -> None:
             return
         if time.monotonic() > deadline:
             service = f"{held.manager.stack}_{name}"
-            raise Failure(f"{name}: that of an earlier deploy still runs; `docker service rm {service}` ends it")
+            raise Failure(f"{name}: the job of an earlier deploy still runs; to stop it: `docker service rm {service}`")
         held.lock.check()
         time.sleep(1)
 
 
 def run_command(manager: Manager, folder: Path, entry: ledger.Release, arguments: Sequence[str]) -> None:
-    """Run manage.py once, somewhere, in a release; its output is ours. Raises `Failure` when it fails.
+    """Run manage.py once in a release, on any node, and print its output. Raises `Failure` if it fails.
 
-    The stack is not locked, as little as for a command in a replica: it may take hours, in which nobody could deploy.
-    So it has a name of its own.
+    It does not lock the stack, just as a command in a replica does not: it may take hours, and nobody could deploy
+    meanwhile. So each command has a name of its own.
     """
-    for name in forgotten(manager.look(), datetime.now(UTC)):
+    for name in abandoned(manager.look(), datetime.now(UTC)):
         manager.discard("service", "rm", f"{manager.stack}_{name}")
     name = f"{MANAGE}{secrets.token_hex(4)}"
     try:
@@ -144,8 +144,8 @@ def command_file(entry: ledger.Release, name: str, arguments: Sequence[str]) -> 
     return StackFile({name: job}, entry.file.sections).only([name])
 
 
-def forgotten(snapshot: Snapshot, now: datetime) -> list[str]:
-    """Management commands whose client was killed, by their jobs' names: any client would have given up by now."""
+def abandoned(snapshot: Snapshot, now: datetime) -> list[str]:
+    """The jobs of management commands whose client was killed: a live client would have timed out by now."""
     begun = (now - timedelta(seconds=limits.COMMAND)).isoformat()
     return [
         each.name
@@ -155,11 +155,11 @@ def forgotten(snapshot: Snapshot, now: datetime) -> list[str]:
 
 
 def explained(manager: Manager, folder: Path, failure: ServiceFailed, name: str = "") -> str:
-    """Why a job failed, in one line; all that it said is in a log. ``name``: what people call it."""
+    """Why a job failed, in one line; a log has all of its output. ``name`` is its name in messages."""
     name = name or failure.service
     try:
         result = manager.try_("service", "logs", "--raw", f"{manager.stack}_{failure.service}")
-    except Failure:  # no log is no reason not to say that it failed
+    except Failure:  # report the failure even if its log cannot be read
         return failure.message
     if not result.stdout + result.stderr:
         return failure.message

@@ -1,6 +1,6 @@
-"""Releases that were deployed, kept in the swarm itself: each a config that holds its stack file.
+"""The record of deployed releases, stored in the swarm: each is a config that contains its stack file.
 
-So any client can go back to one, without the work tree it was made of. Secrets are named in it, not held.
+So any client can roll back to a release without the work tree it was built from. The file names secrets only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KEPT = 8
 
 @dataclass(frozen=True)
 class Release:
-    """A release: its number, and that of the release it repeats (its own, unless it was a rollback)."""
+    """A release: its number, and the number of the release it repeats (its own, unless it was a rollback)."""
 
     number: int
     of: int
@@ -32,7 +32,7 @@ class Release:
 
     @property
     def title(self) -> str:
-        """How people are told of it."""
+        """The release as messages name it."""
         return title(self)
 
 
@@ -41,7 +41,7 @@ def name(stack: str, number: int) -> str:
 
 
 def read(manager: Manager) -> list[Release]:
-    """The releases, the oldest first."""
+    """The releases, oldest first."""
     names = [each for each in manager.names("config") if each.startswith(f"{manager.stack}_release_")]
     entries = [
         Release(
@@ -58,7 +58,7 @@ def read(manager: Manager) -> list[Release]:
 
 
 def record(manager: Manager, number: int, of: int, revision: str, file: StackFile) -> Run:
-    """The command that records a release that serves."""
+    """The command that records a release that is now serving."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     labels = {"release": str(number), "of": str(of), "revision": revision, "by": who(), "at": at}
     marks = {f"portico.{key}": value for key, value in labels.items()}
@@ -66,9 +66,9 @@ def record(manager: Manager, number: int, of: int, revision: str, file: StackFil
 
 
 def prune(manager: Manager, entries: Sequence[Release], check: Callable[[], None]) -> None:
-    """Remove old releases, and the configs and secrets that none of the kept ones names.
+    """Remove old releases, and the configs and secrets that no kept release names.
 
-    What a service still uses the engine does not let go. ``check`` raises before a removal when we are to stop.
+    The engine refuses to remove what a service still uses. ``check`` is called before each removal and raises to stop.
     """
     kept = entries[-KEPT:]
     wanted = {

@@ -1,10 +1,11 @@
-"""One deploy at a time, whoever the clients are: a lock in the swarm that frees itself.
+"""One deploy at a time across all clients: a lock in the swarm that expires by itself.
 
-It is a service without replicas: making one of a name is atomic, and its label is written again every few seconds. Who
-finds a lock that is not written any more takes it: by its id, so that of two who do, one finds it gone.
+The lock is a service without replicas. Creating a service of a given name is atomic, and the holder rewrites its label
+every few seconds. A client that finds a lock no longer rewritten removes it by its id and creates its own. If two do so
+at once, one of them finds it already removed.
 
-A holder may have slept meanwhile, or its network. So it believes its lock only for as long as nobody can have taken it,
-by a clock that goes on in sleep; after that, and before each change, it asks the swarm, by the lock's id.
+The holder may have been asleep, or cut off from the network. So it trusts its lock only while nobody can have taken it,
+by a clock that keeps running during sleep. After that, and before each change, it asks the swarm, by the lock's id.
 """
 
 from __future__ import annotations
@@ -22,25 +23,25 @@ from deploy.core.running import printable, who
 from deploy.project import limits
 from deploy.swarm.manager import Manager
 
-#: Seconds within which who takes a lock to be stale has removed it: it looks at it, and removes it at once.
+#: Seconds within which a client that considers a lock stale has removed it: it inspects it and removes it at once.
 SETTLE_SECONDS = 3.0
-#: Seconds for the swarm to take a sign of life, and for the last one to come to its end when the lock is released.
+#: Seconds for the swarm to accept a heartbeat, and for the last heartbeat to end when the lock is released.
 ANSWER_SECONDS, RELEASE_SECONDS = 10.0, 15.0
-#: Stale locks that are removed before we give up: each time another client was faster.
+#: Stale locks to remove before giving up: each time another client was faster.
 ATTEMPTS = 5
 TAKEN = "name conflicts with an existing object"
 
 
 def clock() -> float:
-    """Seconds that go on while the machine sleeps.
+    """Seconds of a clock that keeps running while the machine sleeps.
 
-    Linux has CLOCK_BOOTTIME for that. Of macOS's clocks CLOCK_MONOTONIC does so (its clock_gettime(3)).
+    On Linux that is CLOCK_BOOTTIME; on macOS CLOCK_MONOTONIC does the same (its clock_gettime(3)).
     """
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class LockLost(Failure):
-    """The lock is another's now: nothing may be changed any more, nor cleaned up."""
+    """Another client holds the lock now: change nothing more, and clean nothing up."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -50,10 +51,10 @@ class LockLost(Failure):
 
 
 class Lock:
-    """A held lock. ``check`` and ``confirm`` say whether it still is."""
+    """A held lock. ``check`` and ``confirm`` raise if it is no longer held."""
 
     def __init__(self, manager: Manager, service: str, made: float) -> None:
-        """``service`` is its id, ``made`` a moment before it was made, by `clock`."""
+        """``service`` is the lock's id; ``made`` is a time, by `clock`, just before it was created."""
         self._manager, self._service = manager, service
         self._lived, self._beats, self._lost = made, 0, False
         self._ended, self._one = threading.Event(), threading.Lock()
@@ -61,19 +62,19 @@ class Lock:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise `LockLost` when somebody has taken the lock; ask the swarm only when somebody can have."""
+        """Raise `LockLost` if another client has taken the lock. Asks the swarm only if one can have taken it."""
         if self._lost:
             raise LockLost
         if clock() - self._lived > limits.SWARM_LEASE:
             self._beat()
 
     def confirm(self) -> None:
-        """Ask the swarm whether the lock is ours, as before each change. Raises `Failure` when it does not say so."""
+        """Ask the swarm, before a change, whether the lock is ours. Raises `Failure` if it does not confirm it."""
         self.check()
         self._beat()
 
     def release(self) -> None:
-        """Give it back. That this fails hides no error: without signs of life it frees itself."""
+        """Release the lock. Ignores a failure: without heartbeats the lock expires."""
         self._ended.set()
         self._thread.join(RELEASE_SECONDS)
         if not self._lost:
@@ -86,10 +87,10 @@ class Lock:
             except LockLost:
                 return
             except Failure:
-                continue  # one that is missed; `check` finds out when there were too many
+                continue  # a missed heartbeat; `check` notices when there were too many
 
     def _beat(self) -> None:
-        """Give a sign of life. Raises `LockLost` when the lock is gone, `Failure` when the swarm does not answer."""
+        """Send a heartbeat. Raises `LockLost` if the lock no longer exists, `Failure` if the swarm does not answer."""
         with self._one:
             last = self._lived
             while True:
@@ -98,7 +99,7 @@ class Lock:
                 if began - last <= limits.SWARM_LEASE:
                     self._lived = began
                     return
-                # Who took it to be stale just before this may still be about to remove it.
+                # A client that considered it stale just before this may still be about to remove it.
                 last = began
                 time.sleep(SETTLE_SECONDS)
 
@@ -111,12 +112,12 @@ class Lock:
             raise LockLost
         if result.code:
             why = shell.last_line(result.stderr)
-            raise Failure(f"the swarm does not confirm our lock of {self._manager.stack}: {why}; repeat")
+            raise Failure(f"the swarm does not confirm our lock on {self._manager.stack}: {why}; run the command again")
 
 
 @contextmanager
 def held(manager: Manager, what: str) -> Iterator[Lock]:
-    """Hold the stack's lock. Raises `Failure` when another client does."""
+    """Hold the lock on the stack. Raises `Failure` if another client holds it."""
     lock = _take(manager, what)
     try:
         yield lock
@@ -135,14 +136,14 @@ def _take(manager: Manager, what: str) -> Lock:
         if not made.code:
             return Lock(manager, made.stdout.strip(), began)
         if TAKEN not in made.stderr:
-            raise Failure(f"the lock of {manager.stack} cannot be made: {shell.last_line(made.stderr)}")
+            raise Failure(f"cannot create the lock on {manager.stack}: {shell.last_line(made.stderr)}")
         if stale := _stale(manager, name):
             manager.try_("service", "rm", stale, seconds=ANSWER_SECONDS)
-    raise Failure(f"the lock of {manager.stack} is there and gone again: other clients take it; repeat in a minute")
+    raise Failure(f"cannot get the lock on {manager.stack}: other clients take it first; retry in a minute")
 
 
 def _stale(manager: Manager, name: str) -> str:
-    """The id of a lock whose holder gives no sign of life; empty when it has gone. Raises `Failure` when it lives."""
+    """The id of a lock without heartbeats; empty if it was removed. Raises `Failure` if its holder is alive."""
     shown = "{{.ID}} {{.Version.Index}} {{json .Spec.Labels}}"
     first = manager.try_("service", "inspect", "--format", shown, name)
     deadline = time.monotonic() + limits.SWARM_STALE
@@ -157,7 +158,7 @@ def _stale(manager: Manager, name: str) -> str:
 
 
 def holder(text: str) -> str:
-    """Who holds a lock, in words."""
+    """The holder of a lock, as messages name it."""
     labels = json.loads(text.split(" ", 2)[2])
     what, by, at = (labels.get(f"portico.{key}", "?") for key in ("what", "by", "at"))
     return printable(f"{what} by {by}, started {at}")

@@ -1,4 +1,4 @@
-"""Asking and telling a manager of the swarm, here or over SSH: the only room that calls docker for it."""
+"""Commands for a manager of the swarm, local or over SSH: the only module that calls docker for it."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from deploy.core.shell import Result, Run
 from deploy.swarm.render import StackFile
 from deploy.swarm.state import NAMESPACE, Node, Snapshot, parse_nodes, parse_services, parse_tasks
 
-#: Seconds within which a manager answers a question, and takes a change. SSH does not end a command by itself when the
-#: network is gone.
+#: Seconds for a manager to answer a query, and to accept a change. SSH by itself does not end a command when the
+#: network is down.
 ANSWER_SECONDS, CHANGE_SECONDS = 60.0, 300.0
-#: Seconds for an image to come from a registry or go to one.
+#: Seconds to pull an image from a registry or push it to one.
 TRANSFER_SECONDS = 1800.0
-#: Seconds for a log to be fetched: its node may be away.
+#: Seconds to fetch a log: its node may be down.
 LOG_SECONDS = "10"
-#: Lines of a failed replica that are shown.
+#: Lines shown of a failed replica's log.
 LOG_LINES = "10"
 
 
 @dataclass(frozen=True)
 class Manager:
-    """A manager and one stack on its swarm. ``engine`` is what the docker command is told by its environment."""
+    """A manager and one stack on its swarm. ``engine`` is the environment of its docker commands."""
 
     stack: str
     engine: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def host(self) -> str:
-        """Where it is, as the docker command is told: empty for this machine's own engine."""
+        """The manager's URL, as DOCKER_HOST has it: empty for this machine's own engine."""
         return self.engine.get("DOCKER_HOST") or os.environ.get("DOCKER_HOST", "")
 
     @property
     def label(self) -> str:
-        """What marks all that belongs to the stack."""
+        """The label of everything that belongs to the stack."""
         return f"{NAMESPACE}={self.stack}"
 
     def docker(self, *words: str, stdin: str = "", secret: bool = False) -> Run:
@@ -53,19 +53,19 @@ class Manager:
         return Run(["docker", *words], self.engine, input=stdin, secret=secret)
 
     def ask(self, *words: str) -> str:
-        """What a docker command prints. Raises `Failure` when it fails."""
+        """The output of a docker command. Raises `Failure` if it fails."""
         return shell.run(limited(self.docker(*words), ANSWER_SECONDS), capture=True).stdout
 
     def try_(self, *words: str, seconds: float = ANSWER_SECONDS) -> Result:
-        """How a docker command ended, whether well or not. Raises `Failure` when it has not ended by then."""
+        """The result of a docker command, successful or not. Raises `Failure` if it takes longer than ``seconds``."""
         return shell.run(limited(self.docker(*words), seconds), capture=True, check=False)
 
     def tell(self, command: Run) -> None:
-        """Run a command that changes something. Raises `Failure` with what it said when it fails."""
+        """Run a command that changes something. Raises `Failure` with its output if it fails."""
         shell.run(limited(command, CHANGE_SECONDS), capture=True)
 
     def discard(self, *words: str, seconds: float = ANSWER_SECONDS) -> None:
-        """Run a command that removes what nobody needs any more. That it fails must not hide a result or an error."""
+        """Run a command that removes what is no longer needed. A failure here must not hide a result or an error."""
         with contextlib.suppress(Failure):
             self.try_(*words, seconds=seconds)
 
@@ -76,7 +76,7 @@ class Manager:
         return parse_nodes(self.try_("node", "inspect", *ids).stdout) if ids else []
 
     def look(self) -> Snapshot:
-        """The stack at this moment. What goes between the questions is left out."""
+        """The current state of the stack. Leaves out what is removed between the queries."""
         nodes = self.nodes()
         services = self.ask("service", "ls", "-q", "--filter", f"label={self.label}").split()
         if not services:
@@ -89,10 +89,10 @@ class Manager:
         )
 
     def last_lines(self, task_or_service: str) -> str:
-        """The end of the log of a replica, or of a service."""
+        """The last lines of the log of a replica, or of a service."""
         words = ["service", "logs", "--raw", "--tail", LOG_LINES, task_or_service]
         command = limited(self.docker(*words), ANSWER_SECONDS)
-        # `timeout`, where there is one, leaves us what came until then.
+        # `timeout`, if this machine has it, keeps the output so far.
         command = replace(command, argv=[*doctor.at_most(LOG_SECONDS), *command.argv])
         try:
             result = shell.run(command, capture=True, check=False)
@@ -103,7 +103,7 @@ class Manager:
     # --- Configs and secrets ---
 
     def names(self, kind: str) -> list[str]:
-        """The configs or the secrets (``kind`` says which) of the stack."""
+        """The names of the stack's configs or secrets; ``kind`` says which."""
         return self.ask(kind, "ls", "--format", "{{.Name}}", "--filter", f"label={self.label}").split()
 
     def contents(self, names: Sequence[str]) -> list[tuple[Mapping[str, str], str]]:
@@ -114,19 +114,19 @@ class Manager:
         return [(each["Spec"]["Labels"], base64.b64decode(each["Spec"]["Data"]).decode()) for each in said]
 
     def create(self, kind: str, name: str, text: str, labels: Mapping[str, str] | None = None) -> Run:
-        """The command that makes a config or a secret; its text comes from standard input."""
+        """The command that creates a config or a secret from its standard input."""
         marks = [f"{key}={value}" for key, value in {NAMESPACE: self.stack, **(labels or {})}.items()]
         words = [word for mark in marks for word in ("--label", mark)]
         return self.docker(kind, "create", *words, name, "-", stdin=text, secret=kind == "secret")
 
     def stack_deploy(self, file: StackFile) -> Run:
-        """The command that hands a stack file over; nothing is looked up or removed by it."""
+        """The command that deploys a stack file; it resolves no image and removes nothing."""
         words = ["--detach=true", "--resolve-image", "never", "--with-registry-auth", "--compose-file", "-"]
         return self.docker("stack", "deploy", *words, self.stack, stdin=file.text)
 
 
 def limited(command: Run, seconds: float) -> Run:
-    """A command that is ended after so many seconds, unless it has a limit already."""
+    """The command with a limit in seconds, unless it has one already."""
     return replace(command, seconds=command.seconds or seconds)
 
 
@@ -135,14 +135,14 @@ def engine(host: str, context: str) -> dict[str, str]:
     if host and context:
         raise Failure("--host and --context both name an engine: give one")
     if host and not re.fullmatch(r"(ssh|tcp|unix)://\S+", host):
-        raise Failure(f"--host is {host!r}, but must begin with ssh://, as ssh://me@manager.example.org")
+        raise Failure(f"--host is {host!r}, but must begin with ssh://, such as ssh://me@manager.example.org")
     if host:
         return {"DOCKER_HOST": host, "DOCKER_CONTEXT": ""}
     return {"DOCKER_CONTEXT": context, "DOCKER_HOST": ""} if context else {}
 
 
 def ssh_check(host: str) -> Run:
-    """Asks whether a host can be reached by SSH, its key known, without a question to anybody."""
+    """The command that checks that SSH reaches a host whose key is known; it never prompts."""
     address = urlsplit(host)
     port = ["-p", str(address.port)] if address.port else []
     user = ["-l", address.username] if address.username else []
@@ -153,23 +153,21 @@ def ssh_check(host: str) -> Run:
 
 
 def why_not_ssh(host: str, said: str) -> str:
-    """A line for what ssh said, with what fixes it."""
+    """One line that explains ssh's error and names the remedy."""
     name = urlsplit(host).hostname
     if "REMOTE HOST IDENTIFICATION HAS CHANGED" in said or "Offending" in said:
         return (
             f"{host}: its host key is not the one in known_hosts: find out why before anything else; nothing was sent"
         )
     if "Host key verification failed" in said:
-        return (
-            f"{host}: its host key is not known yet: run `ssh {name}` once, and compare what it shows with the host's"
-        )
+        return f"{host}: its host key is not known yet: run `ssh {name}` once, and compare its key with the host's"
     if "Permission denied" in said:
-        return f"{host}: it does not take your key: `ssh-add -l` shows those of the agent, ~/.ssh/config can name one"
+        return f"{host}: rejects your SSH key: `ssh-add -l` lists the agent's keys; to name one, use ~/.ssh/config"
     return f"{host}: {shell.last_line(said)}"
 
 
 def require_engine(manager: Manager) -> None:
-    """Raise `Failure` when the engine cannot be reached, with what fixes that."""
+    """Raise `Failure`, with the remedy, if the engine cannot be reached."""
     if shutil.which("docker") is None:
         raise Failure(f"docker: not found on this machine: {doctor.this_system().install('engine', 'compose')}")
     if manager.host.startswith("ssh://"):
@@ -182,17 +180,17 @@ def require_engine(manager: Manager) -> None:
 
 
 def require_manager(manager: Manager) -> None:
-    """Raise `Failure` when the engine is not a manager of a swarm."""
+    """Raise `Failure` if the engine is not a manager of a swarm."""
     require_engine(manager)
     swarm = json.loads(manager.ask("info", "--format", "{{json .Swarm}}"))
     where = manager.host or "this machine"
     if swarm["LocalNodeState"] == "inactive":
-        raise Failure(f"{where} is in no swarm: `invoke swarm-init` makes one")
+        raise Failure(f"{where} is in no swarm: `invoke swarm-init` creates one")
     if not swarm["ControlAvailable"]:
         others = ", ".join(each["Addr"].rpartition(":")[0] for each in swarm.get("RemoteManagers") or [])
-        raise Failure(f"{where} is no manager of its swarm: name one with --host ssh://…; managers are at {others}")
+        raise Failure(f"{where} is not a manager of its swarm: name one with --host ssh://…; managers are at {others}")
     asked = manager.try_("node", "ls", "-q")
     if asked.code:
         raise Failure(
-            f"{where}: the swarm has no leader, too many of its managers are away: {shell.last_line(asked.stderr)}"
+            f"{where}: the swarm has no leader: too many of its managers are down: {shell.last_line(asked.stderr)}"
         )

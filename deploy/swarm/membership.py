@@ -1,4 +1,4 @@
-"""Engines become members of a swarm and leave it, with what the stack needs of a node."""
+"""Create a swarm, prepare its nodes for the stack, and leave it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deploy.swarm.manager import CHANGE_SECONDS, TRANSFER_SECONDS, Manager, engi
 
 
 def init(project: Project, host: str, context: str, advertise: str, notify: Notify) -> Action:
-    """Make an engine a manager of a new swarm, and give it what the stack needs of a node."""
+    """Create a swarm on this engine and prepare the node for the stack."""
     named = engine(host, context)
 
     def make(*, dry_run: bool) -> None:
@@ -29,11 +29,11 @@ def init(project: Project, host: str, context: str, advertise: str, notify: Noti
 
 
 def create(manager: Manager, stack: Stack, advertise: str, notify: Notify, *, dry_run: bool) -> None:
-    """Create the swarm where there is none, and prepare the node. Raises `Failure` for a worker of another swarm."""
+    """Create the swarm if there is none, and prepare the node. Raises `Failure` for a worker of another swarm."""
     require_engine(manager)
     swarm = json.loads(manager.ask("info", "--format", "{{json .Swarm}}"))
     if swarm["LocalNodeState"] == "active" and not swarm["ControlAvailable"]:
-        raise Failure("this engine is a worker of a swarm already: `invoke swarm-leave` takes it out")
+        raise Failure("this engine is already a worker of a swarm: to take it out: `invoke swarm-leave`")
     if swarm["LocalNodeState"] != "active":
         words = ["--advertise-addr", advertise] if advertise else []
         command = manager.docker("swarm", "init", *words)
@@ -42,8 +42,8 @@ def create(manager: Manager, stack: Stack, advertise: str, notify: Notify, *, dr
         else:
             result = shell.run(limited(command, CHANGE_SECONDS), capture=True, check=False)
             if result.code:
-                more = "; say which with --advertise" if "choose an IP address" in result.stderr else ""
-                raise Failure(f"the engine makes no swarm: {shell.last_line(result.stderr)}{more}")
+                more = "; name one with --advertise" if "choose an IP address" in result.stderr else ""
+                raise Failure(f"cannot create a swarm: {shell.last_line(result.stderr)}{more}")
     steps = [*label_steps(manager, set() if dry_run else labelled(manager)), *registry_steps(manager, stack)]
     if dry_run:
         shell.perform(steps, dry_run=True)
@@ -51,39 +51,37 @@ def create(manager: Manager, stack: Stack, advertise: str, notify: Notify, *, dr
     for step in steps:
         manager.tell(step)
     if steps or swarm["LocalNodeState"] != "active":
-        notify(
-            "This engine is a manager. `docker swarm join-token manager` on it shows how others join; three managers"
-        )
-        notify(
-            "bear the loss of one. The databases stay on the node labelled for them, which `invoke swarm-status` shows."
-        )
+        notify("This engine is a manager. `docker swarm join-token manager` on it shows how others join.")
+        notify("Three managers survive the loss of one. The databases stay on the node labelled for them:")
+        notify("`invoke swarm-status` shows which.")
 
 
 def require_env(manager: Manager, env: Path) -> None:
-    """Raise `Failure` when there is no `.env`, but the stack runs with another's secrets."""
+    """Raise `Failure` if there is no `.env` here but the stack runs with the secrets of another `.env`."""
     if env.exists():
         return
     require_engine(manager)
     if manager.try_("service", "ls", "-q", "--filter", f"label={manager.label}").stdout.strip():
         raise Failure(
-            f"there is no .env, but {manager.stack} runs on this swarm with another's secrets: bring that .env here"
+            f"there is no .env here, but {manager.stack} runs on this swarm with the secrets of another .env: copy that"
+            " .env here"
         )
 
 
 def labelled(manager: Manager) -> set[str]:
-    """The data services that some node is labelled for."""
+    """The data services for which a node is labelled."""
     return {name for node in manager.nodes() for name in DATASTORES if node.labels.get(name) == "true"}
 
 
 def label_steps(manager: Manager, there: set[str]) -> list[Run]:
-    """What labels this node for the data services that no node is labelled for."""
+    """The command that labels this node for the data services for which no node is labelled."""
     words = [word for name in DATASTORES if name not in there for word in ("--label-add", f"{name}=true")]
     node = manager.ask("info", "--format", "{{.Swarm.NodeID}}").strip() or "NODE"
     return [manager.docker("node", "update", *words, node)] if words else []
 
 
 def registry_steps(manager: Manager, stack: Stack) -> list[Run]:
-    """What starts a registry for the one node alone, where IMAGE names none."""
+    """The command that starts a registry for this node only, if IMAGE names none."""
     name = f"{stack.name}-registry"
     if "/" in stack.env.image or manager.try_("inspect", name).code == 0:
         return []
@@ -93,7 +91,7 @@ def registry_steps(manager: Manager, stack: Stack) -> list[Run]:
 
 
 def leave(project: Project, host: str, context: str) -> Action:
-    """Take an engine out of its swarm. Raises `Failure` while the stack runs on its last manager."""
+    """Take an engine out of its swarm. Raises `Failure` if it is the last manager and the stack still runs."""
     stack = load(project, SWARM)
     manager = Manager(stack.name, engine(host, context))
     require_engine(manager)
@@ -106,12 +104,13 @@ def leave(project: Project, host: str, context: str) -> Action:
         raise Failure(f"{stack.name} runs on this swarm, and this is its last manager: `invoke swarm-rm` first")
     if controls and swarm.get("Managers", 0) == 2:
         raise Failure(
-            "of two managers none can go: the other alone is no majority. `docker node demote` this one, then repeat"
+            "cannot remove one of two managers: the other alone is no majority. Run `docker node demote` for this one,"
+            " then repeat"
         )
     commands = [
         limited(manager.docker("swarm", "leave", *(["--force"] if controls else [])), CHANGE_SECONDS),
         limited(manager.docker("rm", "--force", f"{stack.name}-registry"), CHANGE_SECONDS),
     ]
-    what = "the swarm ends, and the releases it remembers" if last else "this manager leaves the swarm"
-    question = Question(f"Then {what}.", stack.name) if controls else None
+    what = "This ends the swarm and deletes its record of releases." if last else "This manager leaves the swarm."
+    question = Question(what, stack.name) if controls else None
     return Action(lambda: shell.perform(commands, dry_run=True), lambda: shell.perform(commands), question)

@@ -1,4 +1,4 @@
-"""The sections of a compose document that a swarm takes, each with the keys that are carried over."""
+"""The sections of a compose document that a swarm supports, each with the keys that are kept."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from deploy.swarm.coerce import (
     plain,
 )
 
-#: Keys of a service that have no meaning in a swarm. Order is kept by the deploy, which starts what is needed first.
+#: Keys of a service that have no meaning in a swarm. The deploy itself starts services in the right order.
 DROPPED = ("build", "depends_on", "develop", "expose", "profiles")
-#: What to do instead of some keys that are refused.
+#: What to use instead of some rejected keys.
 INSTEAD = {
     "bind": "a node has no folder of this machine: use a volume, a config or a secret",
     "container_name": "replicas cannot share a name",
     "cpus": "set deploy.resources.limits.cpus",
-    "devices": "a swarm hands out no devices",
-    "environment": "content from a shell differs from one client to the next: use a file",
-    "host_ip": "a swarm publishes on every address of a node",
+    "devices": "a swarm does not support devices: remove the key",
+    "environment": "content from a shell differs between clients: use a file",
+    "host_ip": "a swarm publishes on every address of a node: remove the key",
     "mem_limit": "set deploy.resources.limits.memory",
     "network_mode": "name networks instead",
     "pids_limit": "set deploy.resources.limits.pids",
-    "platform": "set deploy.placement.constraints, as node.platform.arch == x86_64",
+    "platform": "set deploy.placement.constraints, such as node.platform.arch == x86_64",
     "privileged": "name the capabilities that it needs in cap_add",
     "pull_policy": "images are named by their digest",
     "scale": "set deploy.replicas",
@@ -56,7 +56,7 @@ INSTEAD = {
 
 
 class Section(BaseModel):
-    """A part of the file: unknown keys are refused, extensions and empty values are left out."""
+    """A part of the file: unknown keys are rejected, extensions and empty values are dropped."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -79,7 +79,7 @@ class Healthcheck(Section):
 
     @model_validator(mode="after")
     def _none_when_disabled(self) -> Self:
-        """A swarm takes either; in Compose, where files are merged, `disable` wins."""
+        """A swarm accepts only one of the two; in Compose, which merges files, `disable` wins."""
         if self.disable:
             self.test = None
         return self
@@ -98,7 +98,7 @@ class Port(Section):
 
 
 class Reference(Section):
-    """A config or a secret as a service gets it."""
+    """A config or a secret as a service mounts it."""
 
     source: str
     target: str | None = None
@@ -132,14 +132,14 @@ class Mount(Section):
 
     @model_validator(mode="after")
     def _options_fit_the_type(self) -> Self:
-        """The client refuses these when services change already, or drops them without a word."""
+        """The docker client rejects these only after it has changed services, or drops them silently."""
         nocopy = self.volume and self.volume.nocopy
         if self.type == "tmpfs" and (self.source or nocopy):
-            raise ValueError(f"{self.target}: a tmpfs has no source, and no nocopy")
+            raise ValueError(f"{self.target}: a tmpfs has no source and no nocopy: remove them")
         if self.type == "volume" and self.tmpfs and self.tmpfs.size:
-            raise ValueError(f"{self.target}: a volume has no tmpfs.size")
+            raise ValueError(f"{self.target}: a volume has no tmpfs.size: remove it")
         if nocopy and not self.source:
-            raise ValueError(f"{self.target}: an anonymous volume has no nocopy: give it a name")
+            raise ValueError(f"{self.target}: an anonymous volume has no nocopy: name the volume")
         self.volume = self.volume if nocopy else None
         self.tmpfs = self.tmpfs if self.type == "tmpfs" else None
         return self
@@ -207,12 +207,12 @@ class Deploy(Section):
     def _global_is_one_a_node(cls, replicas: int | None, info: ValidationInfo) -> int | None:
         mode = info.data.get("mode")
         if mode in ("global", "global-job") and replicas is not None:
-            raise ValueError(f"mode {mode} is one replica a node")
+            raise ValueError(f"mode {mode} runs one replica on each node: remove the number")
         return replicas
 
 
 class Ulimit(Section):
-    """Compose prints no limit of 0, as that of ``core: 0``."""
+    """Compose omits a limit of 0, such as ``core: 0``, from its output."""
 
     soft: int = 0
     hard: int = 0
@@ -253,7 +253,7 @@ class Service(Section):
     configs: list[Reference] | None = None
     deploy: Deploy | None = None
     ports: list[Port] | None = None
-    # Under other names in a stack file.
+    # These have other names in a stack file.
     restart: Annotated[RestartPolicy, BeforeValidator(lambda value: restart_policy(str(value)))] | None = Field(
         None, exclude=True
     )
@@ -261,13 +261,13 @@ class Service(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_what_means_nothing_here(cls, value: object) -> object:
+    def _without_dropped_keys(cls, value: object) -> object:
         return {key: each for key, each in value.items() if key not in DROPPED} if isinstance(value, dict) else value
 
     @field_validator("ports")
     @classmethod
-    def _ports_fit_the_names(cls, ports: list[Port] | None, info: ValidationInfo) -> list[Port] | None:
-        """Each once, as the client insists."""
+    def _ports_fit_the_endpoint_mode(cls, ports: list[Port] | None, info: ValidationInfo) -> list[Port] | None:
+        """Each port once: the docker client rejects duplicates."""
         deploy = info.data.get("deploy")
         ingress = [str(port.target) for port in ports or [] if port.mode == "ingress"]
         if ingress and deploy is not None and deploy.endpoint_mode == "dnsrr":
@@ -275,8 +275,8 @@ class Service(Section):
         return ports and [port for number, port in enumerate(ports) if port not in ports[:number]]
 
     @model_validator(mode="after")
-    def _in_the_words_of_a_swarm(self) -> Self:
-        """A condition of the swarm's own comes before `restart`, as it does in Compose."""
+    def _as_swarm_keys(self) -> Self:
+        """As in Compose, `deploy.restart_policy` takes precedence over `restart`."""
         if self.restart:
             self.deploy = self.deploy or Deploy()
             policy = self.deploy.restart_policy or RestartPolicy()
@@ -307,10 +307,10 @@ class Network(Section):
     ipam: Ipam | None = None
 
     @model_validator(mode="after")
-    def _another_made_it(self) -> Self:
+    def _external_has_no_options(self) -> Self:
         said = {name for name, each in dump(self).items() if each} - {"name", "external"}
         if self.external and said:
-            raise ValueError(f"{', '.join(sorted(said))}: whoever made an external network has decided that")
+            raise ValueError(f"{', '.join(sorted(said))}: an external network is configured elsewhere: remove the keys")
         return self
 
 
@@ -323,7 +323,7 @@ class Volume(Section):
 
 
 class Content(Section):
-    """A config or a secret: a file of this machine, text in the document, or what the swarm has already."""
+    """A config or a secret: a file of this machine, text in the document, or one that the swarm already has."""
 
     name: str | None = None
     file: str | None = None
@@ -332,7 +332,7 @@ class Content(Section):
 
     @field_validator("file", "content")
     @classmethod
-    def _as_it_is_meant(cls, value: str | None) -> str | None:
+    def _not_interpolated(cls, value: str | None) -> str | None:
         return None if value is None else plain(value)
 
     @model_validator(mode="after")
@@ -343,7 +343,7 @@ class Content(Section):
 
 
 class Document(Section):
-    """What `docker compose config` prints."""
+    """The output of `docker compose config`."""
 
     name: str | None = None
     services: dict[str, Service] = Field(min_length=1)
@@ -354,7 +354,7 @@ class Document(Section):
 
 
 def restart_policy(restart: str) -> dict[str, Any]:
-    """Compose's restart policy as a swarm's. Raises ValueError for one that is none."""
+    """Convert Compose's restart policy to a swarm's. Raises ValueError for anything else."""
     name, _, most = restart.partition(":")
     if restart in ("always", "unless-stopped"):
         return {"condition": "any"}
@@ -362,11 +362,11 @@ def restart_policy(restart: str) -> dict[str, Any]:
         return {"condition": "none"}
     if name == "on-failure" and (not most or most.isdecimal()):
         return {"condition": "on-failure", **({"max_attempts": int(most)} if most else {})}
-    raise ValueError(f"{restart!r} is no restart policy")
+    raise ValueError(f"{restart!r} is not a restart policy: write always, unless-stopped, on-failure[:MAX] or no")
 
 
 def memory(tmpfs: str) -> dict[str, Any]:
-    """A short `tmpfs` as a mount. Raises ValueError for an option that a swarm's mount cannot have."""
+    """Convert a short `tmpfs` to a mount. Raises ValueError for an option that a swarm's mount does not support."""
     found = TMPFS.fullmatch(tmpfs)
     if not found:
         raise ValueError(f"{tmpfs!r} must be a path, with its options after a colon")
@@ -376,8 +376,8 @@ def memory(tmpfs: str) -> dict[str, Any]:
         size = SIZE.fullmatch(value)
         if name == "size" and size:
             mount["tmpfs"] = {"size": int(size[1]) * 1024 ** " kmg".index(size[2].lower() or " ")}
-        elif option not in ("mode=1777", "mode=01777", "rw", "noexec", "nosuid", "nodev"):  # as it is anyway
-            raise ValueError(f"{found['path']}: {option}: a swarm's has only a size")
+        elif option not in ("mode=1777", "mode=01777", "rw", "noexec", "nosuid", "nodev"):  # the defaults
+            raise ValueError(f"{found['path']}: {option}: a swarm supports only a size here: remove the option")
     return mount
 
 

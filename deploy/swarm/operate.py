@@ -1,4 +1,4 @@
-"""A stack on a swarm as a place: what is asked of it while it runs."""
+"""A stack on a swarm as a place: the tasks for a stack that runs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from deploy.swarm.manager import Manager
 from deploy.swarm.state import Service, Snapshot, standing
 from deploy.swarm.view import follow, word
 
-#: Seconds for the networks of a removed stack to be gone; before that, it cannot be deployed again.
+#: Seconds for the networks of a removed stack to disappear; before that, it cannot be deployed again.
 GONE_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class Swarm:
-    """The stack on the swarm of a manager."""
+    """A stack on a manager's swarm."""
 
     manager: Manager
     stack: Stack
@@ -40,22 +40,22 @@ class Swarm:
     name = SWARM
 
     def status(self) -> Report:
-        """The nodes, the services and the releases; wrong is a service that has not what it was asked for."""
+        """The nodes, the services and the releases."""
         snapshot, entries = self.manager.look(), ledger.read(self.manager)
         return Report([nodes(snapshot), services(snapshot), grid(entries)])
 
     def logs(self, service: str, *, follow: bool, lines: int) -> Action:
-        """The logs of a service, or of each. Raises `Failure` for a service that there is not."""
+        """The logs of one service or of all. Raises `Failure` for an unknown service."""
         snapshot = self._running(service)
         names = [service] if service else [each.name for each in snapshot.services]
         if follow and len(names) > 1:
-            raise Failure(f"--follow goes with one --service; there are: {', '.join(names)}")
+            raise Failure(f"--follow needs --service; there are: {', '.join(names)}")
         words = ["service", "logs", "--tail", str(lines), *(["--follow"] if follow else [])]
         commands = [self.manager.docker(*words, f"{self.manager.stack}_{each}") for each in names]
         return steps(commands[:-1], commands[-1])
 
     def scale(self, service: str, number: int) -> Action:
-        """Another number of replicas. Raises `Failure` for a service that cannot be scaled."""
+        """Change the number of replicas. Raises `Failure` for a service that cannot be scaled."""
         if service not in DEFAULT_REPLICAS:
             can = " and ".join(DEFAULT_REPLICAS)
             raise Failure(f"--service is {service!r}: {can} can be scaled; there must be one beat")
@@ -74,9 +74,9 @@ class Swarm:
         return Action(command(change).show, do)
 
     def manage(self, arguments: Sequence[str]) -> Action:
-        """manage.py in a replica of the app on the manager's own node; where it has none, as a job of the swarm.
+        """Run manage.py in a replica of the app on the manager's node; if it has none, as a job of the swarm.
 
-        A job has no keyboard.
+        A job has no terminal.
         """
         self._running("app")
         app = f"label=com.docker.swarm.service.name={self.manager.stack}_app"
@@ -87,7 +87,7 @@ class Swarm:
             return command(self.manager.docker("exec", *terminal, here[0], *words))
         entries = ledger.read(self.manager)
         if not entries:
-            raise Failure("no release has come to its end on this swarm yet")
+            raise Failure("no release has been deployed to this swarm yet: `invoke swarm-deploy`")
         file = command_file(entries[-1], f"{MANAGE}ID", arguments)
         shown = [
             self.manager.stack_deploy(file),
@@ -97,11 +97,11 @@ class Swarm:
         return Action(steps(shown).show, lambda: run_command(self.manager, folder, entries[-1], arguments))
 
     def releases(self) -> Report:
-        """The releases that the swarm remembers, the newest first."""
+        """The recorded releases, newest first."""
         return Report([grid(ledger.read(self.manager))])
 
     def rollback(self, to: str) -> Action:
-        """The whole stack as it was in an earlier release. Raises `Failure` without one."""
+        """Roll the whole stack back to an earlier release. Raises `Failure` if there is none."""
         goal = deploy.earlier(self.manager.look(), ledger.read(self.manager), to)
         return Action(
             lambda: print(f"# back to {goal.title}\n{goal.file.text}", end=""),
@@ -109,19 +109,19 @@ class Swarm:
         )
 
     def deploy(self, options: deploy.Options) -> Action:
-        """The work tree's release, or an image by its tag, into service."""
+        """Deploy the work tree, or an image by its tag."""
         return Action(
             lambda: deploy.show(self.manager, self.stack, options.tag),
             lambda: deploy.deploy(self.manager, self.stack, options, self.notify),
         )
 
     def remove(self) -> Action:
-        """Stop and remove the stack with its secrets and the releases it remembers; the data on the nodes stays."""
+        """Stop and remove the stack with its secrets and its record of releases; keep the data on the nodes."""
         if not self.manager.look().services:
-            raise Failure(f"no stack of the name {self.manager.stack} runs on this swarm")
+            raise Failure(f"no stack named {self.manager.stack} runs on this swarm")
         remove = self.manager.docker("stack", "rm", self.manager.stack)
         name = self.manager.stack
-        question = Question(f"This ends {name} on every node; its volumes stay.", name)
+        question = Question(f"This stops {name} on every node; its volumes stay.", name)
         return Action(command(remove).show, lambda: self._remove(remove), question)
 
     def _remove(self, remove: Run) -> None:
@@ -131,26 +131,24 @@ class Swarm:
             deadline = time.monotonic() + GONE_SECONDS
             while self.manager.ask("network", "ls", "-q", "--filter", f"label={self.manager.label}").strip():
                 if time.monotonic() > deadline:
-                    raise Failure(f"its networks are still there after {GONE_SECONDS} s: repeat")
+                    raise Failure(f"its networks still exist after {GONE_SECONDS} s: run the command again")
                 lock.check()
                 self.manager.try_("stack", "rm", self.manager.stack)
                 time.sleep(1)
-        self.notify(f"{self.manager.stack} is gone; its volumes are still on the nodes")
+        self.notify(f"{self.manager.stack} is removed; its volumes are still on the nodes")
 
     def _running(self, service: str = "") -> Snapshot:
-        """The stack as it runs. Raises `Failure` when it does not, or has no such service."""
+        """The stack's current state. Raises `Failure` if it does not run, or has no such service."""
         snapshot = self.manager.look()
         if not snapshot.services:
-            raise Failure(
-                f"no stack of the name {self.manager.stack} runs on this swarm: `invoke swarm-deploy` starts it"
-            )
+            raise Failure(f"no stack named {self.manager.stack} runs on this swarm: `invoke swarm-deploy` starts it")
         if service and not snapshot.service(service):
             raise Failure(f"--service is {service!r}; there are: {', '.join(each.name for each in snapshot.services)}")
         return snapshot
 
 
 def here(project: Project, notify: Notify) -> Iterator[Swarm]:
-    """The stack on the swarm that this machine's own engine manages, where it runs there."""
+    """The stack on the swarm that this machine's engine manages, if it runs there."""
     stack = load(project, SWARM)
     manager = Manager(stack.name)
     asked = manager.try_("info", "--format", "{{json .Swarm}}", seconds=ANSWER_SECONDS)
@@ -162,7 +160,7 @@ def here(project: Project, notify: Notify) -> Iterator[Swarm]:
         yield Swarm(manager, stack, notify)
 
 
-# --- What is told ---
+# --- Tables ---
 
 
 def nodes(snapshot: Snapshot) -> Grid:

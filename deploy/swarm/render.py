@@ -1,9 +1,9 @@
-"""One compose document becomes one stack file: pure, deterministic, by an allow-list.
+"""Convert one compose document to one stack file: pure, deterministic, by an allow-list.
 
-`docker stack deploy` never took over the Compose specification, and ignores some of what it does not know. Here each
-key is carried over, dropped because it has no meaning in a swarm (`DROPPED`), or refused by name. The document is what
-`docker compose config --format json` makes of the files. Each `$` in it is doubled: in a value it is kept so, as the
-stack file is interpolated too; in a key, a file's name and a content it is one again, as those are not.
+`docker stack deploy` does not support the whole Compose specification, and ignores some unknown keys. Here each key is
+kept, dropped because it has no meaning in a swarm (`DROPPED`), or rejected by name. The document is the output of
+`docker compose config --format json`. Each `$` in it is doubled. Values keep it doubled, as the stack file is
+interpolated too; keys, file names and contents are not interpolated, so there it becomes a single `$` again.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from deploy.core.errors import Failure
 from deploy.swarm.coerce import plain
 from deploy.swarm.model import INSTEAD, Content, Document, dump
 
-#: The most characters of a name of a config or secret, and those of its content's hash.
+#: The maximal length of the name of a config or secret, and the length of the content's hash in it, in characters.
 NAME_LENGTH, HASH_LENGTH = 64, 12
-#: The most bytes of a config, and of a secret (https://docs.docker.com/engine/swarm/secrets/, …/configs/).
+#: The maximal size of a config, and of a secret (https://docs.docker.com/engine/swarm/secrets/, …/configs/).
 CONFIG_BYTES, SECRET_BYTES = 1_000_000, 500 * 1024
 
 
@@ -32,7 +32,7 @@ CONFIG_BYTES, SECRET_BYTES = 1_000_000, 500 * 1024
 
 @dataclass(frozen=True)
 class StackFile:
-    """A stack file, and the contents that it names: to be in the swarm before it is deployed."""
+    """A stack file, and the configs and secrets that it names: these must be in the swarm before it is deployed."""
 
     services: Mapping[str, Mapping[str, Any]]
     sections: Mapping[str, Mapping[str, Any]]
@@ -41,18 +41,18 @@ class StackFile:
 
     @property
     def text(self) -> str:
-        """The file itself: nothing secret is in it."""
+        """The file's text; it contains no secret."""
         return to_yaml({"services": self.services, **{key: each for key, each in self.sections.items() if each}})
 
     def only(self, names: Iterable[str]) -> StackFile:
-        """The same with these services alone, and what they name."""
+        """The file with only these services, and what they name."""
         services = {name: self.services[name] for name in names}
         sections = {key: _used(key, each, services) for key, each in self.sections.items()}
         return StackFile(services, sections)
 
     @classmethod
     def read(cls, text: str) -> StackFile:
-        """A file as `text` wrote it."""
+        """Parse a file that `text` has written."""
         document = yaml.safe_load(text)
         return cls(document.pop("services"), document)
 
@@ -68,15 +68,15 @@ def render(
 ) -> StackFile:
     """The stack file of a compose document.
 
-    ``contents`` has the text of each file that `referenced` names. ``images`` maps names of images to names with a
-    digest. Raises `Failure` with a line for each thing that a swarm cannot do.
+    ``contents`` has the text of each file that `referenced` returns. ``images`` maps names of images to names with a
+    digest. Raises `Failure` with a line for each thing that a swarm does not support.
     """
     checked = check(document)
     services = {
         name: {**dump(service), "image": images.get(service.image, service.image)}
         for name, service in checked.services.items()
     }
-    # Networks have their full name already, for the stack is called as compose calls the project.
+    # Networks have their full name already: the stack has the same name as the compose project.
     sections: dict[str, dict[str, Any]] = {
         "networks": {name: dump(each) if each else {} for name, each in checked.networks.items()},
         "volumes": {name: dump(each) if each else {} for name, each in checked.volumes.items()},
@@ -104,7 +104,7 @@ def render(
 
 
 def check(document: Mapping[str, Any]) -> Document:
-    """The document as a value. Raises `Failure` with a line for each key or value that a swarm does not take."""
+    """Parse the document. Raises `Failure` with a line for each key or value that a swarm does not accept."""
     try:
         checked = Document.model_validate(document)
     except ValidationError as error:
@@ -122,7 +122,7 @@ def check(document: Mapping[str, Any]) -> Document:
 
 
 def refusal(where: tuple[int | str, ...], kind: str, message: str, context: Mapping[str, Any]) -> str:
-    """A line for what is not taken: the service, the key, why, and what would do."""
+    """A line for a rejected key or value: the service, the key, the reason and the remedy."""
     path = [str(each) for each in where if not isinstance(each, int)]
     section, *rest = path or ["the document"]
     label = {
@@ -135,7 +135,7 @@ def refusal(where: tuple[int | str, ...], kind: str, message: str, context: Mapp
     subject = ": ".join([f"{label[section]} {rest[0]}", *rest[1:]] if section in label and rest else path)
     last = path[-1] if path else ""
     if kind == "extra_forbidden":
-        return f"{subject}: {INSTEAD.get(last, 'is not carried over to a swarm')}"
+        return f"{subject}: {INSTEAD.get(last, 'is not supported in a swarm: remove it')}"
     if kind == "missing":
         return f"{subject}: is missing"
     if kind == "literal_error":
@@ -144,9 +144,10 @@ def refusal(where: tuple[int | str, ...], kind: str, message: str, context: Mapp
 
 
 def content_name(stack: str, name: str, text: str, *, secret: bool) -> str:
-    """A name that is another whenever the content is: both are immutable in a swarm.
+    """A name that changes with the content, as configs and secrets are immutable in a swarm.
 
-    That of a secret is made so slowly that nobody who reads it tries out passwords (RFC 7914, for interactive logins).
+    The hash of a secret is slow (scrypt with RFC 7914's parameters for interactive logins), so that nobody can guess
+    the password from the name.
     """
     data, label = text.encode(), f"{stack}_{name}"
     digest = hashlib.scrypt(data, salt=label.encode(), n=2**14, r=8, p=1) if secret else hashlib.sha256(data).digest()
@@ -158,7 +159,7 @@ def _content(name: str, source: Content, contents: Mapping[str, str]) -> str:
 
 
 def _names(services: Mapping[str, Mapping[str, Any]], kind: str) -> list[str]:
-    """What the services name of a kind, each once."""
+    """The networks, volumes, secrets or configs (``kind``) that the services name, each once."""
     found: dict[str, None] = {}
     for service in services.values():
         for each in service.get(kind) or []:
@@ -174,13 +175,13 @@ def _used(kind: str, section: Mapping[str, Any], services: Mapping[str, Mapping[
 
 
 def _missing(document: Document) -> list[str]:
-    """A line for each thing that a service names and nothing defines."""
+    """A line for each thing that a service names but the document does not define."""
     services = {name: dump(service) for name, service in document.services.items()}
     lines = []
     for kind in ("networks", "volumes", "secrets", "configs"):
         for name, service in services.items():
             lines += [
-                f"service {name}: {kind}: {each}: there is none of that name"
+                f"service {name}: {kind}: {each}: is not defined: add it under {kind}"
                 for each in _names({name: service}, kind)
                 if each not in getattr(document, kind)
             ]
@@ -191,7 +192,7 @@ def _missing(document: Document) -> list[str]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that a reader of another YAML could take for a number, a truth value or nothing."""
+    """Quotes every text that another YAML parser could read as a number, a boolean or null."""
 
     def ignore_aliases(self, _: object) -> bool:
         return True
@@ -210,6 +211,6 @@ _Dumper.add_representer(str, _represent)
 
 
 def to_yaml(document: Mapping[str, Any]) -> str:
-    """YAML that every reader reads alike."""
+    """YAML that all parsers read the same way."""
     text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=True, width=100_000, allow_unicode=True)
     return text

@@ -1,4 +1,4 @@
-"""The stack file of the work tree: what Compose prints, rendered, with the texts that it names."""
+"""The stack file of the work tree, rendered from Compose's output, with the configs and secrets that it names."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from deploy.swarm import render
 from deploy.swarm.render import StackFile
 from deploy.swarm.state import RELEASE, Snapshot, lost
 
-#: What stands in for a certificate where there is none: a swarm takes no empty file.
+#: Placeholder for a missing certificate: a swarm rejects an empty file.
 NO_CERTIFICATE = "# no certificate\n"
 
 
-# --- What is to run ---
+# --- Desired state ---
 
 
 def document(stack: Stack) -> dict[str, Any]:
-    """The compose files and `.env` as one document. Raises `Failure` with what Compose finds wrong."""
+    """The compose files and `.env` as one document. Raises `Failure` with Compose's error."""
     result = shell.run(stack.compose("config", "--format", "json"), capture=True, check=False)
     if result.code:
         raise Failure(f"deploy/compose: {shell.last_line(result.stderr)}")
@@ -34,13 +34,13 @@ def document(stack: Stack) -> dict[str, Any]:
 
 
 def external(stack: Stack) -> list[str]:
-    """The services that `.env` replaces by an address."""
+    """The services that `.env` replaces with a URL."""
     given = {"postgres": stack.env.database_url, "rabbitmq": stack.env.celery_broker_url}
     return [name for name, url in given.items() if url]
 
 
 def without(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """A document without some of its services."""
+    """The document without some of its services."""
     services = {name: each for name, each in document["services"].items() if name not in names}
     return {**document, "services": services}
 
@@ -60,26 +60,26 @@ def contents(stack: Stack, document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read(path: Path) -> str:
-    """The text of a config or secret. Raises `Failure` when there is none."""
+    """The text of a config or secret. Raises `Failure` if it cannot be read."""
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", "") or "is no text"
+        why = getattr(error, "strerror", "") or "is not a text file"
         raise Failure(f"{path}: {why}; a config or secret names it") from None
 
 
 def stack_file(stack: Stack, pinned: Mapping[str, str]) -> StackFile:
-    """The stack file of the work tree. Raises `Failure` naming what a swarm cannot do, or does not take."""
+    """The stack file of the work tree. Raises `Failure` naming what a swarm does not support or accept."""
     found = document(stack)
     file = render.render(found, stack.name, contents(stack, found), pinned)
     checked = shell.run(Run(["docker", "stack", "config", "-c", "-"], input=file.text), capture=True, check=False)
     if checked.code:
-        raise Failure(f"docker stack config does not take the stack file: {shell.last_line(checked.stderr)}")
+        raise Failure(f"`docker stack config` rejects the stack file: {shell.last_line(checked.stderr)}")
     return file
 
 
 def as_release(file: StackFile, number: int, replicas: Mapping[str, int]) -> StackFile:
-    """A stack file whose services are marked with a release, with so many replicas of those that are scaled."""
+    """The stack file with its services labelled with a release, and with the replicas of those that can be scaled."""
     services = {}
     for name, service in file.services.items():
         deploy = service.get("deploy") or {}
@@ -90,10 +90,10 @@ def as_release(file: StackFile, number: int, replicas: Mapping[str, int]) -> Sta
     return replace(file, services=services)
 
 
-def insistent(file: StackFile) -> StackFile:
-    """A stack file that the swarm goes on with whatever happens.
+def without_rollback(file: StackFile) -> StackFile:
+    """The stack file without Swarm's own rollback of failed updates.
 
-    By itself, it would take back an update that fails: of services that are put back, to the release that has failed.
+    When services are restored, that rollback would return them to the release that has just failed.
     """
     services = {}
     for name, service in file.services.items():
@@ -104,7 +104,7 @@ def insistent(file: StackFile) -> StackFile:
 
 
 def wanted(stack: Stack, snapshot: Snapshot) -> dict[str, int]:
-    """How many replicas of what can be scaled: as `.env` says, else as many as were asked for, else the default."""
+    """The replicas of the services that can be scaled: from `.env`, else as they are scaled now, else the default."""
     named = {"app": stack.env.app_replicas, "celery_worker": stack.env.worker_replicas}
     running = {service.name: service.wanted for service in snapshot.services}
     return {name: named[name] or running.get(name) or number for name, number in DEFAULT_REPLICAS.items()}
@@ -114,7 +114,7 @@ def guard(snapshot: Snapshot, file: StackFile, remove: Sequence[str]) -> None:
     """Raise `Failure` when something runs that the file does not define and that nobody asked to remove."""
     gone = lost(snapshot, file.services, file.secrets, DATASTORES)
     if unknown := [name for name in remove if name not in gone]:
-        raise Failure(f"--remove {', '.join(unknown)}: the files still have it, or nothing of that name runs")
+        raise Failure(f"--remove {', '.join(unknown)}: the files still define it, or it does not run")
     if forgotten := [name for name in gone if name not in remove]:
         raise Failure(
             f"{', '.join(forgotten)}: runs, but is no longer defined in the compose files or .env. Check for a missing"

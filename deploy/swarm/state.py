@@ -1,4 +1,4 @@
-"""What runs of a stack in a swarm, as values, and what that means for a deploy: pure."""
+"""The state of a stack on a swarm, as values, and what it means for a deploy: pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Replicas that must have failed before a service that is new is given up: its first ones may just have been early.
+#: Failed replicas after which a new service counts as failed: the first ones may have started before what they need.
 FAILURES = 3
 NAMESPACE = "com.docker.stack.namespace"
 RELEASE = "portico.release"
 JOBS = ("replicated-job", "global-job")
-#: Parts of a definition that the engine fills in when asked for a service, and not when asked for a task.
+#: Parts of a definition that the engine fills in for a service and omits for a task.
 DEFAULTS = {"StopGracePeriod", "DNSConfig", "Isolation"}
 #: States of a task that did not end well (https://docs.docker.com/engine/swarm/how-swarm-mode-works/swarm-task-states/).
 FAILED = ("failed", "rejected", "orphaned")
@@ -37,7 +37,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Task:
-    """One replica of a service on one node, at work or ended."""
+    """One replica of a service on one node, running or ended."""
 
     id: str
     service: str
@@ -51,7 +51,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Service:
-    """A service as the swarm has it. ``wanted`` is its replicas, for a global service the nodes that it is to be on."""
+    """A service. ``wanted`` is the desired number of replicas: for a global service, of nodes that it must run on."""
 
     id: str
     name: str
@@ -74,7 +74,7 @@ class Service:
 
     @property
     def release(self) -> int:
-        """The number of the release that it was deployed with last; 0 when that is not known."""
+        """The number of the release that deployed it last; 0 if unknown."""
         return int(self.labels.get(RELEASE, "0"))
 
 
@@ -93,13 +93,13 @@ class Snapshot:
         return [task for task in self.tasks if task.service == service.id]
 
     def node(self, task: Task) -> str:
-        """The name of the node that a task is on."""
+        """The name of the node that a task runs on."""
         return next((node.name for node in self.nodes if node.id == task.node), "no node")
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a service is: done, failed (with the reason), or neither yet."""
+    """The progress of a service: done, failed (with the reason), or neither yet."""
 
     service: str
     running: int
@@ -111,7 +111,7 @@ class Standing:
 
 
 def parse_nodes(text: str) -> list[Node]:
-    """The machines in what `docker node inspect` says."""
+    """Parse the output of `docker node inspect`."""
     nodes = []
     for each in json.loads(text or "[]"):
         manager = each.get("ManagerStatus") or {}
@@ -123,7 +123,7 @@ def parse_nodes(text: str) -> list[Node]:
 
 
 def parse_services(text: str, stack: str, nodes: Sequence[Node]) -> list[Service]:
-    """The services in what `docker service inspect` says."""
+    """Parse the output of `docker service inspect`."""
     services = []
     for each in json.loads(text or "[]"):
         spec, update = each["Spec"], each.get("UpdateStatus") or {}
@@ -156,7 +156,7 @@ def _mode(mode: Mapping[str, Any], constraints: Sequence[str], nodes: Sequence[N
 
 
 def fits(node: Node, constraint: str) -> bool:
-    """Whether a placement constraint holds of a node; one that we do not know counts as if it does."""
+    """Whether a node satisfies a placement constraint; an unknown constraint counts as satisfied."""
     found = re.fullmatch(r"\s*(\S+?)\s*(==|!=)\s*(\S+)\s*", constraint)
     if not found:
         return True
@@ -173,7 +173,7 @@ def fits(node: Node, constraint: str) -> bool:
 
 
 def parse_tasks(text: str) -> list[Task]:
-    """The tasks in what `docker inspect --type task` says, the newest first."""
+    """Parse the output of `docker inspect --type task`, newest task first."""
     tasks = [
         Task(
             id=each["ID"],
@@ -191,10 +191,10 @@ def parse_tasks(text: str) -> list[Task]:
 
 
 def standing(service: Service, snapshot: Snapshot, known: Iterable[str] = ()) -> Standing:
-    """How far a service is. ``known``: ids of the tasks that were there before the deploy, whose failures are not its.
+    """The progress of a service. ``known``: ids of the tasks from before the deploy, whose failures do not count.
 
-    `docker stack deploy` says that all is well after a rollback, too (docker/cli#6752): only the service's own update
-    state tells.
+    `docker stack deploy` reports success even after a rollback (docker/cli#6752); only the service's own update state
+    shows it.
     """
     tasks, before = snapshot.of(service), set(known)
     up = {node.id for node in snapshot.nodes if node.state != "down"}
@@ -207,7 +207,7 @@ def standing(service: Service, snapshot: Snapshot, known: Iterable[str] = ()) ->
             service.name, complete, service.wanted, note, complete >= service.wanted, broken is not None, broken
         )
 
-    # A replica that ends well has failed, too: so does one that its health check has ended.
+    # A replica that exits with 0 has failed too: so does one that its health check has stopped.
     failed = [task for task in tasks if task.id not in before and task.state in (*FAILED, "complete")]
     last = next((task for task in tasks if task.id in service.message), failed[0] if failed else None)
     running = sum(1 for task in ours if task.state == "running" and task.desired == "running")
@@ -225,16 +225,16 @@ def standing(service: Service, snapshot: Snapshot, known: Iterable[str] = ()) ->
 
 
 def current(task: Task, service: Service) -> bool:
-    """Whether a task is of the service's present definition."""
+    """Whether a task has the service's current definition."""
     more = set(service.spec) - set(task.spec)
     return more <= DEFAULTS and all(service.spec.get(key) == value for key, value in task.spec.items())
 
 
 def ended(task: Task) -> str:
-    """How a replica ended that was not to end."""
+    """Why a replica ended that should have kept running."""
     if task.state in FAILED:
         return task.message
-    return "a replica was not well, or ended by itself"
+    return "a replica was unhealthy, or exited by itself"
 
 
 def _failed(standing: Standing, note: str) -> Standing:
@@ -242,15 +242,15 @@ def _failed(standing: Standing, note: str) -> Standing:
 
 
 def _waiting(tasks: Sequence[Task]) -> str:
-    """What the newest task that is not at work yet is at."""
+    """The state of the newest task that does not run yet."""
     for task in tasks:
         if task.desired in ("running", "complete") and task.state not in ("running", "complete"):
             return f"{task.state}: {task.message}" if task.message and task.message != task.state else task.state
     return ""
 
 
-def nowhere(snapshot: Snapshot) -> list[str]:
-    """The services of which a replica fits on no node: what the swarm says of it, by service."""
+def unplaceable(snapshot: Snapshot) -> list[str]:
+    """The services with a replica that fits on no node, each with the swarm's message."""
     return [
         f"{service.name}: {task.message}"
         for service in snapshot.services
@@ -262,11 +262,11 @@ def nowhere(snapshot: Snapshot) -> list[str]:
 def lost(
     snapshot: Snapshot, services: Mapping[str, Mapping[str, Any]], secrets: Collection[str], data: Collection[str]
 ) -> list[str]:
-    """What runs and would be gone after deploying these services: whole services, mounts of data, ports.
+    """What runs now and would be lost by deploying these services: whole services, volume mounts, ports.
 
-    Of those that keep ``data`` their passwords, too: what is in them was made with those. ``secrets`` are the names
-    of the new ones in the swarm. Each has the name that `--remove` takes: `app`, `postgres:/var/lib/postgresql/data`,
-    `nginx:443`, `postgres:shop_postgres_password_0123456789ab`.
+    For the services named in ``data`` also their passwords, as their data was created with them. ``secrets`` are the
+    names of the new secrets in the swarm. Each result is a name for `--remove`: `app`,
+    `postgres:/var/lib/postgresql/data`, `nginx:443`, `postgres:shop_postgres_password_0123456789ab`.
     """
     gone = []
     for service in snapshot.services:

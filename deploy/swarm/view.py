@@ -1,4 +1,4 @@
-"""A deploy as it goes on: a live table on a terminal, a line for each change elsewhere."""
+"""The progress of a deploy: a live table on a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from deploy.core.running import quote
 from deploy.core.screen import Screen
 from deploy.core.screen import table as empty_table
 from deploy.swarm.manager import Manager
-from deploy.swarm.state import Snapshot, Standing, nowhere, standing
+from deploy.swarm.state import Snapshot, Standing, standing, unplaceable
 
-#: Seconds between two looks at the swarm.
+#: Seconds between two queries of the swarm.
 LOOK_SECONDS = 1.0
-#: Seconds for which a replica may fit nowhere, as a node that has just joined is soon known; or a service be missing.
+#: Seconds for which a replica may fit on no node (one that has just joined is soon known), or a service be missing.
 NOWHERE_SECONDS = 15
-LABEL = "`docker node update --label-add NAME=true NODE` says that a node has the data of NAME"
+LABEL = "to label the node that keeps the data of NAME: `docker node update --label-add NAME=true NODE`"
 
 
 class ServiceFailed(Failure):
-    """A service did not come to be as it was asked for. Its name, and one line that says why."""
+    """A service did not converge. Has its name, and the reason in one line."""
 
     def __init__(self, service: str, message: str) -> None:
         super().__init__(message)
@@ -32,11 +32,11 @@ class ServiceFailed(Failure):
 def follow(
     manager: Manager, services: Mapping[str, float], known: Collection[str], check: Callable[[], None]
 ) -> Snapshot:
-    """Return when each of these services is as it was asked for; what is then there.
+    """Wait until each of these services has converged, and return the state of the stack.
 
-    ``services``: the seconds that each may take; ``known``: ids of the earlier tasks; ``check`` raises when we are
-    to give up. Raises `ServiceFailed` for one that failed, the last lines of its replica shown, and `Failure` when one
-    takes too long, or is removed meanwhile.
+    ``services``: the seconds that each may take; ``known``: ids of the earlier tasks; ``check`` raises to stop the
+    wait. Raises `ServiceFailed` for a service that failed, after printing the last lines of its replica, and `Failure`
+    if one takes too long or is removed meanwhile.
     """
     began = time.monotonic()
     with Progress() as progress:
@@ -51,7 +51,7 @@ def follow(
             if len(standings) == len(services) and all(each.done for each in standings):
                 return snapshot
             waited = time.monotonic() - began
-            if waited > NOWHERE_SECONDS and (lines := nowhere(snapshot)):
+            if waited > NOWHERE_SECONDS and (lines := unplaceable(snapshot)):
                 raise Failure("\n".join(f"{line}; {LABEL}" for line in lines))
             if late := [*gone(services, standings, waited), *overdue(services, standings, waited)]:
                 raise Failure("; ".join(late))
@@ -60,7 +60,7 @@ def follow(
 
 
 def gone(services: Collection[str], standings: Sequence[Standing], waited: float) -> list[str]:
-    """The services that are not there: somebody removed them."""
+    """The services that no longer exist: somebody removed them."""
     there = {each.service for each in standings}
     return [f"{name}: somebody removed it" for name in services if waited > NOWHERE_SECONDS and name not in there]
 
@@ -77,9 +77,9 @@ def overdue(services: Mapping[str, float], standings: Sequence[Standing], waited
 
 
 def reason(manager: Manager, snapshot: Snapshot, failed: Standing) -> str:
-    """Why a service failed, in a line; the last lines of the replica that did are shown."""
+    """Why a service failed, in one line; prints the last lines of the failed replica."""
     service = snapshot.service(failed.service)
-    if not failed.culprit or (service and service.job):  # who runs a job keeps all of its log
+    if not failed.culprit or (service and service.job):  # `jobs` keeps the whole log of a job
         return f"{failed.service}: {failed.note}"
     where = snapshot.node(failed.culprit)
     quote(f"{failed.service} on {where}", manager.last_lines(failed.culprit.id))
@@ -87,14 +87,14 @@ def reason(manager: Manager, snapshot: Snapshot, failed: Standing) -> str:
 
 
 class Progress(Screen):
-    """Shows how far services are."""
+    """Shows the progress of services."""
 
     def __init__(self) -> None:
         super().__init__()
         self._said: dict[str, str] = {}
 
     def show(self, standings: Sequence[Standing]) -> None:
-        """Show this state, where it is another than the last."""
+        """Show this state if it differs from the last one."""
         if self.live:
             self.update(table(standings))
             return

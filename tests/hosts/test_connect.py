@@ -118,12 +118,12 @@ def test_what_the_user_trusts_elsewhere_does_not_count(fresh: Server, tmp_path: 
 def test_a_wrong_client_key_is_one_line_with_the_user(server: Server, tmp_path: Path) -> None:
     for kind in ("ed25519", "rsa"):
         said = refusal(server, trusting(server), identity=make_key(tmp_path / kind, kind))
-        assert said.startswith("web1: it takes none of your keys for root: `ssh-add -l`")
+        assert said.startswith("web1: rejects all of your keys for root: `ssh-add -l`")
         assert "; `invoke remote-setup --env " in said
 
 
 def test_without_any_key_the_line_is_the_same(server: Server) -> None:
-    assert "it takes none of your keys for root" in refusal(server, trusting(server), identity=None)
+    assert "rejects all of your keys for root" in refusal(server, trusting(server), identity=None)
 
 
 @pytest.mark.parametrize("where", ["identity", "home"])
@@ -162,7 +162,7 @@ def test_a_name_that_is_unknown_is_one_line(server: Server) -> None:
 
 @pytest.mark.parametrize("name", ["a b", "x;touch pwned", "$(touch pwned)", "-oProxyCommand=touch", "a\nb", "a,b", ""])
 def test_an_odd_address_is_refused_by_itself(server: Server, name: str, tmp_path: Path, monkeypatch: object) -> None:
-    assert "is no address of a host" in refusal(server, trusting(), address=name)
+    assert "is not the address of a host" in refusal(server, trusting(), address=name)
     assert not list(tmp_path.rglob("pwned"))
     assert not (ROOT / "pwned").exists()
 
@@ -207,7 +207,7 @@ def test_a_jump_host_of_the_users_configuration_is_checked_too(server: Server, f
 
 def test_a_host_that_its_jump_host_does_not_reach_names_both(server: Server, fresh: Server) -> None:
     said = refusal(server, trusting(fresh), port=free_port(), jump=(fresh.jump,))
-    assert said.startswith(f"web1: jump host root@127.0.0.1:{fresh.port} does not reach 127.0.0.1:")
+    assert said.startswith(f"web1: jump host root@127.0.0.1:{fresh.port} cannot reach 127.0.0.1:")
 
 
 # --- Scripts ---
@@ -272,7 +272,7 @@ def test_neither_script_nor_input_is_in_an_argument_list_or_environment(connecti
 
 
 def test_a_script_that_takes_too_long_is_ended_with_all_it_started(connection: Connection) -> None:
-    with pytest.raises(Failure, match="web1: a script was not done within 1 s and was ended"):
+    with pytest.raises(Failure, match="web1: a script was not done within 1 s and was stopped"):
         run_script(connection, "sleep 4321 & sleep 4322", seconds=1)
     wait_until(lambda: not processes_of("sleep 432"), 3, "nothing is left")
 
@@ -387,7 +387,7 @@ def test_a_lock_whose_connection_is_lost_says_so(connection: Connection, tmp_pat
 
 
 def test_a_lock_that_cannot_be_made_says_why(connection: Connection) -> None:
-    with pytest.raises(Failure, match=r"cannot be held: .*nowhere"), hold_lock(connection, "/nowhere/lock", "me"):
+    with pytest.raises(Failure, match=r"cannot take the lock .*nowhere"), hold_lock(connection, "/nowhere/lock", "me"):
         pytest.fail("it is held")
 
 
@@ -415,7 +415,7 @@ def test_one_host_that_fails_does_not_stop_the_others(server: Server, fresh: Ser
     assert said["web1"] == "done\n"
     assert "not known yet" in said["web2"]
     assert "no SSH at" in said["web3"]
-    assert "no address" in said["web4"]
+    assert "is not the address of a host" in said["web4"]
     assert said["web5"] == "web5: the check failed"
 
 

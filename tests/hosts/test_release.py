@@ -182,9 +182,9 @@ def test_after_a_setup_that_failed_half_way_what_serves_is_seen_and_can_be_gone_
     machine.sh("mv /etc/portico/setup /root/setup")
     try:
         said = site.invoke("remote-status")
-        assert "web1: its last setup did not come to its end" in one_line(said)
+        assert "web1: its last setup did not finish" in one_line(said)
         assert "web active" in said.stdout
-        assert "its last setup did not come to its end" in one_line(site.invoke("remote-deploy"))
+        assert "its last setup did not finish" in one_line(site.invoke("remote-deploy"))
         site.must("remote-rollback")
         assert one_release(site) == before
     finally:
@@ -305,7 +305,7 @@ def test_a_beat_that_moves_to_another_host_is_never_two(site: Fleet) -> None:
         assert "jobs1: was set up as worker beat, but must be worker" in site.invoke("remote-deploy").stderr
         site.must("remote-setup", "--yes", "--only", "web2")
         said = one_line(site.invoke("remote-deploy", "--only", "web2"))
-        assert said == "jobs1: runs a beat, and web2 is to run it now: leave out neither of them"
+        assert said == "jobs1: runs beat, but beat must run on web2 now: include both hosts in --only"
         site.must("remote-setup", "--yes")
         site.must("remote-deploy")
         assert ("beat", one_release(site)) in units(site["web2"])

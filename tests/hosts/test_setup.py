@@ -624,7 +624,7 @@ def test_a_host_runs_nothing_of_roles_that_others_have_now_and_keeps_the_data(re
 def test_a_deploy_user_that_somebody_gave_more_rights_is_refused(ready: Fleet) -> None:
     ready["web2"].sh("gpasswd -a deploy sudo >/dev/null")
     assert one_line(ready.invoke("remote-setup", "--yes")) == (
-        "web2: deploy is in the group sudo, with which it may do more than deploy: gpasswd -d deploy sudo"
+        "web2: deploy is in the group sudo, which may do more than deploy: gpasswd -d deploy sudo"
     )
     ready["web2"].sh("gpasswd -d deploy sudo >/dev/null")
 
@@ -678,7 +678,7 @@ def test_one_host_that_cannot_be_looked_at_is_one_line_and_nothing_is_done(ready
         assert result.code == 1
         lines = result.stderr.strip().splitlines()
         assert [line.split(":")[0] for line in lines] == ["web2", "jobs1"]
-        assert lines[0].startswith("web2: is slackware 13; a host is Debian 12 or newer")
+        assert lines[0].startswith("web2: is slackware 13; install Debian 12 or newer")
         assert lines[1].startswith("jobs1: no SSH at 127.0.0.1:")
         assert "TimeoutStopSec=22" not in ready["web1"].sh("cat /etc/systemd/system/portico-web@.service")
     finally:
@@ -709,7 +709,7 @@ def test_a_key_that_is_not_the_administrator_s_is_one_line_for_each_host(ready: 
         assert result.code == 1
         lines = result.stderr.strip().splitlines()
         assert [line.split(":")[0] for line in lines] == list(ready.roles)
-        assert all("it takes none of your keys for root" in line for line in lines)
+        assert all("rejects all of your keys for root" in line for line in lines)
     finally:
         file.write_text(right)
 
@@ -815,13 +815,13 @@ def test_only_a_setup_needs_certificate_and_key_and_a_renewed_one_is_told(solo: 
     there = certificate.read_text()
     hidden = key.rename(tmp_path / "key.pem")
     try:
-        assert "set up otherwise" not in (said := solo.must("remote-deploy", "--dry-run").stdout)
-        assert "another certificate" not in said, "the certificate is here, and the same"
+        assert "setup is out of date" not in (said := solo.must("remote-deploy", "--dry-run").stdout)
+        assert "its certificate differs" not in said, "the certificate is here, and the same"
         certificate.write_text("renewed")
         said = solo.must("remote-deploy", "--dry-run").stdout
-        assert "solo: has another certificate than the file of tls: `invoke remote-setup --env test`" in said
+        assert "solo: its certificate differs from the file in tls: `invoke remote-setup --env test`" in said
         certificate.unlink()
-        assert "another certificate" not in solo.must("remote-deploy", "--dry-run").stdout
+        assert "its certificate differs" not in solo.must("remote-deploy", "--dry-run").stdout
         solo.must("remote-status")
         assert f"{certificate}: there is no such file" in one_line(solo.invoke("remote-setup", "--yes"))
     finally:

@@ -23,7 +23,7 @@ def alone(tmp_path: Path) -> Iterator[Swarm]:
 
 
 def test_a_single_node_builds_for_itself_and_keeps_its_images_in_a_registry_of_its_own(alone: Swarm) -> None:
-    assert "is in no swarm: `invoke swarm-init` makes one" in one_line(alone.invoke("swarm-deploy"))
+    assert "is in no swarm: `invoke swarm-init` creates one" in one_line(alone.invoke("swarm-deploy"))
     alone.must("swarm-init")
     alone.must("swarm-init")  # once more changes nothing
     alone.must("swarm-deploy")

@@ -163,9 +163,9 @@ def test_an_image_that_never_gets_well_is_taken_back_and_the_old_release_serves_
     with load_on(swarm.nodes) as loads:
         result = swarm.invoke("swarm-deploy")
     unhurt(loads)
-    assert re.match(r"app on node\d: was rolled back: a replica was not well", one_line_after_logs(result))
+    assert re.match(r"app on node\d: was rolled back: a replica was unhealthy", one_line_after_logs(result))
     assert "ZeroDivisionError" in result.stderr, "the last lines of the replica"
-    assert "put all services back to release" in result.stderr
+    assert "restoring all services to release" in result.stderr
     assert swarm.images() == images, "workers and beat too"
     # Docker's own command says that all is well.
     status = swarm.must("swarm-status").stdout
@@ -330,7 +330,7 @@ def test_a_host_whose_key_is_unknown_or_wrong_is_told_nothing(swarm: Swarm, tmp_
         assert line.startswith("ssh://node1: its host key is not the one in known_hosts")
     finally:
         known.write_text(text)
-    assert "is no manager" not in one_line(swarm.invoke("swarm-status", host="nowhere.invalid"))
+    assert "is not a manager" not in one_line(swarm.invoke("swarm-status", host="nowhere.invalid"))
 
 
 # --- Small commands ---

@@ -1,4 +1,4 @@
-"""What the user says about hosts: the environment file, checked as a whole, and its secrets.
+"""The user's description of the hosts: the environment file, validated as a whole, and its secrets.
 
 May not be here: anything that connects.
 """

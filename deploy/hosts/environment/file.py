@@ -1,6 +1,6 @@
-"""An environment file, `deploy/environments/NAME.yaml`: checked as a whole, before anything connects.
+"""An environment file, `deploy/environments/NAME.yaml`: validated as a whole, before anything connects.
 
-The models and `parse` decide; `load` reads the file and looks for the local files that it names.
+The models and `parse` decide; `load` reads the file and checks the local files that it names.
 `deploy/environments/example.yaml` explains each key.
 """
 
@@ -38,15 +38,15 @@ from deploy.project import certificate
 
 
 def chosen(only: str, hosts: Sequence[Host], what: str) -> tuple[Host, ...]:
-    """The hosts of a comma-separated list; all of them when it is empty.
+    """The hosts in a comma-separated list; all hosts if it is empty.
 
-    Raises `Failure` for another name; ``what`` says what they are the hosts of.
+    Raises `Failure` for an unknown name; ``what`` says in the message to what the hosts belong.
     """
     there = [host.name for host in hosts]
     names = [name.strip() for name in only.split(",") if name.strip()]
     for name in names:
         if name not in there:
-            raise Failure(f"--only {name}: no host of {what} is called so; there are: {', '.join(there)}")
+            raise Failure(f"--only {name}: no host of {what} has that name; there are: {', '.join(there)}")
     return tuple(host for host in hosts if not names or host.name in names)
 
 
@@ -56,7 +56,7 @@ def chosen(only: str, hosts: Sequence[Host], what: str) -> tuple[Host, ...]:
 def parse(text: str, name: str, root: Path) -> Environment:
     """The environment that a file's text describes; paths in it are relative to ``root``.
 
-    Raises `Failure` with a line for each thing that is wrong: file, line number, key and remedy, and no secret.
+    Raises `Failure` with a line for each error: file, line number, key and remedy, and no secret.
     """
     document = yaml_lines.read(text, f"{FOLDER}/{name}.yaml")
     try:
@@ -88,7 +88,7 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
         if isinstance(cause, Problems):
             yield from cause.found
         else:
-            # Pydantic ends the path of a key that is wrong itself with this.
+            # Pydantic appends this to the path if the key itself is invalid.
             yield Problem(tuple(part for part in each["loc"] if part != "[key]"), str(cause or _said(each)))
 
 
@@ -116,10 +116,10 @@ def _unknown(path: Place) -> str:
 
 
 def load(root: Path, name: str, *, pair: bool = False) -> Environment:
-    """Read and check an environment of the project at ``root``, and the local files that it names.
+    """Read and validate an environment of the project at ``root``, and check the local files that it names.
 
     The ``pair`` of `tls` is checked for remote-setup only: no other command needs the key on the machine it runs on.
-    Raises `Failure` as `parse` does; for a name that there is no file of, with the names that there are.
+    Raises `Failure` as `parse` does; for a name without a file, it lists the existing names.
     """
     text = _text(root, name)
     environment = parse(text, name, root)
@@ -149,11 +149,11 @@ def _text(root: Path, name: str) -> str:
     if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name) or not (folder / f"{name}.yaml").is_file():
         there = known_environments(root)
         so = f"there are: {', '.join(there)}" if there else f"there is none yet: copy {EXAMPLE}"
-        raise Failure(f"{name!r} is no environment in {FOLDER}; {so}")
+        raise Failure(f"{name!r} is not an environment in {FOLDER}; {so}")
     try:
         return (folder / f"{name}.yaml").read_text("utf-8")
     except OSError as error:
-        raise Failure(f"{FOLDER}/{name}.yaml:1: {error.strerror}; make it yours") from None
+        raise Failure(f"{FOLDER}/{name}.yaml:1: {error.strerror}; make it readable") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise Failure(f"{FOLDER}/{name}.yaml:{line}: is no UTF-8; save it as that") from None
+        raise Failure(f"{FOLDER}/{name}.yaml:{line}: is not UTF-8; save it as UTF-8") from None

@@ -1,4 +1,4 @@
-"""An environment of hosts, as the file says it: what each key may be, and what does not fit together."""
+"""The model of an environment file: the type of each key, and the rules between keys."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ FOLDER = "deploy/environments"
 EXAMPLE = f"{FOLDER}/example.yaml"
 #: Roles that run the site, and so get its releases.
 SITE_ROLES = {"web", "worker", "beat"}
-#: A variable that is a secret by its name.
+#: A variable whose name says that it is a secret.
 _SECRET = re.compile("(PASSWORD|PASSWD|SECRET|TOKEN|(SECRET|PRIVATE|API|ACCESS)_?KEY)$")
-#: Variables that are decided elsewhere, and where.
+#: Variables that are set in another place, with the remedy.
 _ELSEWHERE = {
-    "DATABASE_URL": "say it with services.database",
-    "CELERY_BROKER_URL": "say it with services.broker",
-    "ALLOWED_HOSTS": "say it with domain and allowed_hosts",
-    "HTTPS_ONLY": "say it with https_only",
-    "WEB_CONCURRENCY": "say it with workers",
+    "DATABASE_URL": "set services.database",
+    "CELERY_BROKER_URL": "set services.broker",
+    "ALLOWED_HOSTS": "set domain and allowed_hosts",
+    "HTTPS_ONLY": "set https_only",
+    "WEB_CONCURRENCY": "set workers",
     **dict.fromkeys(("SITE", "PACKAGE"), "a host uses that name itself; choose another"),
-    **dict.fromkeys(("DATABASE_PASSWORD", "BROKER_PASSWORD"), "it is made on the hosts; remove it"),
+    **dict.fromkeys(("DATABASE_PASSWORD", "BROKER_PASSWORD"), "the hosts generate it; remove it"),
     **dict.fromkeys(
         ("BEHIND_PROXY", "BIND", "DJANGO_SETTINGS_MODULE", "PROTECTED_ROOT", "PROTECTED_URL", "STATIC_ROOT"),
         "a deploy sets it; remove it",
@@ -38,7 +38,7 @@ _ELSEWHERE = {
 
 
 class Problems(ValueError):
-    """Several things that are wrong at once, each with a place of its own."""
+    """Several problems at once, each with its own place."""
 
     def __init__(self, found: Sequence[Problem]) -> None:
         super().__init__()
@@ -53,25 +53,25 @@ class _Model(BaseModel):
 
 
 class PerHost(_Model):
-    """What can be said of the environment, and otherwise of one host."""
+    """Keys of the environment that a host may override."""
 
     user: values.UserName = "deploy"
     admin: values.UserName = "root"
     port: values.Port = 22
-    #: The private key; None leaves it to the agent and to SSH's own defaults.
+    #: The private key; None means the agent's keys and SSH's own defaults.
     identity: values.LocalPath | None = None
     jump: values.Jumps = ()
-    #: Processes of a web unit and of a Celery worker; None is as many as the host has cores.
+    #: Processes of a web unit and of a Celery worker; None means the host's number of cores.
     workers: values.Count | None = None
     concurrency: values.Count | None = None
-    #: What the units of a role may use, in systemd's notation; a role that is not named has no limit.
+    #: The memory limit for the units of a role, in systemd's notation; a role without a key has no limit.
     max_memory: dict[values.RoleName, values.Memory] = {}
-    #: What the firewall lets in beyond what the roles need.
+    #: Ports that the firewall opens in addition to those of the roles.
     open_ports: values.OpenPorts = ()
 
 
 class HostEntry(PerHost):
-    """A host as the file has it."""
+    """A host as written in the file."""
 
     roles: values.Roles
     address: values.Address | None = None
@@ -79,11 +79,11 @@ class HostEntry(PerHost):
 
 
 class Host(PerHost):
-    """A host with all that holds for it, the environment's defaults among it."""
+    """A host with all its values, including the environment's defaults."""
 
     name: str
     address: str
-    #: How the other hosts reach it.
+    #: The address that the other hosts use.
     private_address: str
     roles: tuple[Role, ...]
 
@@ -96,14 +96,14 @@ class Tls(_Model):
 
 
 class Services(_Model):
-    """Servers that are not on a host of the environment."""
+    """Servers outside of the environment's hosts."""
 
     database: values.Database | None = None
     broker: values.Broker | None = None
 
 
 class Hooks(_Model):
-    """Commands around a deploy, of this machine and of each host, there in the new release; empty for none."""
+    """Commands before and after a deploy, on this machine and on each host, there in the new release's folder."""
 
     before: values.Words = ()
     after: values.Words = ()
@@ -112,7 +112,7 @@ class Hooks(_Model):
 
 
 class Shared(PerHost):
-    """What the file says, hosts apart."""
+    """The keys of the file other than `hosts`."""
 
     domain: values.HostName
     allowed_hosts: tuple[values.SiteName, ...] = ()
@@ -122,12 +122,12 @@ class Shared(PerHost):
     services: Services = Services()
     secrets: dict[values.Variable, values.SecretSource]
     settings: dict[values.Variable, values.Setting] = {}
-    #: One at a time: whatever the checks of a release do not see meets one host's clients, not everybody's.
+    #: One at a time: a fault that the checks miss affects the clients of one host, not of all.
     batch: values.Batch = "1"
-    #: Seconds between two batches, in which people may look at the first, and stop.
+    #: Seconds between two batches, in which people may check the first one, and stop.
     wait: Annotated[int, values.whole(0, 3600)] = 0
     keep: Annotated[int, values.whole(1, 50)] = 5
-    #: Seconds that a replaced unit has for the requests or tasks that it has begun.
+    #: Seconds that a replaced unit has to finish its current requests or tasks.
     drain: values.Seconds = 60
     backup_before_migrate: bool = False
     hooks: Hooks = Hooks()
@@ -149,7 +149,7 @@ class Shared(PerHost):
         found = [*_misplaced("settings", value)]
         for name in value:
             if name.removesuffix("_FILE") in info.data.get("secrets", {}):
-                found.append(Problem(("settings", name), "is among the secrets too; remove one of the two"))
+                found.append(Problem(("settings", name), "is in secrets too; remove one of the two"))
             elif _SECRET.search(name):
                 found.append(Problem(("settings", name), "is a secret by its name; move it to secrets"))
         _refuse(found)
@@ -157,49 +157,49 @@ class Shared(PerHost):
 
 
 class EnvironmentFile(Shared):
-    """The file, each value under its key there."""
+    """The file, with the same keys."""
 
     hosts: dict[values.HostName, HostEntry]
 
     @checked("hosts")
     @classmethod
-    def _roles_add_up(cls, value: dict[str, HostEntry], info: ValidationInfo) -> dict[str, HostEntry]:
+    def _roles_fit_together(cls, value: dict[str, HostEntry], info: ValidationInfo) -> dict[str, HostEntry]:
         found = [*_role_problems(value)]
         if "services" in info.data:
             found += _service_problems(value, info.data["services"])
         if "port" in info.data:
             found += _same_addresses(value, info.data["port"])
-        found += [*_lonely(value), *_endless_redirects(info.data)]
+        found += [*_without_private_address(value), *_redirects_without_https(info.data)]
         _refuse(found)
         return value
 
 
 class Environment(Shared):
-    """A checked environment."""
+    """A validated environment."""
 
     name: str
-    #: The project, which paths are relative to.
+    #: The project's folder, to which paths are relative.
     root: Path
     hosts: tuple[Host, ...]
 
     @property
     def source(self) -> str:
-        """The file, as errors name it."""
+        """The file, as messages name it."""
         return f"{FOLDER}/{self.name}.yaml"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All that the site answers to, the main name first."""
+        """All host names of the site, the main name first."""
         return tuple(dict.fromkeys((self.domain, *self.allowed_hosts)))
 
     @property
     def secure(self) -> bool:
-        """Whether the site insists on HTTPS."""
+        """Whether the site requires HTTPS."""
         return self.tls is not None if self.https_only is None else self.https_only
 
     @property
     def site_hosts(self) -> tuple[Host, ...]:
-        """The hosts that run something of the site, and so get its releases."""
+        """The hosts that run a part of the site, and so get its releases."""
         return tuple(host for host in self.hosts if SITE_ROLES & set(host.roles))
 
     def with_role(self, role: Role) -> tuple[Host, ...]:
@@ -209,8 +209,8 @@ class Environment(Shared):
     def batches(self) -> tuple[tuple[Host, ...], ...]:
         """The hosts that run the site, in the order in which requests move to a new release.
 
-        Web hosts are split as `batch` says, a percentage rounded down to at least one. Hosts with workers or beat and
-        no web are with the first batch: no request moves on them. A database's or broker's host by itself is in none.
+        `batch` splits the web hosts; a percentage is rounded down, to at least one host. Hosts with workers or beat but
+        no web are in the first batch, as they serve no requests. A host with only database or broker is in no batch.
         """
         web = self.with_role("web")
         size = int(self.batch.rstrip("%"))
@@ -238,12 +238,12 @@ def _misplaced(section: str, names: Iterable[str]) -> Iterator[Problem]:
 def _role_problems(hosts: Mapping[str, HostEntry]) -> Iterator[Problem]:
     for name, host in hosts.items():
         for role in sorted({role for role in host.roles if host.roles.count(role) > 1}):
-            yield Problem(("hosts", name, "roles"), f"{role} is there twice; remove one")
+            yield Problem(("hosts", name, "roles"), f"{role} is listed twice; remove one")
     for role in ROLES:
         having = [name for name, host in hosts.items() if role in host.roles]
         if not having and role in SITE_ROLES:
             some = "one host" if role == "beat" else "a host"
-            yield Problem(("hosts",), f"none has the role {role}; give it to {some}")
+            yield Problem(("hosts",), f"no host has the role {role}; give it to {some}")
         if role not in ("web", "worker"):
             for name in having[1:]:
                 yield Problem(("hosts", name, "roles"), f"{role} is on {having[0]} already; give it to one host only")
@@ -254,9 +254,9 @@ def _service_problems(hosts: Mapping[str, HostEntry], services: Services) -> Ite
         having = next((name for name, host in hosts.items() if role in host.roles), None)
         elsewhere = getattr(services, role) is not None
         if having and elsewhere:
-            yield Problem(("services", role), f"{having} has the role {role}; remove the one or the other")
+            yield Problem(("services", role), f"{having} has the role {role}; remove one of the two")
         if not having and not elsewhere:
-            yield Problem(("hosts",), f"none has the role {role}; give it to one host, or set services.{role}")
+            yield Problem(("hosts",), f"no host has the role {role}; give it to one host, or set services.{role}")
 
 
 def _same_addresses(hosts: Mapping[str, HostEntry], port: int) -> Iterator[Problem]:
@@ -265,11 +265,11 @@ def _same_addresses(hosts: Mapping[str, HostEntry], port: int) -> Iterator[Probl
         own = host.port if "port" in host.model_fields_set else port
         other = first.setdefault(((host.address or name).lower(), own), name)
         if other != name:
-            yield Problem(("hosts", name), f"has the address and port of {other}; merge the two, or fix one")
+            yield Problem(("hosts", name), f"has the same address and port as {other}; merge the two, or fix one")
 
 
-def _lonely(hosts: Mapping[str, HostEntry]) -> Iterator[Problem]:
-    """Hosts that may not be in the network that the others are in: these come to them from addresses unlike theirs."""
+def _without_private_address(hosts: Mapping[str, HostEntry]) -> Iterator[Problem]:
+    """Hosts that may be outside of the others' private network: their connections would come from other addresses."""
     having = next((name for name, host in hosts.items() if host.private_address), None)
     for name, host in hosts.items():
         if having and not host.private_address and not _is_private(host.address or name):
@@ -284,13 +284,13 @@ def _is_private(address: str) -> bool:
         return False
 
 
-def _endless_redirects(said: Mapping[str, object]) -> Iterator[Problem]:
+def _redirects_without_https(said: Mapping[str, object]) -> Iterator[Problem]:
     known = {"https_only", "tls", "trusted_proxies"} <= said.keys()
     if known and said["https_only"] and not said["tls"] and not said["trusted_proxies"]:
         remedy = "set tls, or trusted_proxies where a load balancer does it"
-        yield Problem(("https_only",), f"redirects to HTTPS, which nothing answers: {remedy}")
+        yield Problem(("https_only",), f"redirects to HTTPS, but nothing serves HTTPS: {remedy}")
 
 
 def known_environments(root: Path) -> list[str]:
-    """The names of the environments that there are files of."""
+    """The names of the environments that have a file."""
     return sorted(path.stem for path in (root / FOLDER).glob("*.yaml") if path.name != Path(EXAMPLE).name)

@@ -1,4 +1,4 @@
-"""The secrets of an environment, fetched from where its file says that they are."""
+"""Read the secrets of an environment from the sources that its file names."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import SecretStr
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.hosts.environment.model import Environment
-from deploy.hosts.environment.values import SCHEMES, Source, url_complaint
+from deploy.hosts.environment.values import SCHEMES, Source, url_problem
 
 Runner = Callable[[shell.Run], shell.Result]
-#: The variables under which the site reads where its services are.
+#: The variables from which the site reads the URLs of its services.
 SERVICE_VARIABLES = {"database": "DATABASE_URL", "broker": "CELERY_BROKER_URL"}
 #: Characters; the site's production settings refuse a shorter SECRET_KEY.
 SECRET_KEY_LENGTH = 50
@@ -25,10 +25,10 @@ def _captured(command: shell.Run) -> shell.Result:
 
 
 def read_secrets(environment: Environment, environ: Mapping[str, str], run: Runner = _captured) -> dict[str, SecretStr]:
-    """The secrets by the names under which the site reads them, with the URLs of services that are elsewhere.
+    """The secrets by the site's variable names, including the URLs of external services.
 
-    ``run`` carries out a command and captures what it says. Raises `Failure` with a line for each secret that there is
-    not, naming key and source; what a command printed is never shown.
+    ``run`` runs a command and captures its output. Raises `Failure` with a line for each secret that cannot be read,
+    naming key and source; it never shows what a command printed.
     """
     wanted: list[tuple[str, str, Source | SecretStr]] = [
         (f"secrets.{name}", name, source) for name, source in environment.secrets.items()
@@ -59,7 +59,7 @@ def _value(source: Source, root: Path, environ: Mapping[str, str], run: Runner) 
         return _file_text(root, source.words[0])
     result = run(shell.Run(source.words, cwd=root))
     if shell.UNREADABLE in result.stdout:
-        raise Failure("prints what is no text")
+        raise Failure("its output is not text")
     if result.code:
         said = shell.last_line(result.stderr)
         raise Failure(f"failed with exit code {result.code}{': ' + said if said else ''}")
@@ -75,19 +75,19 @@ def _file_text(root: Path, name: str) -> str:
     except OSError as error:
         raise Failure(f"{error.strerror}; put it there, or fix the path") from None
     except UnicodeDecodeError:
-        raise Failure("is no text") from None
+        raise Failure("is not a text file") from None
     except RuntimeError:
-        raise Failure("begins with the ~ of a user who is not known here") from None
+        raise Failure("begins with the ~ of an unknown user; fix the path") from None
 
 
 def _fitting(name: str, value: str) -> str:
     if not value:
-        raise Failure("is empty")
+        raise Failure("is empty; give it a value")
     if name == "SECRET_KEY" and (len(value) < SECRET_KEY_LENGTH or value.startswith(("insecure-", "django-insecure-"))):
         raise Failure(
-            "is short or a default; make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(50))'"
+            "is too short or a default; make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(50))'"
         )
     for kind, variable in SERVICE_VARIABLES.items():
-        if name == variable and (said := url_complaint(value, SCHEMES[kind])):
+        if name == variable and (said := url_problem(value, SCHEMES[kind])):
             raise Failure(said)
     return value

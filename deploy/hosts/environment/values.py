@@ -1,7 +1,7 @@
-"""What a single value of an environment file may be.
+"""The types of single values in an environment file.
 
-A document holds text, lists and mappings only (`yaml_lines`). Each type here makes of one what it means, or raises
-`ValueError` with what would be right; a value that may be a secret is not repeated in it.
+A document contains only text, lists and mappings (`yaml_lines`). Each type here converts one of them, or raises
+`ValueError` with the remedy; the message never repeats a value that may be a secret.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SOURCES = "env:NAME, file:PATH or command:WORDS"
 
 @dataclass(frozen=True)
 class Jump:
-    """A host on the way to another."""
+    """A jump host."""
 
     user: str
     host: str
@@ -43,7 +43,7 @@ class Jump:
 
 @dataclass(frozen=True)
 class OpenPort:
-    """A port that anybody may come to."""
+    """A port that is open to everybody."""
 
     protocol: Literal["tcp", "udp"]
     number: int
@@ -51,7 +51,7 @@ class OpenPort:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a secret comes from: a variable, a file or what a command prints."""
+    """The source of a secret: a variable, a file or the output of a command."""
 
     kind: Literal["env", "file", "command"]
     words: tuple[str, ...]
@@ -61,7 +61,7 @@ class Source:
 
 
 def whole(low: int, high: int) -> BeforeValidator:
-    """A whole number within bounds."""
+    """A validator for a whole number within bounds."""
 
     def check(value: object) -> int:
         if not isinstance(value, str) or not re.fullmatch("[0-9]{1,9}", value) or not low <= int(value) <= high:
@@ -76,7 +76,7 @@ def _matching(pattern: re.Pattern[str], meaning: str) -> BeforeValidator:
         if not isinstance(value, str) or not value:
             raise ValueError(f"must be a {meaning}")
         if not pattern.fullmatch(value):
-            raise ValueError(f"{value!r} is no {meaning}")
+            raise ValueError(f"{value!r} is not a {meaning}")
         return value
 
     return BeforeValidator(check)
@@ -85,19 +85,19 @@ def _matching(pattern: re.Pattern[str], meaning: str) -> BeforeValidator:
 def _variable(value: object) -> object:
     # The name is not repeated: without the space after its colon, a secret would be part of it.
     if not isinstance(value, str) or not re.fullmatch("[A-Z][A-Z0-9_]*", value):
-        raise ValueError("is no name of a variable, which is in capital letters")
+        raise ValueError("is not the name of a variable; write it in capital letters")
     return value
 
 
 def _role(value: object) -> object:
     if value not in ROLES:
-        raise ValueError(f"{value!r} is no role; there are: {', '.join(ROLES)}")
+        raise ValueError(f"{value!r} is not a role; there are: {', '.join(ROLES)}")
     return value
 
 
 def _some(value: tuple[Role, ...]) -> tuple[Role, ...]:
     if not value:
-        raise ValueError("is empty; name one at least")
+        raise ValueError("is empty; name at least one")
     return value
 
 
@@ -108,7 +108,7 @@ def _address(value: object) -> str:
         try:
             ip_address(value)
         except ValueError:
-            raise ValueError(f"{value!r} is no host name and no address") from None
+            raise ValueError(f"{value!r} is neither a host name nor an address") from None
     return value
 
 
@@ -121,7 +121,7 @@ def _network(value: object) -> IPv4Network | IPv6Network:
 def _jump(value: object) -> Jump:
     found = _JUMP.fullmatch(value) if isinstance(value, str) else None
     if not found or not _USER.fullmatch(found[1]) or not 0 < int(found[3] or 22) < 65536:
-        raise ValueError(f"{value!r} is no jump host; write user@host or user@host:port")
+        raise ValueError(f"{value!r} is not a jump host; write user@host or user@host:port")
     return Jump(found[1], _address(found[2].strip("[]")), int(found[3] or 22))
 
 
@@ -129,7 +129,7 @@ def _open_port(value: object) -> OpenPort:
     protocol, _, number = value.partition("/") if isinstance(value, str) else ("", "", "")
     if protocol in ("tcp", "udp") and re.fullmatch("[0-9]{1,5}", number) and 0 < int(number) < 65536:
         return OpenPort("tcp" if protocol == "tcp" else "udp", int(number))
-    raise ValueError(f"{value!r} is no port to open; write tcp/9100 or udp/51820")
+    raise ValueError(f"{value!r} is not a port; write tcp/9100 or udp/51820")
 
 
 def _local_path(value: object, info: ValidationInfo) -> Path:
@@ -138,13 +138,13 @@ def _local_path(value: object, info: ValidationInfo) -> Path:
     try:
         return Path(info.context or "", Path(value).expanduser())
     except RuntimeError:
-        raise ValueError("begins with the ~ of a user who is not known here") from None
+        raise ValueError("begins with the ~ of an unknown user; fix the path") from None
 
 
 def _memory(value: object) -> str:
     found = re.fullmatch("([1-9][0-9]{0,5})([MG])", value) if isinstance(value, str) else None
     if not found or (found[2] == "M" and int(found[1]) < 100):
-        raise ValueError("must be a size such as 512M or 2G, 100M at least")
+        raise ValueError("must be a size such as 512M or 2G, at least 100M")
     return found[0]
 
 
@@ -152,7 +152,7 @@ def _setting(value: object) -> str:
     if not isinstance(value, str) or not value.isprintable():
         raise ValueError("must be text in one line")
     if re.search(r"://[^/\s]*:[^/\s]*@", value):
-        raise ValueError("has a password in it; move it to secrets")
+        raise ValueError("contains a password; move it to secrets")
     return value
 
 
@@ -176,30 +176,30 @@ def _source(value: object) -> Source:
         return Source("env", (name,))
     if kind == "file" and name and name.isprintable():
         return Source("file", (name,))
-    raise ValueError(f"must be {_SOURCES}; a secret itself has no place in this file")
+    raise ValueError(f"must be {_SOURCES}; a secret itself must not be in this file")
 
 
 def _service(kind: str) -> PlainValidator:
     def check(value: object) -> Source | SecretStr:
         if not isinstance(value, str) or not re.match(r"\w*://", value):
             return _source(value)
-        if said := url_complaint(value, SCHEMES[kind]):
+        if said := url_problem(value, SCHEMES[kind]):
             raise ValueError(said)
         if urlsplit(value).password:
-            raise ValueError(f"has a password in it, which has no place in this file; name a source: {_SOURCES}")
+            raise ValueError(f"contains a password, which must not be in this file; name a source: {_SOURCES}")
         return SecretStr(value)
 
     return PlainValidator(check)
 
 
-def url_complaint(url: str, schemes: tuple[str, ...]) -> str:
-    """What is wrong with a service's URL; empty for nothing."""
+def url_problem(url: str, schemes: tuple[str, ...]) -> str:
+    """What is wrong with a service's URL; empty if it is valid."""
     try:
         parts = urlsplit(url)
         fits = parts.scheme in schemes and parts.hostname and parts.port != 0 and not re.search(r"\s", url)
     except ValueError:
         fits = False
-    return "" if fits and url.isprintable() else f"is no URL such as {schemes[0]}://user@host:port/name"
+    return "" if fits and url.isprintable() else f"is not a URL such as {schemes[0]}://user@host:port/name"
 
 
 Port = Annotated[int, whole(1, 65535)]

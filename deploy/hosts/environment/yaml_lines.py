@@ -1,7 +1,7 @@
-"""YAML in which every value knows its line, so that an error can name it.
+"""YAML whose values know their lines, so that an error can name the line.
 
-Scalars are read as the text that stands there, never guessed at: most of it becomes host names and environment
-variables, where `1.10` is not 1.1 and `no` is not false. Whoever checks the document makes numbers of it.
+Scalars are read as plain text and never converted: most of them become host names and environment variables, where
+`1.10` is not 1.1 and `no` is not false. The models that validate the document convert numbers.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from deploy.core.errors import Failure
 
 #: The keys and list positions that lead to a value.
 Place = tuple[str | int, ...]
-#: A key that is shown in an error. Another may be a value whose colon lacks its space: `{SECRET_KEY:…}`.
+#: A key that may be shown in an error. Anything else may be a value whose colon lacks its space: `{SECRET_KEY:…}`.
 _KEY = re.compile(r"\w[\w.-]{0,62}")
-#: What PyYAML quotes of the document in its messages, single letters and its own token names apart.
+#: What PyYAML quotes from the document in its messages, except single letters and its own token names.
 _QUOTED = re.compile(r"'[^'<]{2,}'")
 
 
@@ -32,7 +32,7 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """A document as text in mappings and lists, with what is wrong with it as YAML."""
+    """A document as text in mappings and lists, with the problems of its YAML."""
 
     source: str
     value: object
@@ -43,7 +43,7 @@ class Document:
         return self._find(path)[1]
 
     def line(self, path: Place) -> int:
-        """The line of a value's key, or of the nearest mapping or list around where the value would be."""
+        """The line of a value's key; if the value is missing, the line of the mapping or list that should have it."""
         return self._find(path)[0]
 
     def _find(self, path: Place) -> tuple[int, bool]:
@@ -63,7 +63,7 @@ class Document:
         return line, True
 
     def failure(self, problems: Iterable[Problem]) -> Failure:
-        """One line for each problem, in the order of the document, those of the YAML itself among them."""
+        """One line for each problem, including those of the YAML itself, in the order of the document."""
         broken = {problem.path for problem in self.problems}
         every = [*self.problems, *(problem for problem in problems if problem.path not in broken)]
         lines = [(self.line(path), ": ".join(filter(None, [_shown(path), text]))) for path, text in every]
@@ -76,13 +76,13 @@ def _shown(path: Place) -> str:
 
 
 def read(text: str, source: str) -> Document:
-    """The document in a text. Raises `Failure` with the line where it is no YAML; nothing that is quoted is shown."""
+    """Parse a document. Raises `Failure` with the line of a YAML error; the message quotes nothing of the document."""
     try:
         node = yaml.compose(text, Loader=yaml.BaseLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        said = _QUOTED.sub("this", error.problem or "is no YAML")
+        said = _QUOTED.sub("this", error.problem or "is not YAML")
         raise Failure(f"{source}:{line}: column {column}: {said}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -94,7 +94,7 @@ def read(text: str, source: str) -> Document:
 
 def _value(node: yaml.Node, path: Place, seen: set[int], problems: list[Problem]) -> object:
     if id(node) in seen:
-        problems.append(Problem(path, "an &anchor is not followed here; write the value where it is needed"))
+        problems.append(Problem(path, "an &anchor is not supported; write the value where it is needed"))
         return ""
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
@@ -104,9 +104,9 @@ def _value(node: yaml.Node, path: Place, seen: set[int], problems: list[Problem]
     result: dict[str, object] = {}
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
-            problems.append(Problem(path, "a key must be a word"))
+            problems.append(Problem(path, "a key must be a word, not a list or mapping"))
             continue
         if key.value in result:
-            problems.append(Problem((*path, key.value), "is there twice; remove one"))
+            problems.append(Problem((*path, key.value), "is defined twice; remove one"))
         result[key.value] = _value(value, (*path, key.value), seen, problems)
     return result

@@ -1,4 +1,4 @@
-"""A release from a commit into service on all hosts, or on none; and back (`remote-deploy`, `remote-rollback`).
+"""Deploy a commit to all hosts, or to none, and roll it back (`remote-deploy`, `remote-rollback`).
 
 May not be here: what setup lays down.
 """

@@ -1,4 +1,4 @@
-"""The code of a commit as one compressed stream: what Git has of it, its submodules in their places."""
+"""The code of a commit as one compressed stream: Git's files, with the submodules in their folders."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SUBMODULE = "160000"
 
 @dataclass(frozen=True)
 class Part:
-    """A tree that goes into the archive: of which repository, which commit, and where to."""
+    """A tree in the archive: its repository, its commit, and its folder in the project."""
 
     folder: Path
     commit: str
-    #: Relative to the project, with a slash at its end; empty for the project itself.
+    #: Relative to the project, with a trailing slash; empty for the project itself.
     prefix: str = ""
 
     @property
@@ -37,20 +37,20 @@ class Part:
 
 
 def submodules(listing: str) -> list[tuple[str, str]]:
-    """The paths and commits of submodules in what `git ls-tree -r -z` prints."""
+    """The paths and commits of submodules in the output of `git ls-tree -r -z`."""
     entries = (entry.partition("\t") for entry in listing.split("\0") if entry)
     return [(path, head.split()[2]) for head, _, path in entries if head.startswith(_SUBMODULE)]
 
 
 def parts(root: Path, commit: str, prefix: str = "") -> Iterator[Part]:
-    """The project's own tree, then those of its submodules, and theirs.
+    """The project's tree, then the trees of its submodules, recursively.
 
-    Raises `Failure` for a submodule that this machine does not have at that commit.
+    Raises `Failure` for a submodule whose commit this machine does not have.
     """
     yield Part(root, commit, prefix)
     listing = shell.run(Run(["git", "-C", str(root), "ls-tree", "-r", "-z", commit]), capture=True).stdout
     if shell.UNREADABLE in listing:
-        raise Failure(f"{root}: a file has a name that is no UTF-8; rename it, or take it out of the commit")
+        raise Failure(f"{root}: a file's name is not UTF-8; rename it, or remove it from the commit")
     for path, wanted in submodules(listing):
         folder = root / path
         there = ["git", "-C", str(folder), "cat-file", "-e", f"{wanted}^{{commit}}"]
@@ -64,9 +64,9 @@ def parts(root: Path, commit: str, prefix: str = "") -> Iterator[Part]:
 
 @contextmanager
 def packed(root: Path, commit: str) -> Iterator[tuple[IO[bytes], int]]:
-    """The compressed archive of a commit, a file that nobody else can open, and its bytes.
+    """The compressed archive of a commit, as a file that nobody else can open, and its size in bytes.
 
-    It is several archives one after the other, which tar reads with `--ignore-zeros`. Raises `Failure` when Git does.
+    It consists of several concatenated archives, which tar reads with `--ignore-zeros`. Raises `Failure` if Git fails.
     """
     with tempfile.TemporaryFile() as file:
         deflate = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)  # 16: in gzip's format
@@ -95,7 +95,7 @@ def _read(command: Run) -> Iterator[bytes]:
 
 
 def pieces(file: IO[bytes], size: int) -> Iterator[bytes]:
-    """The file from its beginning; several may read it at once."""
+    """Read the file from its beginning; safe for several threads at once."""
     position = 0
     while position < size:
         piece = os.pread(file.fileno(), _PIECE, position)

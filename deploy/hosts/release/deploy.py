@@ -1,4 +1,4 @@
-"""A release from a commit to all hosts, or to none; and back to one that is kept there."""
+"""Deploy a commit to all hosts, or to none, and roll back to a release that they keep."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import script
 from deploy.hosts.ssh.connect import Connections
 
-#: Scripts of a deploy, and of a rollback, for which shells are to wait on each host.
+#: The number of scripts in a deploy, and in a rollback; a shell for each is opened ahead on each host.
 PHASES, ROLLBACK_PHASES = 5, 3
 
 
@@ -32,15 +32,15 @@ PHASES, ROLLBACK_PHASES = 5, 3
 
 
 def committed(root: Path, ref: str, now: datetime | None = None) -> Release:
-    """The release that a ref, or else what is checked out, is to become.
+    """The release of a ref, or of what is checked out.
 
-    Without a ref nothing may be changed that is not committed. Raises `Failure`, then and for what is no commit.
+    Raises `Failure` if the ref is not a commit, and if there is no ref but the work tree has uncommitted changes.
     """
     git = ["git", "-C", str(root)]
     found = shell.run(Run([*git, "log", "-1", "--format=%H %s", ref or "HEAD", "--"]), capture=True, check=False)
     if found.code:
-        why = f"--ref {ref}: is no commit here" if ref else "there is no commit here to deploy"
-        raise Failure(f"{why}: `git log` shows what there is")
+        why = f"--ref {ref}: is not a commit here" if ref else "there is no commit here to deploy"
+        raise Failure(f"{why}: `git log` lists the commits")
     if not ref:
         require_clean(shell.run(Run([*git, "status", "--porcelain"]), capture=True).stdout)
     commit, _, subject = found.stdout.strip().partition(" ")
@@ -56,18 +56,18 @@ def committed(root: Path, ref: str, now: datetime | None = None) -> Release:
 
 
 def require_clean(status: str) -> None:
-    """Raise `Failure` naming what `git status --porcelain` found changed: a deploy is of a commit."""
+    """Raise `Failure` naming the changed files in `git status --porcelain`: only a commit can be deployed."""
     changed = [line[3:] for line in status.splitlines() if line]
     if changed:
         named = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         raise Failure(f"not committed: {named}. Commit it, or leave it out with --ref HEAD")
 
 
-# --- The whole ---
+# --- Deploy and rollback ---
 
 
 def deploy(target: Target, ref: str, notify: Notify) -> None:
-    """Put a commit into service on all hosts, or on none. Raises `Failure`, saying on which host and why."""
+    """Deploy a commit to all hosts, or to none. Raises `Failure` that names the host and the reason."""
     environment = target.environment
     if environment.backup_before_migrate and not environment.with_role("database"):
         raise Failure(
@@ -78,7 +78,7 @@ def deploy(target: Target, ref: str, notify: Notify) -> None:
     known = pinning.load(environment.root, environment.name)
     _local_hook(environment, "before", release.id)
     with (
-        # While the code is packed.
+        # Connect while the code is being packed.
         Connections(known, ahead=PHASES).begin(target.hosts) as connections,
         archive.packed(target.project.root, release.commit) as code,
         View(target.names) as view,
@@ -107,14 +107,14 @@ def deploy(target: Target, ref: str, notify: Notify) -> None:
 
 
 def roles(target: Target) -> dict[str, tuple[str, ...]]:
-    """The roles of each host, as the file has them."""
+    """The roles of each host, from the environment file."""
     return {host.name: host.roles for host in target.hosts}
 
 
 def require_one_beat(operation: Operation) -> None:
-    """Raise `Failure` when a host that was left out runs a beat, and one that was not is to: there must be one.
+    """Raise `Failure` if an excluded host runs beat while an included host must run it: there must be only one.
 
-    Those that do not answer are named, and not waited for: one that is down runs none.
+    Hosts that do not answer are reported and ignored: a host that is down runs no beat.
     """
     target = operation.target
     others = [host for host in target.environment.site_hosts if host not in target.hosts]
@@ -122,38 +122,38 @@ def require_one_beat(operation: Operation) -> None:
         return
     for name, found in phases.ask_each(operation, others).items():
         if isinstance(found, Failure):
-            operation.view.notify(f"{found.message}; whether a beat runs there is not known")
+            operation.view.notify(f"{found.message}; it is unknown whether beat runs there")
         elif any(unit.kind == "beat" for unit in found.units):
-            raise Failure(f"{name}: runs a beat, and {target.beat} is to run it now: leave out neither of them")
+            raise Failure(f"{name}: runs beat, but beat must run on {target.beat} now: include both hosts in --only")
 
 
 def setup_marks(target: Target) -> dict[str, str]:
-    """What `remote-setup` has left on each host that it made as the files say now, as far as they are here."""
+    """The mark that `remote-setup` leaves on each host with the current files, as far as this machine has them."""
     wanted = converge.with_certificate(converge.load(target.environment, target.project))
     return {host.name: desired.setup_mark(wanted, host) for host in target.hosts}
 
 
 def variables(target: Target, host: Host, release: str, cores: int) -> dict[str, str]:
-    """The environment of the site on a host, but for its secrets."""
+    """The environment of the site on a host, without its secrets."""
     return site_environment(target.project, target.environment, host, release, cores)
 
 
 def entry(release: str, action: str, commit: str) -> dict[str, str]:
-    """What the ledgers say of this run, but for when and how it ended."""
+    """The ledger entry of this run, without its end time and outcome."""
     return {"release": release, "action": action, "commit": commit, "who": who(), "run": f"{time.time():.0f}"}
 
 
 def rollback(target: Target, to: str, notify: Notify) -> None:
-    """Put an earlier release into service again, with the environment it had. Raises `Failure`.
+    """Roll back to an earlier release, with the environment it had. Raises `Failure`.
 
-    The database stays as it is: migrations are not taken back.
+    The database is not changed: migrations are not reverted.
     """
     known = pinning.load(target.environment.root, target.environment.name)
     with (
         Connections(known, ahead=ROLLBACK_PHASES).begin(target.hosts) as connections,
         View(target.names) as view,
         phases.locked(
-            operation := Operation(target, connections, view), f"rollback to {to or 'the one before'}", who()
+            operation := Operation(target, connections, view), f"rollback to {to or 'the previous release'}", who()
         ) as check,
     ):
         states = phases.look(operation)
@@ -190,7 +190,7 @@ def _serving(states: Mapping[str, HostState]) -> str:
 
 
 def show(target: Target, ref: str) -> None:
-    """Print what a deploy would do, and the scripts that it would run, having looked at the hosts."""
+    """Print the steps of a deploy and its scripts, after inspecting the hosts."""
     release = committed(target.project.root, ref)
     states = _looked(target)
     for line in state.require_ready(states, roles(target), setup_marks(target), target.environment.name):
@@ -201,14 +201,14 @@ def show(target: Target, ref: str) -> None:
 
 
 def show_rollback(target: Target, to: str) -> None:
-    """Print to which release a rollback would go, and the script that it would run, having looked at the hosts."""
+    """Print the target release of a rollback and its script, after inspecting the hosts."""
     states = _looked(target)
     print(f"{_serving(states)}\nback to: {state.target(states, to)}")
     print(f"\n# --- activate.sh\n{script('activate.sh')}", end="")
 
 
 def plan(target: Target, release: Release, states: Mapping[str, HostState]) -> list[str]:
-    """A deploy in words, a line for each step. Pure."""
+    """A description of a deploy, a line for each step. Pure."""
     every = ", ".join(target.names)
     environment = target.environment
     lines = [
@@ -217,10 +217,10 @@ def plan(target: Target, release: Release, states: Mapping[str, HostState]) -> l
         f"1. lock.sh, look.sh on {every}: one deploy at a time",
         f"2. ship.sh on {every}: code, environment, layers, checks, static files",
         f"3. migrate.sh on {target.batches[0][0]}" + (", a backup before" if environment.backup_before_migrate else ""),
-        f"4. activate.sh on {every}: the new units beside the old, asked for {' '.join(target.project.probes)}",
+        f"4. activate.sh on {every}: start the new units beside the old, check {' '.join(target.project.probes)}",
         *(f"   then requests move on {', '.join(batch)}" for batch in target.batches),
         *([f"   then beat on {target.beat}"] if target.beat else []),
-        f"   then what was before ends: requests and tasks have {environment.drain} s",
+        f"   then the old units stop: requests and tasks have {environment.drain} s to finish",
     ]
     plain = variables(target, target.hosts[0], release.id, 1)
     secret = [*environment.secrets, *(name for name in ("database", "broker") if getattr(environment.services, name))]

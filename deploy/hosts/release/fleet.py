@@ -1,7 +1,7 @@
-"""A release put into service on all hosts, or on none: one conversation with each host, in step with the others.
+"""Activate a release on all hosts, or on none: one conversation with each host, in step with the others.
 
-`scripts/activate.sh` is the other side. It waits for a word before each step, and puts its host back by itself when we
-say so, when a step fails, and when it no longer hears of us.
+`scripts/activate.sh` is the other side. It waits for a command before each step. It restores its host when we send
+`back`, when a step fails, and when it has received nothing from us for a while.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from deploy.hosts.ssh.channel import Result, run_script, script
 from deploy.hosts.ssh.connect import Connection
 from deploy.project import limits
 
-#: Seconds that a host has: for units to begin and be asked, to flip and be asked, to put itself back.
+#: Seconds for a host to start and check its units, to flip and check the site, to restore itself.
 START_SECONDS, FLIP_SECONDS, BACK_SECONDS = 240, 40, 30
-#: Seconds for what is left when the release serves: the old units are told, and the hook has its time.
+#: Seconds for the rest once the release serves: stop the old units, and run the hook.
 END_SECONDS = 1800
-#: Seconds that a whole conversation may last.
+#: The limit for a whole conversation, in seconds.
 _LIMIT = 24 * 60 * 60
 
 
 class Conversation:
-    """What is said with one host."""
+    """The commands to one host, and its answers."""
 
     def __init__(self, connection: Connection, header: str) -> None:
         self.name = connection.name
@@ -45,11 +45,11 @@ class Conversation:
     def _hold(self) -> None:
         try:
             text = script("activate.sh")
-            self._heard.put(run_script(self._connection, text, self._notify(), seconds=_LIMIT, line=self._heard.put))
-        except BaseException as error:  # it is for the one who waits for an answer
+            self._heard.put(run_script(self._connection, text, self._input(), seconds=_LIMIT, line=self._heard.put))
+        except BaseException as error:  # `expect` raises it
             self._heard.put(error)
 
-    def _notify(self) -> Iterator[bytes]:
+    def _input(self) -> Iterator[bytes]:
         yield self._header.encode()
         while True:
             try:
@@ -64,9 +64,9 @@ class Conversation:
         self._words.put(word)
 
     def expect(self, word: str, seconds: float, since: float) -> None:
-        """Return when it answers with a word, with ``seconds`` for that from ``since``, as `time.monotonic` has it.
+        """Wait until the host answers with ``word``, at most ``seconds`` after ``since`` (of `time.monotonic`).
 
-        Raises `Failure` with its reason, or when it does not in time.
+        Raises `Failure` with the host's reason, or if the time is over.
         """
         deadline = since + seconds
         while not self.ended:
@@ -98,13 +98,13 @@ class Conversation:
 
 @dataclass
 class Fleet:
-    """Hosts on which a release is put into service together."""
+    """Hosts on which a release is activated together."""
 
     view: View
-    #: Seconds that requests and tasks under way have: a web unit that still stops is waited for before it starts again.
+    #: Seconds for current requests and tasks to finish: a web unit that is still stopping must end before it restarts.
     drain: int = 0
     members: dict[str, Conversation] = field(default_factory=dict)
-    #: Whether some host was told to stay with it.
+    #: Whether `commit` was sent to any host.
     committed: bool = False
 
     def __enter__(self) -> Self:
@@ -117,40 +117,40 @@ class Fleet:
             self._put_back(error.message if isinstance(error, Failure) else "it was stopped")
 
     def join(self, connection: Connection, header: str) -> None:
-        """Begin on a host: its new units start, and its old ones go on."""
+        """Begin on a host: it starts the new units and keeps the old ones running."""
         self.members[connection.name] = Conversation(connection, header)
         self.view.show(connection.name, "starting")
 
     def started(self) -> None:
-        """Return when the new web units answer. Raises `Failure` naming all hosts on which they do not."""
+        """Wait until the new web units answer. Raises `Failure` naming all hosts on which they do not."""
         self._expect(self.members, "STARTED", START_SECONDS + self.drain, "started")
 
     def do(self, names: Sequence[str], word: str, answer: str, seconds: float, said: str) -> None:
-        """Have hosts do a step. Raises `Failure`."""
+        """Send a command to hosts and wait for their answers. Raises `Failure`."""
         for name in names:
             self.members[name].tell(word)
         self._expect(names, answer, seconds, said)
 
     def workers(self, names: Sequence[str]) -> None:
-        """Return when the new workers of these hosts are ready, which began with `join`. Raises `Failure`."""
+        """Wait until the new workers of these hosts, started by `join`, are ready. Raises `Failure`."""
         self.do(names, "workers", "WORKERS", START_SECONDS, "workers ready")
 
     def flip(self, names: Sequence[str]) -> None:
-        """Requests to these hosts go to the release from now on. Raises `Failure`."""
+        """Route the requests of these hosts to the new release. Raises `Failure`."""
         self.do(names, "flip", "FLIPPED", FLIP_SECONDS, "flipped")
 
     def move_beat(self, name: str) -> None:
-        """The old beat ends, then the new one begins. Raises `Failure`."""
+        """Stop the old beat, then start the new one. Raises `Failure`."""
         self.do([name], "beat", "BEAT", START_SECONDS, "beat moved")
 
     def hold(self) -> None:
-        """Return when every host is still with us. Raises `Failure` naming those that have put themselves back."""
+        """Check that every host still takes part. Raises `Failure` naming those that have restored themselves."""
         for member in self.members.values():
             member.tell("hold")
-        _need_all(self._answers(self.members, "HELD", FLIP_SECONDS))
+        _require_all(self._answers(self.members, "HELD", FLIP_SECONDS))
 
     def commit(self) -> None:
-        """The release stays. Raises `Failure` for hosts that did not say that they heard it."""
+        """Make the release permanent. Raises `Failure` naming hosts that did not confirm it."""
         if len(self.members) > 1:
             self.hold()
         self.committed = True
@@ -159,17 +159,17 @@ class Fleet:
         except Failure as failure:
             if len(self.members) == 1:
                 raise
-            raise Failure(f"{failure.message}; the others serve it: repeat the deploy to bring all to one") from None
+            raise Failure(f"{failure.message}; the other hosts serve the release: repeat the deploy") from None
         try:
             self._expect(self.members, "DONE", END_SECONDS, "done")
         except Failure as failure:
-            raise Failure(f"{failure.message}; the release serves, and what comes after that is not done") from None
+            raise Failure(f"{failure.message}; the release serves, but the steps after that are not done") from None
         for name, member in self.members.items():
             if member.why:
                 self.view.notify(f"{name}: {member.why}")
 
     def _answers(self, names: Iterable[str], word: str, seconds: float) -> Iterator[tuple[str, Failure | None]]:
-        """Each of some hosts, and why it has not answered with a word; the seconds are for all of them together."""
+        """Each of these hosts, and its failure if it did not answer; ``seconds`` are for all of them together."""
         since = time.monotonic()
         for name in names:
             try:
@@ -185,7 +185,7 @@ class Fleet:
                 self.view.show(name, "failed" if failure else said)
                 yield name, failure
 
-        _need_all(shown())
+        _require_all(shown())
 
     def _put_back(self, why: str) -> None:
         others = [name for name, member in self.members.items() if not member.ended]
@@ -194,13 +194,13 @@ class Fleet:
         for name, failure in self._answers(others, "BACK", BACK_SECONDS):
             if failure:
                 self.view.notify(
-                    f"{failure.message}; if it is cut off, it puts itself back when it does not hear of us"
+                    f"{failure.message}; if it is only unreachable, it restores itself when the connection times out"
                 )
             else:
                 self.view.show(name, "put back")
 
 
-def _need_all(answers: Iterable[tuple[str, Failure | None]]) -> None:
+def _require_all(answers: Iterable[tuple[str, Failure | None]]) -> None:
     """Raise `Failure` with a line for each host that failed, once all have answered."""
     if failed := [failure.message for _, failure in answers if failure]:
         raise Failure("\n".join(failed))

@@ -1,4 +1,4 @@
-"""The phases of a deploy: each one script over one channel of every host at once."""
+"""The phases of a deploy: each runs one script over one channel on every host at once."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from deploy.project.config import Project
 
 T = TypeVar("T")
 
-#: Seconds that a host has to unpack a release and to build its layers.
+#: Seconds for a host to unpack a release and build its layers.
 SHIP_SECONDS = 1800
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is deployed, and where to."""
+    """A project, and the hosts it is deployed to."""
 
     project: Project
     environment: Environment
@@ -52,12 +52,12 @@ class Target:
 
     @property
     def beat(self) -> str:
-        """The host of beat; empty when it is not among these."""
+        """The host with beat; empty if it is not among these hosts."""
         return next((host.name for host in self.hosts if "beat" in host.roles), "")
 
     @property
     def workers(self) -> list[str]:
-        """The names of the hosts that have workers."""
+        """The names of the hosts with workers."""
         return [host.name for host in self.hosts if "worker" in host.roles]
 
     @property
@@ -68,32 +68,32 @@ class Target:
 
 
 def choose(project: Project, environment: Environment, only: str = "") -> Target:
-    """The hosts that run the site, or those of them in a comma-separated list. Raises `Failure` for another name."""
+    """The hosts that run the site, or a comma-separated list of them. Raises `Failure` for an unknown name."""
     what = f"{environment.source} that runs the site"
     return Target(project, environment, chosen(only, environment.site_hosts, what))
 
 
 @dataclass(frozen=True)
 class Operation:
-    """The hosts of a site while something is done to them."""
+    """The hosts of a site, their connections, and the view of an operation."""
 
     target: Target
     connections: Connections
     view: View
 
     def everywhere(self, do: Callable[[Connection], T], hosts: Sequence[Host] | None = None) -> dict[str, T]:
-        """What a function returns for each host, all at once. Raises `Failure` with a line for each that failed."""
+        """Call a function for all hosts at once. Raises `Failure` with a line for each host that failed."""
         return require_all(self.connections.on_all(self.target.hosts if hosts is None else hosts, do))
 
 
 def require_all(found: Mapping[str, T | Failure]) -> dict[str, T]:
-    """What was found of each host. Raises `Failure` with a line for each that failed."""
+    """The results without failures. Raises `Failure` with a line for each host that failed."""
     if failed := failures(found):
         raise failed
     return {name: each for name, each in found.items() if not isinstance(each, Failure)}
 
 
-# --- What the scripts read. Pure. ---
+# --- The scripts' input. Pure. ---
 
 
 def _lines(*values: str) -> str:
@@ -110,7 +110,7 @@ def _hook(words: Sequence[str]) -> str:
 
 
 def ship_header(target: Target, release: Release, variables: Mapping[str, str]) -> str:
-    """What `scripts/ship.sh` reads before the code."""
+    """The header that `scripts/ship.sh` reads before the code."""
     environment = target.environment
     return _lines(
         *(target.project.name, release.id, target.project.site, str(environment.keep)),
@@ -119,7 +119,7 @@ def ship_header(target: Target, release: Release, variables: Mapping[str, str]) 
 
 
 def activate_header(target: Target, release: str, entry: Mapping[str, str], *, leave: bool = False) -> str:
-    """What `scripts/activate.sh` reads before it begins; to ``leave`` a release is to roll back from it."""
+    """The header that `scripts/activate.sh` reads; ``leave`` marks the current release as rolled back."""
     environment = target.environment
     return _lines(
         *(target.project.name, release, environment.domain, "https" if environment.tls else "http"),
@@ -133,9 +133,9 @@ def activate_header(target: Target, release: str, entry: Mapping[str, str], *, l
 
 @contextmanager
 def locked(operation: Operation, what: str, by: str) -> Iterator[Callable[[], None]]:
-    """Hold the lock on every host, the first one's first: of two who come at once, one gets it.
+    """Hold the lock on every host. The first host's lock is taken first, so that one of two concurrent clients wins.
 
-    Yields what raises `Failure` when a lock was lost. Raises `Failure` naming who holds it.
+    Yields a function that raises `Failure` if a lock was lost. Raises `Failure` naming the lock holder.
     """
     said = f"{what} by {by} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     path = str(operation.target.layout.lock)
@@ -154,13 +154,13 @@ def locked(operation: Operation, what: str, by: str) -> Iterator[Callable[[], No
             operation.everywhere(take, some)
         yield check
     finally:
-        # Closed, not asked to end: the host frees it as soon as the channel is gone.
+        # Just close: the host releases the lock as soon as the channel closes.
         for lock in held:
             lock.channel.close()
 
 
 def ask_each(operation: Operation, hosts: Sequence[Host]) -> dict[str, HostState | Failure]:
-    """What each of some hosts has, or why it does not say."""
+    """The state of each of these hosts, or why it cannot be read."""
     name = _lines(operation.target.project.name)
 
     def ask(connection: Connection) -> HostState:
@@ -173,12 +173,12 @@ def ask_each(operation: Operation, hosts: Sequence[Host]) -> dict[str, HostState
 
 
 def look(operation: Operation) -> dict[str, HostState]:
-    """What the hosts have. Raises `Failure` naming those that do not say."""
+    """The state of the hosts. Raises `Failure` naming those whose state cannot be read."""
     return require_all(ask_each(operation, operation.target.hosts))
 
 
 def ship(operation: Operation, headers: Mapping[str, str], code: tuple[IO[bytes], int]) -> None:
-    """Make the release on every host: each gets its header, then the code. Raises `Failure` naming those that fail."""
+    """Create the release on every host: send its header, then the code. Raises `Failure` naming hosts that fail."""
 
     def send(connection: Connection) -> None:
         operation.view.show(connection.name, "receiving")
@@ -195,7 +195,7 @@ def ship(operation: Operation, headers: Mapping[str, str], code: tuple[IO[bytes]
 
 
 def migrate(operation: Operation, release: str) -> None:
-    """Migrate the database, once; a backup before, where that is asked for. Raises `Failure`."""
+    """Migrate the database once, after a backup if the environment asks for one. Raises `Failure`."""
     target = operation.target
     first = next(host for host in target.hosts if host.name == target.batches[0][0])
     connection = operation.connections.to(first)
@@ -213,7 +213,7 @@ def migrate(operation: Operation, release: str) -> None:
         [database] = target.environment.with_role("database")
         made = ask(operation.connections.to(database), "backup")
         if made.code:
-            raise Failure(f"{database.name}: no backup was made, so nothing is migrated: {made.last_line}")
+            raise Failure(f"{database.name}: cannot back up the database, so nothing is migrated: {made.last_line}")
         operation.view.notify(f"{database.name}: backup {printable(made.text)}")
     operation.view.show(first.name, "migrating")
     done = ask(connection, "migrate")
@@ -233,11 +233,11 @@ def activate(
     *,
     back: Collection[str] = (),
 ) -> None:
-    """Put a release that all hosts have into service, batch by batch. Raises `Failure`, all hosts put back.
+    """Activate a release that all hosts have, batch by batch. On `Failure` all hosts are restored.
 
-    New workers are ready before the first request reaches the new code, which may ask for tasks that only they know.
-    Where all workers' hosts are among those that go ``back`` to an earlier release (`state.going_back`), the workers
-    that run know its tasks, and no request waits for others.
+    New workers are ready before the first request reaches the new code, which may send tasks that only they know. If
+    all hosts with workers go ``back`` to an earlier release (`state.going_back`), the running workers know its tasks
+    already, and no request waits for new ones.
     """
     target = operation.target
     workers_last = set(target.workers) <= set(back)

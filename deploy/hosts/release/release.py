@@ -1,4 +1,4 @@
-"""What a release is: its id, what is recorded of it, and the environment that the site has in it. Pure."""
+"""A release: its id, its record, and the site's environment in it. Pure."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from deploy.project.config import Project
 
 #: Digits of the commit in an id.
 _DIGITS = 7
-#: Seconds in which workers of two releases may run where no batch waits for another, with room to spare.
+#: Seconds for which workers of two releases may run at once if no batch waits for another, with a margin.
 OVERLAP_SECONDS = 180
 
 
 @dataclass(frozen=True)
 class Release:
-    """A commit on its way to the hosts, or kept there."""
+    """A commit that is being deployed to the hosts, or that they keep."""
 
     id: str
     commit: str
-    #: What was asked for: a branch, a tag.
+    #: The ref that the user named: a branch, a tag.
     ref: str
     subject: str
     who: str
-    #: When it was made, ISO 8601.
+    #: When it was created, ISO 8601.
     at: str
 
     @property
     def json(self) -> str:
-        """Itself on one line."""
+        """The release as JSON on one line."""
         return json.dumps(asdict(self))
 
     @property
     def title(self) -> str:
-        """How people are told of it."""
+        """The release as messages name it."""
         return f"{self.id} ({self.subject})" if self.subject else self.id
 
 
 def parse(text: str) -> Release:
-    """What `Release.json` said. Raises `ValueError` for anything else."""
+    """Parse the text of `Release.json`. Raises `ValueError` for anything else."""
     try:
         return Release(**json.loads(text))
     except TypeError as error:
@@ -51,9 +51,9 @@ def parse(text: str) -> Release:
 
 
 def new_id(commit: str, now: datetime) -> str:
-    """An id: of two deploys of a commit each has its own, with its own environment.
+    """A new id: two deploys of the same commit get different ids, each with its own environment.
 
-    ``now`` is a client's time, for people to read: which of two releases came first, only a host can tell (`state`).
+    ``now`` is the client's time, for people to read. Only a host knows which of two releases arrived first (`state`).
     """
     return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{commit[:_DIGITS]}"
 
@@ -61,9 +61,9 @@ def new_id(commit: str, now: datetime) -> str:
 def site_environment(
     project: Project, environment: Environment, host: Host, release: str, cores: int
 ) -> dict[str, str]:
-    """The variables that the site gets on a host, but for its secrets.
+    """The site's environment variables on a host, without its secrets.
 
-    Where servers on hosts of the environment are, `remote-setup` has told the units themselves.
+    The URLs of servers on the environment's hosts are not among them: `remote-setup` configures those in the units.
     """
     layout = Layout(project.name)
     fixed = {
@@ -81,12 +81,12 @@ def site_environment(
         "CONCURRENCY": str(host.concurrency or cores),
         "WORKER_STOP_SECONDS": str(environment.drain),
         "GRACEFUL_SECONDS": str(environment.drain),
-        # Workers of two releases run from the first batch to the last.
+        # Workers of both releases run from the first batch to the last.
         "UNKNOWN_TASK_SECONDS": str(OVERLAP_SECONDS + environment.wait * (len(environment.batches()) - 1)),
     }
     return {**fixed, **environment.settings}
 
 
 def environment_file(variables: Mapping[str, str]) -> str:
-    """The text of a release's `env`, which a shell reads."""
+    """The text of a release's `env` file, which a shell reads."""
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())

@@ -1,4 +1,4 @@
-"""What hosts said of themselves (`scripts/look.sh`), and what follows from it. Pure."""
+"""The state of the hosts as reported by `scripts/look.sh`, and decisions based on it. Pure."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from deploy.core.errors import Failure
 from deploy.hosts.release import release
 from deploy.hosts.release.release import Release
 
-#: Kinds of units that run until they are told to stop.
+#: Kinds of units that run until they are stopped.
 _LASTING = ("web", "worker", "beat")
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A release that is on a host."""
+    """A release that a host keeps."""
 
     release: Release
-    #: When it was put into service there last, in seconds of the epoch by the host's own clock; 0 for never.
+    #: When it was last activated there, in seconds since the epoch by the host's clock; 0 for never.
     served: int
-    #: Whether it was rolled back from since.
+    #: Whether it was rolled back since then.
     left: bool = False
 
 
 @dataclass(frozen=True)
 class RunningUnit:
-    """A unit that is not at rest."""
+    """A unit that is not inactive."""
 
     kind: str
     release: str
@@ -37,53 +37,53 @@ class RunningUnit:
 
 @dataclass
 class HostState:
-    """What a host has."""
+    """The state of a host."""
 
     name: str
-    #: The mark that setup left there (`desired.setup_mark`); empty when it did not come to its end.
+    #: The mark that setup left there (`desired.setup_mark`); empty if the last setup did not finish.
     setup: str = ""
-    #: What it was set up for.
+    #: The roles it was set up for.
     roles: tuple[str, ...] = ()
     cores: int = 1
     #: The id of the release that serves; empty for none.
     current: str = ""
-    #: Kilobytes; None where the host could not tell.
+    #: Kilobytes; None if the host could not tell.
     free: int | None = None
-    #: In the order in which the releases arrived, by the host's own clock. Ids are from the clocks of clients, any of
-    #: which may be wrong: they say nothing of what came first. Nor do the clocks of two hosts, compared.
+    #: In order of arrival, by the host's clock. Ids come from the clocks of clients, any of which may be wrong: they do
+    #: not tell which release came first. Nor does a comparison of the clocks of two hosts.
     kept: list[Kept] = field(default_factory=list)
     units: list[RunningUnit] = field(default_factory=list)
     ledger: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def served(self) -> set[str]:
-        """The ids of the releases that it can go back to."""
+        """The ids of the releases that it can roll back to."""
         return {each.release.id for each in self.kept if each.served}
 
     @property
     def arrived(self) -> list[str]:
-        """The ids of all its releases, the one that arrived last at the end."""
+        """The ids of all its releases, in order of arrival."""
         return [each.release.id for each in self.kept]
 
     @property
     def last_served(self) -> list[str]:
-        """The ids of the releases that it can go back to, the one that was put into service last first."""
+        """The ids of the releases that it can roll back to, the most recently activated first."""
         in_order = sorted((each for each in self.kept if each.served), key=lambda each: each.served)
         return [each.release.id for each in reversed(in_order)]
 
 
 def parse(name: str, text: str) -> HostState:
-    """The state of a host from its facts. What is not understood, such as a torn line of the ledger, is left out."""
+    """Parse the facts of a host. Skips lines that it cannot parse, such as a torn line of the ledger."""
     state = HostState(name)
     for line in text.splitlines():
-        # A line is one fact: a torn one, or one of a disk that does not answer, takes no other with it.
+        # Each line is one fact: a torn line, or one from a disk that does not answer, does not affect the others.
         with suppress(ValueError, TypeError, AttributeError):
             _take(state, *line.partition(" ")[::2])
     return state
 
 
 def _take(state: HostState, key: str, value: str) -> None:
-    """Add a fact. Raises `ValueError`, `TypeError` or `AttributeError` for one that is not understood."""
+    """Add a fact. Raises `ValueError`, `TypeError` or `AttributeError` for one that it cannot parse."""
     match key:
         case "setup":
             state.setup = value.strip("-")
@@ -106,10 +106,10 @@ def _take(state: HostState, key: str, value: str) -> None:
 def require_ready(
     states: Mapping[str, HostState], roles: Mapping[str, Sequence[str]], marks: Mapping[str, str], environment: str
 ) -> list[str]:
-    """Raise `Failure` for hosts that no release can be put on; returns lines on what had better be done.
+    """Raise `Failure` for hosts that cannot take a release; returns lines that recommend a new setup.
 
-    ``roles`` are those that the file gives a host; ``marks`` what setup leaves on a host that it has made as the files
-    say now, without the certificate's where that is not here.
+    ``roles`` are the roles in the environment file; ``marks`` the marks that setup leaves with the current files,
+    without the certificate's digest if this machine does not have the certificate.
     """
     remedy = f"`invoke remote-setup --env {environment}`"
     wrong, lines = [], []
@@ -127,38 +127,38 @@ def require_ready(
 
 
 def _differs(mark: str, wanted: str) -> str:
-    """In what the mark of a setup is not the one wanted; empty where it is, as far as that says."""
+    """How the mark of a setup differs from the desired one; empty if it does not, as far as the marks tell."""
     (digest, _, certificate), (wanted_digest, _, wanted_certificate) = mark.partition(" "), wanted.partition(" ")
     if digest != wanted_digest:
         return "its setup is out of date"
     other = wanted_certificate and certificate != wanted_certificate
-    return "has another certificate than the file of tls" if other else ""
+    return "its certificate differs from the file in tls" if other else ""
 
 
 def unready(state: HostState) -> str:
-    """What to say of a host that has no mark of a setup."""
-    return "its last setup did not come to its end" if state.roles else "is not set up"
+    """The message for a host without the mark of a setup."""
+    return "its last setup did not finish" if state.roles else "is not set up"
 
 
 def missing(state: HostState, roles: Sequence[str]) -> list[str]:
-    """The roles of a host that the release which serves there should run, and does not."""
+    """The roles of a host that its current release should run but does not."""
     running = {unit.kind for unit in state.units if unit.release == state.current and unit.state == "active"}
     return [role for role in roles if role in _LASTING and state.current and role not in running]
 
 
 def logging(state: HostState, roles: Sequence[str]) -> list[tuple[str, str]]:
-    """Kind and release of the units of a host whose logs matter: those that run, and those that should."""
+    """Kind and release of the units of a host whose logs are shown: those that run, and those that should."""
     running = [(unit.kind, unit.release) for unit in state.units if unit.kind in (*_LASTING, "release")]
     due = [(role, state.current) for role in roles if role in _LASTING and state.current]
     return list(dict.fromkeys([*running, *due]))
 
 
 def target(states: Mapping[str, HostState], asked: str) -> str:
-    """The release to go back to: the one asked for (by the beginning of its id or commit), else the one before.
+    """The release to roll back to: the one asked for (by a prefix of its id or commit), else the previous one.
 
-    Before is what was put into service last of what all hosts have served, none has rolled back from, and not all serve
-    now: after a deploy that was killed half-way, that is what the others still serve. Raises `Failure` when there is
-    none.
+    The previous one is the most recently activated release that all hosts have served, that no host has rolled back,
+    and that not all hosts serve now: after a deploy that was killed half-way, it is what some hosts still serve. Raises
+    `Failure` if there is none.
     """
     common = set.intersection(*(state.served for state in states.values()))
     everywhere = {each for each in common if all(state.current == each for state in states.values())}
@@ -167,20 +167,20 @@ def target(states: Mapping[str, HostState], asked: str) -> str:
         left = {each.release.id for each in kept if each.left}
         before = common - left - everywhere
         if not before:
-            but = ", but for what was rolled back from, which --to can name" if left - everywhere else ""
+            but = ", except releases that were rolled back, which --to can name" if left - everywhere else ""
             raise Failure(f"{_nothing_before(states)}{but}: `invoke remote-releases`")
         return _served_last(states, before)
     found = sorted({each.release.id for each in kept if _is_called(each.release, asked)})
     if len(found) != 1:
-        why = "is no release" if not found else "may be " + " or ".join(found) + ", but is no single release"
-        raise Failure(f"--to {asked}: {why} that has served on all of these hosts: `invoke remote-releases`")
+        why = "matches no release" if not found else "matches more than one release (" + ", ".join(found) + ")"
+        raise Failure(f"--to {asked}: {why} that has served on all of these hosts: see `invoke remote-releases`")
     if found[0] in everywhere:
         raise Failure(f"--to {asked}: {found[0]} serves on all of these hosts already")
     return found[0]
 
 
 def _served_last(states: Mapping[str, HostState], ids: Collection[str]) -> str:
-    """What was put into service last of some releases that all hosts have served, by what most of them say."""
+    """The most recently activated of these releases, which all hosts have served, by the order on most hosts."""
     orders = [[each for each in state.last_served if each in ids] for state in states.values()]
     return min(orders[0], key=lambda each: sum(order.index(each) for order in orders))
 
@@ -190,28 +190,28 @@ def _is_called(release: Release, asked: str) -> bool:
 
 
 def _nothing_before(states: Mapping[str, HostState]) -> str:
-    """Why there is nothing to go back to; hosts that could if it were not for others are a remedy."""
+    """Why there is no release to roll back to; names hosts that could roll back without the others."""
     able = [name for name, state in states.items() if len(state.served) > 1]
     if able and len(able) < len(states):
         others = ", ".join(name for name in states if name not in able)
-        return f"{others}: nothing to go back to; the others have: --only {','.join(able)}"
+        return f"{others}: no release to roll back to; to roll back the others: --only {','.join(able)}"
     return "there is no earlier release that has served on all of these hosts"
 
 
 def going_back(states: Mapping[str, HostState], chosen: str) -> set[str]:
-    """The hosts on which a release arrived before the one that serves there: these roll back from that one."""
+    """The hosts on which a release arrived before the one that serves there: these roll their current release back."""
     return {name for name, state in states.items() if _arrived_before(state, chosen)}
 
 
 def _arrived_before(state: HostState, chosen: str) -> bool:
     if state.current in ("", chosen):
         return False
-    # What serves and has lost its record cannot be told from the newest.
+    # A current release that has lost its record is treated as the newest.
     return state.current not in state.arrived or chosen in state.arrived[: state.arrived.index(state.current)]
 
 
 def rows(states: Sequence[HostState]) -> list[tuple[Release, list[str], list[str]]]:
-    """The releases of all hosts, the last to arrive first: where each serves, where else it is kept to go back to."""
+    """The releases of all hosts, newest arrival first: where each serves, and where else it is kept for a rollback."""
     known = {kept.release.id: kept.release for state in states for kept in state.kept}
     return [
         (
@@ -224,7 +224,7 @@ def rows(states: Sequence[HostState]) -> list[tuple[Release, list[str], list[str
 
 
 def _merged(orders: Sequence[Sequence[str]]) -> list[str]:
-    """All that is in some lists, in an order that suits them; what is only in a later one is right after its like."""
+    """Merge lists into one that keeps their orders; an item only in a later list follows its predecessor there."""
     merged: list[str] = []
     for order in orders:
         place = 0
@@ -236,7 +236,7 @@ def _merged(orders: Sequence[Sequence[str]]) -> list[str]:
 
 
 def ledger(states: Sequence[HostState], last: int) -> list[dict[str, str]]:
-    """The last entries of all ledgers, oldest first; what several hosts have alike is one, with their names."""
+    """The last entries of all ledgers, oldest first; equal entries of several hosts become one with their names."""
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for state in states:
         for entry in state.ledger:

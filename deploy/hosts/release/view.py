@@ -1,4 +1,4 @@
-"""A deploy as it goes on: a live table with a row for each host on a terminal, plain lines elsewhere."""
+"""The progress of a deploy: a live table with a row for each host on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLOURS = {"failed": "red", "put back": "red", "done": "green", "serves": "gree
 
 
 class View(Screen):
-    """Shows where each host is. Several threads may tell it."""
+    """Shows the progress of each host. Safe for several threads."""
 
     def __init__(self, hosts: Sequence[str]) -> None:
         super().__init__()
@@ -24,11 +24,11 @@ class View(Screen):
 
     @property
     def seconds(self) -> float:
-        """Since it began."""
+        """Seconds since it began."""
         return time.monotonic() - self._began
 
     def show(self, host: str, what: str) -> None:
-        """A host has come so far."""
+        """Show the progress of a host."""
         with self._lock:
             self._at[host] = (what, self.seconds)
             if self.live:
@@ -37,7 +37,7 @@ class View(Screen):
                 self.line(f"{host}: {what} ({self.seconds:.1f} s)")
 
     def notify(self, line: str) -> None:
-        """A line about the whole."""
+        """Show a line about the whole deploy."""
         with self._lock:
             self.line(line)
 

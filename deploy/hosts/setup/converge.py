@@ -1,4 +1,4 @@
-"""`remote-setup`: makes bare hosts ready. Looks at all, shows the changes, applies them, and looks again."""
+"""`remote-setup`: makes bare hosts ready. Inspects all hosts, shows the changes, applies them, and inspects again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, require_addresses, waits_for
 from deploy.hosts.setup.diff import Access, Change, Facts, Server, diff, render, steps
-from deploy.hosts.setup.refusal import complaints, refusal
+from deploy.hosts.setup.refusal import problems, refusal
 from deploy.hosts.setup.site import SERVERS, Learned, Site
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import Result, run_script, script
@@ -26,20 +26,20 @@ from deploy.hosts.ssh.connect import Connection, Connections, failures
 from deploy.project.config import Project
 
 Changes = tuple[Change, ...]
-#: Seconds for a host to be asked, and to be made ready: packages come over the network.
+#: Seconds to inspect a host, and to make it ready: packages come over the network.
 FACTS_SECONDS = 120
 APPLY_SECONDS = 1800
-#: How often hosts are looked at and changed. The second time gives the site's hosts the passwords that were made in the
-#: first; what is then still to do has failed.
+#: How many times hosts are inspected and changed. The second round gives the site's hosts the passwords generated in
+#: the first; what is still left to do afterwards has failed.
 ROUNDS = 3
 
 
 def load(environment: Environment, project: Project) -> Site:
-    """The environment with the texts that go to its hosts, certificate and key apart: those are `with_pair`'s.
+    """The environment with the files for its hosts, without certificate and key: `with_pair` adds those.
 
-    Raises `Failure` for one that cannot be read.
+    Raises `Failure` for a file that cannot be read.
     """
-    if found := complaints(environment):
+    if found := problems(environment):
         raise Failure("\n".join(found))
     try:
         nginx = {path.name: path.read_text() for path in sorted((project.root / "nginx").glob("*.conf"))}
@@ -49,7 +49,7 @@ def load(environment: Environment, project: Project) -> Site:
 
 
 def with_pair(site: Site) -> Site:
-    """With certificate and key, where the environment has `tls`. Raises `Failure` for one that cannot be read."""
+    """Add certificate and key, if the environment has `tls`. Raises `Failure` if one cannot be read."""
     if not (tls := site.environment.tls):
         return site
     try:
@@ -59,7 +59,7 @@ def with_pair(site: Site) -> Site:
 
 
 def with_certificate(site: Site) -> Site:
-    """With the certificate, if it is on this machine; without the key."""
+    """Add the certificate, if it is on this machine, but not the key."""
     if tls := site.environment.tls:
         with suppress(OSError, UnicodeDecodeError):
             return replace(site, certificate=tls.certificate.read_text())
@@ -71,21 +71,21 @@ def _unreadable(error: OSError) -> Failure:
 
 
 def setup(environment: Environment, project: Project, only: str, notify: Notify, *, confirmed: bool) -> Action:
-    """Make the hosts of an environment ready for deploys, or those in a comma-separated list; a dry run shows how.
+    """Make the hosts of an environment, or a comma-separated list of them, ready for deploys.
 
-    It raises `Failure` with a line for each host: nothing is done when one cannot be looked at; when one cannot be made
-    ready, the others still are.
+    A dry run shows the changes. The action raises `Failure` with a line for each failed host: it changes nothing if a
+    host cannot be inspected; if a host cannot be made ready, the others still are.
     """
     site = with_pair(load(environment, project))
     hosts = chosen(only, environment.hosts, environment.source)
 
     def show() -> None:
         with _admin(environment) as connections:
-            _print(_need(_plans(connections, site, hosts)), whole=True)
+            _print(_require_all(_plans(connections, site, hosts)), whole=True)
 
     def do() -> None:
         with _admin(environment) as connections:
-            plans = _need(_plans(connections, site, hosts))
+            plans = _require_all(_plans(connections, site, hosts))
             _print(plans, whole=False)
             if not any(plans.values()):
                 return
@@ -121,18 +121,20 @@ def _converge(connections: Connections, site: Site, plans: Mapping[str, Changes]
         if host.name in failed:
             continue
         if changes := plans[host.name]:
-            failed[host.name] = Failure(f"{host.name}: is not ready: {'; '.join(change.title for change in changes)}")
+            failed[host.name] = Failure(
+                f"{host.name}: is not ready; still to do: {'; '.join(change.title for change in changes)}"
+            )
         else:
             notify(f"{host.name}: ready")
     if error := failures(failed):
         raise error
 
 
-# --- Looking ---
+# --- Inspecting ---
 
 
 def _plans(connections: Connections, site: Site, chosen: Collection[Host]) -> dict[str, Changes | Failure]:
-    """The changes for each host, or why it cannot be looked at."""
+    """The changes for each host, or why it cannot be inspected."""
     keepers = [host for host in site.environment.hosts if set(SERVERS) & set(host.roles)]
     asked = {host.name: host for host in (*chosen, *keepers)}
     found = connections.on_all(asked.values(), lambda connection: _look(connection, site))
@@ -145,7 +147,7 @@ def _plans(connections: Connections, site: Site, chosen: Collection[Host]) -> di
     return plans
 
 
-def _need(plans: Mapping[str, Changes | Failure]) -> dict[str, Changes]:
+def _require_all(plans: Mapping[str, Changes | Failure]) -> dict[str, Changes]:
     if error := failures(plans):
         raise error
     return {name: plan for name, plan in plans.items() if not isinstance(plan, Failure)}
@@ -155,7 +157,7 @@ def _plan(site: Site, host: Host, facts: Facts, access: Mapping[Server, Access])
     learned = Learned(facts.ports, facts.ipv6, facts.addresses, access)
     changes = diff(desired(site, host, learned), facts)
     if others := waits_for(site, host, learned):
-        title = f"+ {site.layout.services} (secret), once {' and '.join(others)} has made its password"
+        title = f"+ {site.layout.services} (secret), once {' and '.join(others)} has generated its password"
         return (*changes, Change(title, ()))
     return changes
 
@@ -175,7 +177,7 @@ def _look(connection: Connection, site: Site) -> Facts:
     return facts
 
 
-# --- Doing ---
+# --- Applying ---
 
 
 def _apply(connection: Connection, site: Site, plans: Mapping[str, Changes], notify: Notify) -> None:
@@ -192,13 +194,11 @@ def _apply(connection: Connection, site: Site, plans: Mapping[str, Changes], not
 def _as_root(
     connection: Connection, text: str, data: bytes, seconds: int, line: Callable[[str], None] | None = None
 ) -> Result:
-    """Run a script as root. Raises `Failure` when it fails, naming the host."""
+    """Run a script as root. Raises `Failure` that names the host if it fails."""
     first = base64.b64encode(text.encode()) + b"\n"
     result = run_script(connection, script("as_root.sh"), [first + data], seconds=seconds, line=line)
     if result.code == 77:
-        raise Failure(
-            f"{connection.name}: {result.last_line}; allow it there, or name another admin in the environment"
-        )
+        raise Failure(f"{connection.name}: {result.last_line}; allow it there, or set another admin in the environment")
     if result.code:
-        raise Failure(f"{connection.name}: {result.last_line or f'setting it up failed with exit code {result.code}'}")
+        raise Failure(f"{connection.name}: {result.last_line or f'its setup failed with exit code {result.code}'}")
     return result

@@ -1,4 +1,4 @@
-"""The desired state of a host, by its roles. Decides only; what only hosts know is passed in."""
+"""The desired state of a host, by its roles. Only decides; facts that only hosts know are parameters."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _SITE_PACKAGES = (
 
 
 def setup_digest(site: Site, host: Host) -> str:
-    """What tells whether a host is as this environment, and this project, have it: all but the pair of `tls`.
+    """A digest of the desired state of a host, without the certificate and key of `tls`.
 
-    A deploy compares it on machines that do not have the key, and need not have the certificate.
+    A deploy compares it on machines that do not have the key, and may not have the certificate.
     """
     return digest(_without_mark(replace(site, certificate="", key=""), host, Learned()))
 
 
 def setup_mark(site: Site, host: Host) -> str:
-    """What remote-setup leaves in `Layout.setup`: the digest and, on a host that shows it, the certificate's own.
+    """The mark that remote-setup writes to `Layout.setup`: the digest and, on a host that serves it, the certificate's.
 
-    The latter is left out where the certificate is not known.
+    The certificate's digest is omitted if the certificate is unknown.
     """
     shown = [site.certificate] if site.certificate and shows_certificate(site, host) else []
     return " ".join([setup_digest(site, host), *(hashlib.sha256(text.encode()).hexdigest() for text in shown)])
@@ -56,7 +56,7 @@ def desired(site: Site, host: Host, learned: Learned) -> Desired:
 
 
 def waits_for(site: Site, host: Host, learned: Learned) -> list[str]:
-    """The hosts that have yet to make a password which this one needs, by name. What it has had meanwhile stays."""
+    """The names of the hosts that must still generate a password for this one. It keeps its old one meanwhile."""
     lacking = [server for server in SERVERS if is_site(host) and server not in learned.access]
     return list(dict.fromkeys(other.name for server in lacking for other in site.environment.with_role(server)))
 
@@ -108,7 +108,7 @@ def _common(site: Site, host: Host) -> Desired:
     )
 
 
-# --- What runs the site ---
+# --- Hosts that run the site ---
 
 
 def _site(site: Site, host: Host, learned: Learned) -> Desired:
@@ -147,7 +147,7 @@ def _site(site: Site, host: Host, learned: Learned) -> Desired:
 
 
 def _no_site(site: Site) -> Desired:
-    """What a host that no longer runs the site loses: above all where the servers are, with the passwords."""
+    """What to remove from a host that no longer runs the site: above all the servers' URLs with their passwords."""
     layout = site.layout
     units = (layout.boot_unit, *map(layout.template, UNIT_KINDS))
     known = map(str, (layout.services, *map(layout.certificate, SERVERS)))
@@ -171,9 +171,9 @@ def _unit(site: Site, host: Host, kind: UnitKind) -> str:
 
 
 def _services(site: Site, learned: Learned) -> list[File]:
-    """Where the site finds the servers that are hosts of the environment, and how it knows them.
+    """The URLs and certificates of the servers on the environment's hosts.
 
-    A server's own certificate is the one authority, so its name in that does not matter.
+    Each server's own certificate is the only trusted authority, so the name in it does not matter.
     """
     lines, files = [], []
     checked = f"sslmode=verify-ca&sslrootcert={site.layout.certificate('database')}"
@@ -202,10 +202,10 @@ def _upgrades(site: Site) -> Desired:
 
 
 def require_addresses(site: Site, host: Host, facts: Facts) -> None:
-    """Raise `Failure` when a host does not know where another is."""
+    """Raise `Failure` if a host cannot resolve the address of another."""
     for other in site.environment.hosts:
         if other.name != host.name and not facts.addresses.get(other.private_address):
             raise Failure(
-                f"{host.name}: does not know where {other.private_address} is: give {other.name} a private_address "
+                f"{host.name}: cannot resolve {other.private_address}: give {other.name} a private_address "
                 f"in {site.environment.source}"
             )

@@ -1,4 +1,4 @@
-"""The desired state of a host, its actual state, and the difference: values that are shown, sent and compared.
+"""The desired state of a host, its actual state, and the difference: values to show, send and compare.
 
 Nothing here acts. `desired` decides the desired state, `facts` reads the actual one, `converge` applies the difference.
 """
@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 @dataclass(frozen=True)
 class User:
-    """A user with a group of its own and no password; one of the system cannot log in."""
+    """A user with a group of its own and no password; a system user cannot log in."""
 
     name: str
     system: bool = False
@@ -43,9 +43,9 @@ class Folder:
 
 @dataclass(frozen=True)
 class File:
-    """A text file. One that is secret is never shown.
+    """A text file. A secret file is never shown.
 
-    One that is not root's is in a folder of its owner's, who writes it; its group is that one's own.
+    A file not owned by root is in a folder of its owner, is written as that user, and gets that user's own group.
     """
 
     path: str
@@ -66,7 +66,7 @@ class File:
 
 @dataclass(frozen=True)
 class Group:
-    """Files that belong together; when ``check`` (of `scripts/apply.sh`) says no to them, all are put back."""
+    """Files that belong together; if ``check`` (of `scripts/apply.sh`) rejects them, all are restored."""
 
     files: tuple[File, ...]
     check: str = ""
@@ -74,21 +74,21 @@ class Group:
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit that is enabled, and that runs, with its files as they are now."""
+    """A unit that must be enabled and running with its current files."""
 
     name: str
-    #: Files whose change it is told of: by a restart, or by a reload where that is enough.
+    #: Files whose change needs a restart of the unit, or only a reload.
     restart_for: tuple[str, ...] = ()
     reload_for: tuple[str, ...] = ()
-    #: Whether it is enabled, or another unit starts it.
+    #: Whether it must be enabled; if not, another unit starts it.
     enabled: bool = True
-    #: Whether it is started now, or when the host boots.
+    #: Whether it must run now; if not, it starts when the host boots.
     runs: bool = True
 
 
 @dataclass(frozen=True)
 class Idle:
-    """A unit that is neither enabled nor running; of a template, all that were made of it."""
+    """A unit that must be neither enabled nor running; for a template, all of its instances."""
 
     name: str
     #: Marker file: without it the unit is not ours and is left alone.
@@ -106,13 +106,13 @@ class Desired:
     absent: tuple[str, ...] = ()
     units: tuple[Unit, ...] = ()
     idle: tuple[Idle, ...] = ()
-    #: Servers whose user and password are made on this host.
+    #: Servers whose user and password this host generates.
     servers: tuple[Server, ...] = ()
-    #: Written when all else is done; None while something is not known that belongs here.
+    #: Written when everything else is done; None while a part of the state is unknown.
     setup: File | None = None
 
 
-# --- What it is ---
+# --- Actual state ---
 
 Server = Literal["database", "broker"]
 Kind = Literal["file", "folder", "link", "other", "absent"]
@@ -120,16 +120,16 @@ Kind = Literal["file", "folder", "link", "other", "absent"]
 
 @dataclass(frozen=True)
 class Access:
-    """What one has to know of a server to come in, and to know that it is the right one."""
+    """What a client needs to log in to a server and to verify it."""
 
     password: SecretStr
-    #: Its certificate, which it has made itself (PEM).
+    #: Its self-signed certificate (PEM).
     certificate: str
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is at a path. The text is None where it was not asked for."""
+    """What is at a path. The text is None if it was not requested."""
 
     kind: Kind
     owner: str = ""
@@ -148,29 +148,29 @@ ABSENT = Entry("absent")
 
 @dataclass(frozen=True)
 class Facts:
-    """What a host is, as far as `scripts/facts.sh` was asked."""
+    """The actual state of a host, as far as `scripts/facts.sh` was asked."""
 
     system: tuple[str, str] = ("unknown", "0")
     systemd: bool = True
     python: tuple[int, int] | None = None
     ipv6: bool = False
-    #: Ports of SSH: those that sshd listens on, and the one that we came by.
+    #: SSH ports: those that sshd listens on, and the one that this connection used.
     ports: tuple[int, ...] = ()
     packages: frozenset[str] = frozenset()
     #: Shells by user.
     users: Mapping[str, str] = field(default_factory=dict)
     #: Groups by user, each user's own first.
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: Users that somebody may log in as.
+    #: Users with authorized keys.
     keys: frozenset[str] = frozenset()
     entries: Mapping[str, Entry] = field(default_factory=dict)
     #: Whether units are enabled, and whether they run.
     units: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: What a server's user lacks; empty when all is well.
+    #: What a server lacks, such as its user or password; empty if nothing.
     missing: Mapping[Server, str] = field(default_factory=dict)
     access: Mapping[Server, Access] = field(default_factory=dict)
-    #: What a setup that was cut off has left to do.
+    #: Restarts and reloads that an interrupted setup has not done.
     pending: tuple[tuple[str, str], ...] = ()
 
 
@@ -179,18 +179,18 @@ class Facts:
 
 @dataclass(frozen=True)
 class Change:
-    """A thing to do: as a person reads it, and as `scripts/apply.sh` does."""
+    """A change: as a person reads it, and as `scripts/apply.sh` does."""
 
     title: str
     steps: tuple[str, ...] = field(repr=False)
-    #: The difference of a text.
+    #: The diff of a file's text.
     body: str = ""
-    #: Whether the text is one that was not there.
+    #: Whether the file is new.
     new: bool = False
 
 
 def diff(desired: Desired, facts: Facts) -> tuple[Change, ...]:
-    """The changes, in this order, that bring a host to its desired state; none when it is there."""
+    """The changes, in order, that bring a host to its desired state; empty if it has that state."""
     before = [*_packages(desired, facts), *_users(desired, facts), *_folders(desired, facts)]
     files = [change for group in desired.groups for change in _group(group, facts)]
     gone = [
@@ -210,18 +210,18 @@ def diff(desired: Desired, facts: Facts) -> tuple[Change, ...]:
 
 
 def steps(name: str, changes: Iterable[Change]) -> bytes:
-    """The input of `scripts/apply.sh`. There are secrets in it."""
+    """The input of `scripts/apply.sh`. It contains secrets."""
     lines = [f"name {name}", *(step for change in changes for step in change.steps), "end"]
     return "".join(f"{line}\n" for line in lines).encode()
 
 
 def digest(desired: Desired) -> str:
-    """What tells one desired host from another, files and secrets included."""
+    """A digest of the desired state, files and secrets included."""
     return hashlib.sha256(steps("", diff(desired, Facts()))).hexdigest()
 
 
 def render(name: str, changes: Iterable[Change], *, whole: bool) -> str:
-    """The changes of a host, for a person; with ``whole``, also the texts of files that are new."""
+    """The changes of a host, for people; with ``whole``, also the texts of new files."""
     shown = [change.body if change.body and (whole or not change.new) else change.title for change in changes]
     if not shown:
         return f"{name}: no change"
@@ -288,7 +288,7 @@ def _title(file: File, entry: Entry) -> str:
 
 
 def _difference(file: File, entry: Entry) -> str:
-    """What changes in a text; empty where that is nothing, or not to be shown."""
+    """The diff of a file's text; empty if it does not change, or if it is secret."""
     if file.secret or entry.digest == file.digest:
         return ""
     before = (entry.text or "").splitlines()

@@ -1,4 +1,4 @@
-"""What a host says of itself: the questions of `scripts/facts.sh`, and its answers as values."""
+"""The actual state of a host: the queries for `scripts/facts.sh`, and its answers as values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from deploy.core.errors import Failure
 from deploy.hosts.setup.diff import Access, Desired, Entry, Facts, Kind, Server
 
-#: States of a unit that is started without being asked for.
+#: States of a unit that starts by itself.
 _ENABLED = {"enabled", "enabled-runtime", "generated", "alias"}
 _ACTIVE = {"active", "reloading", "activating"}
 _KNOWN = {
@@ -22,7 +22,7 @@ _KNOWN = {
 
 
 def questions(name: str, desired: Desired, addresses: Iterable[str]) -> bytes:
-    """The input of `scripts/facts.sh`: all that ``desired`` is compared with, and names to be looked up there."""
+    """The input of `scripts/facts.sh`: everything that ``desired`` is compared with, and addresses to resolve there."""
     files = [file for group in desired.groups for file in group.files]
     lines = [
         f"name {name}",
@@ -43,20 +43,20 @@ def questions(name: str, desired: Desired, addresses: Iterable[str]) -> bytes:
 
 
 def parse(text: str) -> Facts:
-    """The answers. Raises `Failure` for a line that is none, such as one that a start-up file of a shell prints."""
+    """Parse the answers. Raises `Failure` for any other line, such as output of a shell's start-up file."""
     *lines, last = text.splitlines() or [""]
     if last != "end":
-        raise Failure("does not answer all that it was asked; repeat the command")
+        raise Failure("its answer is incomplete; run the command again")
     said = defaultdict[str, list[list[str]]](list)
     for line in lines:
         what, *words = line.split(" ")
         if what not in _KNOWN:
-            raise Failure(f"says {line[:60]!r}, which it was not asked: does a start-up file print that?")
+            raise Failure(f"unexpected output {line[:60]!r}: check whether a start-up file of its shell prints that")
         said[what].append(words)
     try:
         return _facts(said)
     except (ValueError, IndexError):
-        raise Failure("answers otherwise than it was asked; repeat the command") from None
+        raise Failure("its answer is malformed; run the command again") from None
 
 
 def _facts(said: dict[str, list[list[str]]]) -> Facts:
@@ -72,7 +72,7 @@ def _facts(said: dict[str, list[list[str]]]) -> Facts:
         keys=frozenset(words[0] for words in said["keys"]),
         entries={path: _entry(words) for path, *words in said["entry"]},
         units={name: (enabled in _ENABLED, active in _ACTIVE) for name, enabled, active in said["unit"]},
-        # One of a link needs the name of a network card, and means nothing to another host.
+        # A link-local address needs the name of an interface, and means nothing to another host.
         addresses={
             name: tuple(each for each in found if each and not each.startswith("fe80:"))
             for name, *found in said["address"]
@@ -84,7 +84,7 @@ def _facts(said: dict[str, list[list[str]]]) -> Facts:
 
 
 def _access(passwords: Mapping[str, str], certificates: Mapping[str, str]) -> dict[Server, Access]:
-    """Of the servers that have both."""
+    """Password and certificate of each server that has both."""
     return {
         cast(Server, server): Access(SecretStr(passwords[server]), base64.b64decode(text).decode())
         for server, text in certificates.items()

@@ -1,4 +1,4 @@
-"""Which ports of a host the firewall opens, and to whom."""
+"""The ports that a host's firewall opens, and to which addresses."""
 
 from __future__ import annotations
 

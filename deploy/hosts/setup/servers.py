@@ -1,4 +1,4 @@
-"""What nginx, PostgreSQL and RabbitMQ must be on a host that has them, and what must go from one that has not."""
+"""The desired state of nginx, PostgreSQL and RabbitMQ on hosts that run them, and what to remove from the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deploy.hosts.setup.site import DROP_IN, Learned, Site, has_files, memory_li
 from deploy.project import proxy
 
 NGINX = "/etc/nginx/site"
-#: All that is there on one host or another.
+#: All files that nginx may have on any host.
 _NGINX_FILES = (
     *("nginx.conf", "site.conf", "proxy.conf", "http.conf", "server.conf", "missing.conf", "unknown.conf"),
     *("tls.crt", "tls.key"),

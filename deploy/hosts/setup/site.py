@@ -1,4 +1,4 @@
-"""The site as setup sees it: an environment with the texts that go to its hosts, and what only hosts know."""
+"""The site as setup needs it: an environment with the files for its hosts, and the facts that only hosts know."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ DROP_IN = "/etc/systemd/system/{}.d/{}.conf"
 
 @dataclass(frozen=True)
 class Site:
-    """An environment, with the texts that go to its hosts."""
+    """An environment, with the files for its hosts."""
 
     environment: Environment
     project: Project
-    #: Of the project's folder `nginx`, by name.
+    #: The files of the project's folder `nginx`, by name.
     nginx: Mapping[str, str]
     certificate: str = ""
     key: str = field(default="", repr=False)
@@ -35,47 +35,47 @@ class Site:
         return Layout(self.project.name)
 
     def others(self, host: Host) -> tuple[Host, ...]:
-        """What else runs something of the site."""
+        """The other hosts that run a part of the site."""
         return tuple(other for other in self.environment.site_hosts if other.name != host.name)
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """What hosts call each other."""
+        """The addresses that hosts use for each other."""
         return tuple(dict.fromkeys(host.private_address for host in self.environment.hosts))
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What only the hosts know. Without it, names stand for addresses, and what needs a password is empty."""
+    """Facts that only the hosts know. Without them, names stand for addresses, and what needs a password is empty."""
 
     ports: tuple[int, ...] = (22,)
     ipv6: bool = False
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: To the servers that are on hosts of the environment.
+    #: For the servers on the environment's hosts.
     access: Mapping[Server, Access] = field(default_factory=dict)
 
     def of(self, host: Host) -> tuple[str, ...]:
-        """The addresses of a host, as another has to know them."""
+        """The addresses of a host, as other hosts resolve them."""
         return self.addresses.get(host.private_address, (host.private_address,))
 
 
 def is_site(host: Host) -> bool:
-    """Whether a host runs something of the site."""
+    """Whether a host runs a part of the site."""
     return bool(SITE_ROLES & set(host.roles))
 
 
 def has_files(host: Host) -> bool:
-    """Whether protected files are written on a host, which others may be asked for."""
+    """Whether a host writes protected files, which other hosts may request from it."""
     return "web" in host.roles or "worker" in host.roles
 
 
 def shows_certificate(site: Site, host: Host) -> bool:
-    """Whether a host has the certificate of the site."""
+    """Whether a host serves the site's certificate."""
     return site.environment.tls is not None and "web" in host.roles
 
 
 def template_text(path: str, /, **values: str) -> str:
-    """One of our files for hosts. A line that is left empty by its value is dropped."""
+    """Fill in one of the templates for hosts. A line that its value leaves empty is dropped."""
     lines = (FOLDER / path).read_text("utf-8").splitlines()
     filled = ((line, Template(line).substitute(values)) for line in lines)
     return "".join(f"{new}\n" for old, new in filled if new or not old)

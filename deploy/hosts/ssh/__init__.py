@@ -1,4 +1,4 @@
-"""How hosts are reached: pinned host keys, connections, scripts and locks over them.
+"""SSH to the hosts: pinned host keys, connections, scripts and locks over them.
 
 May not be here: what a script is for.
 """

@@ -1,4 +1,4 @@
-"""Work in threads that no exit waits for: what still connects when a command fails does not hold it up."""
+"""Daemon threads: a connection attempt that is still pending does not delay the exit of a failed command."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 def start(tasks: Iterable[Callable[[], T]], limit: int) -> list[Future[T]]:
-    """Begin tasks, no more than ``limit`` at a time; a future for each, which can be cancelled until it begins.
+    """Start tasks, at most ``limit`` at a time. Returns a future for each, which can be cancelled until it begins.
 
-    Python waits at its exit for the threads of a `ThreadPoolExecutor`, whatever they wait for; these are daemons.
+    At exit Python waits for the threads of a `ThreadPoolExecutor`, whatever they do; these threads are daemons.
     """
     waiting = deque((Future[T](), task) for task in tasks)
     futures = [future for future, _ in waiting]
@@ -37,7 +37,7 @@ def _do(future: Future[T], task: Callable[[], T]) -> None:
         return
     try:
         result = task()
-    except BaseException as error:  # it is for the one who asks for the result
+    except BaseException as error:  # the future's result() raises it
         future.set_exception(error)
     else:
         future.set_result(result)

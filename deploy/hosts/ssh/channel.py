@@ -1,7 +1,7 @@
-"""Scripts on a host, each over one channel of a connection, and a lock that lives as long as its channel.
+"""Scripts on a host, each over one channel of a connection, and a lock that is held as long as its channel is open.
 
-A script and its input go over standard input: nothing of them is in an argument list. It ends when it is done, when
-its time is over, and when the client is gone (`scripts/frame.sh`).
+A script and its input are sent over standard input, so no argument list contains any of it. It ends when it is done,
+when its time is over, and when the client disconnects (`scripts/frame.sh`).
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     import paramiko
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
-#: Seconds that a script has, unless it is said.
+#: The default limit of a script, in seconds.
 LIMIT_SECONDS = 600
-#: Seconds after a script's limit when we no longer wait for the host to end it, and say so.
+#: Seconds after a script's limit for the host to stop it; then we cut the connection and report that.
 GRACE_SECONDS = 20
 #: Seconds that a lock may be held.
 LOCK_SECONDS = 86400
@@ -40,7 +40,7 @@ _PIECE = 32768
 
 @dataclass(frozen=True)
 class Result:
-    """How a script ended."""
+    """The result of a script."""
 
     code: int
     stdout: bytes
@@ -48,18 +48,18 @@ class Result:
 
     @property
     def text(self) -> str:
-        """Its standard output; what is no UTF-8 is replaced."""
+        """Its standard output; bytes that are not UTF-8 are replaced."""
         return self.stdout.decode(errors="replace")
 
     @property
     def last_line(self) -> str:
-        """The last thing it said, of errors first, fit for a terminal."""
+        """Its last line of standard error, else of standard output, made printable."""
         said = shell.last_line(self.stderr.decode(errors="replace")) or shell.last_line(self.text)
         return printable(said)
 
 
 def script(name: str) -> str:
-    """The text of a script of ours."""
+    """The text of a script in `scripts/`."""
     return (SCRIPTS / name).read_text("utf-8")
 
 
@@ -80,10 +80,10 @@ def run_script(
     seconds: int = LIMIT_SECONDS,
     line: Callable[[str], None] | None = None,
 ) -> Result:
-    """Run a POSIX script on a host; ``line`` gets each line of its output as it comes.
+    """Run a POSIX script on a host; ``line`` gets each line of its output as it arrives.
 
-    A script that fails is a result, too. Raises `Failure` when it takes longer than ``seconds``, or when the connection
-    is lost. If we are interrupted, or ``stdin`` or ``line`` raises, the connection is cut, which ends the script.
+    Returns a result even if the script fails. Raises `Failure` if it takes longer than ``seconds`` or the connection is
+    lost. If we are interrupted, or ``stdin`` or ``line`` raises, the connection is cut, which stops the script.
     A script cannot tell the end of its input from a killed client: where partial input matters, send a length or a
     checksum.
     """
@@ -104,7 +104,7 @@ def _all(preamble: bytes, data: bytes | Iterable[bytes]) -> Iterator[bytes]:
 
 @dataclass
 class _Conversation:
-    """Input, output and errors of a channel at once: none waits for another, or large ones would block for ever."""
+    """Handles input, output and errors of a channel at the same time; otherwise large ones would block each other."""
 
     name: str
     channel: paramiko.Channel
@@ -112,7 +112,7 @@ class _Conversation:
     line: Callable[[str], None] | None
     stdout: list[bytes] = field(default_factory=list)
     stderr: list[bytes] = field(default_factory=list)
-    #: What the input raised.
+    #: The exception that the input raised.
     broken: list[BaseException] = field(default_factory=list)
 
     def hold(self, data: Iterator[bytes]) -> Result:
@@ -124,11 +124,11 @@ class _Conversation:
             raise self.broken[0]
         code = self.channel.recv_exit_status()
         if not self.channel.get_transport().is_active():
-            raise Failure(f"{self.name}: the connection was lost while a script ran; it is ended there")
+            raise Failure(f"{self.name}: the connection was lost while a script ran; the host stops the script")
         if code in (-1, 124, 137) and time.monotonic() - begin >= self.seconds:
-            raise Failure(f"{self.name}: a script was not done within {self.seconds} s and was ended")
+            raise Failure(f"{self.name}: a script was not done within {self.seconds} s and was stopped")
         if code < 0:
-            raise Failure(f"{self.name}: a script was killed there by a signal: the journal of the host may say why")
+            raise Failure(f"{self.name}: a signal killed a script there: the host's journal may show why")
         return Result(code, b"".join(self.stdout), b"".join(self.stderr))
 
     def _feed(self, data: Iterator[bytes]) -> None:
@@ -138,10 +138,10 @@ class _Conversation:
                     try:
                         self.channel.sendall(piece[start : start + _PIECE])
                     except (OSError, EOFError):
-                        return  # it has ended, or reads no more; how it ends is its own to say
+                        return  # the script has ended, or reads no more; its exit code tells which
             with contextlib.suppress(OSError, EOFError):
                 self.channel.shutdown_write()
-        except BaseException as error:  # the source of the data's own; the other thread raises it
+        except BaseException as error:  # raised by the source of the data; the other thread raises it again
             self.broken.append(error)
             with contextlib.suppress(OSError, EOFError):
                 self.channel.close()
@@ -174,7 +174,7 @@ class _Conversation:
     def _require_time(self, deadline: float) -> None:
         if time.monotonic() > deadline:
             done = self.channel.exit_status_ready()
-            why = "has ended, but left something running that holds its output" if done else "does not come to an end"
+            why = "ended, but left something running that holds its output open" if done else "did not end"
             raise Failure(f"{self.name}: a script {why} within {self.seconds} s; the connection was cut")
 
 
@@ -183,21 +183,21 @@ class _Conversation:
 
 @dataclass
 class Lock:
-    """A lock that is held on a host, while the connection lives."""
+    """A lock on a host, held as long as the connection is open."""
 
     name: str
     channel: paramiko.Channel
     _over: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
-        """Raise `Failure` when it is no longer ours, as after this machine slept. To be asked before each phase."""
+        """Raise `Failure` if the lock is no longer ours, such as after this machine slept. Call before each phase."""
         if self.channel.closed or self.channel.eof_received or self.channel.exit_status_ready():
             raise Failure(
-                f"{self.name}: the lock was lost with the connection; nothing more is done, repeat the command"
+                f"{self.name}: the lock was lost with the connection; nothing more was changed; run the command again"
             )
 
     def beat(self) -> None:
-        """Show the host that we live, until `release`."""
+        """Send heartbeats to the host until `release`."""
         while not self._over.wait(limits.HOST_BEAT):
             try:
                 self.channel.sendall(b".")
@@ -205,7 +205,7 @@ class Lock:
                 return
 
     def release(self) -> None:
-        """Free it, and wait until it is."""
+        """Release the lock, and wait until the host has done so."""
         self._over.set()
         with contextlib.suppress(OSError, EOFError):
             self.channel.shutdown_write()
@@ -214,10 +214,10 @@ class Lock:
 
 
 def take_lock(connection: Connection, path: str, who: str) -> Lock:
-    """Hold a lock, a file on the host, until `Lock.release`. Raises `Failure` with who holds it when another does.
+    """Hold a lock, a file on the host, until `Lock.release`. Raises `Failure` naming the holder if another has it.
 
-    It is free again when this process is killed (at once), or a minute after this machine fell asleep; the file stays,
-    which means nothing.
+    The host releases it at once if this process is killed, and a minute after this machine falls asleep. The file
+    remains; that means nothing.
     """
     channel = connection.shell()
     try:
@@ -229,7 +229,8 @@ def take_lock(connection: Connection, path: str, who: str) -> Lock:
             )
         if said != "HELD":
             raise Failure(
-                f"{connection.name}: answers {printable(said)[:100]!r}: its shell's start-up files must print nothing"
+                f"{connection.name}: unexpected output {printable(said)[:100]!r}: the start-up files of its shell must"
+                " print nothing"
             )
     except BaseException:
         channel.close()
@@ -241,7 +242,7 @@ def take_lock(connection: Connection, path: str, who: str) -> Lock:
 
 @contextmanager
 def hold_lock(connection: Connection, path: str, who: str) -> Iterator[Lock]:
-    """Hold a lock until the context is left. Raises `Failure` as `take_lock` does."""
+    """Hold a lock within the context. Raises `Failure` as `take_lock` does."""
     lock = take_lock(connection, path, who)
     try:
         yield lock
@@ -251,7 +252,7 @@ def hold_lock(connection: Connection, path: str, who: str) -> Iterator[Lock]:
 
 def _ask_for_lock(name: str, channel: paramiko.Channel, path: str, who: str) -> str:
     if not path or not path.isprintable():
-        raise Failure(f"{path!r} is no path for a lock")
+        raise Failure(f"{path!r} is not a path for a lock")
     try:
         channel.settimeout(GRACE_SECONDS)
         channel.sendall(_preamble(script("lock.sh"), LOCK_SECONDS))
@@ -261,10 +262,10 @@ def _ask_for_lock(name: str, channel: paramiko.Channel, path: str, who: str) -> 
             piece = channel.recv(_PIECE)
             if not piece:
                 why = printable(shell.last_line(channel.recv_stderr(_PIECE).decode(errors="replace")))
-                raise Failure(f"{name}: the lock {path} cannot be held: {why or 'the connection was lost'}")
+                raise Failure(f"{name}: cannot take the lock {path}: {why or 'the connection was lost'}")
             said += piece
     except TimeoutError:
-        raise Failure(f"{name}: does not answer within {GRACE_SECONDS} s; repeat the command") from None
+        raise Failure(f"{name}: no answer within {GRACE_SECONDS} s; run the command again") from None
     except (OSError, EOFError):
-        raise Failure(f"{name}: the connection was lost; repeat the command") from None
+        raise Failure(f"{name}: the connection was lost; run the command again") from None
     return shell.last_line(said.decode(errors="replace"))

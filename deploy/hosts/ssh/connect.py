@@ -1,9 +1,9 @@
-"""The one place that speaks SSH: connections to the hosts of an environment, their keys checked first.
+"""The only module that opens SSH connections: to the hosts of an environment, after checking their keys.
 
-A key that the environment's file (`trust`) does not have is refused before anything of ours is sent, on the hosts on
-the way too. Who a user is, is Fabric's business: the agent, `~/.ssh/config` and the keys in `~/.ssh`; nobody is ever
-asked for a passphrase. Where a host is and whom we are there, the environment's file says, not `~/.ssh/config`.
-Fabric and paramiko cost 150 ms to import: they are, when something connects.
+A host key that is not pinned in the environment's file of keys is refused before anything is sent; the same holds for
+jump hosts. Fabric finds the user's keys: from the agent, `~/.ssh/config` and `~/.ssh`; it never asks for a passphrase.
+The address and the user of a host come from the environment's file, not from `~/.ssh/config`.
+Fabric and paramiko take 150 ms to import, so they are imported only when something connects.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Hosts that are connected to, and worked on, at a time.
+#: The number of hosts to connect to, and to work on, at a time.
 AT_A_TIME = 20
-#: Seconds that what is under way on hosts has to end when we are told to stop, and its connections have been cut.
+#: Seconds for running operations to end after we were told to stop and have cut their connections.
 STOP_SECONDS = 2
-#: What a host is told to run, whatever it is to do: it takes the frame of a script (`channel`) from its first line.
+#: The command that every channel runs: it reads the frame of a script (`channel`) from its first line of input.
 SHELL = """exec /bin/sh -c 'IFS= read -r frame && eval "$(printf %s "$frame" | base64 -d)"'"""
 
 
 @dataclass
 class Connection:
-    """A connection to a host, which is opened by what first needs it."""
+    """A connection to a host, opened at first use."""
 
     host: Host
-    #: Its end; those before it are jump hosts.
+    #: The last hop, to the host itself; those before it are jump hosts.
     end: Hop
-    #: Shells that are to wait there from the beginning: each saves the phase that takes it two round trips.
+    #: The number of shells to open ahead: each saves a phase two round trips.
     ahead: int = 0
     _waiting: deque[Future[paramiko.Channel]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -59,7 +59,7 @@ class Connection:
         return self.host.name
 
     def open(self) -> Self:
-        """Connect, if that is not done. Raises `Failure` in one line that names host and remedy."""
+        """Connect, unless already connected. Raises `Failure` in one line that names host and remedy."""
         with self._lock:
             self.end.open()
             if self.ahead:
@@ -68,10 +68,10 @@ class Connection:
         return self
 
     def shell(self) -> paramiko.Channel:
-        """A channel in which a shell waits for a script. Raises `Failure` when the connection is lost."""
+        """A channel with a shell that waits for a script. Raises `Failure` if the connection is lost."""
         self.open()
         while self._waiting:
-            with suppress(Failure):  # as from a host that allows fewer at a time; then a new one, or the reason
+            with suppress(Failure):  # e.g. the host allows fewer sessions; below we open a new one, or raise
                 if not (channel := self._waiting.popleft().result()).closed:
                     return channel
         return self._new_shell()
@@ -83,22 +83,22 @@ class Connection:
             channel = self.end.fabric.transport.open_session(timeout=ANSWER_SECONDS)
             channel.exec_command(SHELL)
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise Failure(f"{self.name}: no channel can be opened ({one_line(error)}); repeat the command") from None
+            raise Failure(f"{self.name}: cannot open a channel ({one_line(error)}); run the command again") from None
         return channel
 
     def close(self) -> None:
-        """Cut it: what runs on the host over it is ended there."""
+        """Cut the connection: the host stops the scripts that run over it."""
         self.end.fabric.client.close()
 
 
 class Connections:
-    """The connections of one command: one for each host, jump hosts shared. Leaving the context cuts them all.
+    """The connections of one command: one for each host, with shared jump hosts. Leaving the context cuts them all.
 
-    ``ahead`` is the number of shells that wait on each host as soon as it is connected to.
+    ``ahead`` is the number of shells to open on each host as soon as it is connected.
     """
 
     def __init__(self, known: KnownHosts, *, admin: bool = False, ahead: int = 0) -> None:
-        logging.getLogger("paramiko").addHandler(logging.NullHandler())  # it says there what it raises, too
+        logging.getLogger("paramiko").addHandler(logging.NullHandler())  # it also raises what it logs
         self.known = known
         self.admin = admin
         self.ahead = ahead
@@ -118,7 +118,7 @@ class Connections:
         self.close()
 
     def close(self) -> None:
-        """Cut all connections, those of the hosts first. None is made from now on."""
+        """Cut all connections, those of the hosts first, and refuse new ones."""
         with self._lock:
             self._closed = True
             hops = [*(each.end for each in self._open.values()), *reversed(self._jumps.values()), *self._others]
@@ -126,9 +126,9 @@ class Connections:
             hop.fabric.client.close()
 
     def to(self, host: Host) -> Connection:
-        """The connection to a host, made again when it was lost; opened when something is done over it.
+        """The connection to a host, a new one if the last one failed; it is opened at first use.
 
-        Raises `Failure` once they have been closed.
+        Raises `Failure` after `close`.
         """
         with self._lock:
             if self._closed:
@@ -139,13 +139,13 @@ class Connections:
                 end = self._hop(host.name, Jump(user, host.address, host.port), host.jump, host.identity)
                 if not self.admin:
                     end.hint = (
-                        f"; `invoke remote-setup --env {self.known.environment}` makes that user where there is none"
+                        f"; `invoke remote-setup --env {self.known.environment}` creates that user if it is missing"
                     )
                 self._open[host.name] = Connection(host, end, self.ahead)
             return self._open[host.name]
 
     def way(self, host: Host) -> list[Hop]:
-        """The hops to a host, the first of them first and itself last."""
+        """The hops to a host in order; the last is the host itself."""
         hop: Hop | None = self.to(host).end
         found: list[Hop] = []
         while hop:
@@ -180,7 +180,7 @@ class Connections:
         return self._jumps[jumps, identity]
 
     def _configured(self, end: fabric.Connection) -> Hop | None:
-        """A jump host that `~/.ssh/config` puts before one that the environment's file reaches directly."""
+        """The jump host that `~/.ssh/config` adds before a host without one in the environment's file."""
         import fabric
 
         if not isinstance(end.gateway, fabric.Connection):
@@ -193,23 +193,23 @@ class Connections:
         return hop
 
     def begin(self, hosts: Iterable[Host]) -> Self:
-        """Connect to hosts while something else is done; `opened` waits for the last of them."""
+        """Connect to hosts in the background; `opened` waits for all of them."""
         connect_all = partial(self.on_all, tuple(hosts), lambda _: None)
         [self._opening] = background.start([connect_all], 1)
         return self
 
     def opened(self) -> None:
-        """Return when all that `begin` was given are connected to. Raises `Failure` naming those that cannot be."""
+        """Wait until all hosts of `begin` are connected. Raises `Failure` naming those that cannot be."""
         if self._opening and (failed := failures(self._opening.result())):
             raise failed
 
     def on_all(
         self, hosts: Iterable[Host], function: Callable[[Connection], T], limit: int = AT_A_TIME
     ) -> dict[str, T | Failure]:
-        """What a function returns for each host, or the `Failure` it raised; so many hosts at a time.
+        """Call a function for each host, ``limit`` at a time; returns each result, or the `Failure` it raised.
 
-        One that fails does not stop the others. When we are told to stop, all connections are cut. What is no
-        `Failure` is raised once all have ended.
+        A host that fails does not stop the others. An interrupt cuts all connections. Any other exception is raised
+        once all calls have ended.
         """
 
         def one(host: Host) -> T | Failure:
@@ -231,18 +231,18 @@ class Connections:
 
     def _opened(self, host: Host) -> Connection:
         connection = self.to(host).open()
-        if self._closed:  # while it was being opened
+        if self._closed:  # meanwhile, while it was being opened
             connection.close()
             raise Failure(f"{host.name}: the command was stopped")
         return connection
 
 
 def connect(host: Host, known: KnownHosts) -> Connection:
-    """An open connection to a host, for its user. Raises `Failure` in one line that names host and remedy."""
+    """An open connection to a host as its deploy user. Raises `Failure` in one line that names host and remedy."""
     return Connections(known).to(host).open()
 
 
 def failures(results: Mapping[str, object]) -> Failure | None:
-    """All that failed of what `Connections.on_all` returned, as one; None for nothing."""
+    """All failures in the results of `Connections.on_all`, as one; None if there is none."""
     said = [result.message for result in results.values() if isinstance(result, Failure)]
     return Failure("\n".join(said)) if said else None

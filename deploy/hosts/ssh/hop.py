@@ -1,4 +1,4 @@
-"""One SSH connection to one machine, whose key is pinned: the host itself, or a jump host on the way to it."""
+"""One SSH connection to one machine with a pinned key: the host itself, or a jump host."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     import paramiko
 
 
-#: Seconds for a host to answer: TCP, then SSH, then the authentication.
+#: Seconds for a host to answer, each for TCP, SSH and the authentication.
 ANSWER_SECONDS = 15
-#: Seconds between signs of life, so that a firewall does not forget a connection that waits.
+#: Seconds between keepalives, so that a firewall does not drop an idle connection.
 KEEPALIVE_SECONDS = 15
 
 
 class _Pinned:
-    """paramiko's policy for keys it has no file for, which are all: refuses what is not pinned, before any login."""
+    """paramiko's policy for keys that no file of its own has, which here are all: refuse unpinned keys before login."""
 
     def __init__(self, known: KnownHosts, name: str) -> None:
         self.known = known
         self.name = name
-        #: That what follows is about who we are.
+        #: The key was accepted: a later error is about the login.
         self.accepted = False
 
     def missing_host_key(self, _client: paramiko.SSHClient, _hostname: str, key: paramiko.PKey) -> None:
-        """Return if the key is pinned. Raises `Failure` otherwise."""
+        """Accept a pinned key. Raises `Failure` for any other."""
         pinned, found = self.known.keys(self.name), _host_key(key)
         verdict = known_hosts.compare(pinned, found)
         if verdict == "changed":
@@ -52,7 +52,7 @@ def _host_key(key: paramiko.PKey) -> HostKey:
 
 
 def _preferring(transport: paramiko.Transport, pinned: Sequence[HostKey]) -> paramiko.Transport:
-    """The transport, asking for a kind of key that is pinned, else for the best: a host shows one of those it has."""
+    """The transport, set to prefer the pinned kinds of key, then the best: a host shows only one of its keys."""
     wanted = {key.kind for key in pinned}
     options = transport.get_security_options()
 
@@ -68,26 +68,26 @@ def _preferring(transport: paramiko.Transport, pinned: Sequence[HostKey]) -> par
 
 @dataclass
 class Hop:
-    """A host on the way, or at its end."""
+    """A jump host, or the host itself."""
 
     label: str
     known: KnownHosts
     fabric: fabric.Connection
-    #: The one before it, which it is reached through.
+    #: The hop before it, through which it is reached.
     before: Hop | None = None
-    #: What it could not be opened for. A jump host that is down is tried once, not for each host behind it.
+    #: Why it could not be opened. A jump host that is down is tried once, not once for each host behind it.
     failed: Failure | None = None
-    #: What else may be the reason when it lets nobody in.
+    #: Another possible remedy when the login is refused.
     hint: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def name(self) -> str:
-        """How the file of keys names it: what we call it, whatever `~/.ssh/config` makes of that."""
+        """Its name in the file of keys: our own address for it, whatever `~/.ssh/config` maps that to."""
         return known_hosts.entry_name(self.fabric.original_host, self.fabric.port)
 
     def open(self) -> None:
-        """Connect, if that is not done. Raises `Failure` in one line."""
+        """Connect, unless already connected. Raises `Failure` in one line."""
         with self._lock:
             if self.fabric.is_connected:
                 return
@@ -122,7 +122,7 @@ class Hop:
         self.fabric.transport.set_keepalive(KEEPALIVE_SECONDS)
 
     def open_way(self) -> None:
-        """Open what it is reached through. Raises `Failure`."""
+        """Open the hop before it. Raises `Failure`."""
         if self.before:
             try:
                 self.before.open()
@@ -130,7 +130,7 @@ class Hop:
                 raise Failure(f"{self.label}: {failure.message}") from None
 
     def key(self) -> HostKey:
-        """The key that it shows; nobody logs in. Of the kind that is pinned, if one is. Raises `Failure`."""
+        """The host's key, without a login; of the pinned kind, if one is pinned. Raises `Failure`."""
         import paramiko
 
         self.open_way()
@@ -150,35 +150,35 @@ class Hop:
                 transport.close()
 
     def _why(self, error: Exception, accepted: bool = False) -> str:
-        """A line for what paramiko raised, with what fixes it."""
+        """One line that explains paramiko's error and names the remedy."""
         import paramiko
 
         at = f"{self.fabric.host}:{self.fabric.port}"
         if isinstance(error, paramiko.ChannelException):
-            return f"{self.before.label if self.before else 'its proxy'} does not reach {at} ({error.text})"
+            return f"{self.before.label if self.before else 'its proxy'} cannot reach {at} ({error.text})"
         if isinstance(error, socket.gaierror):
-            return f"{self.fabric.host} cannot be resolved here; check its address"
+            return f"cannot resolve {self.fabric.host}; check its address"
         if isinstance(error, TimeoutError):
             return f"nothing answers at {at} within {ANSWER_SECONDS} s: is it up, and does a firewall let you in?"
         if isinstance(error, OSError):
             return f"no SSH at {at} ({_reason(error)}): is it up, and its address and port right?"
         if accepted and isinstance(error, paramiko.SSHException):
             return self._why_no_login(error)
-        return f"what answers at {at} does not speak SSH as we do ({one_line(error)})"
+        return f"cannot speak SSH with what answers at {at} ({one_line(error)}); check its address and port"
 
     def _why_no_login(self, error: Exception) -> str:
         import paramiko
 
         for path in self.fabric.connect_kwargs.get("key_filename") or []:
             if _has_passphrase(Path(path).expanduser()):
-                return f"{path} has a passphrase and the agent has no key that is taken: run `ssh-add {path}`"
+                return f"{path} has a passphrase, and the host accepts no key of the agent: run `ssh-add {path}`"
         if isinstance(error, paramiko.PasswordRequiredException):
-            return "your key has a passphrase, and the agent does not have it: run `ssh-add`"
+            return "your key has a passphrase, and the agent does not have the key: run `ssh-add`"
         if "too many" in str(error).lower():
-            return "it was offered too many keys: name the right one with identity"
+            return "the agent offered too many keys: name the right one with identity"
         return (
-            f"it takes none of your keys for {self.fabric.user}: `ssh-add -l` shows those of the agent, "
-            f"identity can name one{self.hint}"
+            f"rejects all of your keys for {self.fabric.user}: `ssh-add -l` lists the agent's keys; to name one, set"
+            f" identity{self.hint}"
         )
 
 
@@ -207,7 +207,7 @@ def _has_passphrase(path: Path) -> bool:
 
 
 def quiet_config() -> fabric.Config:
-    """Fabric's, with `~/.ssh/config` but without `fabric.yaml` files, which could switch anything."""
+    """Fabric's configuration with `~/.ssh/config`, but without `fabric.yaml` files, which could change anything."""
     import fabric
     import paramiko
 

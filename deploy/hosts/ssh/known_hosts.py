@@ -1,7 +1,7 @@
-"""Which host keys an environment trusts: its own file, `deploy/environments/NAME.known_hosts`, and no other.
+"""The host keys that an environment trusts: those in `deploy/environments/NAME.known_hosts`, and no others.
 
-The file is OpenSSH's known_hosts, so that `ssh -o UserKnownHostsFile=…` reads it too. Nothing here does anything:
-text in, text out. `~/.ssh/known_hosts` and the system's file do not count: what one colleague once accepted is no
+The file has OpenSSH's known_hosts format, so that `ssh -o UserKnownHostsFile=…` reads it too. This module only maps
+text to text. `~/.ssh/known_hosts` and the system's file are ignored: a key that one colleague once accepted is no
 reason for the project to send its secrets there.
 """
 
@@ -20,7 +20,7 @@ from deploy.core.errors import Failure
 
 FOLDER = "deploy/environments"
 Verdict = Literal["new", "same", "changed"]
-#: The kinds of key, the one that is asked for first at the front.
+#: The supported kinds of key, the preferred one first.
 KINDS = (
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
@@ -32,14 +32,14 @@ KINDS = (
 
 @dataclass(frozen=True)
 class HostKey:
-    """A host's public key: its kind, and itself as base64."""
+    """A host's public key: its kind, and the key as base64."""
 
     kind: str
     text: str
 
     @property
     def fingerprint(self) -> str:
-        """What identifies it to a person, as OpenSSH prints it: SHA256:…"""
+        """Its fingerprint, as OpenSSH prints it: SHA256:…"""
         digest = hashlib.sha256(base64.b64decode(self.text)).digest()
         return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
@@ -53,14 +53,14 @@ class KnownHost:
 
 
 def entry_name(address: str, port: int) -> str:
-    """How the file names a host. Raises `Failure` for an address that would be something else there."""
+    """The name of a host in the file. Raises `Failure` for an address that would mean something else there."""
     if not re.fullmatch(r"[A-Za-z0-9_.:%-]+", address) or address.startswith("-"):
-        raise Failure(f"{address!r} is no address of a host; fix it in the environment's file")
+        raise Failure(f"{address!r} is not the address of a host; fix it in the environment's file")
     return address.lower() if port == 22 else f"[{address.lower()}]:{port}"
 
 
 def compare(pinned: Sequence[HostKey], found: HostKey) -> Verdict:
-    """What a key is to those that are pinned."""
+    """Compare a key with those that are pinned."""
     if not pinned:
         return "new"
     return "same" if found in pinned else "changed"
@@ -77,7 +77,7 @@ class KnownHosts:
 
     @property
     def source(self) -> str:
-        """The file, as errors name it."""
+        """The file, as messages name it."""
         return source(self.environment)
 
     def keys(self, name: str) -> tuple[HostKey, ...]:
@@ -85,18 +85,18 @@ class KnownHosts:
         return tuple(entry.key for entry in self.entries if any(_names(each, name) for each in entry.names))
 
     def with_key(self, name: str, key: HostKey) -> KnownHosts:
-        """The same with one key for a name, in place of any that it has."""
+        """The same file with one key for a name, which replaces its other keys."""
         kept = [line for line in (_without(each, name) for each in self.text.splitlines()) if line is not None]
         return parse("".join(f"{line}\n" for line in [*kept, f"{name} {key.kind} {key.text}"]), self.environment)
 
 
 def source(environment: str) -> str:
-    """The file of an environment, from the project's root."""
+    """The file of an environment, relative to the project's folder."""
     return f"{FOLDER}/{environment}.known_hosts"
 
 
 def parse(text: str, environment: str) -> KnownHosts:
-    """What a file says. Raises `Failure` for a line that is not understood: one that is ignored could be a warning."""
+    """Parse a file. Raises `Failure` for a line that it cannot parse: an ignored line could be a revocation."""
     entries = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.lstrip().startswith("#"):
@@ -113,11 +113,11 @@ def _entry(line: str) -> KnownHost:
     if words[0].startswith("@"):
         raise ValueError(f"{words[0]} is not supported")
     if len(words) < 3:
-        raise ValueError("is no line of known_hosts: names, kind, key")
+        raise ValueError("is not a line of known_hosts: names, kind, key")
     if re.search(r"[*?!]", words[0]):
         raise ValueError("has a pattern for a name, but a key is pinned for one host")
     if words[1] not in KINDS:
-        raise ValueError(f"{words[1]!r} is no kind of key; there are: {', '.join(KINDS)}")
+        raise ValueError(f"{words[1]!r} is not a kind of key; there are: {', '.join(KINDS)}")
     try:
         inner = base64.b64decode(words[2], validate=True)
     except binascii.Error:
@@ -129,7 +129,7 @@ def _entry(line: str) -> KnownHost:
 
 
 def _names(written: str, name: str) -> bool:
-    """Whether a name of the file, which may be hashed as `ssh-keygen -H` does it, is this one."""
+    """Whether a name in the file, which may be hashed as by `ssh-keygen -H`, matches."""
     if not written.startswith("|1|"):
         return written.lower() == name.lower()
     salt, _, digest = written[3:].partition("|")
@@ -141,7 +141,7 @@ def _names(written: str, name: str) -> bool:
 
 
 def _without(line: str, name: str) -> str | None:
-    """A line that no longer names a host; None when it named no other."""
+    """The line without a host's name; None if it names no other host."""
     words = line.split(maxsplit=1)
     if len(words) < 2 or words[0].startswith("#"):
         return line

@@ -1,4 +1,4 @@
-"""`remote-trust`: show the keys that the hosts of an environment have, and pin those that a person has compared."""
+"""`remote-trust`: show the keys of an environment's hosts, and pin those that a person has compared."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from deploy.hosts.ssh.known_hosts import HostKey, KnownHosts, Verdict
 
 @dataclass(frozen=True)
 class Shown:
-    """The key that a host shows, and what it is to those that are pinned."""
+    """The key that a host shows, compared with the pinned keys."""
 
     label: str
-    #: As the file of keys names the host.
+    #: The host's name in the file of keys.
     name: str
     key: HostKey
     verdict: Verdict
@@ -35,7 +35,7 @@ class Shown:
 
 
 def load(root: Path, environment: str) -> KnownHosts:
-    """The keys that an environment trusts; none without its file. Raises `Failure` for a file that is wrong."""
+    """The keys that an environment trusts; none if its file is missing. Raises `Failure` for an invalid file."""
     path = root / known_hosts.source(environment)
     try:
         return known_hosts.parse(path.read_text("utf-8") if path.exists() else "", environment)
@@ -44,7 +44,7 @@ def load(root: Path, environment: str) -> KnownHosts:
 
 
 def pin(environment: Environment, replace: Collection[str], notify: Notify, *, confirmed: bool = False) -> Action:
-    """Show the keys of the hosts, and pin those that are new, or changed and to be replaced; a dry run pins none."""
+    """Show the keys of the hosts, and pin those that are new or in ``replace``; a dry run pins none."""
     return Action(
         lambda: _show_and_pin(environment, replace, notify, confirmed=confirmed, dry_run=True),
         lambda: _show_and_pin(environment, replace, notify, confirmed=confirmed, dry_run=False),
@@ -54,11 +54,11 @@ def pin(environment: Environment, replace: Collection[str], notify: Notify, *, c
 def _show_and_pin(
     environment: Environment, replace: Collection[str], notify: Notify, *, confirmed: bool, dry_run: bool
 ) -> None:
-    """Show the key of each host and jump host, and pin those that are new, or changed and to be replaced.
+    """Show the key of each host and jump host, and pin those that are new, or changed and in ``replace``.
 
-    Jump hosts come first: what is behind one is asked through it, which logs in there. Raises `Failure` for
-    a changed key that ``replace`` does not name, with nothing of that round written, and at the end for hosts that did
-    not answer.
+    Jump hosts come first: the hosts behind one are reached through it, which needs a login there. Raises `Failure` for
+    a changed key that ``replace`` does not name, without writing any key of that round; and at the end for hosts that
+    did not answer.
     """
     known, failed, depth = load(environment.root, environment.name), dict[str, str](), 0
     unused = set(replace)
@@ -80,7 +80,7 @@ def _show_and_pin(
         known = _pin(known, environment, shown, replace, notify, confirmed=confirmed, dry_run=dry_run)
         depth += 1
     if unused:
-        failed["--replace"] = f"--replace names {', '.join(sorted(unused))}, which showed no key"
+        failed["--replace"] = f"--replace {', '.join(sorted(unused))}: no host of that name has shown a key"
     if failed:
         raise Failure("\n".join(failed.values()))
 
@@ -92,13 +92,13 @@ def look(hop: Hop) -> Shown:
 
 
 def _at(connections: Connections, hosts: Sequence[Host], depth: int) -> list[Hop]:
-    """The hops that are so many hosts away, each address once."""
+    """The hops at this position of the ways to the hosts, each address once."""
     ways = (connections.way(host) for host in hosts)
     return list({way[depth].name: way[depth] for way in ways if depth < len(way)}.values())
 
 
 def wanted(shown: Sequence[Shown], replace: Collection[str]) -> list[Shown]:
-    """Those to be pinned. Raises `Failure` when a key has changed and nobody said that this is right."""
+    """The keys to pin. Raises `Failure` if a key has changed and ``replace`` does not name its host."""
     refused = [
         each for each in shown if each.verdict == "changed" and each.label not in replace and each.name not in replace
     ]
@@ -111,7 +111,7 @@ def _refusals(refused: Sequence[Shown]) -> Iterator[str]:
     for each in refused:
         yield (
             f"{each.label}: its host key is not the pinned one: find out why before anything else; "
-            f"if it was reinstalled, add --replace {each.name}"
+            f"if the host was reinstalled, add --replace {each.name}"
         )
 
 
@@ -129,7 +129,7 @@ def _pin(
     if not fresh or dry_run:
         return known
     names = ", ".join(each.label for each in fresh)
-    confirm(f"This trusts the keys of {names}: compare them with the hosts' own.", environment.name, confirmed)
+    confirm(f"This pins the keys of {names}: compare them with the keys on the hosts.", environment.name, confirmed)
     for each in fresh:
         known = known.with_key(each.name, each.key)
     shell.perform([WriteSecret(environment.root / known.source, known.text, 0o644)])

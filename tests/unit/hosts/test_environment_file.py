@@ -183,12 +183,12 @@ KINDS = [
         "[web, worker]",
         "[web, wbe]",
         14,
-        "hosts.web2.roles: 'wbe' is no role; there are: web, worker, beat, database, bro",
+        "hosts.web2.roles: 'wbe' is not a role; there are: web, worker, beat, database, bro",
     ),
-    ("[web, worker]", "\n      - web\n      - wbe", 16, "hosts.web2.roles: 'wbe' is no role"),
-    ("[web, worker]", "[]", 14, "hosts.web2.roles: is empty; name one at least"),
+    ("[web, worker]", "\n      - web\n      - wbe", 16, "hosts.web2.roles: 'wbe' is not a role"),
+    ("[web, worker]", "[]", 14, "hosts.web2.roles: is empty; name at least one"),
     ("[web, worker]", "web", 14, "hosts.web2.roles: must be a list, such as [a, b]"),
-    ("[web, worker]", "[worker, web, worker]", 14, "hosts.web2.roles: worker is there twice; remove one"),
+    ("[web, worker]", "[worker, web, worker]", 14, "hosts.web2.roles: worker is listed twice; remove one"),
     (
         "    roles: [web, worker]\n",
         "",
@@ -203,63 +203,78 @@ KINDS = [
         "hosts.jobs1.roles: beat is on web2 already; give it to one host only",
     ),
     ("[web, worker]", "[worker, broker]", 24, "hosts.data1.roles: broker is on web2 already"),
-    ("[web, worker]", "[web]", 9, "hosts: none has the role worker; give it to a host"),
-    ("[beat]", "[worker]", 9, "hosts: none has the role beat; give it to one host"),
+    ("[web, worker]", "[web]", 9, "hosts: no host has the role worker; give it to a host"),
+    ("[beat]", "[worker]", 9, "hosts: no host has the role beat; give it to one host"),
     (
         "[database, broker]",
         "[broker]",
         9,
-        "hosts: none has the role database; give it to one host, or set services.dat",
+        "hosts: no host has the role database; give it to one host, or set services.dat",
     ),
     (
         "jump: ops",
         "services: {broker: env:B}\njump: ops",
         3,
-        "services.broker: data1 has the role broker; remove the one",
+        "services.broker: data1 has the role broker; remove one",
     ),
     (
         "    port: 2200\n",
         "    port: 22\n  again: {address: 10.0.0.2, roles: [web]}\n  more:\n    roles: [web]\n",
         16,
-        "hosts.again: has the address",
+        "hosts.again: has the same address",
     ),
     (
         "user: shipper",
         "port: 2200\nservices: {database: 'postgres://u:hunter2@h/d'}",
         3,
-        "services.database: has a password in it, which has no place in this file; name a source: env:NAME, file:PATH",
+        "services.database: contains a password, which must not be in this file; name a source: env:NAME, file:PATH",
     ),
-    ("  web2:", "  web_2:", 12, "hosts.web_2: 'web_2' is no host name"),
-    ("10.0.0.2", "'-o ProxyCommand'", 13, "hosts.web2.address: '-o ProxyCommand' is no host name and no address"),
+    ("  web2:", "  web_2:", 12, "hosts.web_2: 'web_2' is not a host name"),
+    (
+        "10.0.0.2",
+        "'-o ProxyCommand'",
+        13,
+        "hosts.web2.address: '-o ProxyCommand' is neither a host name nor an address",
+    ),
     ("port: 2200", "port: 70000", 15, "hosts.web2.port: must be a whole number from 1 to 65535"),
     ("port: 2200", "prot: 2200", 15, "hosts.web2.prot: is not known; did you mean port?"),
     ("port: 2200", "zzz: 1", 15, "hosts.web2.zzz: is not known; known are: user, admin, port, identity"),
-    ("{web: 2G}", "{web: 50M}", 17, "hosts.web2.max_memory.web: must be a size such as 512M or 2G, 100M at least"),
-    ("{web: 2G}", "{wbe: 2G}", 17, "hosts.web2.max_memory.wbe: 'wbe' is no role"),
-    ("user: other", "user: Other One", 20, "hosts.web3.user: 'Other One' is no user name"),
-    ("ops@bastion.example:2222", "bastion.example", 3, "jump: 'bastion.example' is no jump host; write user@host or"),
+    ("{web: 2G}", "{web: 50M}", 17, "hosts.web2.max_memory.web: must be a size such as 512M or 2G, at least 100M"),
+    ("{web: 2G}", "{wbe: 2G}", 17, "hosts.web2.max_memory.wbe: 'wbe' is not a role"),
+    ("user: other", "user: Other One", 20, "hosts.web3.user: 'Other One' is not a user name"),
+    (
+        "ops@bastion.example:2222",
+        "bastion.example",
+        3,
+        "jump: 'bastion.example' is not a jump host; write user@host or",
+    ),
     ("domain: shop.example\n", "", 1, "domain: is missing; deploy/environments/example.yaml explains it"),
-    ("shop.example", "https://shop.example", 1, "domain: 'https://shop.example' is no host name"),
-    ("user: shipper", "allowed_hosts: [a.example, '*']", 2, "allowed_hosts: '*' is no host name; .example.org stands"),
+    ("shop.example", "https://shop.example", 1, "domain: 'https://shop.example' is not a host name"),
+    (
+        "user: shipper",
+        "allowed_hosts: [a.example, '*']",
+        2,
+        "allowed_hosts: '*' is not a host name; .example.org stands",
+    ),
     ("user: shipper", "user:", 2, "user: must be a user name"),
     ("user: shipper", "usr: shipper", 2, "usr: is not known; did you mean user?"),
     ("user: shipper", "keep: 51", 2, "keep: must be a whole number from 1 to 50"),
-    ("user: shipper", "batch: 0", 2, "batch: '0' is no number of hosts or percentage such as 50%"),
-    ("user: shipper", "batch: 101%", 2, "batch: '101%' is no number of hosts"),
+    ("user: shipper", "batch: 0", 2, "batch: '0' is not a number of hosts or percentage such as 50%"),
+    ("user: shipper", "batch: 101%", 2, "batch: '101%' is not a number of hosts"),
     ("user: shipper", "firewall: maybe", 2, "firewall: must be true or false"),
     ("user: shipper", "trusted_proxies: [10.0.0.1/8]", 2, "trusted_proxies: 10.0.0.1/8 has host bits set"),
     (
         "user: shipper",
         "https_only: true",
         2,
-        "https_only: redirects to HTTPS, which nothing answers: set tls, or trusted_proxies where a load bal",
+        "https_only: redirects to HTTPS, but nothing serves HTTPS: set tls, or trusted_proxies where a load bal",
     ),
-    ("port: 2200", "open_ports: [tcp/22, 9100]", 15, "hosts.web2.open_ports: '9100' is no port to open"),
-    ("user: shipper", "open_ports: [tcp/0]", 2, "open_ports: 'tcp/0' is no port to open; write tcp/9100 or udp/51820"),
+    ("port: 2200", "open_ports: [tcp/22, 9100]", 15, "hosts.web2.open_ports: '9100' is not a port"),
+    ("user: shipper", "open_ports: [tcp/0]", 2, "open_ports: 'tcp/0' is not a port; write tcp/9100 or udp/51820"),
     ("user: shipper", "open_ports: tcp/9100", 2, "open_ports: must be a list, such as [a, b]"),
     ("user: shipper", "hooks: {before: []}", 2, "hooks.before: must be one command: a line, or the list of its words"),
     ("user: shipper", "tls: {certificate: a}", 2, "tls.key: is missing"),
-    ("user: shipper", "identity: ~nobody-here/x", 2, "identity: begins with the ~ of a user who is not known here"),
+    ("user: shipper", "identity: ~nobody-here/x", 2, "identity: begins with the ~ of an unknown user; fix the path"),
     ("env:SHOP_KEY", "hunter2", 6, "secrets.SECRET_KEY: must be env:NAME, file:PATH or command:WORDS; a secret itself"),
     ("env:SHOP_KEY", "{env: A, file: b}", 6, "secrets.SECRET_KEY: must be env:NAME, file:PATH or command:WORDS"),
     ("env:SHOP_KEY", "command:pass 'a", 6, "secrets.SECRET_KEY: No closing quotation"),
@@ -268,21 +283,21 @@ KINDS = [
         "  SECRET_KEY",
         "  DATABASE_PASSWORD: env:A\n  SECRET_KEY",
         6,
-        "secrets.DATABASE_PASSWORD: does not go here: it is made",
+        "secrets.DATABASE_PASSWORD: does not go here: the hosts generate",
     ),
-    ("  LOG_LEVEL", "  log_level", 8, "settings.log_level: is no name of a variable, which is in capital letters"),
-    ("  LOG_LEVEL", "  DATABASE_URL", 8, "settings.DATABASE_URL: does not go here: say it with services.database"),
+    ("  LOG_LEVEL", "  log_level", 8, "settings.log_level: is not the name of a variable; write it in capital letters"),
+    ("  LOG_LEVEL", "  DATABASE_URL", 8, "settings.DATABASE_URL: does not go here: set services.database"),
     ("  LOG_LEVEL", "  EMAIL_PASSWORD", 8, "settings.EMAIL_PASSWORD: is a secret by its name; move it to secrets"),
     (
         "  LOG_LEVEL",
         "  SECRET_KEY_FILE",
         8,
-        "settings.SECRET_KEY_FILE: is among the secrets too; remove one of the two",
+        "settings.SECRET_KEY_FILE: is in secrets too; remove one of the two",
     ),
-    ("INFO", "redis://u:hunter2@h/1", 8, "settings.LOG_LEVEL: has a password in it; move it to secrets"),
+    ("INFO", "redis://u:hunter2@h/1", 8, "settings.LOG_LEVEL: contains a password; move it to secrets"),
     ("  LOG_LEVEL: INFO\n", "", 7, "settings: has no value; give it one, or remove the key"),
-    ("user: shipper", "domain: b.example", 2, "domain: is there twice; remove one"),
-    ("user: shipper", "user: &a shipper\nadmin: *a", 3, "admin: an &anchor is not followed here"),
+    ("user: shipper", "domain: b.example", 2, "domain: is defined twice; remove one"),
+    ("user: shipper", "user: &a shipper\nadmin: *a", 3, "admin: an &anchor is not supported"),
     ("user: shipper", "? [a]\n: b", 1, "a key must be a word"),
     ("user: shipper", "user: a: b", 2, "column 8: mapping values are not allowed here"),
     ("user: shipper", "user: \a", 2, "has a control character; remove it"),
@@ -333,7 +348,7 @@ def test_the_same_address_is_another_host_by_its_port_only() -> None:
     again = "  again: {address: 10.0.0.2, roles: [web]}\n"
     assert len(parsed(more=again).hosts) == 6
     [line] = complaints(valid(("user: shipper", "port: 2200"), more=again))
-    assert line.startswith(f"{FILE}:25: hosts.again: has the address and port of web2; ")
+    assert line.startswith(f"{FILE}:25: hosts.again: has the same address and port as web2; ")
 
 
 def test_an_empty_file_names_what_must_be_in_it() -> None:
@@ -359,15 +374,15 @@ def failed(root: Path, name: str = "x", *, pair: bool = False) -> str:
 
 @pytest.mark.parametrize("name", ["prod", "../x", "X", ""])
 def test_a_name_without_a_file_is_answered_with_the_names_there_are(tmp_path: Path, name: str) -> None:
-    assert failed(tmp_path, name) == f"{name!r} is no environment in {FOLDER}; there is none yet: copy {EXAMPLE}"
+    assert failed(tmp_path, name) == f"{name!r} is not an environment in {FOLDER}; there is none yet: copy {EXAMPLE}"
     (project(tmp_path) / EXAMPLE).write_text("")
     (tmp_path / FOLDER / "a.yaml").write_text("")
-    assert failed(tmp_path, name) == f"{name!r} is no environment in {FOLDER}; there are: a, x"
+    assert failed(tmp_path, name) == f"{name!r} is not an environment in {FOLDER}; there are: a, x"
 
 
 def test_a_file_that_is_no_text_is_named_with_the_line(tmp_path: Path) -> None:
     (project(tmp_path) / FILE).write_bytes(b"domain: a\nuser: \xff\n")
-    assert failed(tmp_path) == f"{FILE}:2: is no UTF-8; save it as that"
+    assert failed(tmp_path) == f"{FILE}:2: is not UTF-8; save it as UTF-8"
 
 
 def test_local_files_that_are_not_there_are_named_before_anything_connects(tmp_path: Path) -> None:
@@ -494,17 +509,17 @@ def test_every_secret_that_cannot_be_had_is_named_with_its_source_and_none_is_sh
     assert "hunter2;" in said, "of the command as the file has it"
     assert said.count("hunter2") == 2
     assert [line.removeprefix(f"{FILE}: ") for line in said.splitlines()] == [
-        f"secrets.SECRET_KEY: env:SHOP_KEY: is short or a default; make one with: {MAKE_KEY}",
+        f"secrets.SECRET_KEY: env:SHOP_KEY: is too short or a default; make one with: {MAKE_KEY}",
         "secrets.UNSET: env:NOT_SET: is not set in this shell; export it",
         "secrets.ABSENT: file:absent: No such file or directory; put it there, or fix the path",
         f"secrets.OPEN: file:open: others may read it: chmod 600 {tmp_path}/open",
-        "secrets.EMPTY: file:empty: is empty",
+        "secrets.EMPTY: file:empty: is empty; give it a value",
         "secrets.FAILS: command:sh -c 'echo hunter2; echo locked >&2; exit 3': failed with exit code 3: locked",
         f"secrets.NOWHERE: command:{GONE}: {GONE}: not found on this machine; `invoke doctor` says what to install",
-        "secrets.NOBODY: file:'~nobody-here/x': begins with the ~ of a user who is not known here",
+        "secrets.NOBODY: file:'~nobody-here/x': begins with the ~ of an unknown user; fix the path",
         "secrets.NO_PROGRAM: command:./data: ./data: is no program: a script needs #! in its first line",
-        "secrets.NO_TEXT: command:printf '\\377hunter2': prints what is no text",
-        "services.database: env:DB: is no URL such as postgres://user@host:port/name",
+        "secrets.NO_TEXT: command:printf '\\377hunter2': its output is not text",
+        "services.database: env:DB: is not a URL such as postgres://user@host:port/name",
     ]
 
 

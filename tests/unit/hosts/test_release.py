@@ -199,7 +199,7 @@ def test_hosts_that_are_not_ready_for_a_release_are_all_named() -> None:
     said = refusal(state.require_ready, hosts, {"web4": ("web", "beat")}, {}, "x").splitlines()
     assert said == [
         "web2: is not set up: run `invoke remote-setup --env x`",
-        "web3: its last setup did not come to its end: run `invoke remote-setup --env x`",
+        "web3: its last setup did not finish: run `invoke remote-setup --env x`",
         "web4: was set up as web, but must be web beat: run `invoke remote-setup --env x`",
     ]
     ready = states(host("web1", ""))
@@ -217,7 +217,7 @@ def test_another_certificate_is_told_where_it_can_be_compared_and_stops_no_deplo
     assert state.require_ready(hosts, {}, marks, "x") == [advice]
     renewed = {"web1": "digest NEW"}
     assert state.require_ready(states(with_mark), {}, renewed, "x") == [
-        f"web1: has another certificate than the file of tls: {remedy}"
+        f"web1: its certificate differs from the file in tls: {remedy}"
     ]
     assert state.require_ready(states(with_mark), {}, {"web1": "digest"}, "x") == [], "the certificate is not here"
 
@@ -251,7 +251,7 @@ def test_back_is_to_what_served_before() -> None:
 def test_a_release_that_never_served_is_not_gone_back_to() -> None:
     one = states(host("web1", NEW, OLD, NEW, never=(MIDDLE,)))
     assert state.target(one, "") == OLD
-    assert "is no release that has served" in refusal(state.target, one, MIDDLE)
+    assert "matches no release that has served" in refusal(state.target, one, MIDDLE)
 
 
 def test_back_is_by_when_a_release_served_last_and_past_those_that_were_rolled_back_from() -> None:
@@ -293,7 +293,7 @@ def test_what_served_last_is_by_each_host_s_own_clock_and_never_by_ids() -> None
 def test_what_was_rolled_back_from_is_said_to_be_there_when_nothing_else_is() -> None:
     said = refusal(state.target, states(host("web1", OLD, NEW, OLD, left=(NEW,))), "")
     assert "no earlier release" in said
-    assert "but for what was rolled back from, which --to can name" in said
+    assert "except releases that were rolled back, which --to can name" in said
 
 
 def test_after_a_rollback_that_was_cut_off_back_is_where_it_went() -> None:
@@ -303,7 +303,9 @@ def test_after_a_rollback_that_was_cut_off_back_is_where_it_went() -> None:
 
 def test_a_new_host_is_named_when_it_is_in_the_way_of_a_rollback() -> None:
     found = states(host("web1", NEW, OLD, NEW), host("web2", NEW, OLD, NEW), host("web3", ""))
-    assert "web3: nothing to go back to; the others have: --only web1,web2" in refusal(state.target, found, "")
+    assert "web3: no release to roll back to; to roll back the others: --only web1,web2" in refusal(
+        state.target, found, ""
+    )
 
 
 def test_after_a_deploy_that_was_cut_off_back_is_to_what_the_others_serve() -> None:
@@ -315,7 +317,7 @@ def test_a_release_may_be_named_by_its_commit() -> None:
     one = states(host("web1", NEW, OLD, MIDDLE, NEW))
     assert state.target(one, "aaaaaaa") == OLD
     assert state.target(one, OLD) == OLD
-    assert "may be" in refusal(state.target, one, "2026")
+    assert "matches more than one release" in refusal(state.target, one, "2026")
     assert "serves on all of these hosts already" in refusal(state.target, one, NEW)
 
 

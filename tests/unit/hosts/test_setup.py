@@ -34,7 +34,7 @@ from deploy.hosts.setup.diff import (
     render,
     steps,
 )
-from deploy.hosts.setup.refusal import complaints, refusal
+from deploy.hosts.setup.refusal import problems, refusal
 from deploy.hosts.setup.site import Learned, Site
 from deploy.project.config import Project
 from tests.support import ROOT
@@ -292,13 +292,13 @@ def test_what_a_deploy_compares_with_a_host_s_setup_reads_no_key(tmp_path: Path)
 
 @pytest.mark.parametrize("user", ["root", "app", "postgres"])
 def test_a_deploy_user_with_other_rights_is_refused(user: str) -> None:
-    [line, *_] = complaints(environment(f"user: {user}\n{TEXT}"))
-    assert line == f"deploy/environments/x.yaml: web1: {user} cannot be the user that deploys; name another with user"
-    assert complaints(environment()) == []
+    [line, *_] = problems(environment(f"user: {user}\n{TEXT}"))
+    assert line == f"deploy/environments/x.yaml: web1: {user} cannot be the deploy user; name another with user"
+    assert problems(environment()) == []
 
 
 def test_the_administrator_is_not_the_one_who_deploys() -> None:
-    assert "jobs1: ops cannot be the user that deploys" in complaints(environment(f"user: ops\nadmin: ops\n{TEXT}"))[2]
+    assert "jobs1: ops cannot be the deploy user" in problems(environment(f"user: ops\nadmin: ops\n{TEXT}"))[2]
 
 
 # --- What a host may be ---
@@ -307,20 +307,20 @@ def test_the_administrator_is_not_the_one_who_deploys() -> None:
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
-        (Facts(("fedora", "40")), "is fedora 40; a host is Debian 12 or newer, or Ubuntu 22.04 LTS or newer"),
-        (Facts(("debian", "11")), "is debian 11; a host is Debian 12 or newer, or Ubuntu 22.04 LTS or newer"),
-        (Facts(("ubuntu", "23.10")), "is ubuntu 23.10, which has no long support; install an LTS release"),
-        (Facts(("debian", "12"), systemd=False), "is not run by systemd, which the site's units need"),
+        (Facts(("fedora", "40")), "is fedora 40; install Debian 12 or newer, or Ubuntu 22.04 LTS or newer"),
+        (Facts(("debian", "11")), "is debian 11; install Debian 12 or newer, or Ubuntu 22.04 LTS or newer"),
+        (Facts(("ubuntu", "23.10")), "is ubuntu 23.10, which has no long-term support; install an LTS release"),
+        (Facts(("debian", "12"), systemd=False), "does not run systemd, which the site's units need"),
         (
             Facts(("ubuntu", "22.04")),
-            "has Python 3.10, and the site needs 3.11: install Debian 12 or Ubuntu 24.04",
+            "has Python 3.10, but the site needs 3.11: install Debian 12 or Ubuntu 24.04",
         ),
         (Facts(("debian", "12")), ""),
         (Facts(("debian", "13"), python=(3, 13)), ""),
         (Facts(("ubuntu", "24.04")), ""),
         (
             Facts(("debian", "12"), groups={"deploy": ("deploy", "users", "sudo")}),
-            "deploy is in the group sudo, with which it may do more than deploy: gpasswd -d deploy sudo",
+            "deploy is in the group sudo, which may do more than deploy: gpasswd -d deploy sudo",
         ),
         (
             Facts(("debian", "12"), groups={"deploy": ("users",)}),
@@ -339,7 +339,7 @@ def test_a_host_without_the_site_needs_no_python() -> None:
 
 def test_a_host_that_does_not_know_another_is_named() -> None:
     here, known = site(), {f"10.0.0.{number}": (f"10.0.0.{number}",) for number in (1, 2, 3)}
-    with pytest.raises(Failure, match=r"^web1: does not know where 10.0.0.4 is: give data1 a private_address"):
+    with pytest.raises(Failure, match=r"^web1: cannot resolve 10.0.0.4: give data1 a private_address"):
         require_addresses(here, host(here, "web1"), Facts(addresses=known))
     require_addresses(here, host(here, "data1"), Facts(addresses=known))
 
@@ -489,7 +489,7 @@ def test_what_is_no_answer_is_a_failure_and_not_a_guess(text: str) -> None:
 
 
 def test_a_host_that_there_is_not_is_answered_with_those_there_are() -> None:
-    with pytest.raises(Failure, match=r"--only web9: no host of .* is called so; there are: web1, web2, jobs1, data1"):
+    with pytest.raises(Failure, match=r"--only web9: no host of .* has that name; there are: web1, web2, jobs1, data1"):
         converge.setup(environment(), PROJECT, "web1,web9", print, confirmed=False)
 
 

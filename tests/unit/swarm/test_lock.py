@@ -268,7 +268,7 @@ def test_a_clean_up_that_fails_does_not_hide_why_the_deploy_failed(
     monkeypatch.setattr(deploy, "run_jobs", silenced)
     with pytest.raises(Failure, match="the migration failed"):
         deploy.carry_out(session, file(), Snapshot(), [])
-    assert said[-1].startswith("old configs and secrets are still there: no answer")
+    assert said[-1].startswith("cannot remove old configs and secrets: no answer")
 
 
 def test_a_release_that_serves_is_none_that_failed_because_old_ones_could_not_be_removed(
@@ -276,7 +276,7 @@ def test_a_release_that_serves_is_none_that_failed_because_old_ones_could_not_be
 ) -> None:
     engine.silent = True
     session.clean_up()
-    assert said == ["old configs and secrets are still there: no answer; the next deploy removes them"]
+    assert said == ["cannot remove old configs and secrets: no answer; the next deploy removes them"]
 
 
 def test_services_that_cannot_be_put_back_do_not_hide_why_the_deploy_failed(
@@ -290,7 +290,7 @@ def test_services_that_cannot_be_put_back_do_not_hide_why_the_deploy_failed(
     monkeypatch.setattr(deploy, "hand_over", fail)
     with pytest.raises(Failure, match="app on node1: was rolled back"):
         deploy.put_into_service(session, file(), [entry(1)])
-    assert said[-1] == "they could not be put back: app: no answer; `invoke swarm-status` shows what runs"
+    assert said[-1] == "cannot restore the services: app: no answer; `invoke swarm-status` shows what runs"
 
 
 def test_the_swarm_does_not_take_back_what_is_put_back(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -458,7 +458,7 @@ def test_a_migration_of_a_killed_client_is_not_waited_for_without_an_end(
     monkeypatch.setattr(jobs, "time", Days())
     monkeypatch.setattr(Manager, "look", lambda _: job("release", "running"))
     with pytest.raises(
-        Failure, match="release: that of an earlier deploy still runs; `docker service rm shop_release`"
+        Failure, match="release: the job of an earlier deploy still runs; to stop it: `docker service rm shop_release`"
     ):
         jobs.clear_job(session, "release")
 
@@ -504,6 +504,6 @@ def test_jobs_of_management_commands_whose_client_was_killed_are_removed_a_day_l
     now = datetime(2026, 1, 3, tzinfo=UTC)
     made = (now - timedelta(hours=25)).isoformat().replace("+00:00", ".123456789Z")
     fresh = (now - timedelta(hours=23)).isoformat().replace("+00:00", ".123456789Z")
-    assert jobs.forgotten(job("manage-1", "complete", made), now) == ["manage-1"]
-    assert jobs.forgotten(job("manage-1", "running", fresh), now) == []
-    assert jobs.forgotten(job("release", "complete", made), now) == []
+    assert jobs.abandoned(job("manage-1", "complete", made), now) == ["manage-1"]
+    assert jobs.abandoned(job("manage-1", "running", fresh), now) == []
+    assert jobs.abandoned(job("release", "complete", made), now) == []

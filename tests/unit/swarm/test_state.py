@@ -108,7 +108,7 @@ def test_a_global_service_is_wanted_on_each_node_that_works_and_fits() -> None:
 
 def test_a_replica_that_fits_nowhere_is_named_with_what_the_swarm_says() -> None:
     pending = task("1", "pending", message="no suitable node (scheduling constraints not satisfied on 3 nodes)")
-    assert state.nowhere(Snapshot(NODES, [service()], [pending])) == [f"app: {pending.message}"]
+    assert state.unplaceable(Snapshot(NODES, [service()], [pending])) == [f"app: {pending.message}"]
 
 
 # --- What would be lost ---
@@ -132,7 +132,7 @@ def test_services_volumes_and_ports_that_the_files_no_more_have_are_named() -> N
     ):
         stack_files.guard(snapshot, file, [])
     stack_files.guard(snapshot, file, ["app"])
-    with pytest.raises(Failure, match="--remove ap: the files still have it, or nothing of that name runs"):
+    with pytest.raises(Failure, match="--remove ap: the files still define it, or it does not run"):
         stack_files.guard(snapshot, file, ["ap"])
 
 
@@ -238,7 +238,7 @@ def test_ssh_is_asked_strictly_and_without_questions() -> None:
             "No ED25519 host key is known for x.\nHost key verification failed.",
             "is not known yet: run `ssh node1` once",
         ),
-        ("me@node1: Permission denied (publickey).", "does not take your key"),
+        ("me@node1: Permission denied (publickey).", "rejects your SSH key"),
         ("ssh: connect to host node1 port 22: Connection refused", "Connection refused"),
     ],
 )
