@@ -424,7 +424,7 @@ def test_one_that_hangs_can_be_ended_and_puts_itself_back(site: Fleet, at: str) 
         wait_until(lambda: at in peek(hanging), 60, f"it is {at}")
         hanging.send_signal(signal.SIGSTOP)
         assert "busy" in one_line(site.invoke("remote-deploy"))
-        assert "the one who held the lock is ended" in site.must("remote-unlock", "--yes").stderr
+        assert "the lock holder is stopped" in site.must("remote-unlock", "--yes").stderr
         wait_until(lambda: settled(site), 90, "nothing of it runs")
         assert one_release(site) == before
         site.must("remote-deploy")

@@ -654,9 +654,9 @@ def test_nginx_keeps_what_works_when_it_is_told_nonsense(ready: Fleet) -> None:
     try:
         result = ready.invoke("remote-setup", "--yes")
         assert result.code == 1
-        failed = [line for line in result.stderr.splitlines() if "does not take" in line]
+        failed = [line for line in result.stderr.splitlines() if "rejects its configuration" in line]
         assert [line.split(":")[0] for line in failed] == ["web1", "web2"]
-        assert "the earlier one is back" in failed[0]
+        assert "the previous one is restored" in failed[0]
         assert "perhaps" in failed[0]
         for name in ("web1", "web2"):
             assert "sendfile on;" in ready[name].sh("cat /etc/nginx/site/site.conf")

@@ -1,22 +1,22 @@
 # shellcheck shell=sh
-# Makes a host what the plan says. Standard input: a line for each thing to do, and `end`; nothing is done before all of
-# it has arrived. Names and paths have no spaces; contents are in base64. %PG% is the version of PostgreSQL.
+# Applies a plan to a host. Standard input: a line for each step, and `end`; nothing is done before all lines have
+# arrived. Names and paths have no spaces; contents are in base64. %PG% is the version of PostgreSQL.
 #
-#   name NAME                               the project's
+#   name NAME                               the project's name
 #   install PACKAGE…
 #   user NAME login|system                  with a group of its own
-#   keys NAME                               it lets in whom the administrator lets in
+#   keys NAME                               copy the administrator's authorized keys
 #   folder PATH OWNER GROUP MODE
-#   group                                   files from here on are put back when a check says no
-#   file PATH OWNER GROUP MODE CONTENT      one that is not root's is written by its owner, and gets that one's group
+#   group                                   if a later check fails, restore the files from here on
+#   file PATH OWNER GROUP MODE CONTENT      if the owner is not root: written as the owner, with the owner's group
 #   check sudoers|nginx|firewall
 #   absent PATH
 #   units                                   systemd reads its files again
-#   enable UNIT | disable UNIT              the latter stops it, too; of a template, without waiting, all there are
+#   enable UNIT | disable UNIT              disable also stops it; for a template all its units, without waiting
 #   start UNIT | restart UNIT | reload UNIT
 #   database | broker                       role, database and password; user and password
 #
-# Output: what is being done, where it takes long. A failure is one line of errors.
+# Output: the steps that take long. A failure is one line on standard error.
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C.UTF-8
@@ -28,7 +28,7 @@ cd /
 
 admin_home=$2
 name=setup
-# What would listen to everybody until we have told it otherwise.
+# Servers that would listen on all addresses until we have configured them.
 eager="nginx.service rabbitmq-server.service"
 
 fail() {
@@ -37,27 +37,27 @@ fail() {
 }
 
 exec 8>/run/setup.lock
-flock -n 8 || fail "somebody else is setting this host up; wait for that"
-# What is left of one that was killed.
+flock -n 8 || fail "somebody else is setting this host up; retry when that has finished"
+# Left by a setup that was killed.
 rm -rf /run/setup.??????
 work=$(mktemp -d /run/setup.XXXXXX)
-over() {
+clean_up() {
     rm -rf "$work"
     # shellcheck disable=SC2086 # several words
     systemctl --quiet --runtime unmask $eager </dev/null 2>/dev/null || true
 }
-trap over EXIT
+trap clean_up EXIT
 trap 'exit 143' HUP INT TERM
-# One that was killed while it installed has left them so.
+# A setup that was killed during an installation has left them masked.
 # shellcheck disable=SC2086 # several words
 systemctl --quiet --runtime unmask $eager </dev/null 2>/dev/null || true
 cat >"$work/plan"
-[ "$(tail -n 1 "$work/plan")" = end ] || fail "the plan did not arrive whole; repeat the command"
+[ "$(tail -n 1 "$work/plan")" = end ] || fail "the plan is incomplete; run the command again"
 mkdir "$work/old"
 
 install() {
     echo "installing $*"
-    # What was cut off earlier is ended first.
+    # First finish an installation that was interrupted earlier.
     if [ -n "$(dpkg --audit)" ]; then dpkg --force-confdef --force-confold --configure -a >"$work/log" 2>&1 || true; fi
     tries=60
     until apt-get -q update >"$work/log" 2>&1; do
@@ -81,7 +81,7 @@ user() {
         if [ "$2" = system ]; then
             useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$1"
         else
-            # No password is ever right, which is not the same as an account that is locked: sshd refuses those.
+            # `*` matches no password. Unlike `!` it does not lock the account: sshd refuses locked accounts.
             useradd --user-group --create-home --home-dir "/home/$1" --shell /bin/bash --password '*' "$1"
         fi
     elif [ "$2" = login ]; then
@@ -93,30 +93,30 @@ user() {
 
 keys() {
     [ -s "$admin_home/.ssh/authorized_keys" ] ||
-        fail "$admin_home/.ssh/authorized_keys has no keys to let $1 in by: put some into /home/$1/.ssh/authorized_keys"
+        fail "$admin_home/.ssh/authorized_keys has no keys to copy for $1: put some into /home/$1/.ssh/authorized_keys"
     # As that user, who could have put a link there.
-    # shellcheck disable=SC2016 # that user's shell does that
+    # shellcheck disable=SC2016 # that user's shell expands it
     runuser -u "$1" -- sh -c 'umask 077 && mkdir -p ~/.ssh && cat >~/.ssh/authorized_keys' \
         <"$admin_home/.ssh/authorized_keys"
 }
 
 folder() {
     [ ! -L "$1" ] || fail "$1 is a link; remove it"
-    [ ! -e "$1" ] || [ -d "$1" ] || fail "$1 is no folder; remove it"
+    [ ! -e "$1" ] || [ -d "$1" ] || fail "$1 is not a folder; remove it"
     mkdir -p "$1"
     chown "$2:$3" "$1"
     chmod "$4" "$1"
 }
 
 saved=0
-# Keeps a file as it is, for `put_back`.
+# Save a file for `restore`.
 save() {
     saved=$((saved + 1))
     if [ -e "$1" ] || [ -L "$1" ]; then cp -a "$1" "$work/old/$saved"; fi
     echo "$saved $1" >>"$work/group"
 }
 
-put_back() {
+restore() {
     while read -r number path; do
         if [ -e "$work/old/$number" ] || [ -L "$work/old/$number" ]; then
             mv -f -T "$work/old/$number" "$path"
@@ -126,9 +126,10 @@ put_back() {
     done <"$work/group"
 }
 
-# Such a file is in a folder of its owner's, who could have put a link there that leads root to a file of root's.
+# Write a file as its owner. The owner can write to the folder, and could put a link there that points to a file of
+# root's.
 file_of() { # OWNER PATH MODE
-    # shellcheck disable=SC2016 # that user's shell does that
+    # shellcheck disable=SC2016 # that user's shell expands it
     runuser -u "$1" -- sh -c \
         'umask 077 && rm -f "$1" && cat >"$1" && chmod "$3" "$1" && mv -f -T "$1" "$2"' \
         sh "${2%/*}/.${2##*/}.new" "$2" "$3" >"$work/log" 2>&1
@@ -137,7 +138,7 @@ file_of() { # OWNER PATH MODE
 file() {
     path=$(real "$1")
     case $path in
-        /etc/postgresql/none/*) fail "no cluster of PostgreSQL listens on port 5432: pg_lsclusters lists those there are" ;;
+        /etc/postgresql/none/*) fail "no PostgreSQL cluster listens on port 5432: pg_lsclusters lists the clusters" ;;
     esac
     [ ! -d "$path" ] || [ -L "$path" ] || fail "$path is a folder; remove it"
     parent=${path%/*}
@@ -145,7 +146,7 @@ file() {
         printf '%s' "$5" | base64 -d | file_of "$2" "$path" "$4" || fail "$2 cannot write $path: $(tail -n 1 "$work/log")"
         return
     fi
-    # A folder of another package's, which that one makes too.
+    # The folder belongs to a package that may not have created it yet.
     [ -d "$parent" ] || (umask 022 && mkdir -p "$parent")
     fresh=$parent/.${path##*/}.new
     save "$path"
@@ -153,22 +154,22 @@ file() {
     chown "$2:$3" "$fresh"
     chmod "$4" "$fresh"
     case $path in
-        /etc/sudoers.d/*) visudo -cqf "$fresh" >"$work/log" 2>&1 || { rm -f "$fresh" && fail "sudo does not take $path"; } ;;
+        /etc/sudoers.d/*) visudo -cqf "$fresh" >"$work/log" 2>&1 || { rm -f "$fresh" && fail "sudo rejects $path"; } ;;
     esac
     mv -f -T "$fresh" "$path"
 }
 
 check() {
     case $1 in
-        # It makes its logs, with the rights that they then have.
+        # nginx creates its logs here; the umask gives them their rights.
         nginx) (umask 022 && nginx -t -q -c /etc/nginx/site/nginx.conf) >"$work/log" 2>&1 && return ;;
         firewall) nft -c -f "/etc/$name/firewall.nft" >"$work/log" 2>&1 && return ;;
     esac
-    put_back
-    fail "$1 does not take its configuration, the earlier one is back: $(grep -m 1 -i -E 'emerg|error' "$work/log")"
+    restore
+    fail "$1 rejects its configuration, so the previous one is restored: $(grep -m 1 -i -E 'emerg|error' "$work/log")"
 }
 
-need() {
+require() {
     "$@" >"$work/log" 2>&1 && return
     unit=
     for unit in "$@"; do :; done
@@ -182,9 +183,9 @@ carry_out() {
             name)
                 name=$a
                 (umask 022 && mkdir -p "/etc/$name")
-                # Until the end this host is not what anybody says.
+                # Until the end the host matches no known state.
                 rm -f "/etc/$name/setup"
-                # What is not done when we are cut off, and cannot be seen later.
+                # Restarts and reloads that an interruption would lose, as the files do not show them later.
                 sed -n -e '/^restart /p' -e '/^reload /p' "$work/plan" >"/etc/$name/pending"
                 ;;
             install)
@@ -206,21 +207,21 @@ carry_out() {
                 case $a in
                     *@.service) systemctl --quiet --no-block stop "${a%.service}*.service" || true ;;
                     *)
-                        need systemctl disable "$(real "$a")"
+                        require systemctl disable "$(real "$a")"
                         systemctl --quiet stop "$(real "$a")" || true
                         ;;
                 esac
                 ;;
             enable | start | restart | reload)
-                need systemctl "$verb" "$(real "$a")"
+                require systemctl "$verb" "$(real "$a")"
                 ;;
             database)
-                echo "making the database"
-                database_make "$name" || fail "the database's role cannot be made: journalctl -u postgresql may say why"
+                echo "creating the database"
+                database_make "$name" || fail "cannot create the database's role: journalctl -u postgresql may show why"
                 ;;
             broker)
-                echo "making the broker's user"
-                broker_make "$name" || fail "the broker's user cannot be made: /var/log/rabbitmq may say why"
+                echo "creating the broker's user"
+                broker_make "$name" || fail "cannot create the broker's user: /var/log/rabbitmq may show why"
                 ;;
             end) ;;
             *) fail "unknown step: $verb" ;;
@@ -228,6 +229,6 @@ carry_out() {
     done 7<"$work/plan" </dev/null
 }
 
-# Nothing that is started keeps the lock, whatever it leaves running.
+# No process that a step leaves running keeps the lock.
 carry_out 8>&-
 rm -f "/etc/$name/pending"

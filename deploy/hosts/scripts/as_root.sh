@@ -1,8 +1,8 @@
 # shellcheck shell=sh
-# Runs a script as root: the first line of standard input has it (base64); what follows is its own input. It gets two
-# arguments: the port that this connection came in by, and whose keys are taken here: the administrator's home.
+# Runs a script as root. The first line of standard input is the script (base64); the rest is the script's own input. It
+# gets two arguments: the SSH port of this connection, and the home of the administrator, whose keys setup copies.
 set -eu
-# shellcheck disable=SC2016 # root's shell does that
+# shellcheck disable=SC2016 # root's shell expands it
 run='IFS= read -r script; script=$(printf %s "$script" | base64 -d); eval "$script"'
 # shellcheck disable=SC2086 # four words: the client's address and port, ours
 set -- ${SSH_CONNECTION:-}

@@ -1,16 +1,16 @@
 # shellcheck shell=sh
-# What there is on a host; changes nothing. Standard input: what to look for, each a line, and `end`. Output: a line for
+# Reports the actual state of a host; changes nothing. Standard input: a query a line, and `end`. Output: a line for
 # each, and `end`. Names and paths have no spaces; contents are in base64. %PG% in a name is the version of PostgreSQL.
 #
-#   name NAME               the project's
+#   name NAME               the project's name
 #   package NAME            package NAME                      (only if installed)
-#   user NAME               user NAME HOME SHELL GROUP…       (only if there is one; its own group first)
+#   user NAME               user NAME HOME SHELL GROUP…       (only if it exists; its own group first)
 #   keys NAME               keys NAME                         (only if it has authorized keys)
 #   open PATH OWNER         entry PATH KIND OWNER GROUP MODE SHA256 CONTENT     KIND: file folder link other absent
-#   secret PATH OWNER       the same without the content; what is not root's is read by its owner
+#   secret PATH OWNER       the same without the content; if the owner is not root, read as the owner
 #   unit NAME               unit NAME ENABLED ACTIVE
 #   address NAME            address NAME ADDRESS…
-#   database | broker       state WHAT WORD…                  what is missing; nothing when all is there
+#   database | broker       state WHAT WORD…                  what is missing; empty if nothing is
 #                           password WHAT PASSWORD
 #                           certificate WHAT CONTENT
 #
@@ -25,7 +25,7 @@ cd /
 ssh_port=$1
 name=
 
-# A command, by a user who may have put links in the way.
+# Run a command as a user who may have put links in the way.
 as() { # USER WORD…
     who=$1
     shift
@@ -39,7 +39,7 @@ look() { # open|secret PATH OWNER
     elif [ -d "$path" ]; then
         echo "entry $2 folder $(stat -c '%U %G %a' "$path") - "
     elif [ -f "$path" ]; then
-        # One that its owner cannot read is another than it should be.
+        # A file that its owner cannot read counts as different.
         digest=$(as "$3" sha256sum "$path") || digest=-
         content=
         [ "$1" = secret ] || content=$(as "$3" base64 -w 0 "$path") || content=
@@ -51,7 +51,7 @@ look() { # open|secret PATH OWNER
     fi
 }
 
-# What the site's hosts must know of a server that is here.
+# Print what the site's hosts need to know about a server on this host.
 access() { # WHAT
     [ ! -s "/etc/$name/$1_password" ] || echo "password $1 $(head -n 1 "/etc/$name/$1_password")"
     [ ! -s /etc/ssl/certs/ssl-cert-snakeoil.pem ] ||
@@ -60,7 +60,7 @@ access() { # WHAT
 
 unit() {
     case $1 in
-        # A template: any unit of it.
+        # A template counts as active if any of its units is.
         *@.service)
             active=$(systemctl is-active "${1%.service}*.service" 2>/dev/null | grep -m 1 -E '^(re|)activ(e|ating)$') || true
             echo "unit $1 disabled ${active:-inactive}"
@@ -70,7 +70,7 @@ unit() {
     enabled=$(systemctl is-enabled "$(real "$1")" 2>/dev/null) || true
     active=$(systemctl is-active "$(real "$1")" 2>/dev/null) || true
     case $1 in
-        # Its rules may have been flushed since.
+        # Its rules may have been flushed since it started.
         "$name-firewall.service")
             table=$(echo "$name" | tr - _)
             nft list table inet "$table" >/dev/null 2>&1 || active=inactive
@@ -136,5 +136,5 @@ while read -r what first second <&3; do
             ;;
     esac
 done 3<&0 </dev/null
-echo "the questions did not arrive whole" >&2
+echo "the queries are incomplete; run the command again" >&2
 exit 1

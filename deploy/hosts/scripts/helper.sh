@@ -1,19 +1,19 @@
 #!/bin/sh
 # shellcheck shell=sh
-# All that the deploy user may do as root, as `sudo -n /usr/local/sbin/NAME-helper VERB …`:
+# Everything that the deploy user may do as root, as `sudo -n /usr/local/sbin/NAME-helper VERB …`:
 #
-#   start web|worker|beat REL [later]   start a unit, wait until it is ready; else the journal of this start, and exit 1
-#   stop KIND REL [now|later]           stop a unit and forget a failure; `later` does not wait
-#   migrate REL                         apply a release's migrations; else the journal's last lines, and exit 1
-#   journal KIND REL LINES              the last lines of a unit, 1 to 1000
+#   start web|worker|beat REL [later]   start a unit and wait until it is ready; on failure print its journal, exit 1
+#   stop KIND REL [now|later]           stop a unit and reset its failed state; `later` does not wait
+#   migrate REL                         apply a release's migrations; on failure print the journal's last lines, exit 1
+#   journal KIND REL LINES              print the last lines of a unit, 1 to 1000
 #   units                               KIND REL STATE of each unit that is not inactive; `manage` is a kind here, too
-#   manage REL [WORDS…]                 manage.py of a release, as the site's user, in its sandbox
-#   backup REL                          a copy of the database, on its host; prints the path
-#   boot                                start the current release's units, and do not wait
+#   manage REL [WORDS…]                 run manage.py of a release, as the site's user, in its sandbox
+#   backup REL                          copy the database, on its host; prints the path
+#   boot                                start the current release's units without waiting
 #
-# KIND is web, worker, beat or release. Whoever calls this may be an attacker: each argument is compared with a strict
-# pattern before anything is done, and nothing that the deploy user can write is followed, read or run by root.
-# Exit code 64: an argument is none of these.
+# KIND is web, worker, beat or release. The caller may be an attacker: each argument is compared with a strict pattern
+# before anything is done, and root follows, reads or runs nothing that the deploy user can write.
+# Exit code 64: an invalid argument.
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
@@ -26,7 +26,7 @@ wrong() {
     exit 64
 }
 
-# A command, with nothing of the caller's environment: it could name a pager, for one.
+# Run a command without the caller's environment, which could name a pager, for example.
 clean() {
     env -i PATH="$PATH" LC_ALL=C.UTF-8 "$@"
 }
@@ -44,45 +44,45 @@ is_release() {
 }
 
 require_release() {
-    is_release "$1" || wrong "that is no release"
+    is_release "$1" || wrong "that is not a release"
 }
 
 require_kind() {
     case $1 in
         web | worker | beat | release) ;;
-        *) wrong "that is no kind of unit" ;;
+        *) wrong "that is not a kind of unit: web, worker, beat or release" ;;
     esac
 }
 
 require_when() {
     case $1 in
         now | later) ;;
-        *) wrong "now or later" ;;
+        *) wrong "must be now or later" ;;
     esac
 }
 
-# Our name is in our file's, which only root can write; sudo runs us by it, whatever the caller wrote.
+# The project's name is part of this file's name, which only root can change; sudo sets $0, whatever the caller wrote.
 case $0 in
     /usr/local/sbin/*-helper) ;;
-    *) wrong "is run from /usr/local/sbin only" ;;
+    *) wrong "must be run from /usr/local/sbin" ;;
 esac
 name=${0#/usr/local/sbin/}
 name=${name%-helper}
 case $name in
-    [!a-z]* | *[!a-z0-9_-]* | "") wrong "has a strange name" ;;
+    [!a-z]* | *[!a-z0-9_-]* | "") wrong "has an invalid name" ;;
 esac
 [ "$(id -u)" -eq 0 ] || wrong "needs root: sudo -n $0"
 
-# What a unit has said since a moment (seconds of the epoch), its last lines.
+# Print the last lines of a unit's journal since a time (seconds since the epoch).
 said() {
-    # On a busy host, what a process wrote reaches the journal after systemd's own word that it has ended.
+    # On a busy host, the output of a process reaches the journal after systemd has reported its end.
     for _ in 1 2 3 4 5 6 7 8 9 10; do
         clean journalctl --sync || true
         [ -z "$(clean journalctl --no-pager --quiet --output cat --since "@$2" "_SYSTEMD_UNIT=$1" </dev/null)" ] || break
         sleep 0.5
     done
-    # Not `--lines`: with --since, systemd 252 shows the first lines then, and the reason is in the last. So many, as the
-    # name of a migration that failed stands above two tracebacks.
+    # Not `--lines`: with --since, systemd 252 then shows the first lines, but the reason is in the last ones. 200 of
+    # them, as the name of a failed migration is above two tracebacks.
     clean journalctl --no-pager --quiet --output cat --since "@$2" --unit "$1" </dev/null | tail -n 200
 }
 
@@ -103,7 +103,7 @@ start() {
     since=$(date +%s)
     clean systemctl --quiet start "$unit" </dev/null 2>/dev/null && return
     said "$unit" "$since"
-    # It would be started again and again.
+    # Otherwise systemd would keep restarting it.
     clean systemctl --quiet stop "$unit" </dev/null 2>/dev/null || true
     clean systemctl --quiet reset-failed "$unit" </dev/null 2>/dev/null || true
     exit 1
@@ -117,7 +117,7 @@ stop() {
     else
         clean systemctl --quiet stop "$unit" </dev/null || code=1
     fi
-    # There is nothing to forget of a unit that is not loaded.
+    # This fails for a unit that is not loaded, which has no failed state.
     clean systemctl --quiet reset-failed "$unit" </dev/null 2>/dev/null || true
     exit "$code"
 }
@@ -132,7 +132,7 @@ migrate() {
 }
 
 units() {
-    # Not in a pipeline: a list that cannot be had must not look like an empty one.
+    # Not in a pipeline: a failure to list the units must not look like an empty list.
     listed=$(clean systemctl list-units --all --plain --full --no-legend --no-pager \
         --type service "$name-*@*.service" </dev/null) || exit 1
     while read -r unit _ active _; do
@@ -152,7 +152,7 @@ $listed
 END
 }
 
-# The word with each $ twice: systemd would put a variable's value there.
+# Double each $ of the word: systemd would expand variables.
 without_variables() {
     rest=$1
     word=
@@ -196,7 +196,7 @@ manage() {
     case ${TERM:-dumb} in
         *[!a-z0-9-]*) TERM=dumb ;;
     esac
-    # The terminal's colours and title are the caller's own.
+    # Leave the terminal's colours and title to the caller.
     exec env -i PATH="$PATH" LC_ALL=C.UTF-8 TERM="${TERM:-dumb}" \
         SYSTEMD_TINT_BACKGROUND=0 SYSTEMD_ADJUST_TERMINAL_TITLE=0 \
         systemd-run --quiet --wait --collect --unit "$name-manage@$release:$$" --description "manage.py of $release" "$@"
@@ -206,17 +206,17 @@ backup() {
     has_role database || wrong "the database is not on this host"
     folder=/var/backups/$name
     file=$folder/$(date -u +%Y%m%d-%H%M%S)-before-$1.dump
-    # What a copy that was cut off has left.
+    # Left by an interrupted backup.
     rm -f "$folder"/.*.part
     trap 'rm -f "$folder/.$$.part"' EXIT
     if ! clean runuser -u postgres -- pg_dump --format custom --no-password site </dev/null >"$folder/.$$.part"; then
-        echo "helper: the database cannot be copied to $folder" >&2
+        echo "helper: cannot copy the database to $folder" >&2
         exit 1
     fi
     sync "$folder/.$$.part"
     mv "$folder/.$$.part" "$file"
     trap - EXIT
-    # The names are in the order of time.
+    # The names sort by time.
     set -- "$folder"/*-before-*.dump
     while [ $# -gt 10 ]; do
         rm -f "$1"
@@ -228,7 +228,7 @@ backup() {
 boot() {
     current=/srv/$name/state/current
     before=/srv/$name/state/before
-    # A deploy that died with this machine had flipped to a release that nobody committed: its owner takes that back.
+    # A deploy that was interrupted by the reboot has flipped to a release that was not committed: revert, as its owner.
     if [ -L "$before" ]; then
         clean runuser -u "$(stat -c %U "/srv/$name/state")" -- mv -T "$before" "$current" || true
     fi
@@ -236,7 +236,7 @@ boot() {
     release=$(readlink "$current")
     case $release in
         ../releases/*) ;;
-        *) wrong "$current leads to no release" ;;
+        *) wrong "$current does not link to a release" ;;
     esac
     release=${release#../releases/}
     require_release "$release"
@@ -251,32 +251,32 @@ verb=${1:-}
 [ $# -eq 0 ] || shift
 case $verb in
     start)
-        [ $# -eq 2 ] || [ $# -eq 3 ] || wrong "start KIND RELEASE [now|later]"
+        [ $# -eq 2 ] || [ $# -eq 3 ] || wrong "usage: start KIND RELEASE [now|later]"
         require_kind "$1"
-        [ "$1" != release ] || wrong "that is what migrate does"
+        [ "$1" != release ] || wrong "use migrate to start a unit of the kind release"
         require_release "$2"
         require_when "${3-now}"
         start "$1" "$2" "${3-now}"
         ;;
     stop)
-        [ $# -eq 2 ] || [ $# -eq 3 ] || wrong "stop KIND RELEASE [now|later]"
+        [ $# -eq 2 ] || [ $# -eq 3 ] || wrong "usage: stop KIND RELEASE [now|later]"
         require_kind "$1"
         require_release "$2"
         require_when "${3-now}"
         stop "$1" "$2" "${3-now}"
         ;;
     migrate)
-        [ $# -eq 1 ] || wrong "migrate RELEASE"
+        [ $# -eq 1 ] || wrong "usage: migrate RELEASE"
         require_release "$1"
         migrate "$1"
         ;;
     journal)
-        [ $# -eq 3 ] || wrong "journal KIND RELEASE LINES"
+        [ $# -eq 3 ] || wrong "usage: journal KIND RELEASE LINES"
         require_kind "$1"
         require_release "$2"
         case $3 in
             [1-9] | [1-9][0-9] | [1-9][0-9][0-9] | 1000) ;;
-            *) wrong "1 to 1000 lines" ;;
+            *) wrong "LINES must be 1 to 1000" ;;
         esac
         clean journalctl --no-pager --quiet --output cat --lines "$3" --unit "$name-$1@$2.service" </dev/null
         ;;
@@ -285,12 +285,12 @@ case $verb in
         units
         ;;
     manage)
-        [ $# -ge 1 ] || wrong "manage RELEASE [WORDS]"
+        [ $# -ge 1 ] || wrong "usage: manage RELEASE [WORDS]"
         require_release "$1"
         manage "$@"
         ;;
     backup)
-        [ $# -eq 1 ] || wrong "backup RELEASE"
+        [ $# -eq 1 ] || wrong "usage: backup RELEASE"
         require_release "$1"
         backup "$1"
         ;;
@@ -298,5 +298,5 @@ case $verb in
         [ $# -eq 0 ] || wrong "boot takes no arguments"
         boot
         ;;
-    *) wrong "start, stop, migrate, journal, units, manage, backup or boot" ;;
+    *) wrong "VERB must be start, stop, migrate, journal, units, manage, backup or boot" ;;
 esac

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Prints the last lines of a unit. Standard input, each a line: the project's name, the kind, the release, how many.
+# Prints the last lines of a unit. Standard input, each a line: the project's name, the kind, the release, the number.
 set -eu
 IFS= read -r name
 IFS= read -r kind

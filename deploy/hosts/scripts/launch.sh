@@ -1,10 +1,10 @@
 #!/bin/sh
 # shellcheck shell=sh
-# One process of a release, as the site's user: `/usr/local/lib/NAME/launch RELEASE web|worker|beat|release`, or
-# `… RELEASE manage WORDS…`. The release's `env` belongs to the deploy user: it is read here, and never by root.
+# Runs one process of a release as the site's user: `/usr/local/lib/NAME/launch RELEASE web|worker|beat|release`, or
+# `… RELEASE manage WORDS…`. The release's `env` belongs to the deploy user, so only this script reads it, never root.
 set -eu
 [ "$(id -u)" -ne 0 ] || {
-    echo "launch: not as root" >&2
+    echo "launch: must not run as root" >&2
     exit 64
 }
 name=${0%/launch}
@@ -14,11 +14,12 @@ kind=$2
 shift 2
 case $release in
     *[!0-9a-f-]*)
-        echo "launch: that is no release" >&2
+        echo "launch: that is not a release" >&2
         exit 64
         ;;
 esac
-# Where the site is in a release, and its package. Said after the release's own variables, which may be anything.
+# SITE and PACKAGE: the site's folder in a release, and its package. Set after the release's own variables, which may be
+# anything.
 folder=/srv/$name/releases/$release
 set -a
 # shellcheck source=/dev/null
@@ -39,7 +40,7 @@ case $kind in
     release) exec python release.py migrate ;;
     manage) exec python manage.py "$@" ;;
     *)
-        echo "launch: web, worker, beat, release or manage" >&2
+        echo "launch: KIND must be web, worker, beat, release or manage" >&2
         exit 64
         ;;
 esac

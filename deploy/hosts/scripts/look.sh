@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Prints what a deploy has to know of a host, a fact a line. Standard input: the project's name.
+# Prints the state of a host for a deploy, one fact a line. Standard input: the project's name.
 set -eu
 IFS= read -r name
 srv=/srv/$name
@@ -16,12 +16,12 @@ units=$(sudo -n "$helper" units)
 current=$(readlink "$srv/state/current" || true)
 printf 'current %s\n' "${current##*/}"
 printf 'free %s\n' "$(df -Pk "$srv/releases" | awk 'NR == 2 { print $4 }')"
-# In the order in which they arrived, by this machine's clock: the ids are from the clocks of clients.
+# In order of arrival, by this machine's clock: the ids come from the clocks of clients.
 cd "$srv/releases"
 # shellcheck disable=SC2012,SC2045 # names are ours
 for record in $(ls -1tr -- [0-9]*/release.json 2>/dev/null); do
     folder=${record%/release.json}
-    # When it served last: seconds of the epoch, 0 for never.
+    # When it was last activated: seconds since the epoch, 0 for never.
     served=$(stat -c %Y "$folder/served" 2>/dev/null || echo 0)
     left=-
     [ ! -e "$folder/left" ] || left=left

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Migrates the database by a release of this host, or says whether there is anything to migrate, or makes a backup.
+# Migrates the database with a release on this host, or reports whether migrations are pending, or makes a backup.
 # Standard input, each a line: the project's name, the release, and `migrate`, `pending` or `backup`.
 set -eu
 IFS= read -r name

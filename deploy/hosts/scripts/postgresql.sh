@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329 # facts.sh and apply.sh, which follow, call these
 # The database on its host: functions for facts.sh and apply.sh. The role and the database are called `site`.
 
-# A name with the version of PostgreSQL that listens on the usual port in place of %PG%.
+# Replace %PG% in a name with the version of PostgreSQL that listens on the default port.
 real() {
     case $1 in
         *%PG%*) ;;
@@ -16,7 +16,7 @@ real() {
         found=${folder#/etc/postgresql/}
         found=${found%/main}
         case $found in
-            # The folders are postgres's, who could give one a name that leads elsewhere.
+            # The folders belong to postgres, who could name one so that the path leads elsewhere.
             *[!0-9]*) continue ;;
         esac
         if grep -qs '^port = 5432' "$folder/postgresql.conf"; then version=$found; fi
@@ -24,12 +24,13 @@ real() {
     echo "${1%%\%PG%*}$version${1#*\%PG%}"
 }
 
-# SQL from standard input, as the server's own administrator.
+# Run SQL from standard input as the server's administrator.
 as_postgres() {
     runuser -u postgres -- psql -X -A -t -q -v ON_ERROR_STOP=1 -d postgres
 }
 
-# What is missing: server, role, database, password. The password file's second line is what the server made of it.
+# Print what is missing: server, role, database, password. The second line of the password file is a digest of the
+# server's verifier for the password.
 database_missing() {
     made=$(sed -n 2p "/etc/$1/database_password" 2>/dev/null || true)
     case $made in
@@ -49,7 +50,7 @@ database_make() {
     file=/etc/$1/database_password
     password=$(head -n 1 "$file" 2>/dev/null || true)
     [ -n "$password" ] || password=$(od -A n -N 24 -t x1 /dev/urandom | tr -d ' \n')
-    # The server's log could have the statement otherwise, and with it the password.
+    # Otherwise the server could log the statement, and with it the password.
     verifier=$(
         as_postgres <<SQL
 SET log_statement = 'none';

@@ -2,17 +2,17 @@
 # shellcheck disable=SC2317,SC2329 # facts.sh and apply.sh, which follow, call these
 # The broker on its host: functions for facts.sh and apply.sh. The user is called `site`, in the virtual host /.
 
-# An Erlang expression from standard input, evaluated by the server. With any other word (`--quiet`), rabbitmqctl reads
-# no input.
+# Evaluate an Erlang expression from standard input in the server. With any other argument (`--quiet`), rabbitmqctl does
+# not read standard input.
 broker_eval() {
     timeout 60 rabbitmqctl eval 2>/dev/null
 }
 
-# What is missing: server, user, password, permissions; guest when it still exists.
+# Print what is missing: server, user, password, permissions; guest if that user still exists.
 broker_missing() {
     password=$(head -n 1 "/etc/$1/broker_password" 2>/dev/null || true)
-    # Where the server does not run, rabbitmqctl would start an epmd, in the way of the one that systemd starts.
-    # In one: a start of Erlang takes a second or two.
+    # If the server does not run, rabbitmqctl would start an epmd, which conflicts with the one that systemd starts.
+    # One expression for everything: a start of Erlang takes a second or two.
     if ! systemctl -q is-active rabbitmq-server || ! found=$(
         broker_eval <<ERLANG
 Users = [proplists:get_value(user, User) || User <- rabbit_auth_backend_internal:list_users()],

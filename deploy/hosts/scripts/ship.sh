@@ -1,44 +1,45 @@
 # shellcheck shell=sh
-# Makes a release on this host: its code, environment, layers and static files. It serves nothing yet.
-# Standard input: the values below, each a line, then the code as a compressed tar. It gets its name when it is whole.
+# Creates a release on this host: its code, environment, layers and static files. It does not serve yet.
+# Standard input: the values below, each a line, then the code as a compressed tar. The release's folder gets its final
+# name when it is complete.
 set -eu
 IFS= read -r name
 IFS= read -r release
 IFS= read -r site           # the folder of manage.py
-IFS= read -r keep           # releases that stay
-IFS= read -r environment    # of the site, base64
+IFS= read -r keep           # the number of releases to keep
+IFS= read -r environment    # the site's environment, base64
 IFS= read -r record         # release.json, base64
-IFS= read -r hook           # a command in the new release, base64; empty for none
+IFS= read -r hook           # a command to run in the new release, base64; empty for none
 
-#: Kilobytes that must be free for a release to be begun, when those that are too old have gone.
+#: Kilobytes that must be free for a new release, after the removal of old ones.
 least=204800
 
 umask 022
 srv=/srv/$name
 final=$srv/releases/$release
 coming=$srv/releases/.$release
-step='it cannot be begun'
+step='cannot prepare the release'
 
-leave() {
+on_exit() {
     code=$?
     trap '' EXIT TERM HUP INT
     if [ "$code" -ne 0 ]; then
-        # Not everything that meets a full disk says so.
+        # Not every error message names a full disk as its cause.
         room=$(df -Pk "$srv/releases" "$srv/layers" | awk 'NR > 1 && $4 < 10240 { print " (the disk is full)"; exit }')
         printf '%s%s\n' "$step" "$room" >&2
     fi
     rm -rf "$coming"
     exit "$code"
 }
-trap leave EXIT
+trap on_exit EXIT
 trap 'exit 143' TERM HUP INT
 
-# What an earlier one left half made: nobody else is at it, as the client holds the lock.
+# Left incomplete by an earlier deploy: nobody else uses it, as the client holds the lock.
 rm -rf "$srv"/releases/.[0-9]*
 
-# --- What is too old goes first, so that a full disk is not in the way. What a unit runs stays, and what serves.
+# --- Remove old releases first, so that a full disk does not prevent that. Keep those that units run, and the current.
 
-step='another deploy still puts this host back; repeat the command'
+step='another deploy is still restoring this host; run the command again'
 exec 8>>"$srv/state/activating"
 flock -w 150 8
 units=$(sudo -n "/usr/local/sbin/$name-helper" units)
@@ -47,7 +48,7 @@ in_use() {
     [ "$1" = "${current##*/}" ] || case " $(printf '%s' "$units" | tr '\n' ' ') " in *" $1 "*) ;; *) return 1 ;; esac
 }
 cd "$srv/releases"
-# Those that served, the last one first, and those that were rolled back from after all others.
+# Releases that have served, the most recent first; those that were rolled back come after all others.
 good='' left=''
 # shellcheck disable=SC2012,SC2045 # names are ours
 for mark in $(ls -1t -- [0-9]*/served 2>/dev/null); do
@@ -62,7 +63,7 @@ done
 for folder in [0-9]*; do
     case " $stay " in *" $folder "*) continue ;; esac
     if [ -d "$folder" ] && ! in_use "$folder"; then
-        # Out of sight at once: a half of it must not be gone back to.
+        # Rename it first: nobody may roll back to a release that is half removed.
         mv "$folder" ".$folder"
         rm -rf ".$folder" "${srv:?}/layers/$folder"
     fi
@@ -71,25 +72,25 @@ exec 8>&-
 free=$(df -Pk "$srv/releases" | awk 'NR == 2 { print $4 }')
 step="only $((free / 1024)) MB are free for releases: make room, or lower keep"
 [ "$free" -ge "$least" ] || exit 1
-# The static files of those that stay are not old, however long ago they were published.
+# The static files of kept releases do not expire, however long ago they were published.
 for folder in "$srv"/releases/[0-9]*/static; do
     [ -d "$folder" ] || continue
-    # shellcheck disable=SC2016 # the inner shell's own
+    # shellcheck disable=SC2016 # the inner shell expands it
     (cd "$folder" && find . -type f -exec sh -c 'cd "$0" && touch -c -- "$@"' "$srv/static" {} +)
 done
 
-# --- The code, and with it what it is to know.
+# --- The code and its environment.
 
-step='the code does not arrive whole'
+step='the code did not arrive completely; run the command again'
 mkdir "$coming"
 tar -xz --ignore-zeros --no-same-owner --no-same-permissions -f - -C "$coming"
-# What has a name of ours is ours, whatever the repository has of that name; a file that is there would keep its mode.
+# These names are ours, even if the repository has files with them; an existing file would keep its mode.
 rm -rf "$coming/env" "$coming/release.json" "$coming/venv" "$coming/web.sock" "$coming/static" "$coming/served" "$coming/left"
 (umask 027 && printf '%s' "$environment" | base64 -d >"$coming/env")
 printf '%s' "$record" | base64 -d >"$coming/release.json"
 ln -s "/run/$name/web-$release/sock" "$coming/web.sock"
 
-# --- Layers: those that its locks name. None is made that is there already.
+# --- The layers of its locks. Layers that exist are not built again.
 
 step='its layers are not built; the lines above say why'
 cd "$coming"
@@ -117,6 +118,6 @@ if [ -n "$hook" ]; then
     printf '%s' "$hook" | base64 -d | sh -eu
 fi
 step='it cannot be written to the disk'
-# A machine that loses its power keeps a rename, and not always what is in the files.
+# After a power failure a rename may survive while the files' contents do not.
 sync -f "$coming"
 mv "$coming" "$final"

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
-# Ends whoever holds the lock, with all that they run here: what is half done puts itself back, as when their cable is
-# cut. Standard input, each a line: the lock's file, and `end`, or `tell` to say only who that is. The lock itself is
-# then free, as always.
+# Stops the lock holder, with everything it runs here: an unfinished deploy restores the host, as after a lost
+# connection. Standard input, each a line: the lock's file, and `end`, or `tell` to only name the holder. The lock is
+# then released, as always.
 set -eu
 IFS= read -r lock
 IFS= read -r what
@@ -15,7 +15,7 @@ if [ "$what" = tell ]; then
 fi
 lock=$(realpath "$lock") # as the system names what a process has open
 
-# The connection that a process came by: sshd's own process for it, which is of this user.
+# End the connection of a process: the sshd process that serves it, which this user owns.
 session() { # PROCESS
     process=$1
     while [ "${process:-0}" -gt 1 ]; do
@@ -38,7 +38,7 @@ for folder in /proc/[0-9]*; do
         fi
     done
 done
-if flock -w 10 "$lock" true; then echo 'the one who held the lock is ended'; else
-    echo 'the one who holds it cannot be ended: it is not of this user' >&2
+if flock -w 10 "$lock" true; then echo 'the lock holder is stopped'; else
+    echo 'cannot stop the lock holder: another user owns its processes' >&2
     exit 1
 fi
