@@ -95,14 +95,20 @@ def tasks() -> Mapping[str, Any]:
 
 def options(task: Any) -> dict[str, bool]:
     """The options of a task, and whether each takes a value."""
-    return {argument.names[0].replace("_", "-"): argument.takes_value for argument in task.get_arguments()}
+    return {argument.names[0].strip("_").replace("_", "-"): argument.takes_value for argument in task.get_arguments()}
+
+
+def required(task: Any) -> set[str]:
+    """The options that a task cannot do without."""
+    return {argument.names[0].replace("_", "-") for argument in task.get_arguments() if argument.positional}
 
 
 def usage(name: str, task: Any) -> str:
     """A task with its own options."""
     own = {option: valued for option, valued in options(task).items() if option not in COMMON}
-    words = [f"[--{option}{f' {option.upper()}' if valued else ''}]" for option, valued in own.items()]
-    return " ".join([name, *words])
+    words = {option: f"--{option}{f' {option.upper()}' if valued else ''}" for option, valued in own.items()}
+    needed = required(task)
+    return " ".join([name, *(word if option in needed else f"[{word}]" for option, word in words.items())])
 
 
 def table_of_tasks() -> str:

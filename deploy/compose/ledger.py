@@ -53,7 +53,7 @@ def _folder(stack: Stack, number: int) -> Path:
 
 
 def releases(stack: Stack) -> list[Release]:
-    """The releases that are kept, the oldest first; one that was being written is none."""
+    """The releases that are kept, the oldest first; one that was not written to the end is left out."""
     found = []
     for path in sorted((stack.secrets / "releases").glob("*/release.json")):
         with suppress(ValueError, TypeError, OSError):

@@ -164,7 +164,7 @@ def download(made: Stack) -> tuple[float, float]:
 
 
 def images(made: Stack) -> None:
-    figures = Figures("images", "python3 -m tests.bench.containers images")
+    figures = Figures("images", ".venvs/test/bin/python -m tests.bench.containers images")
     base = re.search(r"^ARG PYTHON_IMAGE=(.+)$", (made.project / "Dockerfile").read_text(), re.MULTILINE)
     assert base
     sizes = [int(docker("image", "inspect", "-f", "{{.Size}}", name)) for name in (f"{made.name}:latest", base[1])]
@@ -192,7 +192,7 @@ def release(made: Stack) -> None:
 
 def update(made: Stack) -> None:
     """`invoke prod` of a change beside `docker compose up -d` of one, under the same load, the image built by both."""
-    figures = Figures("rollout", "python3 -m tests.bench.containers update")
+    figures = Figures("rollout", ".venvs/test/bin/python -m tests.bench.containers update")
     for name in ("invoke prod", "docker compose up -d", "invoke prod", "docker compose up -d"):
         release(made)
         with Load(made.port) as load:
@@ -214,7 +214,7 @@ def update(made: Stack) -> None:
 def beside_the_original(one: Path, two: Path) -> None:
     """Requests and downloads of our stack and of the original's configuration, both on the machine, in turns."""
     with stack(one, waits) as ours, stack(two, as_the_original) as original:
-        figures = Figures("original", "python3 -m tests.bench.containers stack")
+        figures = Figures("original", ".venvs/test/bin/python -m tests.bench.containers stack")
         in_turns(figures, "list", lambda: wrk(ours, "/"), lambda: wrk(original, "/"), "at least 1.8")
         mine, theirs = vote_script(ours), vote_script(original)
         in_turns(figures, "vote", lambda: wrk(ours, *mine), lambda: wrk(original, *theirs), "at least 1.8")

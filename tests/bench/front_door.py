@@ -39,7 +39,7 @@ def main() -> None:
             lambda: task(ROOT, "--list"),
             runs=15,
         )
-    figures = Figures("front_door", "python3 -m tests.bench.front_door")
+    figures = Figures("front_door", ".venvs/test/bin/python -m tests.bench.front_door")
     listing.into(figures, "at most 1.15")
     difference = sorted(a - b for a, b in zip(nothing.ours, nothing.rival, strict=True))[len(nothing.ours) // 2]
     nothing.into(figures, f"at most 60 ms more; it is {difference * 1000:.0f} ms")

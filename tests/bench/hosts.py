@@ -276,7 +276,7 @@ def by_ansible(made: FarFleet, folder: Path, program: Path) -> None:
 
 
 def one_host(folder: Path) -> None:
-    figures = Figures("hosts_one", "python3 -m tests.bench.hosts one")
+    figures = Figures("hosts_one", ".venvs/test/bin/python -m tests.bench.hosts one")
     with fleet(folder, {"web1": EVERYTHING}) as made:
         machine = made["web1"]
         machine.sh("echo LogLevel VERBOSE > /etc/ssh/sshd_config.d/verbose.conf; systemctl reload ssh")
@@ -341,7 +341,7 @@ def report(figures: Figures, times: Mapping[str, Sequence[float]], own: float) -
 
 
 def ten_hosts(folder: Path) -> None:
-    figures = Figures("hosts_ten", "python3 -m tests.bench.hosts ten")
+    figures = Figures("hosts_ten", ".venvs/test/bin/python -m tests.bench.hosts ten")
     roles: dict[str, tuple[str, ...]] = {"web1": EVERYTHING, **{f"web{n}": ("web",) for n in range(2, 11)}}
     with fleet(folder, roles) as made:
         made.configure(batch="100%")

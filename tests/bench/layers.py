@@ -90,7 +90,7 @@ def main() -> None:
                 "at most 0.1",
             )
         )
-        figures = Figures("layers", "python3 -m tests.bench.layers")
+        figures = Figures("layers", ".venvs/test/bin/python -m tests.bench.layers")
         for each, goal in contests:
             each.into(figures, goal)
         disk(root, requirements, figures)

@@ -26,7 +26,7 @@ def memory(pids: list[int]) -> tuple[float, float]:
 
 
 def main() -> None:
-    figures = Figures("native_start", "python3 -m tests.bench.native_start")
+    figures = Figures("native_start", ".venvs/test/bin/python -m tests.bench.native_start")
     again = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(6):

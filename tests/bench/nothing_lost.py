@@ -64,7 +64,7 @@ def main() -> None:
                 if not any(word in test for word in LOST):
                     row = sums[kind(test)]
                     row[0], row[1], row[2] = row[0] + sent, row[1] + failed, row[2] + 1
-            figures = Figures(f"nothing_lost_{place}", "python3 -m tests.bench.nothing_lost")
+            figures = Figures(f"nothing_lost_{place}", ".venvs/test/bin/python -m tests.bench.nothing_lost")
             for name, (sent, failed, tests) in sorted(sums.items()):
                 figures.note(f"{name}, {tests} tests", f"{failed} of {sent} requests failed")
             if figures.rows:

@@ -158,7 +158,7 @@ def main() -> None:
         env = settings(url, folder)
         for words in (["migrate"], ["load_sample_polls"], ["collectstatic", "--noinput"]):
             manage(env, *words, "--verbosity", "0")
-        figures = Figures("site", "python3 -m tests.bench.site")
+        figures = Figures("site", ".venvs/test/bin/python -m tests.bench.site")
         for line in shell(env, QUERIES).splitlines():
             page, choices, queries = line.split()
             figures.note(f"queries of the page {page}, of a poll with {choices} choices", queries)

@@ -130,7 +130,7 @@ def rates(figures: Figures, made: Swarm) -> None:
 def main() -> None:
     """All of it, or the parts named: rates, updates."""
     parts = sys.argv[1:] or ["rates", "updates"]
-    figures = Figures("swarm", " ".join(["python3 -m tests.bench.swarm", *sys.argv[1:]]))
+    figures = Figures("swarm", " ".join([".venvs/test/bin/python -m tests.bench.swarm", *sys.argv[1:]]))
     with tempfile.TemporaryDirectory() as folder, swarm(Path(folder)) as made:
         if "rates" in parts:
             rates(figures, made)
