@@ -124,7 +124,7 @@ def test_the_keyboard_is_enough(site: str, new_browser: NewBrowser) -> None:
     body = one(browser, "body")
     body.send_keys(Keys.TAB)
     skip = browser.switch_to.active_element
-    assert skip.text == "To the content"
+    assert skip.text == "Skip to content"
     assert skip.size["width"] > 50  # it shows itself
     browser.get(browser.find_elements(By.CSS_SELECTOR, ".polls a:not(.quiet)")[0].get_attribute("href") or "")
     for _ in range(20):

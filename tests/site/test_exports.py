@@ -80,7 +80,7 @@ def test_nobody_has_more_open_exports_than_the_limit(client: Client, db: None, s
         ask(client)
     refused = client.post(reverse("exports"))
     assert refused.status_code == HTTPStatus.TOO_MANY_REQUESTS
-    assert "You have 3 exports under way" in refused.content.decode()
+    assert "You already have 3 open exports" in refused.content.decode()
     Export.objects.update(state=Export.State.DONE)
     ask(client)
     ask(Client())

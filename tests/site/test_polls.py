@@ -35,7 +35,7 @@ def test_a_browser_votes_once(client: Client, question: Question) -> None:
         said.append(client.get(reverse("results", args=[question.pk])).content.decode())
     assert Vote.objects.count() == 1
     assert "Your vote is counted." in said[0]
-    assert "that vote stands" in said[1]
+    assert "your first vote counts" in said[1]
 
 
 def test_another_browser_votes_too(question: Question) -> None:

@@ -109,7 +109,7 @@ def test_without_its_token_no_form_does_anything(question: Question, django_user
     ):
         response = client.post(path, data)
         assert response.status_code == HTTPStatus.FORBIDDEN
-        assert "The form was too old" in response.content.decode()
+        assert "The form has expired" in response.content.decode()
     assert counts() == before
 
 
@@ -133,8 +133,8 @@ def test_no_page_has_anything_inline_or_from_elsewhere(browser: Client, path: st
 
 
 def test_errors_are_pages_of_the_site(browser: Client, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "There is no such page" in browser.get("/nothing").content.decode()
+    assert "Page not found" in browser.get("/nothing").content.decode()
     monkeypatch.setattr("polls.views.Paginator", None)
     response = browser.get("/")
     assert response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
-    assert "It is not your fault." in response.content.decode()
+    assert "This is not your fault." in response.content.decode()
