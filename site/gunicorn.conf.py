@@ -17,7 +17,7 @@ threads = int(os.environ.get("WEB_THREADS", "8"))
 #: Load the site once, before the socket exists: a site that cannot boot accepts no request, and processes share memory.
 preload_app = True
 timeout = 60  # seconds without a heartbeat from a process
-graceful_timeout = int(os.environ.get("GRACEFUL_SECONDS", "30"))  # for requests under way when TERM comes
+graceful_timeout = int(os.environ.get("GRACEFUL_SECONDS", "30"))  # for current requests after TERM
 keepalive = 2
 #: Replace a process after so many requests, so that no leak grows for ever; the jitter spreads the replacements.
 max_requests = 20_000

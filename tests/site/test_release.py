@@ -1,4 +1,4 @@
-"""What a release does once, before anything of it serves."""
+"""The one-time steps of a release before it serves."""
 
 import gzip
 import json

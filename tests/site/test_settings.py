@@ -1,4 +1,4 @@
-"""What production refuses, asked of a real start."""
+"""Settings that production rejects, tested with a real start."""
 
 from pathlib import Path
 
