@@ -1,4 +1,4 @@
-"""gunicorn's configuration, which it finds by its name: the same in containers and on plain hosts.
+"""gunicorn's configuration, which it finds by this file name; the same in containers and on plain hosts.
 
 BIND is an address or `unix:PATH`; WEB_CONCURRENCY processes with WEB_THREADS threads each share it.
 """
@@ -10,27 +10,27 @@ import threading
 wsgi_app = "mysite.wsgi"
 bind = os.environ.get("BIND", "0.0.0.0:8000")
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-#: Requests that wait for a database or another service leave the others alone: one waits in a thread, not a process.
+#: A request that waits for a database or another service blocks one thread, not a whole process.
 worker_class = "gthread"
 threads = int(os.environ.get("WEB_THREADS", "8"))
 
-#: The site is loaded once, before the socket exists: what cannot boot never accepts a request, and memory is shared.
+#: Load the site once, before the socket exists: a site that cannot boot accepts no request, and processes share memory.
 preload_app = True
-timeout = 60  # seconds without a sign of life from a process
-graceful_timeout = int(os.environ.get("GRACEFUL_SECONDS", "30"))  # for requests under way when TERM comes
+timeout = 60  # seconds without a heartbeat from a process
+graceful_timeout = int(os.environ.get("GRACEFUL_SECONDS", "30"))  # for current requests after TERM
 keepalive = 2
-#: A process is replaced after so many requests, not all at once, so that no leak grows for ever.
+#: Replace a process after so many requests, so that no leak grows for ever; the jitter spreads the replacements.
 max_requests = 20_000
 max_requests_jitter = 5_000
 
-#: The sign of life is a file; on a disk it could block.
+#: The heartbeat is a file; on a disk it could block.
 worker_tmp_dir = "/dev/shm"
-#: It would be a socket under $HOME, which there is none of.
+#: It would need a socket under $HOME, which does not exist here.
 control_socket_disable = True
 #: nginx writes the access log.
 accesslog = None
 
-#: Seconds after TERM for which requests are still accepted: where those who send them learn of it from a name server.
+#: Seconds after TERM in which requests are still accepted, for senders that learn of the stop from a DNS server.
 drain_seconds = float(os.environ.get("DRAIN_SECONDS", "0"))
 
 

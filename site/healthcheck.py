@@ -1,8 +1,8 @@
-"""Whether what runs beside this is well: exits 0 or 1. Standard library only, to be quick.
+"""The health check of a container: exits with 0 or 1. Standard library only, to be fast.
 
-healthcheck.py http://127.0.0.1:8000/readyz     that address answers, and not with an error
-healthcheck.py http://… --first "/readyz /"     the same, but at first, until all of these paths do, they are asked
-healthcheck.py /tmp/ready [SECONDS]             that file exists, and was touched within so many seconds
+healthcheck.py http://127.0.0.1:8000/readyz     this URL answers without an error
+healthcheck.py http://… --first "/readyz /"     until all of these paths have answered once, check them instead
+healthcheck.py /tmp/ready [SECONDS]             this file exists, and was touched within so many seconds
 """
 
 import os
@@ -14,32 +14,32 @@ from urllib.parse import urljoin, urlsplit
 
 #: Seconds for an answer.
 TIMEOUT = 4
-#: Made when all of the first paths have answered: from then on a server that is away is no reason to be replaced.
+#: Created when all of the first paths have answered: from then on a database that is down does not make it unhealthy.
 BEEN_READY = Path("/tmp/been-ready")
 
 
 def host() -> str:
-    """A name that the site answers to: the first of ALLOWED_HOSTS."""
+    """A host name of the site: the first of ALLOWED_HOSTS."""
     first = os.environ.get("ALLOWED_HOSTS", "").split(",")[0].strip().lstrip(".")
     return first if first not in ("", "*") else "localhost"
 
 
 def problem(target: str, seconds: float) -> str:
-    """What is wrong; empty when nothing is."""
+    """What is wrong; empty if it is healthy."""
     if not target.startswith("http"):
         try:
             age = time.time() - os.path.getmtime(target)
         except FileNotFoundError:
-            return "not at work yet"
-        return f"no sign of life for {age:.0f} s" if age > seconds else ""
+            return "not running yet"
+        return f"no heartbeat for {age:.0f} s" if age > seconds else ""
     address = urlsplit(target)
     connection = HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT)
     try:
-        # As our own proxy asks, or the answer would be a redirect to HTTPS.
+        # The same headers as from our proxy; otherwise the answer would be a redirect to HTTPS.
         connection.request("GET", address.path, headers={"Host": host(), "X-Forwarded-Proto": "https"})
         response = connection.getresponse()
         text = response.read(500).decode(errors="replace").strip()
-        shown = "" if text.startswith("<") else text  # a page says nothing in one line
+        shown = "" if text.startswith("<") else text  # HTML does not fit in one line
         return "" if response.status < 400 else f"{address.path}: {response.status} {shown}".strip()
     except OSError as error:
         return f"{address.path}: {error}"
@@ -48,7 +48,7 @@ def problem(target: str, seconds: float) -> str:
 
 
 def first_problem(target: str, paths: list[str]) -> str:
-    """What is wrong, before it has been ready once; afterwards only whether it is alive."""
+    """The readiness problem until it has been ready once; afterwards only the liveness problem."""
     if BEEN_READY.exists():
         return problem(target, 0)
     for path in paths:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Django's command line. In development as it is; elsewhere DJANGO_SETTINGS_MODULE is set."""
+"""Django's command line. The default settings are development's; elsewhere DJANGO_SETTINGS_MODULE is set."""
 
 import os
 import sys

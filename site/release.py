@@ -1,11 +1,11 @@
-"""What a new release does once, before anything of it serves: its static files, then its migrations.
+"""The one-time steps of a new release before it serves: static files, then migrations.
 
-STATIC_ROOT holds this release's own files. They are laid into PUBLISHED_STATIC, which the web server serves, beside
-those of earlier releases: names have a hash of the content, so a page of an earlier release keeps its files. Files that
-no release has had for PUBLISHED_STATIC_DAYS go.
+STATIC_ROOT has this release's own files. They are copied to PUBLISHED_STATIC, which the web server serves, beside those
+of earlier releases: names have a hash of the content, so a page of an earlier release keeps its files. Files that no
+release has had for PUBLISHED_STATIC_DAYS are removed.
 
-`release.py` does both; `release.py publish` and `release.py migrate` one of them, where they run in different places.
-`release.py collect` makes what STATIC_ROOT holds, before that, wherever a release is built.
+`release.py` does both; `release.py publish` and `release.py migrate` do one of them, if they run in different places.
+`release.py collect` fills STATIC_ROOT beforehand, where the release is built.
 """
 
 import gzip
@@ -18,18 +18,18 @@ from uuid import uuid4
 
 WORDS = ("collect", "publish", "migrate")
 DAY = 24 * 60 * 60
-#: Files that are compressed, by suffix, and the bytes that they must have more than for it to be of use.
+#: Suffixes of files to compress, and the size in bytes above which that helps.
 COMPRESSED = {".css", ".js", ".json", ".svg", ".txt"}
 COMPRESSED_BYTES = 512
-#: The lock that those who migrate hold; the number is ours alone in this database.
+#: The lock that `migrate` holds; no other program uses this number in this database.
 MIGRATIONS_LOCK = 0x506F7274
 
 
 def collect() -> None:
-    """Check the site, and lay its static files into STATIC_ROOT: names with hashes, and each compressed once.
+    """Check the site, and collect its static files in STATIC_ROOT, with hashes in their names and compressed copies.
 
-    The settings of production need their values, though none of them is used. Exits with a line when a check fails, or
-    when there is no list of the names, without which no page could be rendered.
+    The production settings need their values, though none of them is used. Exits with a message if a check fails, or if
+    the list of the names is missing, without which no page can be rendered.
     """
     from django.conf import settings
     from django.core.management import CommandError, call_command
@@ -43,12 +43,12 @@ def collect() -> None:
     root = Path(settings.STATIC_ROOT)
     listed = root / "staticfiles.json"
     if not listed.is_file() or not listed.stat().st_size:
-        sys.exit(f"{listed}: collectstatic did not make it; look at STORAGES in the settings")
+        sys.exit(f"{listed}: collectstatic did not create it; check STORAGES in the settings")
     print(f"static files: {compress(root)} compressed", flush=True)
 
 
 def compress(root: Path) -> int:
-    """Lay a .gz beside each file that gains by it, the same bytes for the same file. Returns how many."""
+    """Create a .gz beside each file that is worth it, deterministically. Returns their number."""
     made = 0
     for path in root.rglob("*"):
         if path.suffix in COMPRESSED and path.is_file() and path.stat().st_size > COMPRESSED_BYTES:
@@ -60,7 +60,7 @@ def compress(root: Path) -> int:
 
 
 def publish(source: Path, target: Path) -> int:
-    """Copy what is new, each file whole or not at all; mark what is still in use. Returns how many were new."""
+    """Copy new files, each completely or not at all; touch those still in use. Returns the number of new files."""
     new = 0
     for path in source.rglob("*"):
         if path.is_dir():
@@ -70,7 +70,7 @@ def publish(source: Path, target: Path) -> int:
             published.touch()
             continue
         published.parent.mkdir(parents=True, exist_ok=True)
-        # In another container the process may have our number.
+        # Not the process id: a process in another container may have the same.
         unfinished = published.with_name(f".{published.name}.{uuid4().hex}.part")
         shutil.copyfile(path, unfinished)
         unfinished.chmod(0o644)
@@ -80,13 +80,13 @@ def publish(source: Path, target: Path) -> int:
 
 
 def is_mutable(path: Path) -> bool:
-    """Whether a file may change under its name: it has no hash in it (`base.d41d8cd98f00.css` has)."""
+    """Whether a file may change under the same name: it has no hash in its name (`base.d41d8cd98f00.css` has one)."""
     parts = path.name.removesuffix(".gz").split(".")
     return not any(len(part) == 12 and set(part) <= set("0123456789abcdef") for part in parts[1:])
 
 
 def prune(target: Path, seconds: float) -> int:
-    """Remove files that no release had for so long, and folders that are then empty. Returns how many files went."""
+    """Remove files that no release has used for so long, and empty folders. Returns the number of removed files."""
     before = time.time() - seconds
     gone = 0
     for path in sorted(target.rglob("*"), reverse=True):
@@ -107,9 +107,9 @@ def set_up() -> None:
 
 
 def migrate() -> None:
-    """Apply the migrations; who comes meanwhile waits, and then finds nothing to do.
+    """Apply the migrations. A second process waits meanwhile, and then has nothing to do.
 
-    PostgreSQL's lock belongs to the connection, and is freed however we end. A swarm has been seen to run a job twice.
+    PostgreSQL's lock belongs to the connection, and is released however we end. A swarm can run a job twice.
     """
     from django.core.management import call_command
     from django.db import connection
@@ -125,7 +125,7 @@ def main() -> None:
     wanted = sys.argv[1:] or ["publish", "migrate"]
     for word in wanted:
         if word not in WORDS:
-            sys.exit(f"release.py {word}: there is no such step; there are: {', '.join(WORDS)}")
+            sys.exit(f"release.py {word}: unknown step; there are: {', '.join(WORDS)}")
     if "collect" in wanted:
         collect()
     published = os.environ.get("PUBLISHED_STATIC")

@@ -45,8 +45,8 @@ class LockLost(Failure):
 
     def __init__(self) -> None:
         super().__init__(
-            "another client took over the lock because this one stopped responding; nothing more was changed; look with"
-            " `invoke swarm-status`"
+            "another client took over the lock because this one stopped responding; nothing more was changed;"
+            " `invoke swarm-status` shows what runs"
         )
 
 

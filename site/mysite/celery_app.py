@@ -10,10 +10,10 @@ from celery import Celery
 from celery.signals import beat_init, heartbeat_sent, worker_ready, worker_shutting_down
 from kombu.transport import TRANSPORT_ALIASES
 
-# What is started by itself (worker, beat, gunicorn) must be told when it is development.
+# Processes that start directly (worker, beat, gunicorn) default to production; development sets the variable.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings.production")
 
-# kombu's own transport forgets a message when it is read; ours when it is acknowledged.
+# kombu's own transport deletes a message when it is read; ours deletes it when it is acknowledged.
 TRANSPORT_ALIASES["filesystem"] = "mysite.filesystem_broker:Transport"
 
 app = Celery("mysite")
@@ -25,7 +25,7 @@ app.autodiscover_tasks()
 @heartbeat_sent.connect
 @beat_init.connect
 def announce_ready(**_: object) -> None:
-    """Make the file named by READY_FILE, for whoever waits for this worker or beat to be at work.
+    """Touch the file named by READY_FILE, which tells others that this worker or beat is running.
 
     A worker that is connected to its broker touches it every two seconds.
     """
@@ -50,7 +50,7 @@ def limit_shutdown(how: str, **_: object) -> None:
 @worker_ready.connect
 @beat_init.connect
 def tell_systemd(**_: object) -> None:
-    """Tell a unit of type `notify` that it has started, if we are one.
+    """Report the start to systemd, if this process is a unit of type `notify`.
 
     NOTIFY_SOCKET is the path of systemd's socket, or an abstract name after an @.
     """

@@ -2,11 +2,11 @@
 
 kombu's filesystem transport deletes a message as soon as a worker has read it, so that a killed worker loses it.
 Here a worker *claims* a message by renaming it into a folder of its own, and deletes it on acknowledgement. Each such
-folder has a lock that the kernel frees when its process ends, however that ends; whoever finds one free puts the
-messages in it back into their queues.
+folder has a lock that the kernel releases however its process ends. A process that finds a released lock returns the
+messages in that folder to their queues.
 
     queues/    TIME_ID.QUEUE.msg           waiting
-    claimed/   OWNER/TIME_ID.QUEUE.msg     being worked on by a live process
+    claimed/   OWNER/TIME_ID.QUEUE.msg     being processed by a live process
                OWNER.lock                  held by that process
     control/   EXCHANGE.exchange           bindings, as kombu keeps them
 
@@ -28,14 +28,14 @@ from celery.signals import worker_shutting_down
 from kombu.transport import filesystem, virtual
 from kombu.utils.json import dumps, loads
 
-#: Seconds between two looks for messages of processes that have died.
+#: Seconds between two searches for messages of dead processes.
 RECOVERY_SECONDS = 1.0
-#: Seconds for which a message that a process gives back is left to the other processes.
+#: Seconds for which a process leaves a message that it has requeued to the other processes.
 LEFT_SECONDS = 1.0
 
 Payload = dict[str, Any]
 
-#: Set once this worker is to end. Celery looks for that between two waits for messages, of two seconds each.
+#: Set when this worker must stop. Celery checks that only between two waits for messages, of two seconds each.
 stopping = threading.Event()
 
 
@@ -86,13 +86,13 @@ class Claims:
         return payload
 
     def acknowledge(self, tag: str) -> None:
-        """The message is done with."""
+        """Delete an acknowledged message."""
         path = self.paths.pop(tag, None)
         if path:
             path.unlink(missing_ok=True)
 
     def give_back(self, tag: str) -> None:
-        """The message goes to where it was taken from, to its old place in the row."""
+        """Return a message to its queue, at its old position."""
         path = self.paths.pop(tag, None)
         if path:
             self.given_back = {name: at for name, at in self.given_back.items() if self.leaves_to_others(name)}
@@ -100,12 +100,12 @@ class Claims:
             path.rename(self.queues / path.name)
 
     def leaves_to_others(self, name: str) -> bool:
-        """Whether this process gave the message back just now: it would be the first to take it again."""
+        """Whether this process has just returned the message: otherwise it would be the first to take it again."""
         at = self.given_back.get(name)
         return at is not None and time.monotonic() - at < LEFT_SECONDS
 
     def recover(self) -> None:
-        """Give back what processes that are no more had claimed; looks once in `RECOVERY_SECONDS`."""
+        """Return the claimed messages of dead processes to their queues; at most once in `RECOVERY_SECONDS`."""
         if time.monotonic() - self.looked < RECOVERY_SECONDS:
             return
         self.looked = time.monotonic()
@@ -123,7 +123,7 @@ class Claims:
             owner.rmdir()
 
     def close(self) -> None:
-        """Give everything back and leave nothing behind."""
+        """Return all messages to their queues, and remove this process's folder and lock."""
         if self.pid == os.getpid():
             self._empty(self.own)
             self.own.with_suffix(".lock").unlink(missing_ok=True)
@@ -132,7 +132,7 @@ class Claims:
 
 @contextmanager
 def held_if_free(lock: Path) -> Iterator[bool]:
-    """Hold a lock file while inside, if no live process holds it."""
+    """Hold a lock file within the context, if no live process holds it."""
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -148,7 +148,7 @@ def held_if_free(lock: Path) -> Iterator[bool]:
 
 
 class QoS(virtual.QoS):
-    """Acknowledgement that reaches the disk."""
+    """Acknowledgement that is written to the disk."""
 
     channel: "Channel"
 
@@ -185,7 +185,7 @@ class Channel(filesystem.Channel):
         return message
 
     def _put(self, queue: str, message: Payload, **kwargs: Any) -> None:  # type: ignore[override]
-        """Add a message that no reader sees before it is whole."""
+        """Add a message; no reader sees it before it is complete."""
         name = f"{time.time_ns():020d}_{uuid.uuid4().hex}.{queue}.msg"
         unfinished = self.queues / f".{name}"
         unfinished.write_text(dumps(message))
@@ -211,7 +211,7 @@ class Channel(filesystem.Channel):
         self.claims.give_back(message.delivery_tag)
 
     def _queue_bind(self, *args: Any) -> None:
-        """kombu makes the file and fills it in two steps; one process at a time, no reader sees it empty."""
+        """kombu creates the file and fills it in two steps; the lock keeps readers from seeing it empty."""
         self.control_folder.mkdir(parents=True, exist_ok=True)
         with (self.control_folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

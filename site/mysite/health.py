@@ -1,4 +1,4 @@
-"""Is the process alive, and can it do its work? For load balancers, deploys and people."""
+"""Liveness and readiness of the site, for load balancers, deploys and people."""
 
 from collections.abc import Callable
 
@@ -17,14 +17,14 @@ BROKER_SECONDS = 2
 @require_safe
 @never_cache
 def healthz(request: HttpRequest) -> HttpResponse:
-    """The process lives; says nothing of its servers, whose failure a restart would not fix."""
+    """Liveness of the process. It does not check the servers: a restart would not fix their failure."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
 @require_safe
 @never_cache
 def readyz(request: HttpRequest) -> JsonResponse:
-    """Each thing that a request needs, by name: `ok`, or in a word what is wrong, and then 503."""
+    """Readiness: the state of everything that a request needs, by name; 503 unless all are `ok`."""
     states = {name: _state(check) for name, check in CHECKS.items()}
     return JsonResponse(states, status=200 if set(states.values()) == {"ok"} else 503)
 
@@ -32,7 +32,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
 def _state(check: Callable[[], str | None]) -> str:
     try:
         return check() or "ok"
-    except Exception as error:  # whatever it is, the answer is 503; the text may hold a password, the type cannot
+    except Exception as error:  # any error means 503; its text may contain a password, its type cannot
         return f"failed: {type(error).__name__}"
 
 

@@ -10,7 +10,7 @@ from mysite import health
 
 urlpatterns = [
     path("", include("polls.urls")),
-    path("polls/", RedirectView.as_view(pattern_name="index")),  # where the tutorial, and its readers, look for them
+    path("polls/", RedirectView.as_view(pattern_name="index")),  # the address in Django's tutorial
     path("admin/", admin.site.urls),
     path("favicon.ico", RedirectView.as_view(url=lazy(static, str)("polls/icon.svg"))),  # the admin names none
     path("healthz", health.healthz, name="healthz"),

@@ -1,1 +1,1 @@
-"""The polls application: questions, votes, and the work that is done in the background."""
+"""The polls application: questions, votes, and background tasks."""

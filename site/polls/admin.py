@@ -12,7 +12,7 @@ class ChoiceInline(admin.TabularInline):
 
 @admin.register(Question)
 class QuestionAdmin(admin.ModelAdmin):
-    """Polls with their choices on one page. Votes are not edited by hand."""
+    """Polls with their choices on one page. Votes cannot be edited."""
 
     list_display = ("text", "published_at")
     list_filter = ("published_at",)
@@ -22,7 +22,7 @@ class QuestionAdmin(admin.ModelAdmin):
 
 @admin.register(Export)
 class ExportAdmin(admin.ModelAdmin):
-    """Exports as their tasks left them: to look at, and to remove."""
+    """Exports, which can be viewed and deleted, but not edited."""
 
     list_display = ("created_at", "owner", "state", "rows_done", "rows_total", "size", "reason", "expires_at")
     list_filter = ("state",)

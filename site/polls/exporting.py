@@ -1,4 +1,4 @@
-"""Writing an export: all votes as CSV, row by row, whole or not at all."""
+"""Write an export: all votes as CSV, row by row, completely or not at all."""
 
 import csv
 import os
@@ -18,14 +18,14 @@ from polls.models import Export, Vote
 CHUNK = 2000
 #: Seconds between two reports of progress.
 REPORT_SECONDS = 0.5
-#: Spreadsheets take a cell that begins so for a formula (OWASP, "CSV Injection").
+#: A spreadsheet reads a cell with such a beginning as a formula (OWASP, "CSV Injection").
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 HEADER = ("vote", "cast at (UTC)", "poll", "answer")
 
 
 def harmless(cell: str) -> str:
-    """A text that no spreadsheet calculates."""
+    """Escape a text that a spreadsheet would evaluate as a formula."""
     return f"'{cell}" if cell.startswith(FORMULA) else cell
 
 
@@ -38,10 +38,10 @@ def rows() -> Iterator[tuple[int, str, str, str]]:
 
 
 def write(export: Export) -> None:
-    """Write the file of an export and record it. Running it twice, or two at once, ends with one whole file.
+    """Write the file of an export and record it. Repeated or concurrent runs result in one complete file.
 
-    The rows go to a file of their own, which gets its name when it is whole. Raises OSError when the disk does not
-    take it; what was half written is then removed.
+    The rows are written to a temporary file, which gets its final name when it is complete. Raises OSError if writing
+    fails; the incomplete file is then removed.
     """
     path = export.path
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def write(export: Export) -> None:
 
 
 def write_rows(file: object, lines: Iterable[tuple[int, str, str, str]], report: Callable[[int], None]) -> int:
-    """Write a header and the lines; returns how many there were."""
+    """Write a header and the lines; returns the number of lines."""
     writer = csv.writer(file)  # type: ignore[arg-type]
     writer.writerow(HEADER)
     count = 0
@@ -80,7 +80,7 @@ def write_rows(file: object, lines: Iterable[tuple[int, str, str, str]], report:
 
 
 def reporter(export: Export, total: int) -> Callable[[int], None]:
-    """Record that it has begun; returns what records how many rows are done, at most every `REPORT_SECONDS`."""
+    """Record that an export runs; returns a function that records its progress, at most every `REPORT_SECONDS`."""
     running = Export.objects.filter(pk=export.pk, state__in=Export.OPEN)
     running.update(state=Export.State.RUNNING, rows_done=0, rows_total=total, touched_at=timezone.now())
     last = time.monotonic()
@@ -98,9 +98,9 @@ def reporter(export: Export, total: int) -> Callable[[int], None]:
 
 
 def remove_expired() -> tuple[int, int]:
-    """Remove what has had its time: files, then records; returns how many of each.
+    """Remove expired files and records; returns the number of each.
 
-    An export whose task has given no sign of life for longer than any task may run has failed, and is told so.
+    An export whose task has not reported for longer than any task may run is marked as failed.
     """
     now = timezone.now()
     silent = now - timedelta(seconds=2 * settings.CELERY_TASK_TIME_LIMIT)
@@ -119,7 +119,7 @@ def remove_expired() -> tuple[int, int]:
 
 
 def remove_orphans(before: datetime) -> None:
-    """Remove files that no record has: parts of killed tasks, and those of deleted records."""
+    """Remove files without a record: partial files of killed tasks, and files of deleted records."""
     folder = Path(str(settings.PROTECTED_ROOT))
     if not folder.is_dir():
         return

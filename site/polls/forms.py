@@ -15,7 +15,10 @@ class VoteForm(forms.Form):
         queryset=Choice.objects.none(),
         widget=forms.RadioSelect,
         empty_label=None,
-        error_messages={"required": "Choose one of the answers.", "invalid_choice": "That is no answer to this poll."},
+        error_messages={
+            "required": "Choose one of the answers.",
+            "invalid_choice": "This is not an answer to this poll.",
+        },
     )
 
     def __init__(self, question: Question, data: QueryDict | dict[str, Any] | None = None) -> None:
@@ -27,7 +30,7 @@ class VoteForm(forms.Form):
 
 
 class PollForm(forms.Form):
-    """A new poll: a question, and its answers, one a line."""
+    """A new poll: a question and its answers, one a line."""
 
     text = forms.CharField(label="Question", max_length=200)
     choices = forms.CharField(
@@ -38,7 +41,7 @@ class PollForm(forms.Form):
         lines = [line.strip() for line in self.cleaned_data["choices"].splitlines()]
         choices = list(dict.fromkeys(line for line in lines if line))
         if not FEWEST <= len(choices) <= MOST:
-            raise forms.ValidationError(f"Give from {FEWEST} to {MOST} different answers.")
+            raise forms.ValidationError(f"Enter {FEWEST} to {MOST} different answers.")
         if any(len(choice) > 200 for choice in choices):
-            raise forms.ValidationError("An answer has at most 200 characters.")
+            raise forms.ValidationError("An answer must have at most 200 characters.")
         return choices

@@ -1,4 +1,4 @@
-"""Questions, their choices, who voted for what, and the exports of all that."""
+"""Questions, their choices, votes, and exports of all votes."""
 
 import uuid
 from pathlib import Path
@@ -10,7 +10,7 @@ from django.utils import timezone
 
 
 class Question(models.Model):
-    """A question that is open for votes from its publication on."""
+    """A question that accepts votes from its publication on."""
 
     text = models.CharField(max_length=200)
     published_at = models.DateTimeField(default=timezone.now, db_index=True)
@@ -22,8 +22,8 @@ class Question(models.Model):
         return self.text
 
     def tally(self) -> "list[tuple[Choice, int]]":
-        """Its choices in order, each with its number of votes, in one query."""
-        # A query that groups leaves out the model's own order.
+        """The choices in order, each with its number of votes, in one query."""
+        # A grouped query ignores the model's own ordering.
         choices = self.choices.annotate(votes=Count("vote")).order_by("position", "pk")
         return [(choice, choice.votes) for choice in choices]
 
@@ -58,7 +58,7 @@ class Vote(models.Model):
 
 
 class Export(models.Model):
-    """A CSV file of all votes, asked for by somebody and made by a worker. Its id is also the task's."""
+    """A CSV file of all votes, requested by its owner and written by a worker. Its id is also the task's."""
 
     class State(models.TextChoices):
         WAITING = "waiting", "Waiting for a worker"
@@ -72,7 +72,7 @@ class Export(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     #: `user:ID` or `visitor:UUID`; see `visitors`.
     owner = models.CharField(max_length=64, db_index=True)
-    #: Which of the owner's places it takes while it is open: a constraint is what keeps the limit.
+    #: Which of the owner's slots it takes while it is open: a constraint on this enforces the limit.
     slot = models.PositiveSmallIntegerField()
     state = models.CharField(max_length=8, choices=State, default=State.WAITING)
     rows_done = models.PositiveBigIntegerField(default=0)
@@ -99,17 +99,17 @@ class Export(models.Model):
 
     @property
     def path(self) -> Path:
-        """The finished file, outside of everything that is served."""
+        """The finished file, outside of every folder that is served."""
         return Path(str(settings.PROTECTED_ROOT)) / f"{self.pk}.csv"
 
     @property
     def name(self) -> str:
-        """The file's name for its owner."""
+        """The file's name in the owner's download."""
         return f"Votes \u2013 all polls, {self.created_at:%Y-%m-%d %H.%M}.csv"
 
     @property
     def current_state(self) -> str:
-        """Its state, which time may have ended before the clean-up comes by."""
+        """The state; an export past its time counts as expired even before the clean-up."""
         over = self.state == self.State.DONE and self.expires_at is not None and self.expires_at <= timezone.now()
         return self.State.EXPIRED if over else self.state
 
@@ -119,7 +119,7 @@ class Export(models.Model):
 
     @property
     def sentence(self) -> str:
-        """Its state in words."""
+        """The state as a sentence."""
         match self.current_state:
             case self.State.WAITING:
                 return "Waiting for a worker."
@@ -128,6 +128,6 @@ class Export(models.Model):
             case self.State.DONE:
                 return f"Ready: {self.rows_done:,} votes."
             case self.State.FAILED:
-                return f"The export failed: {self.reason or 'for an unknown reason'} You can ask for another."
+                return f"The export failed: {self.reason or 'the reason is unknown.'} You can start another."
             case _:
-                return "This export has expired, and its file is gone. You can ask for another."
+                return "This export has expired, and its file was removed. You can start another."

@@ -1,4 +1,4 @@
-"""What can be done with polls; views and commands call these."""
+"""The operations on polls and exports; views and commands call these."""
 
 import logging
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ logger = logging.getLogger(__name__)
 
 
 class TooManyExportsError(Exception):
-    """The owner has as many open exports as one may have."""
+    """The owner already has the maximal number of open exports."""
 
 
 def create_poll(text: str, choices: Sequence[str]) -> Question:
-    """A question with its choices, in order."""
+    """Create a question with its choices, in order."""
     with transaction.atomic():
         question = Question.objects.create(text=text)
         Choice.objects.bulk_create(
@@ -31,7 +31,7 @@ def create_poll(text: str, choices: Sequence[str]) -> Question:
 
 
 def cast_vote(question: Question, choice: Choice, visitor: UUID) -> bool:
-    """Record the one vote of a visitor; False if there was one before, however many ask at once."""
+    """Record a visitor's only vote; False if there was one before. Safe for concurrent requests."""
     try:
         with transaction.atomic():
             Vote.objects.create(question=question, choice=choice, visitor=visitor)
@@ -41,10 +41,10 @@ def cast_vote(question: Question, choice: Choice, visitor: UUID) -> bool:
 
 
 def ask_for_export(owner: str) -> Export:
-    """Record an export and hand it to a worker once this transaction is committed.
+    """Record an export and send it to a worker once this transaction is committed.
 
-    Raises `TooManyExportsError` when the owner has `EXPORTS_OPEN_LIMIT` open ones: each open export takes one of so
-    many slots, and a constraint keeps two from the same one, also when many ask at once.
+    Raises `TooManyExportsError` if the owner has `EXPORTS_OPEN_LIMIT` open exports. Each open export takes one of that
+    many slots, and a constraint keeps two from the same slot, even with concurrent requests.
     """
     for slot in range(settings.EXPORTS_OPEN_LIMIT):
         try:
@@ -58,19 +58,19 @@ def ask_for_export(owner: str) -> Export:
 
 
 def hand_over(pk: UUID) -> None:
-    """Give an export to the workers. While the broker is away it stays waiting, and `tend_exports` gives it again."""
+    """Send an export to the workers. If the broker is down, the export waits, and `tend_exports` sends it again."""
     from polls.tasks import write_export
 
     try:
         write_export.apply_async(args=(str(pk),), task_id=str(pk))
     except BrokerError as error:
-        logger.warning("export %s waits: the broker did not take it (%s)", pk, error)
+        logger.warning("export %s waits: the broker did not accept it (%s)", pk, error)
 
 
 def hand_over_again() -> int:
-    """Give the workers what has waited for so long that its message may never have been sent; returns how many.
+    """Send exports again that have waited so long that their message may be lost; returns their number.
 
-    A second message is harmless: the task leaves an export alone that is no longer open.
+    A second message is harmless: the task ignores an export that is no longer open.
     """
     before = timezone.now() - timedelta(seconds=settings.EXPORTS_PATIENCE_SECONDS)
     waiting = Export.objects.filter(state=Export.State.WAITING, touched_at__lt=before)
@@ -82,7 +82,7 @@ def hand_over_again() -> int:
 
 
 def fail_export(pk: str | UUID, reason: str) -> None:
-    """Record, for its owner to read, that an open export came to nothing."""
+    """Record that an open export has failed, with a reason for its owner."""
     Export.objects.filter(pk=pk, state__in=Export.OPEN).update(
         state=Export.State.FAILED, reason=reason[:200], touched_at=timezone.now()
     )

@@ -1,4 +1,4 @@
-"""What workers do. Each task is safe to run twice: when a worker dies, another runs its task."""
+"""The tasks of the workers. Each is safe to run twice (idempotent): if a worker dies, another runs its task."""
 
 import logging
 from typing import Any
@@ -12,19 +12,19 @@ from polls.models import Export
 
 logger = logging.getLogger(__name__)
 
-#: What may be better in a moment: the database restarts, the disk is being cleared.
+#: Errors that may be temporary: the database restarts, the disk is full.
 TRANSIENT = (OperationalError, InterfaceError, OSError)
 
 
 class ExportTask(Task):
-    """Tells the owner of an export when its task has given up."""
+    """Records the failure of an export's task for its owner."""
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         services.fail_export(task_id, reason_of(exc))
 
 
 def reason_of(error: Exception) -> str:
-    """Why, in words that an owner may read; the log has the rest."""
+    """The reason, in words that the owner may read; the log has the details."""
     match error:
         case SoftTimeLimitExceeded():
             return "it took too long."
@@ -45,10 +45,10 @@ def reason_of(error: Exception) -> str:
     max_retries=5,
 )
 def write_export(export_id: str) -> int:
-    """Write the CSV file of an export; returns the number of rows. One that is no longer open is left alone."""
+    """Write the CSV file of an export; returns the number of rows. Ignores an export that is no longer open."""
     export = Export.objects.filter(pk=export_id, state__in=Export.OPEN).first()
     if export is None:
-        logger.info("export %s is not open any more", export_id)
+        logger.info("export %s is no longer open", export_id)
         return 0
     exporting.write(export)
     export.refresh_from_db()
@@ -58,7 +58,7 @@ def write_export(export_id: str) -> int:
 
 @shared_task
 def tend_exports() -> dict[str, int]:
-    """Every five minutes: hand over what the broker did not take, and remove what has had its time."""
+    """Every five minutes: send exports again that the broker did not accept, and remove expired ones."""
     again = services.hand_over_again()
     files, records = exporting.remove_expired()
     return {"handed over again": again, "files": files, "records": records}

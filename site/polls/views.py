@@ -1,4 +1,4 @@
-"""The pages. Views take a request and return a response; what is done is in `services`."""
+"""The pages. Views take a request and return a response; the operations are in `services`."""
 
 from http import HTTPStatus
 from pathlib import Path
@@ -35,7 +35,7 @@ def _question(pk: int) -> Question:
 
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
-    """The newest polls, or those that contain the words asked for."""
+    """The newest polls, or those that contain the search words."""
     words = request.GET.get("q", "").strip().replace("\0", "")[:100]
     polls = Question.objects.filter(published_at__lte=timezone.now())
     if words:
@@ -48,7 +48,7 @@ def index(request: HttpRequest) -> HttpResponse:
 @login_required
 @permission_required("polls.add_question", raise_exception=True)
 def create(request: HttpRequest) -> HttpResponse:
-    """A new poll, by whoever may add one."""
+    """Create a poll, for users who may add one."""
     form = PollForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         question = services.create_poll(form.cleaned_data["text"], form.cleaned_data["choices"])
@@ -73,7 +73,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
     if services.cast_vote(question, form.cleaned_data["choice"], visitor):
         messages.success(request, "Your vote is counted.")
     else:
-        messages.info(request, "You had voted in this poll before; that vote stands.")
+        messages.info(request, "You have already voted in this poll; your first vote counts.")
     response = redirect("results", pk=pk)
     visitors.remember(response, visitor)
     return response
@@ -82,7 +82,7 @@ def detail(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 @never_cache
 def results(request: HttpRequest, pk: int) -> HttpResponse:
-    """The votes of a poll, and the visitor's own."""
+    """The votes of a poll, with the visitor's own vote."""
     question = _question(pk)
     own = None
     if visitor := visitors.known(request):
@@ -103,7 +103,7 @@ def _bars(question: Question) -> dict[str, Any]:
 @require_safe
 @never_cache
 def results_state(request: HttpRequest, pk: int) -> JsonResponse:
-    """The votes of a poll, for the page to follow."""
+    """The votes of a poll as JSON, which the results page polls."""
     return JsonResponse(_bars(_question(pk)))
 
 
@@ -113,7 +113,7 @@ def results_state(request: HttpRequest, pk: int) -> JsonResponse:
 @require_form
 @never_cache
 def exports(request: HttpRequest) -> HttpResponse:
-    """One's own exports; POST asks for another."""
+    """The owner's exports; POST starts another."""
     owner = visitors.owner(request)
     if request.method == "POST":
         return _ask(request, owner)
@@ -133,7 +133,7 @@ def _ask(request: HttpRequest, owner: str) -> HttpResponse:
 
 
 def _own_export(request: HttpRequest, pk: UUID) -> Export:
-    """An export of whoever asks; for everybody else it is not there."""
+    """An export of the requesting owner; for everybody else it does not exist."""
     owner = visitors.owner(request)
     if not owner:
         raise Http404("No such export")
@@ -143,14 +143,14 @@ def _own_export(request: HttpRequest, pk: UUID) -> Export:
 @require_safe
 @never_cache
 def export(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """How far an export is; the page follows it, by script or by refreshing itself."""
+    """The progress of an export; the page updates itself by script or by refreshing."""
     return render(request, "polls/export.html", {"export": _own_export(request, pk)})
 
 
 @require_safe
 @never_cache
 def check(request: HttpRequest, pk: str) -> JsonResponse:
-    """The state of an export as JSON; 404 for whatever is not one's own, were it not even an id."""
+    """The state of an export as JSON; 404 for the exports of others, and for what is not an id."""
     try:
         found = _own_export(request, UUID(pk))
     except (ValueError, Http404):
@@ -171,7 +171,7 @@ def check(request: HttpRequest, pk: str) -> JsonResponse:
 @require_safe
 @never_cache
 def download(request: HttpRequest, pk: UUID) -> HttpResponseBase:
-    """The file, for its owner: by the web server where one stands before us, else streamed from here."""
+    """The file, for its owner: sent by the web server in front, if there is one, else streamed from here."""
     found = _own_export(request, pk)
     if found.current_state != Export.State.DONE:
         raise Http404("This export has no file")
@@ -179,14 +179,14 @@ def download(request: HttpRequest, pk: UUID) -> HttpResponseBase:
 
 
 def send(path: Path, name: str, content_type: str) -> HttpResponseBase:
-    """A file that is not to be had by an address, under the name that its owner is to see."""
+    """Send a file that has no public address, under the name that its owner sees."""
     if not settings.PROTECTED_URL:
         try:
             file = path.open("rb")
         except FileNotFoundError:
             raise Http404("There is no such file") from None
         return FileResponse(file, as_attachment=True, filename=name, content_type=content_type)
-    # The web server looks for it itself: it may be on another machine.
+    # Do not check that it exists: it may be on another machine, where the web server finds it.
     response = HttpResponse(content_type=content_type)
     response["X-Accel-Redirect"] = f"{settings.PROTECTED_URL}{path.name}"
     response["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=name)

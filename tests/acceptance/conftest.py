@@ -1,4 +1,4 @@
-"""The site that the suite asks: the one named by --base-url, else a native one started for it."""
+"""The site under test: the one named by --base-url, else a native one started for the suite."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def visitor(base_url: str, request: pytest.FixtureRequest) -> Iterator[Visitor]:
 
 @pytest.fixture
 def another(base_url: str, request: pytest.FixtureRequest) -> Iterator[Visitor]:
-    """A second browser, which shares nothing with the first."""
+    """A second browser that shares nothing with the first."""
     visitor = Visitor(base_url, request.config.getoption("--ca"))
     yield visitor
     visitor.http.close()

@@ -1,4 +1,4 @@
-"""The contract of every runtime, over HTTP alone."""
+"""The contract of every runtime, tested only over HTTP."""
 
 import csv
 import io
@@ -61,7 +61,7 @@ def test_ten_browsers_at_once_give_ten_votes(base_url: str, visitor: Visitor) ->
 
 
 def wait_for(visitor: Visitor, page: str) -> list[dict[str, Any]]:
-    """Ask for the state of an export until it has ended; returns all answers."""
+    """Poll the state of an export until it has ended; returns all answers."""
     answers = []
     deadline = time.monotonic() + TASK_SECONDS
     while time.monotonic() < deadline:

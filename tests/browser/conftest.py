@@ -1,4 +1,4 @@
-"""A real browser, and a native site with votes enough to watch."""
+"""A real browser, and a native site with enough votes to watch."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def new_browser(tmp_path: Path) -> Iterator[NewBrowser]:
-    """Makes browsers, each with a profile of its own; all are closed at the end."""
+    """Creates browsers, each with its own profile; closes all of them at the end."""
     chromium = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
     driver = shutil.which("chromedriver")
     if not chromium or not driver:
@@ -65,7 +65,7 @@ def new_browser(tmp_path: Path) -> Iterator[NewBrowser]:
             preferences["profile.managed_default_content_settings.javascript"] = 2
         options.add_experimental_option("prefs", preferences)
         browser = webdriver.Chrome(options=options, service=Service(driver))
-        browser.implicitly_wait(10)  # seconds for the next page to be there
+        browser.implicitly_wait(10)  # seconds for the next page to load
         opened.append(browser)
         return browser
 
@@ -75,12 +75,12 @@ def new_browser(tmp_path: Path) -> Iterator[NewBrowser]:
 
 
 def complaints(browser: webdriver.Chrome) -> list[str]:
-    """What the browser's console says that is an error or a warning."""
+    """The errors and warnings in the browser's console."""
     return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
 
 def addresses(browser: webdriver.Chrome) -> set[str]:
-    """Every address that the pages asked for since the last call."""
+    """Every address that the pages have requested since the last call."""
     found = set()
     for entry in browser.get_log("performance"):
         message = json.loads(entry["message"])["message"]

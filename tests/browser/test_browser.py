@@ -1,4 +1,4 @@
-"""What a person does, in a real browser, with scripts and without."""
+"""A user's actions in a real browser, with and without scripts."""
 
 import csv
 import re
@@ -20,7 +20,7 @@ def one(browser: webdriver.Chrome, selector: str) -> webdriver.remote.webelement
 
 
 def vote(browser: webdriver.Chrome, site: str, answer: int) -> str:
-    """Vote in the first poll of the list, which has few votes; returns its path."""
+    """Vote in the first poll of the list, which has few votes; returns the poll's path."""
     browser.get(site)
     one(browser, ".polls a:not(.quiet)").click()
     browser.find_elements(By.CSS_SELECTOR, "[type=radio]")[answer].click()
@@ -37,7 +37,7 @@ def start_export(browser: webdriver.Chrome, site: str) -> None:
 
 
 def fetch(browser: webdriver.Chrome, folder: Path) -> list[list[str]]:
-    """Click the download and read the file that arrives."""
+    """Click the download link and return the downloaded file."""
     one(browser, "#download").click()
     wait_until(lambda: bool(list(folder.glob("*.csv"))), 20, "the file has arrived")
     (file,) = folder.glob("*.csv")
@@ -47,13 +47,13 @@ def fetch(browser: webdriver.Chrome, folder: Path) -> list[list[str]]:
 
 
 def answer_of(browser: webdriver.Chrome) -> tuple[str, str]:
-    """The poll and the answer that this page says are one's own."""
+    """The poll, and the answer that the page marks as the visitor's own."""
     row = one(browser, ".own").find_element(By.XPATH, "..").text.removesuffix(" (your vote)")
     return one(browser, "h1").text, row
 
 
 def status_of(browser: webdriver.Chrome, url: str) -> int:
-    """The status code that this browser gets for a URL."""
+    """The status code for a URL in this browser."""
     cookies = "; ".join(f"{cookie['name']}={cookie['value']}" for cookie in browser.get_cookies())
     request = urllib.request.Request(url, headers={"Cookie": cookies})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoError())
@@ -124,8 +124,8 @@ def test_the_keyboard_is_enough(site: str, new_browser: NewBrowser) -> None:
     body = one(browser, "body")
     body.send_keys(Keys.TAB)
     skip = browser.switch_to.active_element
-    assert skip.text == "To the content"
-    assert skip.size["width"] > 50  # it shows itself
+    assert skip.text == "Skip to content"
+    assert skip.size["width"] > 50  # it is visible on focus
     browser.get(browser.find_elements(By.CSS_SELECTOR, ".polls a:not(.quiet)")[0].get_attribute("href") or "")
     for _ in range(20):
         browser.switch_to.active_element.send_keys(Keys.TAB)
@@ -143,7 +143,7 @@ def test_the_admin_works_under_the_strict_policy(site: str, new_browser: NewBrow
     one(browser, "#id_username").send_keys(name)
     one(browser, "#id_password").send_keys(password + Keys.ENTER)
     wait_until(lambda: "/add/" in browser.current_url, 10, "signed in")
-    one(browser, ".add-row a").click()  # made by the admin's script
+    one(browser, ".add-row a").click()  # added by the admin's script
     assert len(browser.find_elements(By.CSS_SELECTOR, "tr.dynamic-choices")) == 3
     for page in ("django_celery_beat/periodictask/", "django_celery_results/taskresult/", "polls/export/"):
         browser.get(f"{site}/admin/{page}")

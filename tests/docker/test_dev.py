@@ -90,7 +90,7 @@ def test_everything_is_open_to_this_machine_alone(dev: Running) -> None:
 
 def test_an_edit_of_a_view_and_of_a_task_shows_within_seconds(dev: Running) -> None:
     dev.stack.edit("site/mysite/health.py", '"ok\\n"', '"edited\\n"')
-    dev.stack.edit("site/polls/tasks.py", "is not open any more", "has been edited")
+    dev.stack.edit("site/polls/tasks.py", "is no longer open", "has been edited")
 
     wait_until(lambda: health(dev) == "edited\n", 15, "the view is the new one")
     send = "from polls.tasks import write_export as w; from uuid import uuid4; w.delay(str(uuid4()))"

@@ -1,4 +1,4 @@
-"""A client to be killed: `python -m tests.hosts.client DO ARGUMENTS`."""
+"""A client for a test to kill: `python -m tests.hosts.client DO ARGUMENTS`."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Four machines, bare as they come, and a copy of the project that describes them."""
+"""Four bare machines, and a copy of the project with an environment for them."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ ROLES = {"web1": ("web",), "web2": ("web",), "jobs1": ("worker", "beat"), "data1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without an engine and the rig's images, what needs machines skips and says why."""
+    """Without an engine and the rig's images, skip the tests that need machines, with the reason."""
     needing = [item for item in items if {"rack", "fleet", "bare", "solo"} & set(getattr(item, "fixturenames", ()))]
     for version in sorted(set(VERSIONS.values())):
         engine_or_skip(needing, f"{IMAGE}:{version}")
@@ -32,7 +32,7 @@ def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
 
 @pytest.fixture(scope="session")
 def fleet(rack: Rack, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    """The machines and the project; their keys are pinned, and nothing is set up yet."""
+    """The machines and the project; the keys are pinned, but nothing is set up yet."""
     made = Fleet(tmp_path_factory.mktemp("fleet") / "project", rack, dict(ROLES))
     made.prepare()
     return made
@@ -40,6 +40,6 @@ def fleet(rack: Rack, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
 
 @pytest.fixture(scope="session")
 def site(fleet: Fleet) -> Fleet:
-    """The fleet set up, with a first release, sample polls and an administrator."""
+    """The fleet after setup, with a first release, sample polls and an administrator."""
     first_release(fleet)
     return fleet

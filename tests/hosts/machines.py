@@ -44,23 +44,23 @@ until (-e $enough) {
 
 
 def watching(enough: str) -> str:
-    """The command for a shell that watches the process list until the file is there."""
+    """The shell command that watches the process list until the file exists."""
     return shlex.join(["perl", "-e", WATCH, enough])
 
 
 @dataclass
 class Machine:
-    """A host that is reached as root over SSH with a key, and by `docker exec` to look around."""
+    """A host that accepts root over SSH with a key, and `docker exec` for inspection."""
 
     name: str
-    #: Of Debian: 12 or 13.
+    #: The version of Debian: 12 or 13.
     version: int
     container: str
     address: str
     network: str
     #: The administrator's public key.
     key: Path
-    #: Of 127.0.0.1, for the container's 80 and 443.
+    #: The ports of 127.0.0.1 for the container's 80 and 443.
     http_port: int = field(default_factory=free_port)
     https_port: int = field(default_factory=free_port)
 
@@ -69,10 +69,10 @@ class Machine:
         return f"http://127.0.0.1:{self.http_port}"
 
     def start(self) -> None:
-        """Start it for the first time; the ports and the address stay its own."""
+        """Start it for the first time; it keeps its ports and its address from then on."""
         mounts = [
             f"type=bind,source={self.key},target=/root/.ssh/authorized_keys,readonly",
-            # A network's own name server would need rules in the machine's firewall, which is the machine's own affair.
+            # The network's DNS server would need rules in the machine's firewall, which is under test.
             "type=bind,source=/etc/resolv.conf,target=/etc/resolv.conf,readonly",
         ]
         docker(
@@ -87,39 +87,39 @@ class Machine:
         )
 
     def ssh(self, *words: str, check: bool = True) -> str:
-        """What a command prints that root runs there. Raises `Failure` when it fails and ``check`` is set."""
+        """The output of a command run there as root. Raises `Failure` if it fails and ``check`` is set."""
         return docker("exec", self.container, *words, check=check)
 
     def sh(self, script: str, *, check: bool = True) -> str:
-        """What a script prints that root runs there; with ``check`` it ends at, and raises, its first failure."""
+        """The output of a script run there as root; with ``check`` it stops at its first failure and raises it."""
         command = ["docker", "exec", "-i", self.container, "sh", *(["-eu"] if check else []), "-s"]
         return run(Run(command, input=f"{script}\n"), capture=True, check=check).stdout
 
     def journal(self, unit: str, lines: int = 100) -> str:
-        """The end of what a unit wrote."""
+        """The last lines of a unit's log."""
         return self.ssh("journalctl", "-u", unit, "-n", str(lines), "-o", "cat", "--no-pager")
 
     def kill(self) -> None:
-        """End all of it at once, as a power cut does."""
+        """Kill it at once, as a power failure does."""
         docker("kill", "-s", "KILL", self.container)
 
     def start_again(self) -> None:
-        """Boot it again after `kill`, with its files."""
+        """Boot it after `kill`, with its files."""
         docker("start", self.container)
         self.wait_ready()
 
     def restart(self) -> None:
-        """Boot it again, after a power cut or in order, with its files; returns when it has booted."""
+        """Reboot it with its files, after a power failure or an orderly shutdown; returns when it has booted."""
         docker("restart", "-t", "60", self.container)
         self.wait_ready()
 
     def wait_ready(self) -> None:
-        """Wait for the end of its boot. A unit that fails does not count: that may be what is tested."""
+        """Wait for the end of its boot. Ignores failed units: they may be under test."""
         state = partial(self.ssh, "systemctl", "is-system-running", check=False)
         support.wait_until(lambda: state().strip() in ("running", "degraded"), READY_SECONDS, f"{self.name} has booted")
 
     def host_key(self) -> str:
-        """Kind and text of its key, as a file of known hosts has them."""
+        """Kind and text of its host key, as in a known_hosts file."""
         return " ".join(self.ssh("cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
 
     def down(self) -> None:
@@ -127,19 +127,19 @@ class Machine:
 
 
 class Rack:
-    """Machines on a network of their own, and the administrator's key."""
+    """Machines on their own network, and the administrator's key."""
 
     _addresses: Iterator[str]
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        #: The network's name, and what the containers' begin with.
+        #: The network's name, and the prefix of the containers' names.
         self.id = f"rig-{secrets.token_hex(3)}"
         self.identity = folder / "admin"
         self.machines: dict[str, Machine] = {}
 
     def start(self, versions: Mapping[str, int]) -> None:
-        """Machines by name, each with its version of Debian. Ends what it started when it cannot."""
+        """Machines by name, each with its version of Debian. On failure, removes what it has started."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             run(Run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "admin", "-f", str(self.identity)]))
@@ -150,7 +150,7 @@ class Rack:
             raise
 
     def add(self, versions: Mapping[str, int]) -> list[Machine]:
-        """More machines, which have booted."""
+        """Add machines; returns when they have booted."""
         key = self.identity.with_suffix(".pub")
         new = [
             Machine(name, version, f"{self.id}-{name}", next(self._addresses), self.id, key)
@@ -168,7 +168,7 @@ class Rack:
 
 
 def write_environment(project: Path, hosts: Mapping[str, Mapping[str, object]], **more: object) -> None:
-    """Write `deploy/environments/test.yaml`: the hosts with what is said of each, and more keys of the file.
+    """Write `deploy/environments/test.yaml`: the hosts with their keys, and more keys of the file.
 
     The site answers to the names under which this machine reaches it.
     """
@@ -184,13 +184,13 @@ def write_environment(project: Path, hosts: Mapping[str, Mapping[str, object]], 
 
 @dataclass
 class Fleet:
-    """A copy of the project, a repository with one commit, and the machines that it is deployed to."""
+    """A copy of the project, a repository with one commit, and the machines it is deployed to."""
 
     project: Path
     rack: Rack
     #: The roles of each host, by name.
     roles: dict[str, tuple[str, ...]]
-    #: More keys of the environment file, or other values than ours.
+    #: More keys of the environment file, or other values for the default ones.
     more: dict[str, object] = field(default_factory=dict)
     secret_key: str = field(default_factory=lambda: secrets.token_urlsafe(48))
 
@@ -211,13 +211,13 @@ class Fleet:
         return [self[name] for name, roles in self.roles.items() if role in roles]
 
     def configure(self, **more: object) -> None:
-        """Write the environment file again, with these keys from now on."""
+        """Rewrite the environment file, with these keys from now on."""
         self.more |= more
         hosts = {name: {"address": self[name].address, "roles": roles} for name, roles in self.roles.items()}
         write_environment(self.project, hosts, identity=str(self.rack.identity), **self.more)
 
     def invoke(self, task: str, *words: str, env: Mapping[str, str] | None = None, seconds: float = 900) -> Result:
-        """A task for our environment, to its end."""
+        """Run a task for the test environment to its end."""
         more = {**self.environment(), **(env or {})}
         return support.invoke(self.project, task, "--env", ENVIRONMENT, *words, env=more, uv=True, seconds=seconds)
 
@@ -227,29 +227,29 @@ class Fleet:
         return result
 
     def environment(self) -> dict[str, str]:
-        """What a client has beside our own environment: the secret; no SSH configuration, keys or agent of ours."""
+        """The client's environment variables: with the secret, without the tester's SSH setup, keys and agent."""
         cache = os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache" / "uv"))
         home = str(self.rack.folder / "home")
         return {"SITE_SECRET_KEY": self.secret_key, "HOME": home, "SSH_AUTH_SOCK": "", "UV_CACHE_DIR": cache}
 
     def git(self, *words: str) -> str:
-        """What git prints, of the copy."""
+        """The output of git in the copy."""
         who = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
         return run(Run(["git", "-C", str(self.project), *who, *words]), capture=True).stdout
 
     def commit(self, message: str) -> str:
-        """Commit the copy as it is. Returns the commit."""
+        """Commit the current copy. Returns the commit."""
         self.git("add", "--all")
         self.git("commit", "-q", "-m", message)
         return self.git("rev-parse", "HEAD").strip()
 
     def edit(self, path: str, old: str, new: str) -> None:
-        """Replace a text in a file of the copy, everywhere in it."""
+        """Replace all occurrences of a text in a file of the copy."""
         file = self.project / path
         assert old in file.read_text()
         file.write_text(file.read_text().replace(old, new))
 
     def current(self, machine: Machine) -> str:
-        """The release that a machine runs; empty for none yet."""
+        """The current release of a machine; empty for none."""
         link = machine.ssh("readlink", "/srv/portico/state/current", check=False).strip()
         return link.rpartition("/")[2]

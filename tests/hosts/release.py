@@ -1,4 +1,4 @@
-"""A site on the machines of the tests: deploys, a load on it, and what its hosts run."""
+"""A site on the test machines: deploys, load, and the units that its hosts run."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ NAP = '''
 
 @shared_task
 def nap(file: str, mark: str) -> None:
-    """Sleep until a file is there, and then leave a mark with the release that ran it."""
+    """Sleep until a file exists, then write a mark with the release that ran the task."""
     import os
     import time
 
@@ -63,20 +63,20 @@ def append(site: Fleet, path: str, text: str) -> None:
 
 
 def one_release(site: Fleet, names: Sequence[str] = SITE) -> str:
-    """The release that serves on all of these."""
+    """The release that all of these hosts serve."""
     [found] = {site.current(site[name]) for name in names}
     assert found
     return found
 
 
 def units(machine: Machine) -> dict[tuple[str, str], str]:
-    """The units that are not at rest, kind and release, and what they are at."""
+    """The states of the units that are not inactive, by kind and release."""
     said = machine.sh("/usr/local/sbin/portico-helper units").splitlines()
     return {(kind, release): state for kind, release, state in map(str.split, said)}
 
 
 def settled(site: Fleet) -> bool:
-    """Whether each host runs the units of its release, and nothing else."""
+    """Whether each host runs the units of its release, and no others."""
     roles = {"web1": {"web"}, "web2": {"web"}, "jobs1": {"worker", "beat"}}
     return all(
         units(site[name]) == {(kind, site.current(site[name])): "active" for kind in kinds}
@@ -85,7 +85,7 @@ def settled(site: Fleet) -> bool:
 
 
 def wait_settled(site: Fleet, seconds: float = 120) -> None:
-    """Wait until each host runs the units of its release alone; fail the test with what they run instead."""
+    """Wait until each host runs only the units of its release; otherwise fail the test with the units it runs."""
     try:
         wait_until(lambda: settled(site), seconds, "only the units of the release run")
     except AssertionError as error:
@@ -95,7 +95,7 @@ def wait_settled(site: Fleet, seconds: float = 120) -> None:
 
 @contextmanager
 def load(site: Fleet, seconds: float = 900) -> Iterator[list[Load]]:
-    """A steady load on both web hosts, half POST. Fails the test when a request failed."""
+    """A steady load on both web hosts, half of it POST. Fails the test if a request failed."""
     loads = [Load(site[name].http_port, clients=4, rest=0.1, most_seconds=seconds) for name in WEB]
     with ExitStack() as stack:
         for each in loads:
@@ -114,7 +114,7 @@ def change(site: Fleet, number: int) -> None:
 
 
 def start(site: Fleet, task: str = "remote-deploy", *more: str) -> "subprocess.Popen[str]":
-    """A deploy, or another task, that goes on beside us."""
+    """A deploy, or another task, that runs in the background."""
     words = ["python3", str(site.project / "tasks.py"), task, "--env", "test", *more]
     path = f"{TOOLS}:{os.environ['PATH']}"
     env = {**environment(**site.environment()), "PATH": path}
@@ -124,7 +124,7 @@ def start(site: Fleet, task: str = "remote-deploy", *more: str) -> "subprocess.P
 
 
 def whole(site: Fleet, name: str) -> bool:
-    """Whether the release that serves has all that it needs, and the unit that runs it."""
+    """Whether the current release has everything it needs, and its unit."""
     machine = site[name]
     release = site.current(machine)
     files = "test -s env -a -s release.json -a -x venv/bin/python -a -d static && echo whole"
@@ -144,7 +144,7 @@ def shell(site: Fleet, python: str) -> str:
 
 def first_release(fleet: Fleet) -> None:
     """Set the fleet up, with a first release, sample polls and an administrator."""
-    # A task is to outlive two deploys, however slow the machine is.
+    # A task must outlive two deploys, even on a slow machine.
     fleet.configure(drain=300)
     fleet.must("remote-setup", "--yes")
     append(fleet, "site/polls/tasks.py", NAP)

@@ -1,4 +1,4 @@
-"""An SSH server of a test's own on 127.0.0.1: a process with a temporary configuration, keys only."""
+"""An SSH server for one test on 127.0.0.1: a process with a temporary configuration, keys only."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ ENVIRONMENT = "production"
 
 
 def why_not() -> str:
-    """Why no server can run here; empty when one can."""
+    """Why no server can run here; empty if one can."""
     if not Path("/usr/sbin/sshd").exists():
         return "there is no /usr/sbin/sshd: install openssh-server"
     return "" if os.geteuid() == 0 else "sshd needs root to log anybody in"
@@ -35,7 +35,7 @@ def public(path: Path) -> HostKey:
 
 
 class Server:
-    """A running sshd that takes one key for root."""
+    """A running sshd that accepts one key for root."""
 
     def __init__(self, folder: Path, client_key: Path, *more: str, kinds: tuple[str, ...] = ("ed25519",)) -> None:
         folder.mkdir()
@@ -53,7 +53,7 @@ class Server:
             "AuthenticationMethods publickey",
             "PermitRootLogin prohibit-password",
             *["StrictModes no", "UsePAM no", "PidFile none", "LogLevel VERBOSE", "MaxStartups 100", "UseDNS no"],
-            f"SetEnv HOME={folder}",  # else the shell of whoever runs this reads its start-up files
+            f"SetEnv HOME={folder}",  # otherwise the tester's shell reads its start-up files
             *more,
         ]
         (folder / "config").write_text("".join(f"{line}\n" for line in lines))
@@ -94,7 +94,7 @@ class Server:
 
 
 def trusting(*servers: Server) -> KnownHosts:
-    """The file that has the keys of these, and no others."""
+    """A file of keys with only the keys of these servers."""
     return parse("".join(f"{s.name} {s.key.kind} {s.key.text}\n" for s in servers), ENVIRONMENT)
 
 

@@ -1,4 +1,4 @@
-"""SSH: no host is spoken to whose key is not pinned, nothing blocks, nothing is left behind."""
+"""SSH: hosts without a pinned key are refused, nothing blocks, nothing is left behind."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ pytestmark = needs_sshd
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key, configuration or agent of whoever runs this."""
+    """Without the tester's keys, SSH configuration and agent."""
     (tmp_path / "home/.ssh").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
@@ -46,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Iterator[Serv
 
 @pytest.fixture
 def fresh(tmp_path: Path, key: Path) -> Iterator[Server]:
-    """One with a log of its own."""
+    """A server with its own log."""
     with Server(tmp_path / "fresh", key) as running:
         yield running
 
@@ -58,7 +58,7 @@ def connection(server: Server) -> Iterator[Connection]:
 
 
 def refusal(server: Server, known: KnownHosts, **host: object) -> str:
-    """The one line that a connection is refused with."""
+    """The line with which a connection is refused."""
     with pytest.raises(Failure) as raised:
         connect(server.host(**host), known)
     assert "\n" not in raised.value.message
@@ -66,7 +66,7 @@ def refusal(server: Server, known: KnownHosts, **host: object) -> str:
 
 
 def nobody_logged_in(server: Server) -> bool:
-    """Whether the server saw no attempt; it has to have seen the connection."""
+    """Whether the server has seen the connection, but no login attempt."""
     wait_until(lambda: "Connection from" in server.log, 5, "the server saw us")
     time.sleep(0.3)
     return not any(word in server.log for word in ("Accepted", "Failed", "publickey", "authenticating user"))
@@ -142,7 +142,7 @@ def test_an_agent_and_the_configuration_of_the_user_are_asked(server: Server, tm
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
     try:
         wait_until(socket.exists, 5, "the agent is there")
-        os.environ["SSH_AUTH_SOCK"] = str(socket)  # taken back by the fixture
+        os.environ["SSH_AUTH_SOCK"] = str(socket)  # the fixture restores it
         subprocess.run(["ssh-add", "-q", str(key)], check=True)
         connect(server.host(identity=None), trusting(server)).close()
     finally:
@@ -325,7 +325,7 @@ def test_hosts_that_cannot_be_reached_are_all_named_before_anything_is_done(serv
 def client(do: str, server: Server, folder: Path, *words: str) -> "subprocess.Popen[str]":
     known = folder / "known"
     known.write_text(trusting(server).text)
-    # A shell that starts us in the background has Ctrl-C ignored, and children inherit that.
+    # A shell that starts this in the background ignores Ctrl-C, and children inherit that.
     program = ["env", "--default-signal=INT", sys.executable, "-m", "tests.hosts.client"]
     command = [*program, do, str(server.port), str(server.client_key), str(known)]
     return subprocess.Popen([*command, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""The machines are hosts as servers are: what the other tests stand on."""
+"""The machines behave like servers, which the other tests assume."""
 
 from collections.abc import Iterator
 
@@ -34,7 +34,7 @@ ExecStart=-/usr/bin/perl -e "print length(q(b) x 500000000), q( bytes)"
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A machine of each version that nobody has set up."""
+    """A machine of each version without a setup."""
     rack = Rack(tmp_path_factory.mktemp("rack"))
     rack.start(VERSIONS)
     try:

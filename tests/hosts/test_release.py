@@ -158,13 +158,13 @@ def test_a_client_whose_clock_is_behind_rolls_back_and_a_second_rollback_does_no
     assert said.index("web2: flipped") < said.index("jobs1: workers ready"), "a rollback waits for no worker"
     for name in SITE:
         assert site[name].sh(f"ls /srv/portico/releases/{bad}/left")
-    again = site.invoke("remote-rollback", "--dry-run")  # further back, where there is something
+    again = site.invoke("remote-rollback", "--dry-run")  # to an earlier release, if there is one
     assert again.code or f"back to: {bad}" not in again.stdout
     assert not again.code or "no earlier release" in one_line(again)
 
 
 def deploy_by_a_clock_that_is_behind(site: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A deploy whose client is a day late, in this process: what an id is made of can be given to it here."""
+    """A deploy from a client whose clock is a day behind, in this process, so that the test can set the id's time."""
     for name, value in site.environment().items():
         monkeypatch.setenv(name, value)
     late = datetime.now(UTC) - timedelta(days=1)
@@ -294,7 +294,7 @@ def test_a_beat_that_moves_to_another_host_is_never_two(site: Fleet) -> None:
     def count() -> None:
         nonlocal most
         while not over.wait(0.1):
-            # Asked one after the other, each could have its own although they never ran at once: so one of them twice.
+            # Asked one after the other, each host could report a beat although they never ran at once: ask one twice.
             first, between, last = (int(site[name].sh(beats)) for name in ("web2", "jobs1", "web2"))
             most = max(most, between + min(first, last))
 
@@ -359,14 +359,14 @@ def test_a_dirty_work_tree_is_refused_by_name(site: Fleet) -> None:
 
 
 def test_no_secret_is_seen_while_deploying(site: Fleet) -> None:
-    """Not in an argument list, not in a log, not in a file that others may read, on the hosts and here."""
+    """Not in an argument list, a log or a file that others may read, neither on the hosts nor here."""
     passwords = site["data1"].sh("head -qn 1 /etc/portico/*_password").split()
     assert len(passwords) == 2
     found_in = re.compile("|".join(map(re.escape, [site.secret_key, *passwords]))).search
     watch = watching("/tmp/enough")
     machines = [site[name] for name in (*SITE, "data1")]
     seen: dict[str, str] = {}
-    # The machines' processes are processes of this machine, too, as are the client's own.
+    # The processes of the machines and of the client are also processes of this machine.
     watchers = [
         threading.Thread(target=lambda each=each: seen.update({each.name: each.sh(watch, check=False)}))
         for each in machines
@@ -559,5 +559,5 @@ class OnHosts(Runtime):
 def runtime(site: Fleet) -> OnHosts:
     found = OnHosts(site)
     found.change()
-    site.must("remote-deploy")  # so that there is a release to go back to
+    site.must("remote-deploy")  # so that there is a release to roll back to
     return found

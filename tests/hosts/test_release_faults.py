@@ -32,7 +32,7 @@ def test_a_restart_brings_everything_back_by_itself(site: Fleet) -> None:
 
 
 def layer(site: Fleet, machine: Machine, release: str) -> str:
-    """Where the packages of a release are."""
+    """The folder of a release's packages."""
     return machine.ssh("readlink", "-f", f"/srv/portico/releases/{release}/venv").strip()
 
 
@@ -54,7 +54,7 @@ def test_deploys_and_rollbacks_lose_no_request(site: Fleet) -> None:
 
 
 class Mistake(NamedTuple):
-    """What is wrong in a release, and what is then to be read: the last lines of a journal, where a unit ran."""
+    """A mistake in a release, and the expected messages: including the last lines of the journal if a unit ran."""
 
     path: str
     right: str  # nothing: the file is new
@@ -105,7 +105,7 @@ MISTAKES = {
 
 @contextmanager
 def broken(site: Fleet, mistake: Mistake) -> Iterator[None]:
-    """A commit with a mistake, which the next one takes back."""
+    """A commit with a mistake, which the next commit reverts."""
     file = site.project / mistake.path
     before = file.read_text() if file.exists() else ""
     assert mistake.right in before
@@ -166,7 +166,7 @@ def allow(machine: Machine) -> None:
 
 
 def kill_script(machine: Machine) -> None:
-    """What a deploy runs there ends at once, and puts nothing back."""
+    """Kill a deploy's processes there at once, so that they restore nothing."""
     machine.sh("pkill -KILL -f 'sh /dev/fd/9'")
 
 
@@ -175,7 +175,7 @@ def nothing(machine: Machine) -> None:
 
 
 def small_disk(machine: Machine) -> None:
-    """What tells which release serves is on a disk of its own, which is small."""
+    """Put the folder with the current release's link on its own small disk."""
     small = "mount -t tmpfs -o size=256k,nr_inodes=40 none"
     machine.sh(
         f"cp -a /srv/portico/state /root/state; {small} /srv/portico/state; cp -a /root/state/. /srv/portico/state"
@@ -192,7 +192,7 @@ def empty(machine: Machine) -> None:
 
 
 class Fault(NamedTuple):
-    """What befalls a host while the other is flipped, and what is then to be read."""
+    """A fault of a host while the other is flipped, and the expected message."""
 
     prepare: Callable[[Machine], None]
     strike: Callable[[Machine], None]
@@ -229,7 +229,7 @@ def test_a_fault_on_one_host_puts_back_the_other_that_was_flipped(site: Fleet, n
         assert said.code
         assert fault.words in said.stderr, said.stderr
         assert "Traceback" not in said.stderr
-        # One that was cut off finds out by itself.
+        # A host that is cut off detects that by itself.
         wait_until(lambda: one_release_or_none(site) == before, 90, "both are on the old release")
     finally:
         fault.fix(site["web2"])
@@ -237,7 +237,7 @@ def test_a_fault_on_one_host_puts_back_the_other_that_was_flipped(site: Fleet, n
     for each in WEB:
         wait_until(partial(answers, f"{site[each].url}/readyz"), 30, f"{each} serves")
     change(site, random.randrange(10**6))
-    # A host that was cut off holds its lock until it no longer believes in us; the others do not hold theirs.
+    # A host that is cut off holds its lock until the heartbeats time out; the others release theirs at once.
     patience = 90 if name == "network cut" else 5
     wait_until(lambda: free(site), patience, "nobody holds the lock")
     site.must("remote-deploy")
@@ -290,7 +290,7 @@ def test_whenever_the_client_is_killed_each_host_serves_one_whole_release(site: 
             change(site, 1000 + 100 * part + number)
             client = start(site)
             said = ""
-            # Some time after it has come to one of its steps; at first, to none.
+            # Some time after it has reached one of its steps; at first, none.
             while step not in said and (line := peek(client)):
                 said += line
             time.sleep(chance.uniform(0, 1))

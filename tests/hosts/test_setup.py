@@ -1,4 +1,4 @@
-"""remote-setup on real hosts: from bare to ready, and what nobody may do there then."""
+"""remote-setup on real hosts: from bare to ready, and what users must not be able to do there."""
 
 import json
 import random
@@ -25,7 +25,7 @@ UNITS = {"web1": "web", "web2": "web", "jobs1": "worker"}
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Machines of this module's own: others may have set up those of the session."""
+    """Machines for this module only: other modules may have set up those of the session."""
     own = Rack(tmp_path_factory.mktemp("bare"))
     own.start(VERSIONS)
     try:
@@ -38,7 +38,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def ready(bare: Fleet) -> Fleet:
-    """The same, set up; what was said is in the folder of the rack, what processes were seen in /root/watched."""
+    """The same after setup; its output is in the rack's folder, the processes it ran in /root/watched."""
     for machine in bare.rack.machines.values():
         watch = f"{watching('/tmp/enough')} >/root/watched"
         subprocess.Popen(["docker", "exec", "-d", machine.container, "sh", "-c", watch])
@@ -192,7 +192,7 @@ def test_a_server_that_shows_another_certificate_is_told_nothing(ready: Fleet) -
 
 @pytest.fixture(scope="module")
 def stranger(ready: Fleet) -> Machine:
-    """A machine of the same network that is no host of the environment."""
+    """A machine on the same network that is not a host of the environment."""
     [made] = ready.rack.add({"stranger": 12})
     made.sh("apt-get update -q >/dev/null; apt-get install -y -q --no-install-recommends python3 libpq5 >/dev/null")
     return made
@@ -211,7 +211,7 @@ def test_a_stranger_is_refused_by_the_database_itself_too(ready: Fleet, stranger
 
 
 def listening(machine: Machine) -> set[str]:
-    """The ports that others could come to."""
+    """The ports that listen for other machines."""
     addresses = machine.sh("ss -H -l -t -n | awk '{print $4}'").split()
     return {each.rpartition(":")[2] for each in addresses if not each.startswith(("127.", "[::1]"))}
 
@@ -231,7 +231,7 @@ PORTS = {22, 80, 443, 4369, 5432, 5671, 5672, 8082, 9999, 25672}
 
 
 def opened(source: Machine, target: Machine) -> set[int]:
-    """Which of these ports answer, if only by a refusal."""
+    """Which of these ports answer, even with a refusal."""
     ports = " ".join(map(str, PORTS))
     script = (
         f'for port in {ports}; do (if timeout 2 bash -c "echo >/dev/tcp/{target.address}/$port" 2>/tmp/said.$port '
@@ -284,9 +284,9 @@ def test_ssh_is_let_in_wherever_it_listens(ready: Fleet) -> None:
 
 
 def test_rules_that_were_flushed_come_back(ready: Fleet) -> None:
-    # The system's own flushes all tables when it starts; one that runs takes ours along when it is started again.
+    # The system's nftables.service flushes all tables when it starts; its restart must restart ours too.
     ready["jobs1"].sh("systemctl start nftables; systemctl restart nftables")
-    # Nobody waits for what is started along; it is then already on its way.
+    # systemctl does not wait for units that are restarted along; they are only queued then.
     ready["jobs1"].sh("systemctl start portico-firewall; nft list table inet portico >/dev/null")
     ready["jobs1"].sh("nft delete table inet portico")
     shown = ready.must("remote-setup", "--yes").stdout
@@ -299,7 +299,7 @@ def test_rules_that_were_flushed_come_back(ready: Fleet) -> None:
 
 
 def as_deploy(machine: Machine, script: str) -> tuple[int, str]:
-    """The exit code of what that user runs in a shell, and all that it says."""
+    """The exit code and the output of a shell command, run as the deploy user."""
     command = ["docker", "exec", "-i", "-u", "deploy", "-w", "/tmp", machine.container, "sh", "-s"]
     done = subprocess.run(command, input=f"{script}\n", capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stdout + done.stderr
@@ -431,7 +431,7 @@ def test_what_the_deploy_user_puts_in_the_way_of_root_is_not_followed(ready: Fle
         assert as_deploy(machine, f"sudo -n {HELPER} boot")[0] == 64, link
     as_deploy(machine, "rm /srv/portico/state/current")
     assert as_deploy(machine, f"sudo -n {HELPER} boot")[0] == 0
-    # What its `env` says is run by the site's user, who may do less.
+    # The release's `env` is run by the site's user, who has fewer rights.
     as_deploy(
         machine,
         f"mkdir -p /srv/portico/releases/{RELEASE} && cd /srv/portico/releases/{RELEASE} && "
@@ -454,7 +454,7 @@ def test_a_link_that_a_server_s_user_puts_in_the_way_leads_root_nowhere(
 ) -> None:
     data = ready["data1"]
     data.sh("echo right >/root/target; chmod 644 /root/target; rm -rf /root/bait; mkdir /root/bait; chmod 755 /root")
-    # In place of what root would make beside the file, in place of the file, and in place of the folder of a file.
+    # In place of the temporary file that root would create, in place of the file, and in place of the file's folder.
     data.sh(
         f"cd {folder}; echo >>{name}; runuser -u {user} -- sh -c "
         f"'ln -s /root/target .{name}.new; mkdir -p conf.d; mv conf.d was; ln -s /root/bait conf.d'"

@@ -1,4 +1,4 @@
-"""Worker and beat say when they are at work, to whoever started them."""
+"""Worker and beat report that they are running, to whoever started them."""
 
 import os
 import secrets
@@ -24,7 +24,7 @@ def test_a_start_is_announced_to_systemd(
         systemd.bind(f"\0{name}" if abstract else name)
         systemd.settimeout(5)
         signal.send(sender=celery_app)
-        heartbeat_sent.send(sender=celery_app)  # many follow, which are not a start
+        heartbeat_sent.send(sender=celery_app)  # later heartbeats are not a start
         assert systemd.recv(100) == b"READY=1"
         systemd.setblocking(False)
         with pytest.raises(BlockingIOError):

@@ -1,4 +1,4 @@
-"""Exports: whole or not at all, for their owner alone, and gone in time."""
+"""Exports: complete or not at all, only for their owner, and removed in time."""
 
 import csv
 import os
@@ -31,7 +31,7 @@ def protected(settings: Any, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The ids of tasks that were handed over, none of which runs."""
+    """The ids of tasks that were sent; none of them runs."""
     ids: list[str] = []
     monkeypatch.setattr(tasks.write_export, "apply_async", lambda *, args, task_id: ids.append(task_id))
     return ids
@@ -80,7 +80,7 @@ def test_nobody_has_more_open_exports_than_the_limit(client: Client, db: None, s
         ask(client)
     refused = client.post(reverse("exports"))
     assert refused.status_code == HTTPStatus.TOO_MANY_REQUESTS
-    assert "You have 3 exports under way" in refused.content.decode()
+    assert "You already have 3 open exports" in refused.content.decode()
     Export.objects.update(state=Export.State.DONE)
     ask(client)
     ask(Client())
@@ -116,7 +116,7 @@ def test_an_export_asked_for_while_the_broker_is_away_is_handed_over_later(
     export = ask(client)
     assert client.get(reverse("check", args=[export.pk])).json()["state"] == "waiting"
     monkeypatch.setattr(tasks.write_export, "apply_async", lambda *, args, task_id: ids.append(task_id))
-    assert tasks.tend_exports()["handed over again"] == 0  # it may still be on its way
+    assert tasks.tend_exports()["handed over again"] == 0  # its message may still be in the queue
     settings.EXPORTS_PATIENCE_SECONDS = 0
     assert tasks.tend_exports()["handed over again"] == 1
     assert ids == [str(export.pk)]

@@ -19,7 +19,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 def open_queue(connection: Connection, folder: str) -> SimpleQueue:
-    """A queue of the folder's own name: kombu remembers bindings for the whole process, whatever the folder."""
+    """A queue named after the folder: kombu keeps bindings for the whole process, independent of the folder."""
     return connection.SimpleQueue(f"work-{Path(folder).parent.name}-{Path(folder).name}")
 
 
@@ -100,7 +100,7 @@ def test_the_message_of_a_killed_process_goes_to_another(queue: SimpleQueue, tmp
     victim.start()
     assert taken.wait(30)
     with pytest.raises(Empty):
-        queue.get(timeout=1.5)  # its owner lives: nobody else may have it
+        queue.get(timeout=1.5)  # its owner is alive: nobody else may take it
     assert victim.pid is not None
     os.kill(victim.pid, signal.SIGKILL)
     victim.join()

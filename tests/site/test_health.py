@@ -1,4 +1,4 @@
-"""What the health checks tell."""
+"""The answers of the health checks."""
 
 from http import HTTPStatus
 

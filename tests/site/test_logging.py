@@ -1,4 +1,4 @@
-"""One id leads from a response to the log lines of its request and of the tasks it asked for."""
+"""One id connects a response with the log lines of its request and of the tasks it has sent."""
 
 import io
 import json
@@ -18,7 +18,7 @@ Lines = Callable[[str], list[dict[str, Any]]]
 
 @pytest.fixture
 def json_log() -> Iterator[Lines]:
-    """What the site logs from here on, as production writes it."""
+    """The site's log from here on, in production's format."""
     stream = io.StringIO()
     handler = {**django_settings.LOGGING["handlers"]["stderr"], "formatter": "json", "stream": stream}
     logging.config.dictConfig({**django_settings.LOGGING, "handlers": {"stderr": handler}})

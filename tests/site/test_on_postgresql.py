@@ -1,4 +1,4 @@
-"""The whole suite once more, on the database of production."""
+"""The whole suite again, on production's database."""
 
 import subprocess
 import sys

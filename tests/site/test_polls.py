@@ -1,4 +1,4 @@
-"""Polls as a visitor meets them."""
+"""Polls as a visitor sees them."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -35,7 +35,7 @@ def test_a_browser_votes_once(client: Client, question: Question) -> None:
         said.append(client.get(reverse("results", args=[question.pk])).content.decode())
     assert Vote.objects.count() == 1
     assert "Your vote is counted." in said[0]
-    assert "that vote stands" in said[1]
+    assert "your first vote counts" in said[1]
 
 
 def test_another_browser_votes_too(question: Question) -> None:
@@ -46,7 +46,7 @@ def test_another_browser_votes_too(question: Question) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_hundred_posts_of_one_browser_at_once_give_one_vote(client: Client, question: Question) -> None:
-    client.get(reverse("detail", args=[question.pk]))  # gives it its mark
+    client.get(reverse("detail", args=[question.pk]))  # sets the visitor's cookie
     cookies = client.cookies
     choice = question.choices.get(text="Tabs")
 

@@ -1,4 +1,4 @@
-"""What a release does once, before anything of it serves."""
+"""The one-time steps of a release before it serves."""
 
 import gzip
 import json
@@ -69,7 +69,7 @@ def test_static_files_without_a_list_of_names_are_no_release(tmp_path: Path) -> 
     settings = {**GOOD, "DJANGO_SETTINGS_MODULE": "mysite.settings.development", "RUN_DIR": str(tmp_path)}
     result = release("collect", **settings, STATIC_ROOT=str(tmp_path / "static"))
     assert result.code != 0
-    assert "staticfiles.json: collectstatic did not make it" in result.stderr
+    assert "staticfiles.json: collectstatic did not create it" in result.stderr
 
 
 def test_a_step_that_is_not_known_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is no 500, and nothing changes that should not."""
+"""No input causes a 500, or a change that it should not."""
 
 from http import HTTPStatus
 from typing import Any
@@ -28,7 +28,7 @@ BOUNDED = settings(max_examples=200, deadline=None, suppress_health_check=[Healt
 
 @pytest.fixture
 def browser(question: Question) -> Client:
-    """A visitor with a mark, whose errors are answers and not exceptions."""
+    """A visitor with the cookie; errors are responses, not exceptions."""
     client = Client(raise_request_exception=False)
     client.get(f"/{question.pk}/")
     return client
@@ -45,7 +45,7 @@ def test_no_address_and_no_method_gives_a_500(browser: Client, path: str, method
     if method == "POST" and path in FORMS:
         method = "GET"
     words = urlencode({name: value[:200] for name, value in query.items()})
-    # As a WSGI server hands a path over: its bytes, taken for Latin-1.
+    # As a WSGI server passes a path: its bytes, decoded as Latin-1.
     response = browser.generic(method, "/", PATH_INFO=path.encode().decode("latin-1"), QUERY_STRING=words)
     assert response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
     assert counts() == before
@@ -109,7 +109,7 @@ def test_without_its_token_no_form_does_anything(question: Question, django_user
     ):
         response = client.post(path, data)
         assert response.status_code == HTTPStatus.FORBIDDEN
-        assert "The form was too old" in response.content.decode()
+        assert "The form has expired" in response.content.decode()
     assert counts() == before
 
 
@@ -133,8 +133,8 @@ def test_no_page_has_anything_inline_or_from_elsewhere(browser: Client, path: st
 
 
 def test_errors_are_pages_of_the_site(browser: Client, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "There is no such page" in browser.get("/nothing").content.decode()
+    assert "Page not found" in browser.get("/nothing").content.decode()
     monkeypatch.setattr("polls.views.Paginator", None)
     response = browser.get("/")
     assert response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
-    assert "It is not your fault." in response.content.decode()
+    assert "This is not your fault." in response.content.decode()

@@ -1,4 +1,4 @@
-"""What production refuses, asked of a real start."""
+"""Settings that production rejects, tested with a real start."""
 
 from pathlib import Path
 
@@ -30,9 +30,9 @@ def test_production_starts_with_all_it_needs_and_has_no_warning() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("SECRET_KEY", "", "SECRET_KEY is missing, short or a default"),
-        ("SECRET_KEY", "short", "SECRET_KEY is missing, short or a default"),
-        ("SECRET_KEY", "insecure-development-key" * 3, "SECRET_KEY is missing, short or a default"),
+        ("SECRET_KEY", "", "SECRET_KEY is missing, too short or a default"),
+        ("SECRET_KEY", "short", "SECRET_KEY is missing, too short or a default"),
+        ("SECRET_KEY", "insecure-development-key" * 3, "SECRET_KEY is missing, too short or a default"),
         ("ALLOWED_HOSTS", "", "ALLOWED_HOSTS is empty"),
         ("DATABASE_URL", "", "DATABASE_URL is missing"),
         ("DATABASE_URL", "sqlite:////nowhere/db", "DATABASE_URL names SQLite"),

@@ -16,7 +16,7 @@ def broker(tmp_path: Path) -> Broker:
     folders = {"data_folder_in": "queues", "data_folder_out": "queues", "processed_folder": "claimed"}
     paths = {name: str(tmp_path / folder) for name, folder in {**folders, "control_folder": "control"}.items()}
     options = {**paths, "polling_interval": 0.05}
-    queue = f"queue-{tmp_path.name}"  # kombu remembers bindings for the whole process, whatever the folder
+    queue = f"queue-{tmp_path.name}"  # kombu keeps bindings for the whole process
     url = "filesystem://"
     return Broker(url, {"broker_transport_options": options, "task_default_queue": queue})
 

@@ -23,18 +23,18 @@ HEAL_SECONDS = 120
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without an engine and the rig's images, everything here skips and says why."""
+    """Without an engine and the rig's images, skip everything here, with the reason."""
     engine_or_skip([item for item in items if item.path.is_relative_to(Path(__file__).parent)], "portico-rig/node")
 
 
 @dataclass
 class Swarm:
-    """A copy of the project, and the swarm that it is deployed to."""
+    """A copy of the project, and the swarm it is deployed to."""
 
     project: Path
     name: str
     cluster: Cluster
-    #: The manager that commands are sent to.
+    #: The manager to which commands are sent.
     manager: str = "node1"
     env: dict[str, str] = field(default_factory=dict)
 
@@ -57,7 +57,7 @@ class Swarm:
         return result
 
     def ask(self, *words: str) -> str:
-        """What a docker command prints on a node that manages."""
+        """The output of a docker command on a manager."""
         return self.cluster.node(self.manager).docker(*words)
 
     def url(self, node: Node) -> str:
@@ -78,7 +78,7 @@ class Swarm:
         return [(line.split()[0], line.split()[1]) for line in lines if " Running" in line]
 
     def container(self, name: str) -> tuple[Node, str]:
-        """A running container of a service, and the node that it is on."""
+        """A running container of a service, and its node."""
         for node in self.nodes:
             label = f"label=com.docker.swarm.service.name={self.name}_{name}"
             if found := node.docker("ps", "-q", "--filter", label, check=False).split():
@@ -110,7 +110,7 @@ class Swarm:
             return False
 
     def wait_healed(self, seconds: float = HEAL_SECONDS) -> float:
-        """Seconds until every node serves and every service is whole."""
+        """Seconds until every node serves and every service has all its replicas."""
         began = time.monotonic()
         support.wait_until(lambda: all(self.serves(node) for node in self.nodes), seconds, "every node serves")
         support.wait_until(self._whole, seconds, "every service has its replicas")
@@ -139,7 +139,7 @@ def new_project(folder: Path, cluster: Cluster) -> Swarm:
     (project / ".env").chmod(0o600)
     swarm = Swarm(project, name, cluster)
     swarm.set_env(IMAGE=f"{cluster.registry.address}/{name}", WORKER_REPLICAS="3")
-    # A release that never gets well is to be found out within a test's patience.
+    # A release that stays unhealthy must be detected within a test's time limit.
     swarm.edit("deploy/compose/swarm.yaml", "start_period: 60s", "start_period: 20s")
     return swarm
 
@@ -151,7 +151,7 @@ def join(swarm: Swarm) -> None:
     token = first.docker("swarm", "join-token", "-q", "manager").strip()
     for node in others:
         node.docker("swarm", "join", "--token", token, first.ip)
-    # The data on another than the leader: what the loss of each costs is told apart.
+    # The data is not on the leader, so that the cost of losing each can be measured separately.
     for node, word in ((first, "--label-rm={0}"), (others[0], "--label-add={0}=true")):
         labels = [word.format(name) for name in DATASTORES]
         first.docker("node", "update", *labels, node.name)

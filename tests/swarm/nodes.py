@@ -44,21 +44,21 @@ READY_SECONDS = 60
 
 
 def library_images() -> list[str]:
-    """The servers' images, as the compose files name them."""
+    """The servers' images, as named in the compose files."""
     named = re.compile(r"^\s*image:\s*([a-z]\S*:\S+)", re.MULTILINE)
     files = sorted((support.ROOT / "deploy" / "compose").glob("*.yaml"))
     return sorted({image for file in files for image in named.findall(file.read_text())})
 
 
 def python_image() -> str:
-    """What the site's image stands on."""
+    """The base of the site's image."""
     found = re.search(r"^ARG PYTHON_IMAGE=(.+)$", (support.ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert found
     return found[1]
 
 
 class Authority:
-    """A CA, which signs certificates for addresses."""
+    """A CA that signs certificates for IP addresses."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "ca.crt"
@@ -93,13 +93,13 @@ class Authority:
 
 @dataclass
 class Registry:
-    """A registry with TLS; without a user anyone may use it, as the engines' mirror of the official names."""
+    """A registry with TLS; without a user it is open, as the engines' mirror of the official names."""
 
     name: str
     ip: str
     network: str
     authority: Authority
-    #: It keeps its files in a folder of its own name there.
+    #: It has a subfolder of its own name there for its files.
     parent: Path
     user: str = ""
     password: str = ""
@@ -113,7 +113,7 @@ class Registry:
         return self.authority.path
 
     def start(self) -> None:
-        """Start it, and have this machine's engine trust it; returns when it listens."""
+        """Start it, and make this machine's engine trust it; returns when it listens."""
         folder = self.parent / self.name
         folder.mkdir()
         self.authority.sign(self.ip, folder)
@@ -132,7 +132,7 @@ class Registry:
         support.wait_until(self.listens, READY_SECONDS, f"the registry {self.name} listens")
 
     def listens(self) -> bool:
-        """Whether it takes connections."""
+        """Whether it accepts connections."""
         try:
             with socket.create_connection((self.ip, 5000), timeout=5):
                 return True
@@ -140,7 +140,7 @@ class Registry:
             return False
 
     def push_library(self, image: str) -> None:
-        """Have an official image, as this machine's engine has it, under its own name."""
+        """Copy an official image from this machine's engine, under the same name."""
         name = f"{self.address}/library/{image}"
         docker("tag", image, name)
         docker("push", "-q", name)
@@ -155,7 +155,7 @@ class Registry:
 
 @dataclass
 class Node:
-    """An engine in a container, which serves port 80 and SSH on ports of this machine."""
+    """An engine in a container, whose port 80 and SSH are published on this machine."""
 
     name: str
     container: str
@@ -167,7 +167,7 @@ class Node:
     ssh_port: int = field(default_factory=free_port)
 
     def start(self) -> None:
-        """Start it for the first time; the ports and the address stay its own."""
+        """Start it for the first time; it keeps its ports and its address from then on."""
         mounts = [
             f"type=bind,source={CGROUPS},target={CGROUPS}",
             f"type=bind,source={self.folder / 'certs.d'},target={CERTIFICATES},readonly",
@@ -185,15 +185,15 @@ class Node:
         )
 
     def docker(self, *words: str, check: bool = True) -> str:
-        """What a docker command prints, of the node's engine."""
+        """The output of a docker command of the node's engine."""
         return docker("exec", self.container, "docker", *words, check=check)
 
     def kill(self) -> None:
-        """End all of it at once, as a power cut does."""
+        """Kill it at once, as a power failure does."""
         docker("kill", "-s", "KILL", self.container)
 
     def restart(self) -> None:
-        """Bring it back after a kill, with its data; returns when its engine answers."""
+        """Start it after a kill, with its data; returns when its engine answers."""
         docker("start", self.container)
         self.wait_ready()
 
@@ -212,7 +212,7 @@ class Node:
     def down(self) -> None:
         docker("rm", "-f", "-v", self.container, check=False)
         docker("volume", "rm", "-f", self.container, check=False)
-        # What ran in it is over; its control groups are this machine's, and nobody else removes them.
+        # Its processes have ended, but their control groups are on this machine, and nobody else removes them.
         for top in [*CGROUPS.glob(self.container), *CGROUPS.glob(f"*/{self.container}")]:
             for folder, _, _ in os.walk(top, topdown=False):
                 with contextlib.suppress(OSError):
@@ -220,7 +220,7 @@ class Node:
 
 
 class Cluster:
-    """Three nodes, a private registry and a mirror, and a client folder with which all of them are reached."""
+    """Three nodes, a private registry, a mirror, and a client's folder with access to all of them."""
 
     registry: Registry
     mirror: Registry
@@ -230,15 +230,15 @@ class Cluster:
     ) -> None:
         self.folder = folder
         self.names = names
-        #: Whether a node is to build the site, and to keep a registry for itself.
+        #: Whether a node must build the site, and have its own registry.
         self.with_builder = with_builder
-        #: The network's name, and what all other names begin with.
+        #: The network's name, and the prefix of all other names.
         self.id = f"rig-{secrets.token_hex(3)}"
         self.nodes: list[Node] = []
         self._parts: list[Registry | Node] = []
 
     def start(self) -> None:
-        """All of it, ready for `docker -H ssh://node1`. Ends what it started when it cannot."""
+        """Start all of it, ready for `docker -H ssh://node1`. On failure, removes what it has started."""
         try:
             self._start()
         except BaseException:
@@ -246,14 +246,14 @@ class Cluster:
             raise
 
     def environment(self) -> dict[str, str]:
-        """What a client's environment adds: our ssh first on PATH, the login of the registry."""
+        """The client's environment variables: the rig's ssh first on PATH, and the registry's login."""
         return {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "DOCKER_CONFIG": str(self.folder / "docker")}
 
     def node(self, name: str) -> Node:
         return next(node for node in self.nodes if node.name == name)
 
     def down(self) -> None:
-        """Remove containers, volumes, the network, and what this machine trusted."""
+        """Remove the containers, volumes, network, and trusted certificates."""
         together(*(part.down for part in self._parts))
         docker("network", "rm", self.id, check=False)
 
@@ -276,7 +276,7 @@ class Cluster:
         self._ssh()
 
     def _client(self) -> None:
-        """The client's key, its login, and what the nodes are given of it."""
+        """Create the client's key and login, and give the nodes their part."""
         for registry in (self.mirror, self.registry):
             (self.folder / "certs.d" / registry.address).mkdir(parents=True)
             shutil.copy(registry.ca, self.folder / "certs.d" / registry.address)
@@ -287,7 +287,7 @@ class Cluster:
         WriteSecret(self.folder / "docker" / "config.json", text).perform()
 
     def _ssh(self) -> None:
-        """What ssh knows of the nodes, and the program that uses it."""
+        """Write ssh's configuration and known_hosts for the nodes, and the program that uses them."""
         known = "".join(f"{node.name} {node.host_key()}\n" for node in self.nodes)
         Write(self.folder / "known_hosts", known).perform()
         hosts = "".join(

@@ -1,4 +1,4 @@
-"""The rig itself: whatever it starts is waited for."""
+"""The rig itself: it waits for everything that it starts."""
 
 import ssl
 import subprocess
@@ -17,7 +17,7 @@ LATE = 2.0
 
 
 def start_late(*words: str) -> str:
-    """Start a container in a while; returns at once."""
+    """Start a container after a while; returns at once."""
     threading.Timer(LATE, subprocess.run, [["docker", *words]], {"check": True, "capture_output": True}).start()
     return ""
 

@@ -1,4 +1,4 @@
-"""One node, and no registry but its own."""
+"""One node, with no registry but its own."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ def alone(tmp_path: Path) -> Iterator[Swarm]:
 def test_a_single_node_builds_for_itself_and_keeps_its_images_in_a_registry_of_its_own(alone: Swarm) -> None:
     assert "is in no swarm: `invoke swarm-init` creates one" in one_line(alone.invoke("swarm-deploy"))
     alone.must("swarm-init")
-    alone.must("swarm-init")  # once more changes nothing
+    alone.must("swarm-init")  # a repetition changes nothing
     alone.must("swarm-deploy")
     fill(alone)
     accept(alone.url(alone.nodes[0]))

@@ -1,4 +1,4 @@
-"""A stack on three nodes: what every node serves, what an update, a failure and a lost node do to it."""
+"""A stack on three nodes: every node serves; the effects of updates, failures and lost nodes."""
 
 import contextlib
 import os
@@ -64,7 +64,7 @@ def change(swarm: Swarm, text: str) -> None:
 
 
 def exports(swarm: Swarm, node: Node, number: int) -> list[tuple[Visitor, str]]:
-    """Ask for exports, each as a person of its own."""
+    """Start exports, each as a different visitor."""
     asked = []
     for _ in range(number):
         visitor = Visitor(swarm.url(node))
@@ -125,7 +125,7 @@ def test_no_secret_is_in_the_stack_file_in_the_swarm_or_on_a_disk(swarm: Swarm) 
     shown += swarm.ask("config", "inspect", "--pretty", *configs)
     for value in values:
         assert value not in shown
-    # What is in memory alone is another file system than the one searched.
+    # A file system in memory is not part of the one that is searched.
     for node in swarm.nodes:
         for value in values:
             script = f"! grep -rlF --devices=skip -e '{value}' /etc /root /home /opt /srv /var/log"
@@ -139,7 +139,7 @@ def test_no_secret_is_in_the_stack_file_in_the_swarm_or_on_a_disk(swarm: Swarm) 
 
 
 def test_an_update_and_a_rollback_under_load_lose_no_request(swarm: Swarm) -> None:
-    """The databases and nginx are left alone by it, and what was scaled stays so."""
+    """It does not touch the databases and nginx, and keeps the scaled number of replicas."""
     swarm.must("scale", "--stack", "swarm", "--service", "app", "--replicas", "3")
     before, images = votes(swarm), swarm.images()
     others = [swarm.tasks(name) for name in ("postgres", "rabbitmq", "nginx")]
@@ -167,13 +167,13 @@ def test_an_image_that_never_gets_well_is_taken_back_and_the_old_release_serves_
     assert "ZeroDivisionError" in result.stderr, "the last lines of the replica"
     assert "restoring all services to release" in result.stderr
     assert swarm.images() == images, "workers and beat too"
-    # Docker's own command says that all is well.
+    # Docker's own command reports success.
     status = swarm.must("swarm-status").stdout
     assert "failed" not in status
 
 
 def one_line_after_logs(result: Result) -> str:
-    """The line that a failed deploy ends with; the last lines of a replica may hold a traceback."""
+    """The last line of a failed deploy; the last lines of a replica may contain a traceback."""
     assert result.code != 0, result.stderr
     return result.stderr.strip().splitlines()[-1]
 
@@ -223,7 +223,7 @@ def test_what_the_files_lost_is_not_removed_from_the_stack(swarm: Swarm) -> None
 
 
 def start(swarm: Swarm, *words: str) -> "subprocess.Popen[str]":
-    """A command of another client, in a session of its own."""
+    """A command of another client, in its own session."""
     env = {**support.environment(), **swarm.cluster.environment()}
     env["PATH"] = f"{support.TOOLS}:{env['PATH']}"
     command = ["python3", str(swarm.project / "tasks.py"), words[0], *swarm.host("node2"), *words[1:]]
@@ -237,7 +237,7 @@ def wait_for_lock(swarm: Swarm) -> None:
 
 
 def half_done(swarm: Swarm, client: "subprocess.Popen[str]") -> None:
-    """Return once tasks are being replaced; fails the test when the client ends before, with its last words.
+    """Wait until tasks are being replaced; fails the test with the client's last lines if it ends before.
 
     The image is built and sent to each node first, beside a load: as slow as the machine is.
     """
@@ -279,7 +279,7 @@ with jobs.session(manager, "a deploy", Path(".run"), print) as held:
 
 @contextlib.contextmanager
 def holder(swarm: Swarm) -> Iterator["subprocess.Popen[str]"]:
-    """A client that holds the lock, in a session of its own."""
+    """A client that holds the lock, in its own session."""
     client = subprocess.Popen(
         [str(support.TOOLS / "python"), "-c", CLIENT, swarm.name],
         cwd=swarm.project,
@@ -313,7 +313,7 @@ def test_a_client_that_slept_while_another_took_its_lock_changes_nothing(
             said, _ = client.communicate("go on\n", timeout=60)
             assert said.startswith("another client took over the lock because this one stopped responding")
             assert f"{swarm.name}_late" not in swarm.ask("config", "ls")
-            held.confirm()  # it has not released what is not its own
+            held.confirm()  # the first client has not released this one's lock
     assert f"{swarm.name}_lock" not in swarm.ask("service", "ls")
 
 
@@ -345,7 +345,7 @@ def test_scale_logs_manage_and_status(swarm: Swarm) -> None:
     said = swarm.must("logs", "--stack", "swarm", "--service", "celery_worker").stdout
     assert all(f"{swarm.name}_celery_worker.{number}." in said for number in (1, 2, 3))
     assert "there are:" in one_line(swarm.invoke("logs", "--stack", "swarm", "--service", "nothing"))
-    for node in ("node1", "node2", "node3"):  # where a replica of the app is, and where none is
+    for node in ("node1", "node2", "node3"):  # with and without a replica of the app
         result = swarm.must("manage", "--stack", "swarm", "--", "check", host=node)
         assert "no issues" in result.stdout
     status = swarm.must("swarm-status").stdout
@@ -363,14 +363,14 @@ def outage(load: Load) -> float:
 
 
 def leader(swarm: Swarm) -> str:
-    """The name of the manager that leads; empty while they choose one."""
+    """The name of the leader; empty during an election."""
     words = ["node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}"]
     lines = swarm.cluster.node(swarm.manager).docker(*words, check=False).splitlines()
     return next((line.split()[0] for line in lines if "Leader" in line), "")
 
 
 def lose(swarm: Swarm, node: Node, away: float, notify: Callable[[str], None]) -> None:
-    """Kill a node under load, bring it back, and hold what must hold."""
+    """Kill a node under load, start it again, and check the promises."""
     others = [each for each in swarm.nodes if each is not node]
     swarm.manager = others[0].name
     holds_data = node.name == "node2"
@@ -390,7 +390,7 @@ def lose(swarm: Swarm, node: Node, away: float, notify: Callable[[str], None]) -
         notify(f"{node.name} killed{where}: {load.report()}; failures over {outage(load):.1f} s")
     notify(f"{node.name}: away for {away:.0f} s, all whole {healed:.0f} s after the kill")
     assert not [line for load in loads for line in load.sent_after(whole)], "healed, it fails no more"
-    # Swarm takes a node for down after some 12 s; the names of one that is back are known again within a minute or two.
+    # Swarm considers a node down after about 12 s; after its return, its names resolve again within a minute or two.
     limit = HEAL_SECONDS + away if holds_data else 15
     assert all(outage(load) <= limit for load in loads)
     asked += exports(swarm, others[0], 2)
@@ -429,7 +429,7 @@ def test_the_stack_goes_and_its_data_stays(swarm: Swarm) -> None:
 
 
 class OnSwarm(Runtime):
-    under_way = "nginx: 3/3"  # the first look at what is being replaced
+    under_way = "nginx: 3/3"  # the first report on what is being replaced
 
     def __init__(self, swarm: Swarm) -> None:
         self.swarm = swarm
@@ -450,7 +450,7 @@ class OnSwarm(Runtime):
         return {**self.swarm.cluster.environment()}
 
     def commit(self) -> None:
-        """The work tree itself is built."""
+        """Build the work tree itself."""
 
     def serving(self) -> object:
         support.wait_until(lambda: all(map(self.swarm.serves, self.swarm.nodes)), 60, "every node serves")

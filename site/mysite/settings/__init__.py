@@ -1,5 +1,5 @@
-"""Settings, all read from the process environment: NAME, or NAME_FILE with the path of a file that holds the value.
+"""Settings, all read from the process environment: NAME, or NAME_FILE with the path of a file that contains the value.
 
-`settings` is what every place shares. `development` adds embedded defaults and needs nothing set. `production` has no
-defaults for what must not be guessed. DJANGO_SETTINGS_MODULE names one of the two.
+`settings` has what the other two share. `development` adds embedded defaults and needs no variables. `production` has
+no defaults for values that must not be guessed. DJANGO_SETTINGS_MODULE names one of the two.
 """

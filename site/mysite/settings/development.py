@@ -1,4 +1,4 @@
-"""A developer's machine: everything embedded, nothing to set, nothing to be trusted."""
+"""Settings for a developer's machine: everything embedded, nothing to configure, not secure."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +9,7 @@ from mysite.settings.settings import BASE_DIR, CELERY_BROKER_URL, INSTALLED_APPS
 DEBUG = True
 SECRET_KEY = "insecure-development-key"
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
-#: Commands for people, where the environment has them: the tests' does not.
+#: Commands for developers, if the environment has the package: the tests' environment does not.
 INSTALLED_APPS = [*INSTALLED_APPS, *(["django_extensions"] if find_spec("django_extensions") else [])]
 
 #: Where the embedded database and broker keep their files.
@@ -32,7 +32,7 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
         "control_folder": RUN_DIR("broker/control"),
         "polling_interval": 0.05,  # seconds; a task waits half of this on average
     }
-#: Seconds between two looks of a worker's timer, and how long an idle one takes to end.
+#: Seconds between two ticks of a worker's timer; an idle worker takes as long to stop.
 CELERY_WORKER_TIMER_PRECISION = 0.2
 
 PROTECTED_ROOT = env.path("PROTECTED_ROOT", default=RUN_DIR("protected"))

@@ -1,4 +1,4 @@
-"""A server. What must not be guessed has no default: a missing value stops the start and is named."""
+"""Settings for a server. A value that must not be guessed has no default: if it is missing, the start fails."""
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -9,7 +9,7 @@ DEBUG = False
 
 
 def required(name: str) -> str:
-    """The value of a setting that has no default; stops the start where there is none."""
+    """The value of a setting without a default. Raises `ImproperlyConfigured` if it is missing."""
     value: str = env.str(name, default="")
     if not value:
         raise ImproperlyConfigured(f"{name} is missing: set {name} or {name}_FILE")
@@ -19,7 +19,7 @@ def required(name: str) -> str:
 SECRET_KEY = env.str("SECRET_KEY", default="")
 if len(SECRET_KEY) < 50 or SECRET_KEY.startswith(("insecure-", "django-insecure-")):
     raise ImproperlyConfigured(
-        "SECRET_KEY is missing, short or a default: set SECRET_KEY or SECRET_KEY_FILE to 50 random characters"
+        "SECRET_KEY is missing, too short or a default: set SECRET_KEY or SECRET_KEY_FILE to 50 random characters"
         " (or DJANGO_SETTINGS_MODULE=mysite.settings.development on a developer's machine)"
     )
 
@@ -33,7 +33,7 @@ DATABASES = {"default": env.db_url_config(required("DATABASE_URL"))}
 if "sqlite3" in DATABASES["default"]["ENGINE"]:
     if not env.bool("ALLOW_SQLITE", default=False):
         raise ImproperlyConfigured(
-            "DATABASE_URL names SQLite, which serves one machine only: name PostgreSQL, or set ALLOW_SQLITE=1"
+            "DATABASE_URL names SQLite, which works on one machine only: name PostgreSQL, or set ALLOW_SQLITE=1"
         )
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
 else:
@@ -42,22 +42,22 @@ else:
 
 required("CELERY_BROKER_URL")
 
-# --- HTTPS, by one switch ---
+# --- HTTPS, with one switch ---
 
 HTTPS_ONLY = env.bool("HTTPS_ONLY", default=True)
 SECURE_SSL_REDIRECT = HTTPS_ONLY
-SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz)$"]  # asked on the inside, without TLS
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz)$"]  # requested internally, without TLS
 SESSION_COOKIE_SECURE = HTTPS_ONLY
 CSRF_COOKIE_SECURE = HTTPS_ONLY
 SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if HTTPS_ONLY else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS_ONLY
 SECURE_HSTS_PRELOAD = HTTPS_ONLY
 
-# Only our own proxy sets this header, and overwrites what a client sends; without one, a client could claim HTTPS.
+# Our own proxy sets this header and overwrites a client's. Without a proxy, a client could claim HTTPS.
 if env.bool("BEHIND_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
-# --- Static files, with a hash in each name, so that a browser may keep them for ever ---
+# --- Static files, with a hash in each name, so that browsers may cache them for ever ---
 
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

@@ -1,4 +1,4 @@
-"""What development and production share."""
+"""Settings that development and production share."""
 
 from pathlib import Path
 from typing import Any
@@ -62,15 +62,15 @@ TEMPLATES: list[dict[str, Any]] = [
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-#: A web request and a worker write at the same time. WAL lets readers go on meanwhile; an immediate transaction takes
-#: the write lock at its start, where SQLite waits for it, and not half-way, where it would fail at once.
+#: Web requests and workers write at the same time. With WAL, readers continue meanwhile. An immediate transaction takes
+#: the write lock at its start, where SQLite waits for it; half-way it would fail at once.
 SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
     "timeout": 20,  # seconds
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
 }
 
-# --- People ---
+# --- Users ---
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
@@ -81,7 +81,7 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "admin:login"
 
 # --- Security ---
-# Nothing from elsewhere and nothing inline: a script that somebody smuggles into a page does not run.
+# Nothing from other origins and nothing inline: an injected script does not run.
 
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -111,17 +111,17 @@ USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = env.path("STATIC_ROOT", default=str(BASE_DIR / "static"))
 
-#: Where exports are written: outside of everything that is served.
+#: The folder of exports, outside of every folder that is served.
 PROTECTED_ROOT = env.path("PROTECTED_ROOT", default=str(BASE_DIR / "protected"))
-#: The address that the web server before us serves them by, for us alone (X-Accel-Redirect); empty: we serve them.
+#: That folder's internal address in the web server in front (X-Accel-Redirect); empty if the site serves the files.
 PROTECTED_URL = env.str("PROTECTED_URL", default="")
 
 # --- Log ---
-# The id of a request is in each of its log lines, in those of the tasks that it asked for, and in the response.
+# The id of a request is in its log lines, in those of the tasks that it has sent, and in the response.
 
 DJANGO_GUID = {
     "GUID_HEADER_NAME": "X-Request-ID",
-    "VALIDATE_GUID": True,  # what is no proper id is replaced, not logged
+    "VALIDATE_GUID": True,  # an invalid id is replaced, not logged
     "EXPOSE_HEADER": False,
     "INTEGRATIONS": [CeleryIntegration()],
 }
@@ -144,54 +144,54 @@ LOGGING: dict[str, Any] = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["request_id"]}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
     "loggers": {
-        "django": {"level": "INFO"},  # without Django's own handlers, which would say it twice
+        "django": {"level": "INFO"},  # without Django's own handlers, which would log everything twice
         "django_guid": {"level": "WARNING"},
         "django.server": {"handlers": ["stderr"], "propagate": False},
     },
 }
 
 # --- Celery ---
-# A task is acknowledged when it is done, not when it is taken: a worker that dies gives it back. So tasks must bear
-# to be run twice.
+# A task is acknowledged when it is done, not when it is taken: if a worker dies, the task returns to its queue. So
+# tasks must be safe to run twice (idempotent).
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="")
 if CELERY_BROKER_URL.startswith("amqp"):
-    # RabbitMQ: queues that are kept by several nodes and survive the loss of one, each message confirmed when it is
+    # RabbitMQ: quorum queues are replicated and survive the loss of a node, and each message is confirmed once it is
     # safe. Delayed tasks on such queues need the topic exchange.
     CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum"
     CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "topic"
     CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"confirm_publish": True}
-    # Seconds. After two without a word RabbitMQ gives the tasks of a worker, whose machine is lost, to another.
+    # Seconds. After two missed heartbeats RabbitMQ gives the tasks of a worker whose machine is lost to another.
     CELERY_BROKER_HEARTBEAT = 30
 if broker_ca := env.str("CELERY_BROKER_CA", default=""):
-    # A broker that is known by its certificate (amqps), or by the authority that signed it: a file's path.
+    # The path of the broker's certificate (amqps), or of the authority that has signed it.
     CELERY_BROKER_USE_SSL = {"ca_certs": broker_ca}
 
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
-CELERY_WORKER_CONSUMER = "mysite.consumer:Consumer"  # a task of another release is not thrown away
+CELERY_WORKER_CONSUMER = "mysite.consumer:Consumer"  # requeues a task of another release instead of discarding it
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_MAX_TASKS_PER_CHILD = 1000
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False  # a worker logs as the site does
 CELERY_TASK_TRACK_STARTED = True
-CELERY_TASK_SOFT_TIME_LIMIT = 600  # seconds; the task may tidy up
+CELERY_TASK_SOFT_TIME_LIMIT = 600  # seconds; the task can then clean up
 CELERY_TASK_TIME_LIMIT = 660
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_RESULT_BACKEND = "mysite.result_backend:PatientDatabaseBackend"
 CELERY_RESULT_BACKEND_ALWAYS_RETRY = True
-CELERY_RESULT_EXTENDED = True  # the name and arguments of a task are seen in the admin
+CELERY_RESULT_EXTENDED = True  # the admin shows the name and arguments of a task
 CELERY_RESULT_EXPIRES = 24 * 60 * 60  # seconds; beat runs the clean-up
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_TIMEZONE = TIME_ZONE
 
 # --- Exports ---
 
-#: How many exports one may have under way.
+#: How many open exports one owner may have.
 EXPORTS_OPEN_LIMIT = env.int("EXPORTS_OPEN_LIMIT", default=3)
-#: Seconds for which a finished file can be fetched, and for which its record is then still shown.
+#: Seconds for which a finished file can be downloaded, and for which its record is then still shown.
 EXPORTS_KEEP_SECONDS = env.int("EXPORTS_KEEP_SECONDS", default=24 * 60 * 60)
 EXPORTS_REMEMBER_SECONDS = env.int("EXPORTS_REMEMBER_SECONDS", default=7 * 24 * 60 * 60)
-#: Seconds for which an export may wait before it is handed to the workers once more.
+#: Seconds that an export may wait before it is sent to the workers again.
 EXPORTS_PATIENCE_SECONDS = env.int("EXPORTS_PATIENCE_SECONDS", default=10 * 60)
-#: Seconds that an export rests after each chunk: makes a short one long enough to look at, or to kill.
+#: Seconds that an export pauses after each chunk: makes a short export long enough to watch, or to kill.
 EXPORTS_PAUSE = env.float("EXPORTS_PAUSE", default=0.0)

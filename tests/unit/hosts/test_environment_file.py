@@ -1,4 +1,4 @@
-"""Environment files: what they mean, each error with its line, and secrets that stay secret."""
+"""Environment files: their meaning, each error with its line, and secrets that stay secret."""
 
 import re
 import shutil
@@ -86,7 +86,7 @@ def test_other_hosts_reach_a_host_as_we_do_unless_it_has_an_address_of_its_own_f
 
 
 def test_hosts_are_in_one_network_all_or_none() -> None:
-    """A server admits an address that its client would not come from; one that is private already needs no other."""
+    """Otherwise a server would admit another address than its client's. A private address needs no second one."""
     inside = ("    roles: [web]\n", "    private_address: 192.168.0.1\n    roles: [web]\n")
     said = "has no private_address, and web1 has one: set it to the address by which web1 reaches this host"
     assert [line.partition(": ")[2] for line in complaints(valid(inside))] == [
@@ -178,7 +178,7 @@ def test_services_elsewhere_take_the_place_of_a_host() -> None:
 # --- Errors: the file, the line, the key and what to do ---
 
 KINDS = [
-    # old, new, the line, what is said
+    # old, new, the line, the message
     (
         "[web, worker]",
         "[web, wbe]",
@@ -562,7 +562,7 @@ VALUES = st.recursive(
 
 
 def places(value: object, place: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
-    """Where something of a document could be replaced."""
+    """The places of a document where a value can be replaced."""
     below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [place, *(found for key, inner in below for found in places(inner, (*place, key)))]
 

@@ -1,4 +1,4 @@
-"""Releases on plain hosts: what is decided of them, by value."""
+"""Releases on plain hosts: decisions, compared by value."""
 
 import io
 import json
@@ -54,7 +54,7 @@ def host(
     arrived: tuple[str, ...] = (),
     **more: object,
 ) -> HostState:
-    """One that has put releases into service, in this order; they arrived in that of their ids, if no other is said."""
+    """A host that has activated releases in this order; by default they arrived in the order of their ids."""
     kept = {each: state.Kept(made(each), at + 1, each in left) for at, each in enumerate(served)}
     kept |= {each: state.Kept(made(each), 0) for each in never}
     kept = {each: kept[each] for each in arrived or sorted(kept)}
@@ -173,7 +173,7 @@ def test_facts_are_read_and_torn_lines_left_out() -> None:
 
 
 def test_a_host_says_its_releases_in_the_order_in_which_it_got_them(tmp_path: Path) -> None:
-    """By its own clock: ids are by those of the clients, one of which is behind."""
+    """By its own clock: ids come from the clients' clocks, one of which is behind."""
     srv, etc, bin_folder = (tmp_path / each for each in ("srv/shop", "etc/shop", "bin"))
     for folder in (srv / "releases", srv / "state", etc, bin_folder):
         folder.mkdir(parents=True)
@@ -255,7 +255,7 @@ def test_a_release_that_never_served_is_not_gone_back_to() -> None:
 
 
 def test_back_is_by_when_a_release_served_last_and_past_those_that_were_rolled_back_from() -> None:
-    # MIDDLE was bad, OLD served again; then NEW, which is bad, too.
+    # MIDDLE was bad, so OLD served again; then NEW, which is bad too.
     again = states(host("web1", NEW, MIDDLE, OLD, NEW, left=(MIDDLE,)))
     assert state.target(again, "") == OLD
     assert state.target(again, MIDDLE) == MIDDLE
@@ -264,7 +264,7 @@ def test_back_is_by_when_a_release_served_last_and_past_those_that_were_rolled_b
 
 
 def test_a_client_whose_clock_is_behind_rolls_back_from_what_it_deployed() -> None:
-    # MIDDLE served; then somebody whose clock is a day behind deployed what their clock calls OLD.
+    # MIDDLE served; then a client whose clock is a day behind deployed a release that it named OLD.
     arrived = (MIDDLE, OLD)
     bad = states(*(host(name, OLD, MIDDLE, OLD, arrived=arrived) for name in ("web1", "web2")))
     assert state.target(bad, "") == MIDDLE
@@ -280,7 +280,7 @@ def test_a_host_that_serves_what_is_older_than_the_target_does_not_roll_back_fro
 
 
 def test_what_served_last_is_by_each_host_s_own_clock_and_never_by_ids() -> None:
-    # web2's clock is far ahead of the others'; it alone was brought back to OLD, and to NEW again.
+    # web2's clock is far ahead of the others; only web2 was rolled back to OLD, and then to NEW again.
     ahead = host("web2", NEW, MIDDLE, OLD, NEW)
     ahead.kept = [state.Kept(each.release, each.served + 1000, each.left) for each in ahead.kept]
     others = [host(name, NEW, OLD, MIDDLE, NEW) for name in ("web1", "web3")]

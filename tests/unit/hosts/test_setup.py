@@ -500,7 +500,7 @@ RELEASE_ID = "20260101-120000-abcdef1"
 
 @pytest.fixture(scope="module")
 def helper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The helper with every command that it could run replaced by one that says so."""
+    """The helper, with each command that it could run replaced by one that reports the call."""
     folder = tmp_path_factory.mktemp("helper")
     for name in ("systemctl", "journalctl", "systemd-run", "runuser", "mv", "rm", "sync", "readlink"):
         (folder / name).write_text(f"#!/bin/sh\necho {name} >>{folder}/ran\n")

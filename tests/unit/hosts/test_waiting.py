@@ -1,4 +1,4 @@
-"""Plain hosts that do not answer: nothing waits for them one by one, and nothing at the exit."""
+"""Plain hosts that do not answer: nothing waits for them one after the other, or at exit."""
 
 import signal
 import subprocess
@@ -158,7 +158,7 @@ def test_so_many_tasks_are_done_at_a_time_and_each_has_its_outcome() -> None:
 
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
-    """Four hosts that have begun, and say nothing any more."""
+    """Four hosts that have started, and then stop answering."""
     over = threading.Event()
 
     def run(*_: object, **_more: object) -> Result:

@@ -1,4 +1,4 @@
-"""Who has lost the lock of a stack changes nothing more; no wait for a swarm is without an end."""
+"""A client that has lost the lock on a stack changes nothing more; each wait for a swarm has a limit."""
 
 import itertools
 import threading
@@ -30,15 +30,15 @@ CHANGES = {"deploy", "create", "rm", "scale"}
 
 
 class Engine:
-    """A docker command that knows of locks, and of what was asked of it; time goes on as the test says."""
+    """A fake docker command with locks, which records its calls; the test controls the time."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.locks: set[str] = set()
         self.asked: list[Run] = []
-        #: What is in the swarm of configs and secrets.
+        #: The configs and secrets in the swarm.
         self.names = ["shop_a_old"]
-        #: That nothing answers, and that a look at a lock finds none.
+        #: Whether nothing answers, and whether an inspection of a lock finds none.
         self.silent = self.hides = False
         self._ids = itertools.count(1)
 
@@ -69,12 +69,12 @@ class Engine:
         return Result(0)
 
     def taken_over(self) -> None:
-        """Another client removes the lock, and makes its own."""
+        """Let another client remove the lock and create its own."""
         self.locks = {"another"}
 
     @property
     def changes(self) -> list[str]:
-        """What was changed, but for the lock."""
+        """The changes, except those of the lock."""
         lines = [" ".join(command.argv[1:]) for command in self.asked if CHANGES.intersection(command.argv[1:3])]
         return [line for line in lines if "lock" not in line]
 
@@ -173,7 +173,7 @@ def test_the_clock_of_a_lock_goes_on_while_the_machine_sleeps(monkeypatch: pytes
 def test_the_swarm_is_asked_for_the_lock_before_each_change(
     engine: Engine, session: Session, change: Callable[[Session], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though the clock says that nobody can have taken it: a machine of which a snapshot was taken knows no better."""
+    """Even if by the clock nobody can have taken it: the clock of a machine restored from a snapshot is wrong."""
     job = Service("1", "static", "global-job", 1, "", "", {}, {})
     monkeypatch.setattr(Manager, "look", lambda _: Snapshot((), [job]))
     engine.taken_over()
@@ -221,7 +221,7 @@ def test_a_lock_that_another_took_is_not_taken_from_it_at_the_end(engine: Engine
 def test_a_deploy_that_has_lost_the_lock_cleans_nothing_up(
     engine: Engine, session: Session, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it would remove may be what the new holder has just made, which no service uses yet."""
+    """It could remove what the new holder has just created, which no service uses yet."""
 
     def lose(*_: object) -> None:
         engine.taken_over()
@@ -294,7 +294,7 @@ def test_services_that_cannot_be_put_back_do_not_hide_why_the_deploy_failed(
 
 
 def test_the_swarm_does_not_take_back_what_is_put_back(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would go to the definition before: the release that has failed."""
+    """It would restore the previous definition: the release that has failed."""
     handed = []
 
     def hand_over(_: Session, each: StackFile, __: Snapshot) -> None:
@@ -401,7 +401,7 @@ def test_each_question_and_each_small_change_has_a_limit(
 
 
 def test_locks_that_others_keep_taking_are_given_up(engine: Engine) -> None:
-    """Each is gone again when it is looked at, and there again when ours is to be made."""
+    """Each is removed before it is inspected, and exists again when ours is to be created."""
     engine.taken_over()
     engine.hides = True
     with pytest.raises(Failure, match="other clients take it"):
@@ -417,7 +417,7 @@ def test_a_log_that_does_not_come_does_not_hide_that_a_job_failed(engine: Engine
 
 
 class Days:
-    """A clock that goes on when somebody sleeps, ten minutes each time."""
+    """A clock that advances ten minutes with each sleep."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -466,7 +466,7 @@ def test_a_migration_of_a_killed_client_is_not_waited_for_without_an_end(
 def test_a_management_command_as_a_job_runs_for_hours_and_holds_no_lock(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a deploy holds it, and beside another such command."""
+    """While a deploy holds the lock, and at the same time as another such command."""
     engine.locks = {"another"}
     days = Days()
     monkeypatch.setattr(view, "time", days)

@@ -1,4 +1,4 @@
-"""The stack file of a compose document: what goes into it, and what is refused rather than lost."""
+"""The stack file of a compose document: what it contains, and what is rejected rather than lost."""
 
 import copy
 import hashlib
@@ -40,7 +40,7 @@ needs_docker = pytest.mark.skipif(not has_compose(), reason="needs docker's comm
 
 
 class Plain(str):
-    """Text that stands in the file without quotes."""
+    """Text that is in the file without quotes."""
 
 
 class Dumper(yaml.SafeDumper):
@@ -49,7 +49,7 @@ class Dumper(yaml.SafeDumper):
 
 
 class Loader(yaml.SafeLoader):
-    """Takes a lone `=` for text, as docker's own does."""
+    """Reads a lone `=` as text, as docker's own parser does."""
 
 
 Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: node.value)
@@ -387,7 +387,7 @@ def run(words: list[str], text: str, folder: Path, **env: str) -> subprocess.Com
 
 
 def as_compose_has_it(text: str, folder: Path) -> Json | None:
-    """The document as Compose prints it; None for one that it refuses."""
+    """The document as Compose prints it; None if Compose rejects it."""
     words = ["docker", "compose", "--env-file", "empty.env", "--project-directory", ".", "-f", "-", "config"]
     result = run([*words, "--format", "json"], text, folder)
     found: Json | None = json.loads(result.stdout) if result.returncode == 0 else None
@@ -395,7 +395,7 @@ def as_compose_has_it(text: str, folder: Path) -> Json | None:
 
 
 def as_a_swarm_has_it(text: str, folder: Path) -> Json:
-    """A stack file as docker's own command reads it, in a shell that has variables of the same names."""
+    """A stack file as docker's own command reads it, in a shell with variables of the same names."""
     result = run(["docker", "stack", "config", "-c", "-"], text, folder, A="shell", B_C="shell", HOST="shell")
     assert result.returncode == 0, result.stderr + text
     found: Json = yaml.load(result.stdout, Loader)
@@ -403,7 +403,7 @@ def as_a_swarm_has_it(text: str, folder: Path) -> Json:
 
 
 def plain(value: Any) -> Any:
-    """What Compose printed, with its doubled signs as they are meant."""
+    """Compose's output with each doubled `$` as one."""
     if isinstance(value, dict):
         return {plain(key): plain(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -412,7 +412,7 @@ def plain(value: Any) -> Any:
 
 
 def pruned(value: Any) -> Any:
-    """Without what says nothing, and extensions; a mapping of a person's own keys loses only what has no value."""
+    """Drop empty values and extensions; from a mapping with user-defined keys, only keys without a value."""
     if not isinstance(value, dict):
         return [pruned(each) for each in value] if isinstance(value, list) else value
     found = {
@@ -445,7 +445,7 @@ def alike(service: Json) -> Json:
 
 
 def meant(document: Json) -> Json:
-    """What a swarm is to have of a service that Compose printed: all of it, in the words of the other command."""
+    """The service that a swarm must get from Compose's output: all of it, in the keys of the other command."""
     dropped = ("build", "depends_on", "develop", "expose", "profiles")
     service = {key: each for key, each in copy.deepcopy(document).items() if key not in dropped}
     service["environment"] = {key: each for key, each in (service.get("environment") or {}).items() if each is not None}
@@ -473,7 +473,7 @@ def meant(document: Json) -> Json:
 
 
 def meant_section(document: Json, kind: str, file: StackFile) -> Any:
-    """What the services of a document name of a kind, with what is in it or the name of what the swarm has."""
+    """What a document's services name of this kind, each with its content, or with its name in the swarm."""
     named = {
         name: document[kind][name] or {}
         for service in document["services"].values()
@@ -495,7 +495,7 @@ def meant_section(document: Json, kind: str, file: StackFile) -> Any:
 
 
 def said(failure: Failure, document: Json) -> None:
-    """Each line names what there is in the document, and keys that it has."""
+    """Each line names a thing and keys that the document has."""
     for line in failure.message.splitlines():
         found = re.match(r"(service|network|volume|config|secret) (\S+): ([\w, -]+): \S", line)
         assert found, line
@@ -506,7 +506,7 @@ def said(failure: Failure, document: Json) -> None:
 
 
 def check(document: Json, folder: Path) -> str:
-    """What became of a document: nothing where Compose refuses it, else a whole stack file or a clear refusal."""
+    """The result for a document: nothing if Compose rejects it, else a complete stack file or a clear refusal."""
     text = yaml.dump(document, Dumper=Dumper, allow_unicode=True, width=10_000)
     composed = as_compose_has_it(text, folder)
     if composed is None:
@@ -529,7 +529,7 @@ def check(document: Json, folder: Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the files lie that documents name."""
+    """The folder of the files that documents name."""
     for name, text in {**FILES, "empty.env": "", "some.env": "FROM_FILE=a$$b\n"}.items():
         (tmp_path / name).write_text(text)
     return tmp_path
@@ -559,7 +559,7 @@ def test_whatever_compose_takes_is_in_the_stack_file_or_named_as_refused(folder:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Stack:
-    """The stack of this work tree's files, with a certificate and a key."""
+    """The stack from this work tree's files, with a certificate and a key."""
     for name in ("deploy/compose", "nginx"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for name in (".env", "tls.crt", "tls.key"):
@@ -591,7 +591,7 @@ def test_no_secret_is_in_the_stack_file_or_in_what_is_printed_of_it(project: Sta
 
 
 def a_document(**service: Any) -> Json:
-    """A document of one service, with what it may name."""
+    """A document with one service, and with everything that it may name."""
     sources: Json = {"one": {"file": "/one"}, "other": {"content": "a$$b"}}
     return {
         "name": "shop",

@@ -1,4 +1,4 @@
-"""Decisions about a swarm: how far a service is, what would be lost, which release to go back to, who is told what."""
+"""Decisions about a swarm: a service's progress, what would be lost, which release to roll back to, messages."""
 
 import json
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ def test_a_service_is_done_when_all_of_its_replicas_are_of_its_present_definitio
     assert state.standing(service(), seen(task("1"), task("2"))).done
     half = state.standing(service(), seen(task("1", spec=OLD), task("2")))
     assert (half.running, half.done, half.failed) == (1, False, False)
-    # What the engine adds to a definition when asked for the service is no difference.
+    # Defaults that the engine adds to a service's definition are not a difference.
     assert state.standing(service(wanted=1), seen(task("1"))).done
 
 

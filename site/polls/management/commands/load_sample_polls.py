@@ -27,7 +27,7 @@ class Command(BaseCommand):
     help = "Loads a few sample polls, unless there are polls already."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--again", action="store_true", help="load them even beside polls that are there")
+        parser.add_argument("--again", action="store_true", help="load them even if there are polls already")
 
     @transaction.atomic
     def handle(self, *args: Any, again: bool = False, **options: Any) -> None:

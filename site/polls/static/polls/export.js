@@ -19,7 +19,7 @@
     try {
       const response = await fetch(box.dataset.url);
       if (response.status === 404) {
-        text.textContent = "This export is no longer there.";
+        text.textContent = "This export no longer exists.";
         return;
       }
       if (response.ok) {

@@ -22,7 +22,7 @@
         const response = await fetch(table.dataset.url);
         if (response.ok) show(await response.json());
       } catch {
-        // The site is away for a moment; the numbers shown stay true to when they were read.
+        // The site does not answer at the moment: keep showing the last numbers.
       }
     }
     setTimeout(follow, every);
