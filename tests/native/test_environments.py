@@ -211,7 +211,7 @@ def test_another_minor_version_of_python_is_named(shared: Path) -> None:
     try:
         record.write_text(text.replace("cpython-3.11", "cpython-3.12"))
         line = one_line(check(shared, "--env", "dev"))
-        assert line.startswith("dev: runs cpython 3.11, but base was made for cpython 3.12")
+        assert line.startswith("dev: runs cpython 3.11, but base was built for cpython 3.12")
     finally:
         record.write_text(text)
 
@@ -231,7 +231,7 @@ def test_a_hand_installed_package_and_a_broken_dependency_are_named(shared: Path
     assert check(shared, "--env", "dev").code == 0
 
 
-def test_a_project_that_was_moved_is_built_anew_where_it_is(project: Path) -> None:
+def test_a_project_that_was_moved_is_rebuilt_where_it_is(project: Path) -> None:
     assert invoke(project, "venv", "--env", "dev").code == 0
     moved = project.rename(project.with_name("moved"))
     assert invoke(moved, "venv", "--env", "dev").code == 0
@@ -240,7 +240,7 @@ def test_a_project_that_was_moved_is_built_anew_where_it_is(project: Path) -> No
 
 
 def test_what_others_stand_on_is_not_removed(shared: Path) -> None:
-    assert one_line(invoke(shared, "venv-remove", "--env", "base")).startswith("environment base carries dev")
+    assert one_line(invoke(shared, "venv-remove", "--env", "base")).startswith("environment base is needed by dev")
     assert python_says(shared, "dev", "import django; print('here')") == "here"
 
 
@@ -276,7 +276,7 @@ def test_a_conflict_between_dev_and_base_is_refused_naming_both(shared: Path) ->
         line = one_line(invoke(shared, "lock"))
     finally:
         source.write_text(text)
-    assert line.startswith("requirements/dev.in is in conflict with base.in: ")
+    assert line.startswith("requirements/dev.in conflicts with base.in: ")
     assert "django" in line
     assert (shared / "requirements" / "dev.txt").read_text() == lock
 
@@ -289,7 +289,7 @@ def test_an_in_file_that_its_lock_does_not_follow_fails_the_check(shared: Path) 
         line = one_line(invoke(shared, "lock", "--check"))
     finally:
         source.write_text(text)
-    assert line.startswith("requirements/dev.txt not what the .in files ask for")
+    assert line.startswith("requirements/dev.txt: out of date with the .in files")
 
 
 def test_the_locks_are_what_the_in_files_ask_for(shared: Path) -> None:

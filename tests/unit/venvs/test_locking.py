@@ -22,4 +22,4 @@ def test_a_conflict_names_both_files_and_the_reason() -> None:
         "  \u00d7 No solution found when resolving dependencies:\n  ╰─▶ Because you require a and b,\n      none fits."
     )
     line = lock.explain("dev", ["base"], said)
-    assert line.startswith("requirements/dev.in is in conflict with base.in: Because you require a and b, none fits.")
+    assert line.startswith("requirements/dev.in conflicts with base.in: Because you require a and b, none fits.")
