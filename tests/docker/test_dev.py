@@ -96,7 +96,7 @@ def test_an_edit_of_a_view_and_of_a_task_shows_within_seconds(dev: Running) -> N
     send = "from polls.tasks import write_export as w; from uuid import uuid4; w.delay(str(uuid4()))"
     dev.stack.shell(send)
     wait_until(lambda: "has been edited" in dev.output, 15, "the task is the new one")
-    assert re.search(r"celery_beat-1 +\| .*changed; starting again", dev.output)
+    assert re.search(r"celery_beat-1 +\| .*changed; restarting", dev.output)
 
 
 def test_manage_runs_in_the_container_and_its_files_are_ours(dev: Running) -> None:
@@ -136,7 +136,7 @@ def test_a_port_in_use_is_one_line(dev: Running) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         line = one_line(dev.stack.invoke("dev", "--port", str(port)))
-    assert line == f"port {port} is in use by another program: end that, or set PORT in .env"
+    assert line == f"port {port} is in use by another program: stop it, or set PORT in .env"
 
 
 def test_a_dry_run_writes_nothing_and_shows_no_secret(tmp_path: Path) -> None:

@@ -255,4 +255,4 @@ def test_with_a_certificate_everything_is_https(prod: Stack, tmp_path: Path) -> 
         context.wrap_socket(raw, server_hostname="evil.example")
 
     (folder / "site.key").write_text((folder / "ca.key").read_text())
-    assert "are no pair that works" in one_line(prod.invoke("prod", "--detach"))
+    assert "do not work as a pair" in one_line(prod.invoke("prod", "--detach"))

@@ -125,7 +125,7 @@ def test_a_rollback_brings_back_the_code_with_the_environment_it_had(prod: Stack
     unhurt(load)
     assert Visitor(prod.url).get("/healthz").text == "ok\n"
     assert names not in str(prod.inspect(prod.containers("app")[0])["Config"])
-    assert ".env differs from what that release has" in result.stderr
+    assert ".env differs from the one of that release" in result.stderr
     prod.must("scale", "--service", "celery_worker", "--replicas", "2")
     assert all(names not in str(prod.inspect(each)["Config"]) for each in prod.containers("celery_worker"))
     prod.must("scale", "--service", "celery_worker", "--replicas", "1")
@@ -156,9 +156,7 @@ def test_a_configuration_that_nginx_does_not_take_changes_nothing_and_survives_a
     with Load(prod.port) as load:
         result = prod.invoke("prod", "--detach")
     assert not load.failures, load.failures[:5]
-    assert re.fullmatch(
-        r'nginx does not take its configuration: invalid value "of" in nginx/site.conf:\d+', one_line(result)
-    )
+    assert re.fullmatch(r'nginx rejects its configuration: invalid value "of" in nginx/site.conf:\d+', one_line(result))
     assert prod.containers() == everything
     kill(prod, prod.containers("nginx")[0])
     wait_until(lambda: serves(prod), 30, "nginx is back, by the configuration that it knew")

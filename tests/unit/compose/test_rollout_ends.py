@@ -296,7 +296,7 @@ def test_nginx_that_does_not_take_the_new_release_leaves_the_old_one_serving(sta
         return answer(words)
 
     engine.answer = stuck  # type: ignore[method-assign]
-    with pytest.raises(Failure, match="shop-nginx-1 has not taken its configuration within 20 s"):
+    with pytest.raises(Failure, match="shop-nginx-1 did not load its configuration within 20 s"):
         prod(stack)
     assert engine.running() == OLD
     serves_alone(engine, stack, ["v1"])
@@ -314,7 +314,7 @@ def test_what_cannot_be_restored_is_said_beside_the_error_and_done_by_the_next_c
     assert OLD.items() - engine.running().items() == {("shop-celery_beat-1", "v1")}
     engine.failing = {}
     lines, notify = said()
-    journal.clear_up(stack, notify)
+    journal.recover(stack, notify)
     assert engine.running() == OLD
     serves_alone(engine, stack, ["v1"])
     assert engine.latest == "v1"
@@ -385,7 +385,7 @@ def test_scale_that_fails_names_its_own_reason_whatever_nginx_then_says(stack: S
     with pytest.raises(Failure, match="shop-app-3 ended"):
         rollout.scale(stack, "app", 3, lambda _: None)
     engine.nginx_takes, engine.answer = True, answer  # type: ignore[method-assign]
-    journal.clear_up(stack, lambda _: None)
+    journal.recover(stack, lambda _: None)
     serves_alone(engine, stack, ["v1"])
 
 
@@ -404,6 +404,6 @@ def test_an_old_replica_that_ends_again_and_again_goes_with_its_release(stack: S
 def test_development_says_what_still_runs_and_not_that_all_stopped(stack: Stack, engine: Engine) -> None:
     assert dev._stop(stack).startswith("Still running: shop-app-1, ")
     engine.failing = {"^docker ps": Result(1, stderr="the engine is busy")}
-    assert dev._stop(stack).startswith("It is not known what still runs: ")
+    assert dev._stop(stack).startswith("Cannot tell what still runs: ")
     engine.failing, engine.containers = {}, {}
     assert dev._stop(stack).startswith("All stopped")

@@ -87,7 +87,7 @@ def test_what_changes_something_ends_as_by_ctrl_c_when_it_is_told_to_stop(monkey
 def test_an_action_goes_on_as_the_command_that_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     became: list[Run] = []
     monkeypatch.setattr(shell, "exec_command", became.append)
-    monkeypatch.setattr(action, "exit_when_told", lambda: None)
+    monkeypatch.setattr(action, "exit_on_signal", lambda: None)
     action.carry_out(action.command(Run(["true"])))
     assert became == [Run(["true"])]
     assert action.carry_out(Action(lambda: None, lambda: 7)) == 7
@@ -97,8 +97,8 @@ def test_an_action_goes_on_as_the_command_that_it_returns(monkeypatch: pytest.Mo
 
 PROGRAM = """
 import pathlib, sys, time
-from deploy.core.running import exit_when_told
-exit_when_told()
+from deploy.core.running import exit_on_signal
+exit_on_signal()
 folder = pathlib.Path(sys.argv[1])
 try:
     (folder / "begun").touch()
