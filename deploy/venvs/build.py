@@ -27,7 +27,7 @@ from deploy.venvs.store import (
     chosen_python,
     find_uv,
     is_current,
-    is_whole,
+    is_complete,
     state,
     unused,
 )
@@ -108,17 +108,17 @@ def ensure(
     chosen = chosen_python(store, name, python)
     layer = layers.resolve(store.requirements, name, chosen.tag)
     chain = [*reversed(layer.below), layer]
-    if not rebuild and is_current(store, layer) and all(is_whole(store.path(lower)) for lower in layer.below):
+    if not rebuild and is_current(store, layer) and all(is_complete(store.path(lower)) for lower in layer.below):
         return False
     if dry_run:
         for each in chain:
-            if rebuild or not is_whole(store.path(each)):
+            if rebuild or not is_complete(store.path(each)):
                 perform(building_steps(store, each, chosen, find_uv(store)), dry_run=True)
             perform(linking_steps(store, each, name), dry_run=True)
         return True
     with store.lock(notify) as descriptor:
         for each in chain:
-            if rebuild or not is_whole(store.path(each)):
+            if rebuild or not is_complete(store.path(each)):
                 build(store, each, chosen, (descriptor,), notify)
             perform(linking_steps(store, each, name))
     return True

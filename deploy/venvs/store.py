@@ -176,14 +176,14 @@ def find_uv(store: Store) -> str | None:
 
 
 def is_current(store: Store, layer: Layer) -> bool:
-    """Whether the environment is linked to this layer, and the layer is usable as `is_whole` says."""
+    """Whether the environment is linked to this layer, and the layer is usable as `is_complete` says."""
     path = store.path(layer)
     if not store.link(layer.name).is_symlink() or os.readlink(store.link(layer.name)) != f".layers/{layer.folder}":
         return False
-    return is_whole(path)
+    return is_complete(path)
 
 
-def is_whole(path: Path) -> bool:
+def is_complete(path: Path) -> bool:
     """Whether a layer is complete, has not been moved, and still has the Python with which it was built."""
     record = read_record(path)
     if record is None or record.path != str(path):
@@ -222,7 +222,7 @@ def state(store: Store, name: str) -> str:
     if not store.link(name).is_symlink():
         return "missing"
     record = store.record(name)
-    if record is None or not is_whole(Path(os.path.realpath(store.link(name)))):
+    if record is None or not is_complete(Path(os.path.realpath(store.link(name)))):
         return "broken"
     layer = layers.resolve(store.requirements, name, record.python)
     return "current" if is_current(store, layer) else "stale"
