@@ -1,4 +1,4 @@
-"""Development on a real engine: the contract, edits that show within seconds, nothing open to others."""
+"""Development on a real engine: the contract, edits that take effect within seconds, nothing reachable by others."""
 
 import os
 import re
@@ -28,7 +28,7 @@ class Running:
         self.log = stack.project.parent / "dev.log"
         with self.log.open("w") as output:
             self.process = subprocess.Popen(
-                # What a shell starts in the background has Ctrl-C ignored, and hands that on.
+                # A shell starts background processes with SIGINT ignored, and children inherit that.
                 ["env", "--default-signal=INT", "python3", str(stack.project / "tasks.py"), "dev", *options],
                 env={**support.environment(), "PATH": f"{support.TOOLS}:{os.environ['PATH']}"},
                 cwd=stack.project,
@@ -67,7 +67,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def health(dev: Running) -> str:
-    """What `/healthz` says; nothing while it restarts."""
+    """The answer of `/healthz`; empty while the site restarts."""
     try:
         return httpx.get(f"{url(dev)}/healthz", trust_env=False).text
     except httpx.TransportError:

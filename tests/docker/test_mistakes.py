@@ -1,4 +1,4 @@
-"""What goes wrong ends in one line that says what to do, and leaves nothing half done."""
+"""Each mistake ends in one line that says what to do, and leaves nothing half done."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
 
 
 def with_env(project: Path, **values: str) -> None:
-    """A `.env` of its own stack, with these values."""
+    """Write a `.env` for a separate stack, with these values."""
     from deploy.docker import env as server_env
 
     text = server_env.fresh((project / ".env.example").read_text(), stack="mistakes", development=False)
@@ -35,7 +35,7 @@ def with_env(project: Path, **values: str) -> None:
 
 
 def only(folder: Path, **programs: str) -> str:
-    """A PATH on which docker is what is given, or nothing."""
+    """A PATH on which `docker` is the given script, or missing."""
     folder.mkdir()
     for name, text in programs.items():
         (folder / name).write_text(text)
@@ -69,7 +69,7 @@ def test_an_engine_without_compose(project: Path, tmp_path: Path) -> None:
 
 
 def test_port_80_taken_when_there_is_no_env_yet(project: Path) -> None:
-    """`.env` is written, for nobody else to read; and then it is what the line names."""
+    """`.env` is written, readable only by its owner, and the line then refers to it."""
     with socket.socket() as taken:
         try:
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""`invoke dev --native`: starts whole, ends whole, loses nothing."""
+"""`invoke dev --native`: starts completely, stops completely, loses nothing."""
 
 import os
 import re
@@ -189,7 +189,7 @@ def test_an_edit_reloads_web_worker_and_beat(tmp_path: Path) -> None:
         wait_until(reloaded, 20, "the fixed code runs")
 
 
-# --- what goes wrong is one line ---
+# --- each mistake is one line ---
 
 
 def test_a_port_in_use_is_one_line(run_folder: Path) -> None:

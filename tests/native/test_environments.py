@@ -1,4 +1,4 @@
-"""Layered environments, really built."""
+"""Layered environments that are really built."""
 
 import os
 import random
@@ -27,7 +27,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh clone with dev built, for tests that put back what they change."""
+    """A fresh clone with dev built, for tests that restore what they change."""
     project = support.copy_project(tmp_path_factory.mktemp("shared") / "a project")
     assert invoke(project, "venv", "--env", "dev").code == 0
     return project
@@ -81,7 +81,7 @@ def test_a_second_time_there_is_nothing_to_do(shared: Path) -> None:
 
 
 def test_a_dry_run_prints_commands_that_build_the_same(project: Path) -> None:
-    """Pasted into a shell, they make an environment that the check finds in order."""
+    """Pasted into a shell, they build an environment without problems."""
     assert invoke(project, "--list").code == 0  # the tools environment, whose uv is in the commands
     result = invoke(project, "venv", "--env", "dev", "--dry-run")
     assert not venv_of(project, "dev").exists()
@@ -116,7 +116,7 @@ def test_killed_at_ten_random_moments_the_next_one_makes_it_whole(project: Path,
                 os.kill(process.pid, signal.SIGKILL)  # its children live on, and hold the lock until they end
             else:
                 os.killpg(process.pid, signal.SIGKILL)
-        if moments.random() < 0.3:  # whatever was reached, begin with nothing again
+        if moments.random() < 0.3:  # sometimes start again without any environment
             shutil.rmtree(project / ".venvs" / ".layers", ignore_errors=True)
             assert invoke(project, "--list").code == 0
     result = invoke(project, "venv", "--env", "dev", env=PIP if installer == "pip" else {})
@@ -174,7 +174,7 @@ def test_a_tab_key_installs_nothing(project: Path, tmp_path: Path) -> None:
     assert not (project / ".venvs").exists()
 
 
-# --- what is wrong is found and named ---
+# --- problems are found and named ---
 
 
 def test_the_check_is_content_with_what_was_built(shared: Path) -> None:

@@ -1,4 +1,4 @@
-"""The containers of a stack, and questions that the engine does not answer."""
+"""The containers of a stack, and an engine that does not answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was put into service, by whom, and what is kept of it."""
+"""The ledger, and the releases that are kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 from deploy.compose import ledger
 
-# --- What was put into service, and by whom ---
+# --- Releases and the ledger ---
 
 
 def release(number: int, of: int = 0, image: str = "") -> ledger.Release:

@@ -1,4 +1,4 @@
-"""How steps show themselves and happen."""
+"""How steps are shown and performed."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What the native runtime runs, and how its processes are told to end."""
+"""The processes of the native runtime, and how they are stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What locks each file of requirements, and what is said when that cannot be."""
+"""The commands that lock requirements, and the message about a conflict."""
 
 from __future__ import annotations
 
