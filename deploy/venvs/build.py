@@ -26,8 +26,8 @@ from deploy.venvs.store import (
     built,
     chosen_python,
     find_uv,
-    is_current,
     is_complete,
+    is_current,
     state,
     unused,
 )
