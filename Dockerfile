@@ -1,11 +1,11 @@
-# The site's image. Targets: `app`, which production runs, and `dev`, which holds no code: that is mounted.
+# The site's image. Targets: `app` for production, and `dev`, which contains no code because the code is mounted.
 #
-# `invoke build` calls this with the revision; a private CA for a proxy before the package index is the secret
-# `build_ca`. What a stage may copy from here is listed in .dockerignore.
+# `invoke build` passes the revision. A private CA, for a proxy in front of the package index, is the secret `build_ca`.
+# .dockerignore lists the files that a stage may copy.
 
 ARG PYTHON_IMAGE=python:3.13-slim-trixie
 
-# --- What runs: Python, the libraries that packages were linked with, and a user without rights.
+# --- Runtime: Python, the libraries that packages are linked with, and an unprivileged user.
 
 FROM ${PYTHON_IMAGE} AS runtime
 ARG DEBIAN_FRONTEND=noninteractive
@@ -19,7 +19,7 @@ RUN apt-get update -qq \
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 STATIC_ROOT=/usr/share/static
 WORKDIR /app
 
-# --- What builds: a compiler, headers, and the uv of our own lock. Nothing of it reaches an image.
+# --- Build tools: a compiler, headers, and uv from our own lock. The images contain none of them.
 
 FROM runtime AS builder
 ARG DEBIAN_FRONTEND=noninteractive
@@ -31,10 +31,10 @@ RUN --mount=type=secret,id=build_ca --mount=type=cache,target=/root/.cache/pip \
     if [ -s /run/secrets/build_ca ]; then export PIP_CERT=/run/secrets/build_ca; fi; \
     awk '/^[^ #]/ { wanted = /^uv==/ } wanted' /tmp/tools.txt >/tmp/uv.txt \
     && pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes -r /tmp/uv.txt
-# A cache mount is another file system, so files are copied out of it; bytecode is written now, as code is read-only.
+# A cache mount is another file system, so files are copied, not linked. Code is read-only later, so it is compiled now.
 ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never
 
-# --- The locked packages, each lock a layer of its own: it changes when the lock does.
+# --- The locked packages: one layer for each lock, which changes only when the lock changes.
 
 FROM builder AS prod-packages
 COPY requirements/prod.txt /tmp/packages.txt
@@ -50,14 +50,14 @@ RUN --mount=type=secret,id=build_ca --mount=type=cache,target=/root/.cache/uv \
     uv venv --quiet /opt/venv \
     && uv pip install --quiet --python /opt/venv --no-deps --require-hashes -r /tmp/packages.txt
 
-# --- The code, compiled; the static files, collected under hashed names and compressed once, not for each request.
+# --- The compiled code, and the static files: collected under hashed names, and compressed once instead of per request.
 
 FROM prod-packages AS site
 ARG SITE=site
 ENV DJANGO_SETTINGS_MODULE=mysite.settings.production
 WORKDIR /app
 COPY ${SITE} ./
-# The values satisfy the settings for this one command; none of them is in an image.
+# The settings require these values; they exist only for this command, and no image contains them.
 RUN chmod -R u=rwX,go=rX /app \
     && python -m compileall -q /app \
     && SECRET_KEY=$(head -c 48 /dev/urandom | base64) ALLOWED_HOSTS=build DATABASE_URL=postgres://build \

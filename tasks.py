@@ -1,6 +1,6 @@
 """Portico: a Django and Celery project from a laptop to a cluster.
 
-`python3 tasks.py` needs only Python; it is `invoke` on every machine that has that.
+`python3 tasks.py X` does the same as `invoke X`, and needs nothing but Python.
 """
 
 from deploy import bootstrap
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from deploy.project.config import Project
     from deploy.venvs.store import Store
 
-# What a task needs beyond this is imported in it, so that `invoke --list` is as quick as with an empty file.
+# A task imports what it needs itself, so that `invoke --list` stays as quick as with an empty file.
 
 P = ParamSpec("P")
 
 
 def task(help: dict[str, str] | None = None) -> Callable[[Callable[P, None]], "Task[Callable[P, None]]"]:
-    """Invoke's task, without short flags that hide Invoke's own, and with a `Failure` ending as one line."""
+    """Invoke's task, without short flags that would hide Invoke's own. A `Failure` is printed as its message only."""
 
     def decorate(body: Callable[P, None]) -> "Task[Callable[P, None]]":
         @functools.wraps(body)
@@ -50,14 +50,14 @@ def task(help: dict[str, str] | None = None) -> Callable[[Callable[P, None]], "T
 
 
 def notify(line: str) -> None:
-    """A line of progress, on standard error."""
+    """Print a line of progress on standard error."""
     from deploy.core.running import tell
 
     tell(line)
 
 
 def carry_out(action: "Action", *, dry_run: bool = False, yes: bool = False) -> None:
-    """Show an action, or do it: the one place where a task changes anything."""
+    """Show an action or carry it out. Every task that changes something goes through here."""
     from deploy.core import action as actions
 
     if code := actions.carry_out(action, dry_run=dry_run, confirmed=yes):
@@ -65,7 +65,7 @@ def carry_out(action: "Action", *, dry_run: bool = False, yes: bool = False) -> 
 
 
 def tell(report: "Report") -> None:
-    """Print a report. Raises `Failure` with what is wrong in it."""
+    """Print a report. Raises `Failure` if the report says that something is wrong."""
     from deploy.core import screen
 
     screen.show(*report.grids)
@@ -90,40 +90,40 @@ def project(c: Context) -> "Project":
 
 
 def places(c: Context) -> "Places":
-    """Where the site runs, or could."""
+    """The places where the site can run."""
     from deploy.places import Places
 
     return Places(project(c), store(), notify)
 
 
 def place(c: Context, on: str, host: str = "", context: str = "") -> "Place":
-    """The place that was named, or the one where the site runs."""
+    """The place named on the command line, else the one where the site runs. Raises `Failure` if it runs nowhere."""
     return places(c).chosen(on, host, context)
 
 
-def words_after_dashes() -> list[str]:
-    """What the user wrote after `--`, word by word as the shell gave it."""
+def arguments_after_dashes() -> list[str]:
+    """The arguments after `--`, exactly as the shell passed them."""
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 
 
 def comma_separated(text: str) -> list[str]:
-    """The words of a comma-separated list."""
+    """The items of a comma-separated list."""
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def make(env: str, *, python: str = "", rebuild: bool = False, dry_run: bool = False) -> bool:
-    """Build an environment where it is not current; returns whether anything had to be done."""
+    """Build an environment if it is not current; returns whether it was built."""
     from deploy.venvs import build
 
     return build.ensure(store(), env, python=python, rebuild=rebuild, dry_run=dry_run, notify=notify)
 
 
-DRY_RUN = {"dry_run": "Print what would run, ready to paste, and change nothing."}
+DRY_RUN = {"dry_run": "Print the commands, ready to paste, and change nothing."}
 YES = {"yes": "Do not ask."}
 ENV = {"env": "An environment: base, dev, prod, test or tools."}
 SWARM = {
-    "host": "A manager of the swarm, as ssh://me@manager.example.org (default: this machine's engine).",
-    "context": "A docker context that leads to one, instead.",
+    "host": "A manager of the swarm, such as ssh://me@manager.example.org (default: this machine's engine).",
+    "context": "A docker context that connects to a manager (instead of --host).",
 }
 ON = {
     "on": "native, dev, prod, swarm, or an environment of hosts (default: where the site runs on this machine).",
@@ -137,14 +137,14 @@ ON = {
 
 @task(
     help={
-        "native": "As processes of this machine, whatever else is here.",
+        "native": "Run as processes of this machine, even if a container engine is available.",
         "port": "Port on 127.0.0.1 (default: project.port).",
         "workers": "Number of Celery workers.",
         **DRY_RUN,
     }
 )
 def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dry_run: bool = False) -> None:
-    """Run the site, workers and beat, reloading on changes. Ctrl-C ends them all."""
+    """Run the site, workers and beat, and reload them when code changes. Ctrl-C stops them all."""
     from deploy import doctor
     from deploy.project import config
 
@@ -165,13 +165,13 @@ def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dr
 
 @task(
     help={
-        "detach": "Return when it serves; else its log is shown, and Ctrl-C leaves it running.",
-        "tag": "An earlier image instead of a new build.",
+        "detach": "Return when the site serves. Without it, the log is shown; Ctrl-C leaves the site running.",
+        "tag": "Deploy an earlier image by its tag instead of a new build.",
         **DRY_RUN,
     }
 )
 def prod(c: Context, detach: bool = False, tag: str = "", dry_run: bool = False) -> None:
-    """Run the site as in production, or put a new release of it into service without losing a request."""
+    """Start the site as in production, or update it to a new release without losing a request."""
     from deploy.compose import rollout
 
     carry_out(rollout.production(project(c), tag, notify, detach=detach), dry_run=dry_run)
@@ -179,8 +179,8 @@ def prod(c: Context, detach: bool = False, tag: str = "", dry_run: bool = False)
 
 @task(
     help={
-        "volumes": "Delete the data too; asks before.",
-        "on": "dev or prod (default: the one that runs).",
+        "volumes": "Delete the data too, after a question.",
+        "on": "dev or prod (default: the stack that runs).",
         "stack": "An older name of --on.",
         **YES,
         **DRY_RUN,
@@ -189,7 +189,7 @@ def prod(c: Context, detach: bool = False, tag: str = "", dry_run: bool = False)
 def down(
     c: Context, volumes: bool = False, yes: bool = False, on: str = "", stack: str = "", dry_run: bool = False
 ) -> None:
-    """Stop and remove the containers; the data stays."""
+    """Stop and remove the containers. The data is kept."""
     from deploy.compose import operate
 
     there = operate.known(project(c), on or stack, notify)
@@ -198,11 +198,11 @@ def down(
 
 @task(help=ON)
 def status(c: Context, on: str = "", host: str = "", context: str = "", stack: str = "") -> None:
-    """List what runs, in which state, of which release; exits 1 when something is wrong."""
+    """List what runs, its state and its release; exits 1 if something is wrong."""
     tell(place(c, on or stack, host, context).status())
 
 
-@task(help={"follow": "Go on with what comes.", "service": "One service (default: all).", "lines": "To 1000.", **ON})
+@task(help={"follow": "Also print new lines.", "service": "One service (default: all).", "lines": "1 to 1000.", **ON})
 def logs(
     c: Context,
     follow: bool = False,
@@ -220,7 +220,7 @@ def logs(
     carry_out(place(c, on or stack, host, context).logs(service, follow=follow, lines=number))
 
 
-@task(help={"service": "app or celery_worker.", "replicas": "How many.", **ON, **DRY_RUN})
+@task(help={"service": "app or celery_worker.", "replicas": "Number of replicas, 1 to 64.", **ON, **DRY_RUN})
 def scale(
     c: Context,
     service: str,
@@ -231,7 +231,7 @@ def scale(
     stack: str = "",
     dry_run: bool = False,
 ) -> None:
-    """Change the number of replicas, until the next scale or a change of `.env`."""
+    """Change the number of replicas (until the next scale or `.env` change)."""
     from deploy.project import config
 
     number = config.whole_number(replicas, "--replicas", 1, 64)
@@ -240,21 +240,21 @@ def scale(
 
 @task(help=ON)
 def releases(c: Context, on: str = "", host: str = "", context: str = "", stack: str = "") -> None:
-    """List the releases that can be gone back to, and what was done of late, by whom, and how it ended."""
+    """List the releases that `rollback` can restore, and the latest actions: who, when, what, and how each ended."""
     tell(place(c, on or stack, host, context).releases())
 
 
-@task(help={"to": "A release, as `releases` lists it (default: the one before).", **ON, **DRY_RUN})
+@task(help={"to": "A release as `releases` lists it (default: the release before).", **ON, **DRY_RUN})
 def rollback(
     c: Context, to: str = "", on: str = "", host: str = "", context: str = "", stack: str = "", dry_run: bool = False
 ) -> None:
-    """Put an earlier release back into service, with the environment that it had."""
+    """Return to an earlier release, with the environment it had."""
     carry_out(place(c, on or stack, host, context).rollback(to), dry_run=dry_run)
 
 
 @task()
 def doctor(c: Context) -> None:
-    """Look for each prerequisite, and name the command that installs one that is missing."""
+    """Check the prerequisites, and name the command that installs each missing one."""
     from deploy import doctor as examination
 
     tell(examination.report(store()))
@@ -280,8 +280,8 @@ def _manage(
 
 @task(help={**ON, "on": f"{ON['on'][:-1]}, else native).", **DRY_RUN})
 def manage(c: Context, on: str = "", host: str = "", context: str = "", stack: str = "", dry_run: bool = False) -> None:
-    """Run manage.py where the site runs, else in the dev environment: `invoke manage -- ARGS`."""
-    _manage(c, words_after_dashes() or ["help"], on or stack, host, context, dry_run=dry_run)
+    """Run manage.py where the site runs, or else in the dev environment: `invoke manage -- ARGS`."""
+    _manage(c, arguments_after_dashes() or ["help"], on or stack, host, context, dry_run=dry_run)
 
 
 @task(help={**ON, "on": f"{ON['on'][:-1]}, else native).", **DRY_RUN})
@@ -293,24 +293,24 @@ def shell(c: Context, on: str = "", host: str = "", context: str = "", stack: st
 @task(
     help={
         "suite": "Comma-separated: unit, site, native, acceptance, browser, docker, swarm, hosts (default: all).",
-        "require": "`all`, or comma-separated suites, in which a skipped test is a failure.",
+        "require": "`all`, or comma-separated suites: a skipped test in them counts as failed.",
         "processes": "Number of processes that share the test files (default: 2 for all suites, else 1).",
         **DRY_RUN,
     }
 )
 def test(c: Context, suite: str = "", require: str = "", processes: str = "", dry_run: bool = False) -> None:
-    """Run the tests; what follows `--` goes to pytest."""
+    """Run the tests; arguments after `--` are passed to pytest."""
     from deploy import checks
     from deploy.core.action import command
     from deploy.project import config
 
     number = config.whole_number(processes, "--processes", 1, 32) if processes else None
-    run = checks.pytest(project(c), store(), suite, require, words_after_dashes(), processes=number)
+    run = checks.pytest(project(c), store(), suite, require, arguments_after_dashes(), processes=number)
     make("test", dry_run=dry_run)
     carry_out(command(run), dry_run=dry_run)
 
 
-@task(help={"fix": "Fix what can be fixed by machine.", **DRY_RUN})
+@task(help={"fix": "Fix what can be fixed automatically.", **DRY_RUN})
 def lint(c: Context, fix: bool = False, dry_run: bool = False) -> None:
     """Check style, types, shell scripts and migrations."""
     from deploy import checks
@@ -326,7 +326,7 @@ def lint(c: Context, fix: bool = False, dry_run: bool = False) -> None:
 @task(
     help={
         "tag": "The image's tag (default: the revision).",
-        "platform": "What it must run on, as linux/arm64 (default: this machine's).",
+        "platform": "The platform to build for, such as linux/arm64 (default: this machine's).",
         **DRY_RUN,
     }
 )
@@ -339,7 +339,7 @@ def build(c: Context, tag: str = "", platform: str = "", dry_run: bool = False) 
 
 @task(help={"tag": "The image's tag (default: the revision).", **DRY_RUN})
 def push(c: Context, tag: str = "", dry_run: bool = False) -> None:
-    """Push an image to the registry that IMAGE in .env begins with."""
+    """Push an image to the registry named in IMAGE in .env."""
     from deploy.docker import operate
 
     carry_out(operate.push(project(c), tag), dry_run=dry_run)
@@ -350,13 +350,13 @@ def push(c: Context, tag: str = "", dry_run: bool = False) -> None:
 
 @task(help={"tag": "The tag of the site's image (default: latest)."})
 def swarm_render(c: Context, tag: str = "") -> None:
-    """Print the stack file that the compose files and `.env` become. Needs no engine."""
+    """Print the stack file rendered from the compose files and `.env`. Needs no engine."""
     from deploy.swarm import deploy
 
     print(deploy.rendered(project(c), tag), end="")
 
 
-@task(help={"advertise": "The address that other nodes reach this one by.", **SWARM, **DRY_RUN})
+@task(help={"advertise": "The address at which other nodes reach this one.", **SWARM, **DRY_RUN})
 def swarm_init(c: Context, advertise: str = "", host: str = "", context: str = "", dry_run: bool = False) -> None:
     """Create a swarm on this engine and prepare the node for the stack."""
     from deploy.swarm import membership
@@ -366,8 +366,8 @@ def swarm_init(c: Context, advertise: str = "", host: str = "", context: str = "
 
 @task(
     help={
-        "tag": "An image of the registry instead of a new build.",
-        "pull": "Take what the registry has now for the servers' tags too: it may replace the database.",
+        "tag": "Deploy an image of the registry by its tag instead of a new build.",
+        "pull": "Pull newer images for the servers' tags too. This may replace the database container.",
         "remove": "Comma-separated things that may be removed: SERVICE, SERVICE:/mount or SERVICE:port.",
         **SWARM,
         **DRY_RUN,
@@ -382,7 +382,7 @@ def swarm_deploy(
     context: str = "",
     dry_run: bool = False,
 ) -> None:
-    """Put a release into service on the swarm, and follow it to its end; one that fails is taken back."""
+    """Deploy a release to the swarm and wait until it has finished. A deploy that fails is rolled back."""
     from deploy.swarm.deploy import Options
 
     options = Options(tag, comma_separated(remove), pull)
@@ -391,25 +391,25 @@ def swarm_deploy(
 
 @task(help=SWARM)
 def swarm_status(c: Context, host: str = "", context: str = "") -> None:
-    """List nodes, services and releases: `status --on swarm`."""
+    """List nodes, services and releases (same as `status --on swarm`)."""
     tell(places(c).swarm(host, context).status())
 
 
-@task(help={"to": "A release, by its number (default: the one before).", **SWARM, **DRY_RUN})
+@task(help={"to": "A release number (default: the release before).", **SWARM, **DRY_RUN})
 def swarm_rollback(c: Context, to: str = "", host: str = "", context: str = "", dry_run: bool = False) -> None:
-    """Put the whole stack back to an earlier release: `rollback --on swarm`."""
+    """Return the whole stack to an earlier release (same as `rollback --on swarm`)."""
     carry_out(places(c).swarm(host, context).rollback(to), dry_run=dry_run)
 
 
 @task(help={**YES, **SWARM, **DRY_RUN})
 def swarm_rm(c: Context, yes: bool = False, host: str = "", context: str = "", dry_run: bool = False) -> None:
-    """Stop and remove the stack; the data stays on the nodes."""
+    """Stop and remove the stack. The data is kept on the nodes."""
     carry_out(places(c).swarm(host, context).remove(), dry_run=dry_run, yes=yes)
 
 
 @task(help={**YES, **SWARM, **DRY_RUN})
 def swarm_leave(c: Context, yes: bool = False, host: str = "", context: str = "", dry_run: bool = False) -> None:
-    """Take the engine out of its swarm."""
+    """Make this engine leave its swarm."""
     from deploy.swarm import membership
 
     carry_out(membership.leave(project(c), host, context), dry_run=dry_run, yes=yes)
@@ -426,12 +426,12 @@ ONLY = {"only": "Comma-separated hosts (default: all that run the site)."}
     help={
         **REMOTE,
         **YES,
-        "replace": "Comma-separated hosts whose changed key is right: they were installed again.",
-        "dry_run": "Show the keys, and pin none.",
+        "replace": "Comma-separated hosts whose changed key is to be accepted, because they were reinstalled.",
+        "dry_run": "Show the keys, and pin none of them.",
     }
 )
 def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry_run: bool = False) -> None:
-    """Show the host keys of an environment, and pin those that are new; nothing else ever trusts a host."""
+    """Show the host keys of an environment and pin the new ones. No other task trusts a new host key."""
     from deploy.hosts.environment import file
     from deploy.hosts.ssh import pinning
 
@@ -448,9 +448,9 @@ def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry
     }
 )
 def remote_setup(c: Context, env: str, only: str = "", yes: bool = False, dry_run: bool = False) -> None:
-    """Make the hosts of an environment ready for deploys: users, packages, units, nginx, servers, firewall.
+    """Prepare the hosts of an environment for deploys: users, packages, units, nginx, servers, firewall.
 
-    Shows the changes first. Whoever may log in as administrator may deploy: `deploy` gets the administrator's keys.
+    Shows the changes first. The user `deploy` gets the administrator's keys, so an administrator can deploy.
     """
     from deploy.hosts.environment import file
     from deploy.hosts.setup import converge
@@ -459,33 +459,33 @@ def remote_setup(c: Context, env: str, only: str = "", yes: bool = False, dry_ru
     carry_out(converge.setup(there, project(c), only, notify, confirmed=yes), dry_run=dry_run)
 
 
-@task(help={**REMOTE, "ref": "A branch, tag or commit (default: what is checked out).", **ONLY, **DRY_RUN})
+@task(help={**REMOTE, "ref": "A branch, tag or commit (default: the checked-out commit).", **ONLY, **DRY_RUN})
 def remote_deploy(c: Context, env: str, ref: str = "", only: str = "", dry_run: bool = False) -> None:
-    """Put a commit into service on all hosts, or on none, without losing a request or a task."""
+    """Deploy a commit to all hosts or to none, without losing a request or a task."""
     carry_out(places(c).hosts(env, only).deploy(ref), dry_run=dry_run)
 
 
-@task(help={**REMOTE, "to": "A release, by its id or commit (default: the one before).", **ONLY, **DRY_RUN})
+@task(help={**REMOTE, "to": "A release id or commit (default: the release before).", **ONLY, **DRY_RUN})
 def remote_rollback(c: Context, env: str, to: str = "", only: str = "", dry_run: bool = False) -> None:
-    """Go back to a release that the hosts have kept, with the environment it had: `rollback --on ENVIRONMENT`."""
+    """Return to a release kept on the hosts, with the environment it had (same as `rollback --on ENVIRONMENT`)."""
     carry_out(places(c).hosts(env, only).rollback(to), dry_run=dry_run)
 
 
 @task(help=REMOTE)
 def remote_releases(c: Context, env: str) -> None:
-    """List the releases on the hosts, and what was done of late, by whom, and how it ended."""
+    """List the releases on the hosts, and the latest actions: who, when, what, and how each ended."""
     tell(places(c).hosts(env).releases())
 
 
 @task(help={**REMOTE, **ONLY})
 def remote_status(c: Context, env: str, only: str = "") -> None:
-    """List what runs on each host of the site; exits 1 when something that should does not, or a setup failed."""
+    """List what runs on each host; exits 1 if something that should run does not, or if a setup failed."""
     tell(places(c).hosts(env, only).status())
 
 
-@task(help={**REMOTE, "role": "web, worker or beat (default: all).", "lines": "How many of each, to 1000.", **ONLY})
+@task(help={**REMOTE, "role": "web, worker or beat (default: all).", "lines": "Lines of each role, 1 to 1000.", **ONLY})
 def remote_logs(c: Context, env: str, role: str = "", lines: str = "100", only: str = "") -> None:
-    """Show the last lines that the site's processes logged."""
+    """Show the last lines of the logs of the site's processes."""
     from deploy.project import config
 
     number = config.whole_number(lines, "--lines", 1, 1000)
@@ -494,13 +494,13 @@ def remote_logs(c: Context, env: str, role: str = "", lines: str = "100", only: 
 
 @task(help={**REMOTE, "only": "A host (default: the first that has a release).", **DRY_RUN})
 def remote_manage(c: Context, env: str, only: str = "", dry_run: bool = False) -> None:
-    """Run manage.py on a host, in the release that serves: `invoke remote-manage --env NAME -- ARGS`."""
-    carry_out(places(c).hosts(env, only).manage(words_after_dashes() or ["help"]), dry_run=dry_run)
+    """Run manage.py on a host, in the serving release: `invoke remote-manage --env NAME -- ARGS`."""
+    carry_out(places(c).hosts(env, only).manage(arguments_after_dashes() or ["help"]), dry_run=dry_run)
 
 
-@task(help={**REMOTE, **YES, **ONLY, "dry_run": "Say who holds the lock, and end nobody."})
+@task(help={**REMOTE, **YES, **ONLY, "dry_run": "Show who holds the lock, and stop nothing."})
 def remote_unlock(c: Context, env: str, yes: bool = False, only: str = "", dry_run: bool = False) -> None:
-    """End a deploy that hangs: its hosts put themselves back. One whose client died releases its lock by itself."""
+    """Stop a deploy that hangs; its hosts roll back. A deploy whose client died releases its lock by itself."""
     carry_out(places(c).hosts(env, only).unlock(), dry_run=dry_run, yes=yes)
 
 
@@ -510,13 +510,13 @@ def remote_unlock(c: Context, env: str, yes: bool = False, only: str = "", dry_r
 @task(
     help={
         **ENV,
-        "python": "A version (3.12), a command or a path (default: the one it has, else the one running this).",
-        "rebuild": "Build it and all below it again, even when they are in order.",
+        "python": "A version (3.12), a command or a path (default: the Python it has, else the one running this).",
+        "rebuild": "Rebuild it and every environment below it, even if they are current.",
         **DRY_RUN,
     }
 )
 def venv(c: Context, env: str = "", python: str = "", rebuild: bool = False, dry_run: bool = False) -> None:
-    """Make an environment what its lock says (all of them without --env)."""
+    """Build or update an environment from its lock (without --env, all of them)."""
     from deploy.venvs import layers
 
     for name in layers.chosen(store().requirements, env):
@@ -527,7 +527,7 @@ def venv(c: Context, env: str = "", python: str = "", rebuild: bool = False, dry
 
 @task()
 def venv_list(c: Context) -> None:
-    """List the environments: state, Python, packages, size, what each stands on."""
+    """List the environments: state, Python, packages, size, and which environments each stands on."""
     from deploy.venvs import views
 
     tell(views.report(store()))
@@ -535,7 +535,7 @@ def venv_list(c: Context) -> None:
 
 @task()
 def venv_tree(c: Context) -> None:
-    """Draw which environment stands on which."""
+    """Draw the tree of environments: which stands on which."""
     from deploy.venvs import views
 
     views.show_tree(store())
@@ -543,7 +543,7 @@ def venv_tree(c: Context) -> None:
 
 @task(help=ENV)
 def venv_check(c: Context, env: str = "") -> None:
-    """Name everything that is wrong with the environments; exits 1 if anything is."""
+    """Check the environments and list every problem; exits 1 if there is one."""
     from deploy.venvs import check, layers
     from deploy.venvs.store import built
 
@@ -553,7 +553,7 @@ def venv_check(c: Context, env: str = "") -> None:
 
 @task(help={**ENV, "unused": "Remove the layers of earlier locks that no environment uses.", **DRY_RUN})
 def venv_remove(c: Context, env: str = "", unused: bool = False, dry_run: bool = False) -> None:
-    """Remove an environment; refuses while another stands on it."""
+    """Remove an environment. Refused while another stands on it."""
     from deploy.venvs import build, layers
 
     names = layers.chosen(store().requirements, env) if env else []
@@ -562,13 +562,13 @@ def venv_remove(c: Context, env: str = "", unused: bool = False, dry_run: bool =
 
 @task(
     help={
-        "upgrade": "Take the newest versions that the .in files allow.",
-        "check": "Change nothing; fail when a lock is not what its .in file asks for.",
+        "upgrade": "Upgrade to the newest versions that the .in files allow.",
+        "check": "Change nothing; fail if a lock does not match its .in file.",
         **DRY_RUN,
     }
 )
 def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool = False) -> None:
-    """Lock every requirements/*.in with hashes, each on top of those below it."""
+    """Lock every requirements/*.in with hashes, each consistent with the locks below it."""
     from deploy.venvs import locking
 
     locking.lock(store(), upgrade=upgrade, check=check, dry_run=dry_run, notify=notify)
@@ -592,8 +592,8 @@ ns.configure(
             "port": "8000",  # of the development site, on 127.0.0.1
             "samples": "load_sample_polls",  # fills an empty development database; "" for none
             "run": ".run",  # what the native runtime writes
-            "probes": "/readyz /",  # what a new release must answer before it gets requests
-            "free_gigabytes": "3",  # what the container engine's disk must have left
+            "probes": "/readyz /",  # paths that a new release must answer before it gets requests
+            "free_gigabytes": "3",  # required free space on the container engine's disk
         },
     }
 )

@@ -1,7 +1,7 @@
-"""From any Python to the tools environment: builds `.venvs/tools` when needed and goes on in it.
+"""Continues in the tools environment: builds `.venvs/tools` if needed and restarts the command there.
 
-Imported first by tasks.py, whoever runs that: `python3 tasks.py` on a machine that has only Python, an `invoke` from
-elsewhere, or the tools environment's own. Standard library only.
+tasks.py imports it first, however it is started: by `python3 tasks.py` on a machine that has only Python, by an
+`invoke` installed elsewhere, or by the `invoke` of the tools environment. Standard library only.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from pathlib import Path
 from deploy import OLDEST
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Our process id once we have gone over: a tools environment that is not one must not make us go on for ever.
+#: The environment variable with our process id once we have restarted in the tools environment. It prevents an endless
+#: loop of restarts if that environment is broken.
 ENTERED = "PORTICO_ENTERED"
 
 
 def inside(root: Path) -> bool:
-    """Whether this runs in the tools environment, made from the lock as it stands: the quick answer, when it is yes."""
+    """Whether this runs in the tools environment, built from the current lock. True is certain, False is not."""
     tools = root / ".venvs" / "tools"
     try:
         unchanged = (tools / "lock.txt").read_bytes() == (root / "requirements" / "tools.txt").read_bytes()
@@ -28,9 +29,9 @@ def inside(root: Path) -> bool:
 
 
 def enter(*, as_script: bool) -> None:
-    """Return only inside an up-to-date tools environment; else build it and start over there.
+    """Return only inside an up-to-date tools environment; otherwise build it and restart the command there.
 
-    ``as_script`` tells `python3 tasks.py …` from a run by Invoke. Ends the process with one line when the
+    ``as_script``: run as `python3 tasks.py …`, and not by Invoke. Ends the process with a one-line error if the
     environment cannot be built.
     """
     if sys.version_info < OLDEST:
@@ -54,7 +55,7 @@ def enter(*, as_script: bool) -> None:
         if current and not as_script and os.path.realpath(sys.prefix) == str(store.path(tools)):
             return
         if os.environ.get(ENTERED) == str(os.getpid()) and not as_script:
-            raise Failure(f"{store.link(layer_store.TOOLS)} does not hold what runs this; remove .venvs and repeat")
+            raise Failure(f"cannot restart in {store.link(layer_store.TOOLS)}; remove .venvs and repeat the command")
         if "--complete" in sys.argv and not current:
             sys.exit(0)  # a Tab key must not install anything
         if not current:

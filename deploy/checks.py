@@ -1,4 +1,4 @@
-"""The commands that judge the code: pytest with its suites, the linters."""
+"""The commands that check the code: pytest with its suites, and the linters."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SCRIPTS = (
     "tests/rig/images/postgres-entrypoint",
     "tests/rig/images/rabbitmq-entrypoint",
 )
-#: Processes that share the files of all suites. Three kept two processors busy all the time, and all waited longer.
+#: Processes that share the files of all suites. On two processors, three processes were slower than two.
 PROCESSES = 2
 SUITES = ("unit", "site", "native", "acceptance", "browser", "docker", "swarm", "hosts")
 
 
 def suites(text: str, option: str) -> list[str]:
-    """The suites of a comma-separated list. Raises `Failure` for one that does not exist."""
+    """The suites of a comma-separated list. Raises `Failure` for an unknown suite."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in SUITES:
@@ -37,10 +37,10 @@ def suites(text: str, option: str) -> list[str]:
 def pytest(
     project: Project, store: Store, suite: str, require: str, arguments: list[str], *, processes: int | None = None
 ) -> Run:
-    """The test run: the suites asked for, or all; which of them may not skip; more words for pytest.
+    """The command that runs tests: the suites (default: all), the suites in which no test may skip, pytest's arguments.
 
-    Several processes take one file of tests after the other. Without a number, all suites are run in `PROCESSES`,
-    and what is named in one.
+    Several processes share the work by test file. Without ``processes``, a run of all suites uses `PROCESSES`; a run
+    of named suites or files uses one.
     """
     required = list(SUITES) if require == "all" else suites(require, "--require")
     folders = [f"tests/{name}" for name in suites(suite, "--suite") or SUITES]
@@ -81,7 +81,7 @@ def lint_commands(project: Project, store: Store, *, fix: bool) -> dict[str, Run
 
 
 def lint(project: Project, store: Store, *, fix: bool, dry_run: bool, notify: Callable[[str], None]) -> None:
-    """Run every linter, and fail naming those that found something."""
+    """Run every linter. Raises `Failure` naming those that found problems."""
     failed = []
     for name, command in lint_commands(project, store, fix=fix).items():
         if dry_run:
@@ -91,4 +91,4 @@ def lint(project: Project, store: Store, *, fix: bool, dry_run: bool, notify: Ca
         if shell.run(command, check=False).code:
             failed.append(name)
     if failed:
-        raise Failure(f"lint: {', '.join(failed)} found something; `invoke lint --fix` fixes what it can")
+        raise Failure(f"lint: {', '.join(failed)} found problems; `invoke lint --fix` fixes some of them")

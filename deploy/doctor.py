@@ -1,4 +1,4 @@
-"""Checks the prerequisites of the commands, and names the command that installs a missing one."""
+"""Checks the prerequisites of the tasks, and names the command that installs each missing one."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from deploy.core.shell import Run
 from deploy.venvs import store as layer_store
 from deploy.venvs.store import Store
 
-#: Seconds for a container engine to answer.
+#: Seconds within which a container engine must answer.
 ENGINE_SECONDS = "5"
-#: Where sshd is installed, which is not on an ordinary user's PATH.
+#: Folders that may contain sshd but are not on an ordinary user's PATH.
 SYSTEM_PROGRAMS = "/usr/sbin:/usr/local/sbin"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One prerequisite: what it is for, what was found, and what fixes it. ``required`` ones fail the examination."""
+    """One prerequisite: its purpose, what was found, the remedy. A missing ``required`` one makes the report fail."""
 
     name: str
     purpose: str
@@ -71,12 +71,12 @@ MACOS = System(
 
 
 def this_system() -> System:
-    """The package manager of this machine, as far as we know any."""
+    """The package manager of this machine; every system but macOS is treated as Debian."""
     return MACOS if platform.system() == "Darwin" else DEBIAN
 
 
 def program(name: str, *version: str) -> str:
-    """The first line of what a program says of its version; empty when it is missing or fails."""
+    """The first line of a program's version output; empty if the program is missing or fails."""
     if shutil.which(name) is None:
         return ""
     result = shell.run(Run([name, *version]), capture=True, check=False)
@@ -84,12 +84,12 @@ def program(name: str, *version: str) -> str:
 
 
 def at_most(seconds: str) -> list[str]:
-    """Words before a command that end it after so many seconds, where the system has them."""
+    """A command prefix that stops a command after a number of seconds; empty if the system has no `timeout`."""
     return ["timeout", seconds] if shutil.which("timeout") else []
 
 
 def engine() -> str:
-    """The version of a container engine that answers; empty without one. Kept from hanging on a dead socket."""
+    """The version of the container engine; empty if none answers within `ENGINE_SECONDS`."""
     if shutil.which("docker") is None:
         return ""
     command = Run([*at_most(ENGINE_SECONDS), "docker", "version", "--format", "{{.Server.Version}}"])
@@ -98,21 +98,21 @@ def engine() -> str:
 
 
 def why_native() -> str:
-    """Why `invoke dev` runs natively on this machine; empty where it can use containers."""
+    """Why `invoke dev` runs natively on this machine; empty if it can use containers."""
     if shutil.which("docker") is None:
-        return "there is no docker command here"
+        return "there is no docker command on this machine"
     if not engine():
         return "no container engine answers (`docker version` fails)"
     return "" if compose() else "this docker has no Compose v2"
 
 
 def compose() -> str:
-    """What Compose v2 says of its version; empty without it."""
+    """The version of Compose v2; empty if it is missing."""
     return program("docker", "compose", "version")
 
 
 def compiler() -> str:
-    """What the compiled PostgreSQL driver needs: a compiler, Python's headers and libpq's."""
+    """`found` if this machine can compile the PostgreSQL driver: a compiler, Python's headers and libpq's."""
     import sysconfig
 
     headers = os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h"))
@@ -121,7 +121,7 @@ def compiler() -> str:
 
 
 def examine(store: Store, system: System) -> list[Check]:
-    """Every prerequisite, found or not."""
+    """All prerequisites, found or missing."""
     uv = layer_store.find_uv(store)
     pip = "found" if importlib.util.find_spec("ensurepip") else ""
     ssh = "found" if shutil.which("ssh") else ""
@@ -141,9 +141,9 @@ def examine(store: Store, system: System) -> list[Check]:
 
 
 def report(store: Store) -> Report:
-    """The examination; wrong is what nothing works without."""
+    """A table of the prerequisites; it fails if a required one is missing."""
     checks = examine(store, this_system())
     rows = [(check.name, check.purpose, check.found or "no", "" if check.found else check.remedy) for check in checks]
     missing = [check.name for check in checks if check.required and not check.found]
-    wrong = [f"{', '.join(missing)} missing; the last column has the command"] if missing else []
+    wrong = [f"missing: {', '.join(missing)}; the last column has the command that installs it"] if missing else []
     return Report([Grid(("", "needed for", "found", "if missing"), rows)], wrong=wrong)

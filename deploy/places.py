@@ -1,7 +1,7 @@
-"""What every runtime answers, and which of them a command means.
+"""The interface that every runtime implements, and the choice of the runtime that a command means.
 
 A place is where the site runs: processes of this machine, a compose stack, a stack on a swarm, an environment of hosts.
-Each answers the same questions, with values and actions; the front door shows them or carries them out.
+Each has the same methods, which return reports and actions; `tasks.py` shows them or carries them out.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from deploy.swarm.operate import Swarm
     from deploy.venvs.store import Store
 
-#: What `--on` may say beside the name of an environment of hosts.
+#: The values of `--on` besides the names of environments of hosts.
 RUNTIMES = ("native", "dev", "prod", "swarm")
 
 
 class Place(Protocol):
-    """Where the site runs. Each method raises `Failure` for what the place cannot do, with what can be done instead."""
+    """Where the site runs. A method raises `Failure` for what the place cannot do, and says what to do instead."""
 
     @property
     def name(self) -> str:
-        """What `--on` calls it."""
+        """Its name for `--on`."""
 
     def status(self) -> Report:
         """What runs there, and what is wrong with it."""
@@ -40,16 +40,16 @@ class Place(Protocol):
         """The last lines of a service, or of all."""
 
     def scale(self, service: str, number: int) -> Action:
-        """Another number of replicas of a service."""
+        """Change the number of replicas of a service."""
 
     def manage(self, arguments: Sequence[str]) -> Action:
-        """manage.py, in the release that serves."""
+        """Run manage.py in the serving release."""
 
     def releases(self) -> Report:
-        """The releases that it can go back to, and what was done of late, by whom, and how it ended."""
+        """The releases that `rollback` can restore, and the latest actions: who, when, what, and how each ended."""
 
     def rollback(self, to: str) -> Action:
-        """An earlier release, with the environment that it had; the one before where ``to`` is empty."""
+        """Return to an earlier release, with the environment it had; with an empty ``to``, to the release before."""
 
 
 class Places:
@@ -59,11 +59,11 @@ class Places:
         self._project, self._store, self._notify = project, store, notify
 
     def named(self, on: str, *, host: str = "", context: str = "", only: str = "") -> Place:
-        """The place that `--on` names. Raises `Failure` for a name of none, or of two, and when nothing runs there."""
+        """The place that `--on` names. Raises `Failure` for an unknown or ambiguous name, and if nothing runs there."""
         if on in RUNTIMES and on in self.environments():
             raise Failure(
-                f"--on {on}: is both a runtime and the hosts of deploy/environments/{on}.yaml: give that file, and its "
-                f"{on}.known_hosts, another name; until then ask the hosts by remote-*, and what runs here without --on"
+                f"--on {on}: is both a runtime and the hosts of deploy/environments/{on}.yaml: rename that file and "
+                f"{on}.known_hosts; until then use the remote-* tasks for the hosts, and omit --on for what runs here"
             )
         if on == "native":
             return self.native()
@@ -88,10 +88,10 @@ class Places:
         return found
 
     def running(self, *, stopped: bool = False) -> Place | None:
-        """The place where the site runs on this machine; None where it does not.
+        """The place where the site runs on this machine; None if it does not run.
 
-        With ``stopped``, a compose stack whose containers have all ended will do where none runs. Raises `Failure`
-        when the site runs in more than one place.
+        With ``stopped``, a compose stack whose containers have all ended counts if no other stack runs. Raises
+        `Failure` if the site runs in more than one place.
         """
         found = list(self._running(stopped))
         if len(found) > 1:
@@ -124,14 +124,14 @@ class Places:
         return Native(self._project, self._store, self._notify)
 
     def compose(self, kind: str) -> Compose:
-        """The stack of development or of production. Raises `Failure` without its `.env`."""
+        """The development or production stack. Raises `Failure` if there is no `.env`."""
         from deploy.compose.operate import Compose
         from deploy.docker.stack import load
 
         return Compose(load(self._project, kind), self._notify)
 
     def swarm(self, host: str = "", context: str = "", *, ready: bool = True) -> Swarm:
-        """The stack on a swarm. Raises `Failure` when its manager cannot be asked, unless it need not be ``ready``."""
+        """The stack on a swarm. With ``ready``, raises `Failure` if the manager cannot be reached."""
         from deploy.docker.stack import SWARM, load
         from deploy.swarm import manager
         from deploy.swarm.operate import Swarm
@@ -143,7 +143,7 @@ class Places:
         return Swarm(asked, stack, self._notify)
 
     def hosts(self, name: str, only: str = "") -> Hosts:
-        """The hosts of an environment that run the site, or some of them. Raises `Failure` for a file that is wrong."""
+        """The hosts of an environment that run the site, or some of them. Raises `Failure` for an invalid file."""
         from deploy.hosts.environment import file
         from deploy.hosts.operate import Hosts
         from deploy.hosts.release import phases

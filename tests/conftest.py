@@ -1,4 +1,4 @@
-"""Options of every suite: what may not be skipped, and which site the acceptance suite asks; the order of files."""
+"""Options of every suite: suites that must not skip, the site of the acceptance suite; and the order of test files."""
 
 import signal
 from collections.abc import Generator
@@ -8,12 +8,12 @@ import pytest
 from xdist.workermanage import NodeManager
 
 HERE = Path(__file__).parent
-# Tests that suites import say what differed, too.
+# Assertions in modules that suites import must show their values too.
 pytest.register_assert_rewrite("tests.contract.promises", "tests.support")
-#: Seconds for each process of several to take down its machines: more than the 15 after which execnet gives up.
+#: Seconds for each of several test processes to remove its machines; execnet's default is 15.
 EXIT_SECONDS = 20
-#: The files that take minutes: with several processes (`-n`) they are begun in this order, the longest first, but no
-#: two at once that set up a fleet of bare hosts, which takes all processors.
+#: The files that take minutes. With several processes (`-n`) they are started in this order: the longest first, but not
+#: two at once that set up a fleet of bare hosts, which uses all processors.
 LONGEST = (
     "hosts/test_release_faults.py",
     "swarm/test_swarm.py",
@@ -31,40 +31,40 @@ LONGEST = (
 )
 
 
-def turn(path: Path) -> int:
-    """The place of a test file in the order of `LONGEST`; those that it does not name come after it."""
+def position(path: Path) -> int:
+    """The position of a test file in `LONGEST`; files that are not in it come after it."""
     name = str(path.relative_to(HERE))
     return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """TERM ends a run as Ctrl-C does: with all that it, and each process of several, has started."""
+    """Make TERM stop a run as Ctrl-C does: with everything that it and its processes have started."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if hasattr(config, "workerinput"):
-        # What execnet ends a process with. It is ignored where a shell started us in the background.
+        # execnet stops a process with SIGINT, which is ignored if a shell started us in the background.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     NodeManager.EXIT_TIMEOUT = EXIT_SECONDS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--require", default="", help="comma-separated suites in which a skipped test is a failure")
-    parser.addoption("--base-url", default="", help="acceptance: the site to ask, instead of a native one")
-    parser.addoption("--ca", default="", help="acceptance: the certificate authority that the site's was made with")
+    parser.addoption("--base-url", default="", help="acceptance: the site to test, instead of a native one")
+    parser.addoption("--ca", default="", help="acceptance: the certificate authority of the site's certificate")
     parser.addoption("--admin", default="", help="acceptance: NAME:PASSWORD of an administrator of that site")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
-    """After all else that sorts the tests: in each file, those that are marked `first` come first.
+    """Sort the tests, after all other hooks: in each file, those marked `first` come first.
 
-    In one process of several, so do the files that take longest.
+    With several processes, the files that take longest come first.
     """
     yield
     files = {path: place for place, path in enumerate(dict.fromkeys(item.path for item in items))}
     several = hasattr(config, "workerinput")
     items.sort(
         key=lambda item: (
-            turn(item.path) if several else 0,
+            position(item.path) if several else 0,
             files[item.path],
             item.get_closest_marker("first") is None,
         )
@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where a suite is required, a test that cannot run has failed."""
+    """In a required suite, report a skipped test as failed."""
     report = yield
     suite = item.path.relative_to(HERE).parts[0]
     if report.skipped and not hasattr(report, "wasxfail") and suite in item.config.getoption("--require").split(","):

@@ -1,4 +1,4 @@
-"""What several suites need: a copy of the project, a native runtime to talk to, a look at the process table."""
+"""Helpers for several suites: a copy of the project, a running native site, the process table."""
 
 import os
 import re
@@ -15,12 +15,12 @@ from tests.rig.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".venvs" / "tools" / "bin"
-#: Seconds within which a native runtime must be ready on a slow machine, its environments built.
+#: Seconds within which a native site with built environments must be ready on a slow machine.
 READY_SECONDS = 90
 
 
 def project_files() -> list[str]:
-    """The files that a commit of this work tree would have."""
+    """The files that a commit of this work tree would contain."""
     if not (ROOT / ".git").exists():
         skipped = {".venvs", ".run", "__pycache__"}
         paths = (path for path in ROOT.rglob("*") if not skipped & set(path.relative_to(ROOT).parts))
@@ -30,7 +30,7 @@ def project_files() -> list[str]:
 
 
 def copy_project(target: Path) -> Path:
-    """What a fresh clone would be, of the work tree as it is now."""
+    """Copy the current work tree, as a fresh clone of it would be."""
     for name in project_files():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target / name)
@@ -38,7 +38,7 @@ def copy_project(target: Path) -> Path:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Our environment as a user has it, without what pytest, Python's own switches and the suites put there."""
+    """Our environment as a user has it: without the variables of pytest, Python and the suites."""
     dropped = {"VIRTUAL_ENV", "DJANGO_SETTINGS_MODULE", "RUN_DIR", "READY_FILE", "DATABASE_URL", "CELERY_BROKER_URL"}
     kept = {
         name: value
@@ -56,7 +56,7 @@ def invoke(
     uv: bool = True,
     seconds: float = 300,
 ) -> Result:
-    """Run a task in a project to its end. With ``uv``, ours is on PATH for its bootstrap."""
+    """Run a task in a project and wait for it. With ``uv``, our uv is on PATH for the bootstrap."""
     command = ["python3", str(project / "tasks.py"), *words]
     more = {"PATH": f"{TOOLS}:{os.environ['PATH']}"} if uv else {}
     done = subprocess.run(
@@ -72,14 +72,14 @@ def invoke(
 
 
 def one_line(result: Result) -> str:
-    """The single line that a failed task ends with; fails the test on a traceback or a zero exit code."""
+    """The last line of a failed task's output; fails the test on a traceback or a zero exit code."""
     assert result.code != 0, result.stdout + result.stderr
     assert "Traceback" not in result.stderr, result.stderr
     return result.stderr.strip().splitlines()[-1]
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Return once the condition holds; fail the test after so many seconds."""
+    """Return once the condition holds; fail the test after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
@@ -87,9 +87,9 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 def processes_of(mark: str) -> dict[int, str]:
-    """The live processes whose environment or command line has this text: process id and command line.
+    """The running processes whose environment or command line contains this text: process id and command line.
 
-    Those in containers, machines of other tests among them, are not ours.
+    Processes in containers, such as the machines of other tests, are ignored.
     """
     found = {}
     own = os.readlink("/proc/self/ns/pid")
@@ -109,7 +109,7 @@ def processes_of(mark: str) -> dict[int, str]:
 
 
 class Dev:
-    """A running `invoke dev --native`, with a run folder of its own."""
+    """A running `invoke dev --native` with its own run folder."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class Dev:
         return {pid: line for pid, line in processes_of(str(self.run_folder)).items() if re.search(pattern, line)}
 
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 40) -> int:
-        """End it by a signal; returns the exit code."""
+        """Stop it by a signal; returns the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(seconds)

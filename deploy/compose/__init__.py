@@ -1,5 +1,5 @@
-"""The stack on this machine's engine, beside its YAML files: containers, nginx in front, development, rollouts
-with their journal and ledger.
+"""The stack on this machine's engine, with its YAML files: containers, nginx, development, rollouts with their journal
+and ledger.
 
 May not be here: what the swarm needs too (`deploy.docker`).
 """

@@ -1,4 +1,4 @@
-"""The containers of a stack: as the engine shows them, started, waited for, and stopped."""
+"""The containers of a stack: listing them, starting them, waiting for them, stopping them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 
 from deploy.core import shell
 from deploy.core.errors import Failure
-from deploy.core.running import HOST, QUOTED_LINES, quote, taken
+from deploy.core.running import HOST, QUOTED_LINES, port_in_use, quote
 from deploy.core.shell import Run
 from deploy.docker.engine import ANSWER_SECONDS, NO_RIGHT, is_stopped
 from deploy.docker.stack import Stack
 from deploy.project import limits
 
-#: States of a container that does not run, and will not by itself.
+#: States of a container that does not run and that the engine will not restart.
 ENDED = ("created", "exited", "dead")
-#: Words that start services by themselves, of images that are there.
+#: Arguments that start services without their dependencies, from existing images.
 START = ("up", "-d", "--no-deps", "--no-build")
 
 
@@ -44,30 +44,30 @@ class Replica:
         return self.running and self.health in ("healthy", "")
 
     def failed(self, restarts: int) -> str:
-        """How it has failed, and not merely is not ready yet; empty when it has not. ``restarts``: of earlier."""
+        """How it has failed; empty if it has not, even if it is not ready yet. ``restarts``: its earlier count."""
         if self.state in ("exited", "dead", "restarting"):
             return f"ended with exit code {self.exit_code}"
         if self.restarts > restarts:
-            return "ended, and was started again"
+            return "ended and was restarted"
         return "is unhealthy" if self.health == "unhealthy" else ""
 
 
 def require_ports(wanted: dict[str, tuple[str, int]], running: Sequence[Replica]) -> None:
-    """Raise `Failure` for a port that another program has. ``wanted``: key in `.env`, the service and the port."""
+    """Raise `Failure` for a port that another program uses. ``wanted``: key in `.env`, then service and port."""
     ours = {replica.service for replica in running if replica.running}
     for key, (service, port) in wanted.items():
         if service in ours:
             continue
         try:
-            used = taken(port, "0.0.0.0" if service == "nginx" else HOST)
-        except OSError:  # not ours to try, as a low port is: the engine will
+            used = port_in_use(port, "0.0.0.0" if service == "nginx" else HOST)
+        except OSError:  # this user may not test it, as with a low port; the engine will
             continue
         if used:
-            raise Failure(f"port {port} is in use by another program: end that, or set {key} in .env")
+            raise Failure(f"port {port} is in use by another program: stop it, or set {key} in .env")
 
 
 def parse_replicas(text: str) -> list[Replica]:
-    """The containers in what `docker inspect` says, the one-shot ones of `run` left out."""
+    """The containers in the output of `docker inspect`, without the one-shot containers of `run`."""
     found = []
     for each in json.loads(text or "[]"):
         labels, state = each["Config"]["Labels"], each["State"]
@@ -95,9 +95,9 @@ def _number(name: str) -> int:
 
 
 def replicas(stack_name: str, *services: str) -> list[Replica]:
-    """The containers of a stack, or of some of its services, as they are now.
+    """The current containers of a stack, or of some of its services.
 
-    Raises `Failure` when the engine does not tell.
+    Raises `Failure` if the engine does not answer.
     """
     mine = ["--filter", f"label=com.docker.compose.project={stack_name}"]
     listed = shell.run(Run(["docker", "ps", "-aq", "--no-trunc", *mine]), capture=True).stdout.split()
@@ -105,23 +105,23 @@ def replicas(stack_name: str, *services: str) -> list[Replica]:
 
 
 def inspect(some: Sequence[Replica]) -> list[Replica]:
-    """The same containers as they are now, in the same order; one that is gone has ended."""
+    """The current state of the same containers, in the same order. A removed container counts as ended."""
     now = {each.name: each for each in _inspected([each.name for each in some])}
     return [now.get(each.name, replace(each, state="dead")) for each in some]
 
 
 def _inspected(names: Sequence[str]) -> list[Replica]:
-    """What the engine says of containers; one that has gone since it was named is left out."""
+    """The engine's data on these containers, without those that were removed in the meantime."""
     if not names:
         return []
     said = shell.run(Run(["docker", "inspect", *names]), capture=True, check=False)
     if said.code and not is_gone(said.stderr):
-        raise Failure(f"the container engine does not say what runs: {shell.last_line(said.stderr)}")
+        raise Failure(f"cannot list the containers: {shell.last_line(said.stderr)}")
     return parse_replicas(said.stdout)
 
 
 def is_gone(said: str) -> bool:
-    """Whether docker failed only because a thing is not there any more."""
+    """Whether docker failed only because an object no longer exists."""
     lines = [line for line in said.splitlines() if line.strip()]
     return bool(lines) and all("no such" in line.lower() for line in lines)
 
@@ -129,20 +129,21 @@ def is_gone(said: str) -> bool:
 def has_containers(stack_name: str, *, stopped: bool = False) -> bool:
     """Whether containers of a stack run; with ``stopped``, whether there are any.
 
-    Without an engine none do. Raises `Failure` when one cannot be asked: no answer is not "none".
+    Without an engine, none run. Raises `Failure` if an engine does not answer: that does not mean that none run.
     """
     mine = ["--filter", f"label=com.docker.compose.project={stack_name}"]
     question = Run(["docker", "ps", "-aq" if stopped else "-q", *mine], seconds=ANSWER_SECONDS)
     asked = shell.run(question, capture=True, check=False)
     if asked.code and "permission denied" in asked.stderr.lower():
         raise Failure(
-            "this user may not ask the container engine whether the stack runs:"
-            f" {NO_RIGHT}; --on native goes on without"
+            "cannot tell whether the stack runs, because this user may not use the container engine:"
+            f" {NO_RIGHT}; --on native does not need it"
         )
     if asked.code and not is_stopped(asked.stderr):
         reason = shell.last_line(asked.stderr) or f"exit code {asked.code}"
         raise Failure(
-            f"the container engine does not say whether the stack runs: {reason}; --on native goes on without"
+            f"cannot tell whether the stack runs, because the container engine failed: {reason};"
+            " --on native does not need it"
         )
     return asked.code == 0 and bool(asked.stdout.strip())
 
@@ -151,19 +152,19 @@ def has_containers(stack_name: str, *, stopped: bool = False) -> bool:
 
 
 def scales(counts: Mapping[str, int]) -> list[str]:
-    """The words that say how many replicas."""
+    """The arguments that set the number of replicas."""
     return [word for service, number in counts.items() for word in ("--scale", f"{service}={number}")]
 
 
 def names(some: Sequence[Replica], service: str) -> list[str]:
-    """The names of those of a service."""
+    """The names of the replicas of a service."""
     return [each.name for each in some if each.service == service]
 
 
 def start_replicas(stack: Stack, more: Mapping[str, int]) -> list[Replica]:
-    """Start so many replicas beside those that run, and wait until they are ready; returns them.
+    """Start more replicas of each service and wait until they are ready; returns the new ones.
 
-    Raises `Failure` when they do not become ready. Whatever ends it, all of them are removed then.
+    Raises `Failure` if they do not become ready. After any error or interruption, the new ones are removed.
     """
     known = {each.name for each in replicas(stack.name, *more)}
     totals = {
@@ -186,7 +187,7 @@ def start_replicas(stack: Stack, more: Mapping[str, int]) -> list[Replica]:
 def await_healthy(some: Sequence[Replica]) -> None:
     """Return once all of them are healthy.
 
-    Raises `Failure` for one that ends, restarts or takes too long, its last lines shown.
+    Raises `Failure` if one ends, restarts or takes too long, after showing its last lines.
     """
     deadline = time.monotonic() + limits.HEALTHY
     while True:
@@ -207,7 +208,7 @@ def await_healthy(some: Sequence[Replica]) -> None:
 def await_ready(replica: Replica, probes: Sequence[str]) -> None:
     """Return once a replica answers all of these paths without an error.
 
-    Raises `Failure` with what it answers, its last lines shown.
+    Raises `Failure` with its answer, after showing its last lines.
     """
     deadline = time.monotonic() + limits.READY
     for path in probes:
@@ -220,9 +221,9 @@ def await_ready(replica: Replica, probes: Sequence[str]) -> None:
 
 
 def stop_replicas(some: Sequence[Replica]) -> None:
-    """Stop replicas that nothing is sent to any more, each with its `stop_grace_period`; then remove them.
+    """Stop replicas that get no more requests, each with its `stop_grace_period`; then remove them.
 
-    Raises `Failure` when the engine does not stop them: they may still be at work, and are not removed.
+    Raises `Failure` if the engine does not stop them. They may still be working, so they are not removed.
     """
     if some:
         stop(some)
@@ -230,10 +231,10 @@ def stop_replicas(some: Sequence[Replica]) -> None:
 
 
 def stop(some: Sequence[Replica]) -> None:
-    """Stop containers, each with its `stop_grace_period`. Raises `Failure` when the engine does not."""
+    """Stop containers, each with its `stop_grace_period`. Raises `Failure` if the engine does not."""
     result = shell.run(Run(["docker", "stop", *(each.name for each in some)]), capture=True, check=False)
     if result.code and not is_gone(result.stderr):
-        raise Failure(f"the container engine stops no containers: {shell.last_line(result.stderr)}")
+        raise Failure(f"the container engine did not stop the containers: {shell.last_line(result.stderr)}")
 
 
 def remove(some: Sequence[Replica]) -> None:
@@ -243,7 +244,7 @@ def remove(some: Sequence[Replica]) -> None:
 
 
 def tell_last_lines(some: Sequence[Replica]) -> None:
-    """Show the end of the logs, on standard error."""
+    """Print the last lines of the logs on standard error."""
     for each in some:
         result = shell.run(Run(["docker", "logs", "--tail", str(QUOTED_LINES), each.name]), capture=True, check=False)
         quote(each.name, result.stdout + result.stderr)

@@ -1,4 +1,4 @@
-"""With which definitions the services were started that outlive a release, and which of them have changed since."""
+"""The definitions with which long-running services (datastores, nginx) were started, and which have changed since."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from deploy.core import shell
 from deploy.core.shell import WriteSecret
 from deploy.docker.stack import DATASTORES, Stack
 
-#: Where it is remembered.
+#: The file in which they are recorded.
 DEFINITIONS = "definitions.json"
 
 
 def definitions(stack: Stack) -> dict[str, str]:
-    """A hash of what the files and `.env` say of each service that is not replaced by each release."""
+    """A hash of the definition of each service that is not replaced by each release, from the files and `.env`."""
     said = shell.run(stack.compose("config", "--hash", ",".join((*DATASTORES, "nginx"))), capture=True).stdout
     return {service: value for service, _, value in (line.partition(" ") for line in said.splitlines())}
 
 
 def changed(stack: Stack) -> list[str]:
-    """The services whose definition is another than when they were started.
+    """The services whose definition has changed since they were started.
 
-    The engine's own record does not tell: Compose computes another one when it starts a service without the others.
+    The hash in the container's label cannot be used: Compose computes a different one when it starts a service alone.
     """
     path = stack.secrets / DEFINITIONS
     recorded = json.loads(path.read_text()) if path.exists() else {}
@@ -30,7 +30,7 @@ def changed(stack: Stack) -> list[str]:
 
 
 def record(stack: Stack, services: Sequence[str]) -> None:
-    """Remember the definitions with which these services were started."""
+    """Record the definitions with which these services were started."""
     path = stack.secrets / DEFINITIONS
     recorded = json.loads(path.read_text()) if path.exists() else {}
     now = definitions(stack)

@@ -1,4 +1,4 @@
-"""Development with compose: the code mounted, everything reloading, images rebuilt when a lock changes."""
+"""Development with compose: the code is mounted, processes reload, images are rebuilt when a lock changes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from deploy.docker.stack import DATASTORES, DEV, Stack, build_ca, prepare, secre
 from deploy.project.config import Project
 
 PROCESSES = ("app", "celery_worker", "celery_beat")
-#: Seconds for `docker compose up` to end when it is told to: in the middle of replacing containers it may not hear it.
-#: And then for the containers, of which a worker gives a running task 10.
+#: Seconds for `docker compose up` to end when it is interrupted; while it replaces containers it may ignore that.
+#: Then the same time for the containers, where a worker gives a running task 10 seconds.
 STOP_SECONDS = 20
-#: How often the containers are told to stop, at most.
+#: The maximum number of attempts to stop the containers.
 STOPS = 3
 
 
@@ -33,7 +33,7 @@ def url(stack: Stack) -> str:
 
 
 def ports(stack: Stack) -> dict[str, tuple[str, int]]:
-    """The ports of this machine that the stack takes: key in `.env`, service and number."""
+    """The ports that the stack uses on this machine: key in `.env`, service and number."""
     return {
         "PORT": ("app", stack.port),
         "POSTGRES_PORT": ("postgres", stack.env.postgres_port),
@@ -42,17 +42,17 @@ def ports(stack: Stack) -> dict[str, tuple[str, int]]:
 
 
 def image(stack: Stack) -> Run:
-    """Builds the image."""
+    """The command that builds the image."""
     return images.build(stack.project, "dev", [stack.image], None, ca=build_ca(stack.env))
 
 
 def servers(stack: Stack) -> Run:
-    """Starts the servers that the site needs."""
+    """The command that starts the servers that the site needs."""
     return stack.compose("up", "-d", "--no-deps", "--no-build", "--wait", *DATASTORES)
 
 
 def first(stack: Stack) -> dict[str, Run]:
-    """What runs once before the site, by name."""
+    """The commands that run once before the site, by name."""
     once = ["run", "--rm", "-T", "--no-deps"]
     samples = stack.project.samples
     return {
@@ -62,12 +62,12 @@ def first(stack: Stack) -> dict[str, Run]:
 
 
 def attached(stack: Stack, workers: int) -> Run:
-    """The site, in the foreground, rebuilt and restarted when a lock changes."""
+    """The command that runs the site in the foreground, rebuilding and restarting it when a lock changes."""
     return stack.compose("up", "--no-deps", "--watch", "--scale", f"celery_worker={workers}", *PROCESSES)
 
 
 def development(project: Project, port: int, workers: int, notify: Notify) -> Action:
-    """The stack until Ctrl-C or TERM, which stop it. ``port``: instead of the one in `.env`; 0 for that."""
+    """Run the stack until Ctrl-C or TERM. ``port`` replaces the one in `.env`, unless it is 0."""
 
     def stack_of(*, dry_run: bool) -> Stack:
         require_engine(project.free_gigabytes)
@@ -88,7 +88,7 @@ def development(project: Project, port: int, workers: int, notify: Notify) -> Ac
 
 
 def run(stack: Stack, workers: int, notify: Notify) -> None:
-    """Run the stack until we are told to stop, then stop it. Raises `Failure` when a part of it fails."""
+    """Run the stack until we are stopped, then stop it. Raises `Failure` if a part of it fails."""
     try:
         shell.perform(secret_steps(stack))
         images.perform(image(stack), stack.project.run_folder, notify)
@@ -99,27 +99,27 @@ def run(stack: Stack, workers: int, notify: Notify) -> None:
         _run(stack, workers)
     finally:
         notify("Stopping.")
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one Ctrl-C too many must not leave half of it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # another Ctrl-C must not interrupt the stopping
         notify(_stop(stack))
 
 
 def _stop(stack: Stack) -> str:
-    """Stop the stack; returns what came of it. Raises no `Failure`: that would replace the one that led here."""
+    """Stop the stack; returns a line with the result. Raises no `Failure`, which would replace an earlier one."""
     left: list[str] = []
     try:
-        # Once more for a container that Compose had asked the engine for when it was ended.
+        # Repeated for a container that Compose had just requested from the engine when it was killed.
         for _ in range(STOPS):
             shell.run(stack.compose("stop", "--timeout", str(STOP_SECONDS)), capture=True, check=False)
             left = [each.name for each in replicas(stack.name) if each.running]
             if not left:
                 return "All stopped; the data is kept until `invoke down --volumes`."
     except Failure as failure:
-        return f"It is not known what still runs: {failure.message}. `invoke down` stops it."
+        return f"Cannot tell what still runs: {failure.message}. `invoke down` stops it."
     return f"Still running: {', '.join(left)}. `invoke down` stops it."
 
 
 def _run(stack: Stack, workers: int) -> None:
-    # In a session of its own: Ctrl-C comes to us alone, and we end it.
+    # In its own session, so that Ctrl-C reaches only us, and we stop it.
     child = shell.start(attached(stack, workers), own_session=True)
     threading.Thread(target=_announce, args=(stack, workers, child), daemon=True).start()
     try:
@@ -130,20 +130,20 @@ def _run(stack: Stack, workers: int) -> None:
             try:
                 child.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)  # Compose itself too, which is a child of docker's
+                os.killpg(child.pid, signal.SIGKILL)  # the whole group, because Compose is a child of docker
     if code:
-        raise Failure("docker compose ended by itself; its last lines above say why", code=code)
+        raise Failure("docker compose stopped unexpectedly; its last lines above say why", code=code)
 
 
 def _announce(stack: Stack, workers: int, child: subprocess.Popen[str]) -> None:
     def missing() -> list[str]:
-        sick = lacking(replicas(stack.name, *PROCESSES), workers)
-        return sick or ([] if answers(f"{url(stack)}readyz") else ["app"])
+        waiting = not_ready(replicas(stack.name, *PROCESSES), workers)
+        return waiting or ([] if answers(f"{url(stack)}readyz") else ["app"])
 
     announce(url(stack), [*PROCESSES, *DATASTORES], missing, ended=lambda: child.poll() is not None)
 
 
-def lacking(now: Sequence[Replica], workers: int) -> list[str]:
-    """The services that are not at work yet."""
+def not_ready(now: Sequence[Replica], workers: int) -> list[str]:
+    """The services that are not ready yet."""
     want = {"app": 1, "celery_worker": workers, "celery_beat": 1}
     return [name for name, number in want.items() if sum(1 for r in now if r.service == name and r.ready) < number]

@@ -1,4 +1,4 @@
-"""nginx in front of the replicas: which of them it sends requests to, and the change from some to others."""
+"""nginx in front of the replicas: the upstream to which it sends requests, and switching it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from deploy.compose.containers import replicas
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.shell import Run
-from deploy.docker.stack import Stack, laid, nginx_steps
+from deploy.docker.stack import Stack, mounted, nginx_steps
 from deploy.project import limits, proxy
 
-#: Seconds within which nginx must start new processes, and that it needs to look up the names that they are told.
+#: Seconds within which nginx must start new processes, and seconds that these need to resolve the upstream's names.
 RELOAD_SECONDS, RESOLVE_SECONDS = 20, 1.0
 
 
-def serve(stack: Stack, upstream: Sequence[str], *, wait: bool = False, files: Mapping[str, str] | None = None) -> None:
-    """Switch nginx to these replicas; with ``wait``, return when no process of it knows any others.
+def switch_upstream(
+    stack: Stack, upstream: Sequence[str], *, wait: bool = False, files: Mapping[str, str] | None = None
+) -> None:
+    """Switch nginx to these replicas; with ``wait``, return when no nginx process uses the earlier ones.
 
-    Its configuration is then that of the work tree, or those ``files``. In two steps: first it learns the addresses,
-    still serving by those before; then it uses them. Raises `Failure` for a configuration that it does not take; then
-    the files are as they were, too.
+    nginx gets the configuration of the work tree, or ``files``. The switch has two steps: nginx first resolves the new
+    names while it still uses the earlier replicas, then it uses the new ones. Raises `Failure` if nginx rejects the
+    configuration; the earlier files are then restored.
     """
-    before = laid(stack).nginx
+    before = mounted(stack).nginx
     try:
         _switch(stack, upstream, files, wait=wait)
     except Failure:
@@ -34,19 +36,19 @@ def serve(stack: Stack, upstream: Sequence[str], *, wait: bool = False, files: M
 
 
 @contextmanager
-def only(stack: Stack, upstream: Sequence[str], files: Mapping[str, str], *, wait: bool) -> Iterator[None]:
-    """nginx sends requests to these replicas alone meanwhile, and afterwards to all that there are.
+def route_only_to(stack: Stack, upstream: Sequence[str], files: Mapping[str, str], *, wait: bool) -> Iterator[None]:
+    """Inside this context, nginx sends requests only to these replicas; afterwards, to all.
 
-    What fails within is what is told; nginx may then go on by these, and the next command has it know all again.
+    An error inside is raised unchanged, even if nginx cannot be switched back; the next command then does that.
     """
-    serve(stack, upstream, wait=wait, files=files)
+    switch_upstream(stack, upstream, wait=wait, files=files)
     try:
         yield
     except BaseException:
         with suppress(Failure):
-            serve(stack, proxy.ALL, files=files)
+            switch_upstream(stack, proxy.ALL, files=files)
         raise
-    serve(stack, proxy.ALL, files=files)
+    switch_upstream(stack, proxy.ALL, files=files)
 
 
 def _switch(stack: Stack, upstream: Sequence[str], files: Mapping[str, str] | None, *, wait: bool) -> None:
@@ -63,19 +65,20 @@ def _switch(stack: Stack, upstream: Sequence[str], files: Mapping[str, str] | No
 
 
 def reload(front: str, *, wait: bool = False) -> None:
-    """Have nginx take its configuration, and return when it has; with ``wait``, when none of its processes goes by
-    the one before, or `limits.DRAIN` have passed. Raises `Failure` when nginx does not take it: it goes on as it was.
+    """Make nginx load its configuration, and return when it has. With ``wait``, return when all processes with the
+    earlier configuration have ended, or after `limits.DRAIN` seconds. Raises `Failure` if nginx does not load it; nginx
+    then keeps running with the earlier one.
     """
     nginx = ["docker", "exec", front, "nginx", "-c", "/etc/nginx/site/nginx.conf"]
     tested = shell.run(Run([*nginx, "-q", "-t"]), capture=True, check=False)
     if tested.code:
-        raise Failure(f"nginx does not take its configuration: {proxy.complaint(tested.stderr)}")
+        raise Failure(f"nginx rejects its configuration: {proxy.complaint(tested.stderr)}")
     before = nginx_workers(front)
     shell.run(Run([*nginx, "-s", "reload"]), capture=True)
     began = time.monotonic()
     while not (now := nginx_workers(front)) - before:
         if time.monotonic() - began > RELOAD_SECONDS:
-            raise Failure(f"{front} has not taken its configuration within {RELOAD_SECONDS} s: `docker logs {front}`")
+            raise Failure(f"{front} did not load its configuration within {RELOAD_SECONDS} s: `docker logs {front}`")
         time.sleep(0.1)
     while wait and now & before and time.monotonic() - began < limits.DRAIN:
         time.sleep(0.1)
@@ -83,14 +86,15 @@ def reload(front: str, *, wait: bool = False) -> None:
 
 
 def nginx_workers(container: str) -> set[int]:
-    """The ids of the processes that serve, those included that only finish what they have.
+    """The ids of nginx's worker processes, including those that only finish their requests.
 
-    Raises `Failure` when the engine does not tell: no answer is not "none".
+    Raises `Failure` if the engine does not answer: that does not mean that there are none.
     """
     listed = shell.run(Run(["docker", "top", container, "-eo", "pid,args"]), capture=True).stdout
     return {int(line.split()[0]) for line in listed.splitlines() if "worker process" in line}
 
 
 def current_upstream(stack: Stack) -> tuple[str, ...]:
+    """The replicas in the configuration that was last written for nginx."""
     path = stack.secrets / "nginx" / "http.conf"
     return proxy.serving(path.read_text()) if path.exists() else proxy.ALL

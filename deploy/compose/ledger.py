@@ -1,6 +1,6 @@
-"""What was put into service on this machine, by whom, and how it ended; and the releases that it can go back to.
+"""The ledger of this machine (who did what, when, and how it ended), and the releases that a rollback can restore.
 
-Everything lies in `.secrets/`, which is its owner's alone: a release keeps the `.env` that it was deployed with.
+All of it is in `.secrets/`, which only its owner can enter, because a release includes the `.env` of its deploy.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from deploy.docker import env as server_env
 from deploy.docker.releases import grid, next_number, title
 from deploy.docker.stack import PROD, Stack, stack_of
 
-#: Releases that are kept, each with its image and its `.env`, and lines of the ledger.
+#: The number of releases that are kept, each with its image and `.env`; and of lines in the ledger.
 KEPT, LINES = 5, 500
 
 
 @dataclass(frozen=True)
 class Release:
-    """What was put into service: its number, and that of the release it repeats (its own, unless a rollback)."""
+    """A deployed release: its number, and the number of the release it repeats (its own, unless it was a rollback)."""
 
     number: int
     of: int
-    #: The image by its id, so that a tag that moves takes nothing with it.
+    #: The id of the image, because a tag can be moved to another image.
     image: str
     revision: str
     by: str
-    #: When it came into service, ISO 8601.
+    #: The time of the deploy, ISO 8601.
     at: str
 
     @property
     def title(self) -> str:
-        """How people are told of it."""
+        """The release in words."""
         return title(self)
 
 
@@ -53,7 +53,7 @@ def _folder(stack: Stack, number: int) -> Path:
 
 
 def releases(stack: Stack) -> list[Release]:
-    """The releases that are kept, the oldest first; one that was not written to the end is left out."""
+    """The kept releases, oldest first, without incompletely written ones."""
     found = []
     for path in sorted((stack.secrets / "releases").glob("*/release.json")):
         with suppress(ValueError, TypeError, OSError):
@@ -62,37 +62,37 @@ def releases(stack: Stack) -> list[Release]:
 
 
 def environment_of(stack: Stack, release: Release) -> Stack:
-    """The stack with the `.env` that a release was deployed with. Raises `Failure` when that cannot be read."""
+    """The stack with the `.env` of a release. Raises `Failure` if that cannot be read."""
     path = _folder(stack, release.number) / "env"
     return stack_of(stack.project, stack.kind, server_env.load(path))
 
 
 def text_of(stack: Stack, release: Release) -> str:
-    """The text of the `.env` that a release was deployed with."""
+    """The text of the `.env` of a release."""
     return (_folder(stack, release.number) / "env").read_text()
 
 
 def serving(stack: Stack) -> Stack:
-    """The stack as it was deployed last: what its containers have, and not what `.env` says by now."""
+    """The stack with the `.env` of the last deploy, which its containers have; `.env` may have changed since."""
     known = releases(stack) if stack.kind == PROD else []
     if not known:
         return stack
     try:
         return environment_of(stack, known[-1])
-    except Failure:  # by a version that knew other keys: what `.env` says now is nearest
+    except Failure:  # written by a version with other keys: the current `.env` is the best substitute
         return stack
 
 
 def coming(stack: Stack, image: str, revision: str, of: int = 0) -> Release:
-    """The next release: of an image, by its id; ``of`` an earlier one that it repeats."""
+    """The next release, with an image by its id; ``of`` is the earlier release that it repeats."""
     number = next_number(releases(stack))
     return Release(number, of or number, image, revision, who(), _now())
 
 
 def add(stack: Stack, release: Release, env: str) -> None:
-    """Record a release that serves, with the text of the `.env` it has."""
+    """Record a serving release, with the text of its `.env`."""
     folder = _folder(stack, release.number)
-    # The record last: without it there is no release.
+    # release.json comes last: without it the release does not exist.
     steps: list[Step] = [
         MakeFolder(folder, 0o700),
         WriteSecret(folder / "env", env),
@@ -103,7 +103,7 @@ def add(stack: Stack, release: Release, env: str) -> None:
 
 
 def prune(stack: Stack) -> None:
-    """Remove old releases, and images that neither a kept release nor a container needs."""
+    """Remove old releases, and images that no kept release and no container uses."""
     known = releases(stack)
     kept = known[-KEPT:]
     for each in known[: -len(kept) or None]:
@@ -114,12 +114,12 @@ def prune(stack: Stack) -> None:
         check=False,
     )
     images = [line.split() for line in listed.stdout.splitlines()]
-    for tag in spare([(image, tag) for image, tag in images], kept):
+    for tag in removable_tags([(image, tag) for image, tag in images], kept):
         shell.run(Run(["docker", "rmi", f"{stack.env.image}:{tag}"]), capture=True, check=False)
 
 
-def spare(images: Sequence[tuple[str, str]], kept: Sequence[Release]) -> list[str]:
-    """The tags that can go, of images by id and tag, the newest first: those of releases long past."""
+def removable_tags(images: Sequence[tuple[str, str]], kept: Sequence[Release]) -> list[str]:
+    """The tags that can be removed. ``images``: id and tag, newest first."""
     needed = {each.image for each in kept}
     numbers = {f"release-{each.number}" for each in kept}
     others = [tag for image, tag in images if image not in needed and tag not in ("latest", "<none>")]
@@ -129,7 +129,7 @@ def spare(images: Sequence[tuple[str, str]], kept: Sequence[Release]) -> list[st
 
 
 def require_image(release: Release) -> None:
-    """Raise `Failure` when the image of a release has gone."""
+    """Raise `Failure` if the image of a release no longer exists."""
     if shell.run(Run(["docker", "image", "inspect", release.image]), capture=True, check=False).code:
         raise Failure(
             f"the image of release {release.number} is no longer on this machine: deploy its commit"
@@ -142,7 +142,7 @@ def require_image(release: Release) -> None:
 
 @contextmanager
 def recorded(stack: Stack, action: str, what: str) -> Iterator[list[str]]:
-    """Note something in the ledger when it begins, and how it ended. What is put into the list is said of its end."""
+    """Record an action in the ledger at its start and at its end. The outcome is the last item of the yielded list."""
     run = f"{time.time():.0f}"
     said: list[str] = []
     _note(stack, {"run": run, "action": action, "what": what, "who": who(), "at": _now()})
@@ -172,9 +172,9 @@ def _note(stack: Stack, entry: dict[str, str]) -> None:
 
 
 def entries(text: str, *, busy: bool) -> list[dict[str, str]]:
-    """What a ledger says was done, the oldest first: a line that is torn is left out.
+    """The actions in a ledger, oldest first. Incomplete lines are ignored.
 
-    What has no end was killed; the last of them goes on where somebody is ``busy``.
+    An action without an end was killed, except that the last one is in progress if a command is ``busy``.
     """
     found: dict[str, dict[str, str]] = {}
     for line in text.splitlines():
@@ -183,18 +183,18 @@ def entries(text: str, *, busy: bool) -> list[dict[str, str]]:
             found[entry["run"]] = {**found.get(entry["run"], {}), **entry}
     done = list(found.values())
     for entry in done:
-        entry.setdefault("outcome", "goes on" if busy and entry is done[-1] else "was killed")
+        entry.setdefault("outcome", "in progress" if busy and entry is done[-1] else "was killed")
     return done
 
 
 def read(stack: Stack, *, busy: bool) -> list[dict[str, str]]:
-    """What was done to this stack, the oldest first."""
+    """The actions on this stack, oldest first."""
     path = _path(stack)
     return entries(path.read_text() if path.exists() else "", busy=busy)
 
 
 def grids(known: Sequence[Release], done: Sequence[dict[str, str]]) -> list[Grid]:
-    """The releases, the newest first; and the last entries of the ledger."""
+    """A table of the releases, newest first, and one of the last ledger entries."""
     keys = ("at", "action", "what", "who", "outcome")
     last = [tuple(entry.get(key, "") for key in keys) for entry in done[-ENTRIES:]]
     return [

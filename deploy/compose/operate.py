@@ -1,4 +1,4 @@
-"""A compose stack as a place: what is asked of it while it runs."""
+"""A compose stack as a place: the operations on it while it runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from deploy.project.config import Project
 
 @dataclass(frozen=True)
 class Compose:
-    """The stack of development or of production on this machine's engine."""
+    """The development or production stack on this machine's engine."""
 
     stack: Stack
     notify: Notify
@@ -31,20 +31,20 @@ class Compose:
         return self.stack.kind
 
     def status(self) -> Report:
-        """A row for each container; wrong is one that is unhealthy, or has failed while others run."""
+        """A row for each container. A problem is a container that is unhealthy, or that failed while others run."""
         now = self._containers()
         return Report([grid(now)], wrong=wrong(now))
 
     def logs(self, service: str, *, follow: bool, lines: int) -> Action:
-        """The log of a service, or of all. Raises `Failure` for a service that there is not."""
+        """The log of a service, or of all. Raises `Failure` for an unknown service."""
         known = sorted({replica.service for replica in self._containers()})
         if service and service not in known:
-            raise Failure(f"--service is {service!r}; there are: {', '.join(known)}")
+            raise Failure(f"--service {service}: there is no such service; there are: {', '.join(known)}")
         words = ["--tail", str(lines), *(["--follow"] if follow else []), *([service] if service else [])]
         return command(self.stack.compose("logs", *words))
 
     def scale(self, service: str, number: int) -> Action:
-        """Change the number of replicas; those that go finish what they are doing.
+        """Change the number of replicas; those that are stopped first finish their requests or tasks.
 
         Raises `Failure` for a service that cannot be scaled.
         """
@@ -54,24 +54,24 @@ class Compose:
         return Action(steps([shown]).show, lambda: rollout.scale(self.stack, service, number, self.notify))
 
     def manage(self, arguments: Sequence[str]) -> Action:
-        """manage.py in a container of the site; as this user in development, where it writes into the work tree."""
+        """Run manage.py in a container of the site; in development as this user, as it may write to the work tree."""
         terminal = [] if sys.stdin.isatty() else ["-T"]
         user = ["--user", f"{os.getuid()}:{os.getgid()}"] if self.stack.kind == DEV else []
         return command(self.stack.compose("exec", *terminal, *user, "app", "python", "manage.py", *arguments))
 
     def releases(self) -> Report:
-        """Raises `Failure` for development."""
+        """The releases and the ledger. Raises `Failure` for development."""
         self._require_releases()
         busy = is_held(self.stack.secrets / "lock")
         return Report(ledger.grids(ledger.releases(self.stack), ledger.read(self.stack, busy=busy)))
 
     def rollback(self, to: str) -> Action:
-        """Raises `Failure` for development, and for a release that there is not."""
+        """Return to an earlier release. Raises `Failure` for development, and for an unknown release."""
         self._require_releases()
         return rollout.rollback(self.stack, to, self.notify)
 
     def down(self, *, volumes: bool) -> Action:
-        """Stop and remove the stack; with ``volumes`` its data too."""
+        """Stop and remove the stack; with ``volumes``, also its data."""
         name = self.stack.name
         question = Question(f"This deletes the database, queues and files of {name}.", name) if volumes else None
         more = ["--volumes"] if volumes else []
@@ -89,27 +89,27 @@ class Compose:
 
 
 def present(project: Project, notify: Notify, *, stopped: bool = False) -> list[Compose]:
-    """The stacks of the project that run on this machine; with ``stopped``, those too whose containers have ended."""
+    """The stacks of the project that run on this machine; with ``stopped``, also those whose containers have ended."""
     stacks = [load(project, kind) for kind in (PROD, DEV)]
     return [Compose(stack, notify) for stack in stacks if has_containers(stack.name, stopped=stopped)]
 
 
 def known(project: Project, kind: str, notify: Notify) -> Compose:
-    """The stack that is named, or else the one that has containers, running or not. Raises `Failure` without one."""
+    """The named stack, or else the one that has containers, running or not. Raises `Failure` if there is none."""
     if kind not in ("", DEV, PROD):
         raise Failure(f"--on is {kind!r}, but must be dev or prod")
     if kind:
         return Compose(load(project, kind), notify)
     found = (present(project, notify) or present(project, notify, stopped=True)) if can_run(project) else []
     if len(found) > 1:
-        raise Failure("both stacks of this project are here: say --on prod or --on dev")
+        raise Failure("both stacks of this project are here: choose one with --on prod or --on dev")
     if not found:
         raise Failure("no stack of this project runs here: `invoke dev` or `invoke prod` starts one")
     return found[0]
 
 
 def grid(now: Sequence[Replica]) -> Grid:
-    """A row for each container: state, health, release, since when."""
+    """A row for each container: state, health, release, start time."""
     rows = []
     for each in now:
         ended = "" if each.running else f" ({each.exit_code})"
@@ -120,7 +120,7 @@ def grid(now: Sequence[Replica]) -> Grid:
 
 
 def wrong(now: Sequence[Replica]) -> list[str]:
-    """What is not as it should be in a stack of which something runs."""
+    """The problems of a stack; none if no container runs."""
     if not any(each.running for each in now):
         return []
     failed = ((each, each.failed(each.restarts)) for each in now)

@@ -1,10 +1,12 @@
 """A release into production with compose: new replicas beside the old, nginx switched to them, the old ones drained.
 
-Compose itself replaces a container by stopping it first. What loses no request was found by measuring: nginx is told
-the old replicas by name, so that a replica gets no traffic just because it has started; the new ones start, and are
-asked whether they are ready; beat is replaced; nginx is told the new ones, and reloads; once the nginx processes that
-knew the old ones are gone, nothing is on its way to those any more, and they stop. Were they stopped earlier, what
-waits to be accepted by them would be cut off: nginx rightly does not send a POST twice.
+Compose itself replaces a container by stopping it first. Measurements led to this order, which loses no request:
+
+1. nginx gets the old replicas by name, so that a replica gets no traffic just because it has started.
+2. The new replicas start, and must answer their probes. Beat is replaced.
+3. nginx gets the new replicas, and reloads.
+4. When the nginx processes that knew the old replicas have ended, no request is on its way to those, and they stop. If
+   they stopped earlier, requests that wait to be accepted would fail, because nginx rightly never resends a POST.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from deploy.compose.containers import (
     stop_replicas,
 )
 from deploy.compose.definitions import changed, record
-from deploy.compose.front import only, serve
+from deploy.compose.front import route_only_to, switch_upstream
 from deploy.compose.journal import BEAT, ROLLING
 from deploy.compose.ledger import Release
 from deploy.core import git, shell
@@ -43,12 +45,12 @@ from deploy.docker.stack import (
     DATASTORES,
     DEFAULT_REPLICAS,
     PROD,
-    Laid,
+    Mounted,
     Stack,
     build,
     check,
     files_of,
-    laid,
+    mounted,
     nginx_steps,
     prepare,
     require_own_servers,
@@ -59,7 +61,7 @@ from deploy.project.config import Project
 
 
 def only_one(stack: Stack, what: str) -> AbstractContextManager[None]:
-    """Hold the stack; raises `Failure` naming who does when another command does."""
+    """Lock the stack. Raises `Failure` naming the holder if another command has the lock."""
     shell.perform(secret_steps(stack)[:1])
     return alone(
         stack.secrets / "lock", what, f"{{holder}}, holds the lock on {stack.name}; retry when it has finished"
@@ -67,17 +69,17 @@ def only_one(stack: Stack, what: str) -> AbstractContextManager[None]:
 
 
 def wanted(stack: Stack, running: Sequence[Replica]) -> dict[str, int]:
-    """How many replicas of what rolls: as `.env` says, else as many as run, else the default."""
+    """The number of replicas of each rolling service: from `.env`, else as many as run, else the default."""
     named = {"app": stack.env.app_replicas, "celery_worker": stack.env.worker_replicas}
     counts = {service: sum(1 for each in running if each.service == service and each.running) for service in ROLLING}
     return {service: named[service] or counts[service] or DEFAULT_REPLICAS[service] for service in ROLLING}
 
 
-# --- What can be asked for ---
+# --- Actions ---
 
 
 def production(project: Project, tag: str, notify: Notify, *, detach: bool) -> Action:
-    """The work tree's release, or that of an earlier image, into service; then its log, unless ``detach``."""
+    """Deploy the work tree, or an earlier image by its tag; then follow the log, unless ``detach``."""
 
     def stack_of(*, dry_run: bool) -> Stack:
         require_engine(project.free_gigabytes)
@@ -97,7 +99,7 @@ def production(project: Project, tag: str, notify: Notify, *, detach: bool) -> A
 
 
 def rollback(stack: Stack, to: str, notify: Notify) -> Action:
-    """An earlier release into service, with the `.env` that it had. Raises `Failure` when there is none."""
+    """Return to an earlier release, with the `.env` it had. Raises `Failure` if there is none."""
     goal = target(ledger.releases(stack), to)
     ledger.require_image(goal)
     back = ledger.environment_of(stack, goal)
@@ -110,9 +112,9 @@ def rollback(stack: Stack, to: str, notify: Notify) -> Action:
 
 
 def deploy(stack: Stack, tag: str, notify: Notify) -> None:
-    """Put the work tree's release, or that of an image by its tag, into service.
+    """Deploy the work tree, or an image by its tag.
 
-    Raises `Failure` when that does not succeed; then the release before serves on.
+    Raises `Failure` if that does not succeed; the earlier release then keeps serving.
     """
     what = f"tag {tag}" if tag else git.revision(stack.project.root).tag
     with only_one(stack, "a deploy"), ledger.recorded(stack, "deploy", what) as said:
@@ -123,7 +125,7 @@ def deploy(stack: Stack, tag: str, notify: Notify) -> None:
 
 
 def go_back(stack: Stack, goal: Release, notify: Notify) -> None:
-    """Put an earlier release into service again. Raises `Failure`; then the release before serves on."""
+    """Deploy an earlier release again. Raises `Failure` if that fails; the current release then keeps serving."""
     env = ledger.text_of(stack, goal)
     fetch = Run(["docker", "tag", goal.image, stack.image])
     with only_one(stack, "a rollback"), ledger.recorded(stack, "rollback", f"to release {goal.of}") as said:
@@ -133,26 +135,26 @@ def go_back(stack: Stack, goal: Release, notify: Notify) -> None:
         ledger.prune(stack)
     notify(f"{said[-1]}. Migrations stay as they are")
     if env != (stack.project.root / ".env").read_text():
-        notify(".env differs from what that release has: the next `invoke prod` takes .env")
+        notify(".env differs from the one of that release: the next `invoke prod` uses .env")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to serve: what fetches its image, the text of its `.env`, and the release that it repeats."""
+    """The release to deploy: a function that fetches its image, the text of its `.env`, and the release it repeats."""
 
     fetch: Callable[[], None]
     env: str
     of: int = 0
 
     def release(self, stack: Stack) -> Release:
-        """Its record, once the image is fetched."""
+        """Its record; the image must have been fetched."""
         return ledger.coming(stack, image_id(stack.image), revision_of(stack.image), self.of)
 
 
 def put_into_service(stack: Stack, what: Wanted, notify: Notify) -> Release:
-    """Start a release, or have it replace what runs; returns it."""
+    """Start a release, replacing a running one; returns it."""
     if any(each.running for each in replicas(stack.name, "app")):
-        journal.clear_up(stack, notify)
+        journal.recover(stack, notify)
         return update(stack, what, notify)
     what.fetch()
     shell.perform(secret_steps(stack))
@@ -163,7 +165,7 @@ def put_into_service(stack: Stack, what: Wanted, notify: Notify) -> Release:
 
 
 def fetch_image(stack: Stack, tag: str, notify: Notify) -> None:
-    """Build the image, or take an earlier one by its tag."""
+    """Build the image, or use an earlier one by its tag, pulling it if it is not on this machine."""
     if not tag:
         version = git.revision(stack.project.root)
         notify(f"build: {version.name}")
@@ -177,13 +179,13 @@ def fetch_image(stack: Stack, tag: str, notify: Notify) -> None:
 
 
 def first_steps(stack: Stack, tag: str) -> list[Step]:
-    """What a first start runs. An update does the same beside what runs, and then switches nginx."""
+    """The steps of a first start. An update does the same beside the running release, and then switches nginx."""
     named = Run(["docker", "tag", f"{stack.env.image}:{images.tag(tag)}", stack.image]) if tag else build(stack)
     return release_steps(stack, named)
 
 
 def release_steps(stack: Stack, image: Run) -> list[Step]:
-    """The steps of a release, once its next containers are made of an image."""
+    """The steps of a release; ``image`` provides the image for its containers."""
     once = [*START, "--wait"]
     return [
         image,
@@ -197,22 +199,22 @@ def release_steps(stack: Stack, image: Run) -> list[Step]:
 
 
 def ports(stack: Stack) -> dict[str, tuple[str, int]]:
-    """The ports of this machine that the stack takes: key in `.env`, service and number."""
+    """The ports that the stack uses on this machine: key in `.env`, service and number."""
     return {"HTTP_PORT": ("nginx", stack.env.http_port), "HTTPS_PORT": ("nginx", stack.env.https_port)}
 
 
 def url(stack: Stack) -> str:
-    """Where the site is found on this machine."""
+    """The URL of the site on this machine."""
     scheme, port = ("https", stack.env.https_port) if stack.env.tls else ("http", stack.env.http_port)
     host = next((name for name in stack.env.allowed_hosts if not name.startswith(".")), stack.env.allowed_hosts[0])
     return f"{scheme}://{host}/" if port in (80, 443) else f"{scheme}://{host}:{port}/"
 
 
-# --- Into service ---
+# --- Deploying ---
 
 
 def first_start(stack: Stack, notify: Notify) -> None:
-    """Start everything, in the order in which one needs the other."""
+    """Start all services in the order of their dependencies."""
     shell.perform(nginx_steps(stack, proxy.ALL))
     counts = wanted(stack, replicas(stack.name))
     notify(f"start: {', '.join(DATASTORES)}")
@@ -227,11 +229,11 @@ def first_start(stack: Stack, notify: Notify) -> None:
 
 @dataclass(frozen=True)
 class Before:
-    """What serves before an update, to go back to."""
+    """The state before an update, for `restore`."""
 
     containers: Sequence[Replica]
     image: str
-    laid: Laid
+    mounted: Mounted
 
     @property
     def serving(self) -> list[str]:
@@ -240,17 +242,17 @@ class Before:
 
 
 def update(stack: Stack, what: Wanted, notify: Notify) -> Release:
-    """Replace what runs without losing a request. What fails is taken back: containers, beat, image, secrets, nginx."""
+    """Replace the running release without losing a request. A failed update is undone by `restore`."""
     now = replicas(stack.name, *ROLLING, BEAT)
     remove([each for each in now if each.service == BEAT and each.state in ENDED])
-    old = [each for each in now if each.state not in ENDED]  # one that ends again and again is to go, too
-    before = Before(old, next(each.image for each in old if each.service == "app" and each.running), laid(stack))
+    old = [each for each in now if each.state not in ENDED]  # a replica that keeps restarting must be replaced too
+    before = Before(old, next(each.image for each in old if each.service == "app" and each.running), mounted(stack))
     counts = wanted(stack, old)
     up(stack, *DATASTORES, recreate=False)
     other = changed(stack)
     for service in set(other) & set(DATASTORES):
         notify(
-            f"{service}: its definition has changed, and it runs on as it was;"
+            f"{service}: its definition has changed, but it keeps running with the earlier one;"
             f" `docker compose up -d --no-deps {service}` replaces it, with a pause"
         )
     try:
@@ -258,34 +260,34 @@ def update(stack: Stack, what: Wanted, notify: Notify) -> Release:
         coming = what.release(stack)
         journal.begin(stack, old, coming, what.env)
         shell.perform(secret_steps(stack))
-        # In the file before anything starts: who is named in it serves, should we not live to the end of this.
-        serve(stack, before.serving)
+        # The file must name the serving replicas before anything starts: recovery after a kill depends on it.
+        switch_upstream(stack, before.serving)
         release(stack, notify)
         notify(f"start beside the old ones: {', '.join(f'{number} {service}' for service, number in counts.items())}")
         new = start_replicas(stack, counts)
         notify("replace beat")
         replace_beat(stack)
         notify(f"switch nginx to {', '.join(names(new, 'app'))}")
-        serve(stack, names(new, "app"), wait=True)
+        switch_upstream(stack, names(new, "app"), wait=True)
     except BaseException:
-        put_back(stack, before, notify)
+        restore(stack, before, notify)
         raise
     notify(f"drain and stop {', '.join(each.name for each in old)}")
     stop_replicas(old)
     ledger.add(stack, coming, what.env)
     if "nginx" in other:
-        notify("replace nginx, whose definition has changed: connections are refused for a moment")
+        notify("replace nginx, because its definition has changed: connections are refused for a moment")
     up(stack, "nginx", recreate="nginx" in other)
     record(stack, ["nginx"])
-    serve(stack, proxy.ALL)
+    switch_upstream(stack, proxy.ALL)
     journal.end(stack)
     return coming
 
 
 def replace_beat(stack: Stack) -> None:
-    """Start a new beat in place of the old one, which is stopped first, as there must be one, and kept to go back to.
+    """Start a new beat. The old one is stopped first, because there must be only one, and is kept for `restore`.
 
-    Raises `Failure` when the new one does not become healthy.
+    Raises `Failure` if the new one does not become healthy.
     """
     known = names(replicas(stack.name, BEAT), BEAT)
     one_more = scales({BEAT: len(known) + 1})
@@ -295,17 +297,18 @@ def replace_beat(stack: Stack) -> None:
     await_healthy(fresh)
 
 
-def put_back(stack: Stack, before: Before, notify: Notify) -> None:
-    """Have everything as it was before an update. What cannot be put back is said, and the rest is still done.
+def restore(stack: Stack, before: Before, notify: Notify) -> None:
+    """Restore the state before an update: secrets, image, beat, nginx, containers.
 
-    The journal stays then, and the next command does what is missing.
+    A part that cannot be restored is reported, and the rest is still restored. The journal is kept in that case, and
+    the next command restores what is missing.
     """
 
     def tried(what: str, do: Callable[[], object]) -> bool:
         try:
             do()
         except Failure as failure:
-            said.append(f"{what} cannot be put back, the next command tries again: {failure.message}")
+            said.append(f"cannot restore {what}, the next command tries again: {failure.message}")
             return False
         return True
 
@@ -318,20 +321,20 @@ def put_back(stack: Stack, before: Before, notify: Notify) -> None:
             journal.start_beat(stack, beat)
 
     said: list[str] = []
-    files = before.laid.nginx
-    notify("put back what served before")
-    tried("secrets", lambda: shell.perform(files_of(stack, before.laid.secrets)))
+    files = before.mounted.nginx
+    notify("restore the earlier release")
+    tried("secrets", lambda: shell.perform(files_of(stack, before.mounted.secrets)))
     tried("the image", lambda: shell.run(Run(["docker", "tag", before.image, stack.image]), capture=True))
-    # Before the new workers are stopped, which takes as long as their tasks: meanwhile beat would be missing.
+    # Before the new workers are stopped: that takes as long as their tasks, and beat would be missing meanwhile.
     tried("beat", start_beat)
-    # One after the other: what nginx uses is not stopped, and by the service's name it would use what is still there.
+    # In this order: nginx must not use stopped replicas, and by the service's name it would use the new ones too.
     if (
-        tried("nginx", lambda: serve(stack, before.serving, wait=True, files=files))
+        tried("nginx", lambda: switch_upstream(stack, before.serving, wait=True, files=files))
         and tried("the number of containers", stop_new)
-        and tried("nginx", lambda: serve(stack, proxy.ALL, files=files))
+        and tried("nginx", lambda: switch_upstream(stack, proxy.ALL, files=files))
         and not said
     ):
-        tried("the note of the rollout", lambda: journal.end(stack))
+        tried("the journal", lambda: journal.end(stack))
     for line in said:
         notify(line)
 
@@ -340,22 +343,22 @@ def require_scalable(stack: Stack, service: str) -> None:
     """Raise `Failure` for a service whose number of replicas is fixed."""
     allowed = ROLLING if stack.kind == PROD else ("celery_worker",)
     if service not in allowed:
-        why = "there must be one beat" if service == BEAT else f"of {stack.kind}, {' and '.join(allowed)} can"
+        why = "there must be one beat" if service == BEAT else f"{stack.kind} can scale only {' and '.join(allowed)}"
         raise Failure(f"--service is {service!r}: {why}")
 
 
 def scale(stack: Stack, service: str, number: int, notify: Notify) -> None:
-    """Have so many replicas of a service; those that go finish what they are doing, and get nothing more.
+    """Change the number of replicas. Those that are stopped get no new work, and finish their requests or tasks.
 
-    The new ones have the secrets of the release that serves. Raises `Failure` for a service that cannot be scaled.
+    New replicas get the secrets of the serving release. Raises `Failure` for a service that cannot be scaled.
     """
     require_scalable(stack, service)
     with only_one(stack, f"a change of {service}"), ledger.recorded(stack, "scale", f"{service} to {number}"):
         stack = ledger.serving(stack)
-        journal.clear_up(stack, notify)
+        journal.recover(stack, notify)
         now = [each for each in replicas(stack.name, service) if each.running]
-        alone_meanwhile = only(stack, names(now[:number], "app"), laid(stack).nginx, wait=number < len(now))
-        with alone_meanwhile if service == "app" and number != len(now) else nullcontext():
+        only_these = route_only_to(stack, names(now[:number], "app"), mounted(stack).nginx, wait=number < len(now))
+        with only_these if service == "app" and number != len(now) else nullcontext():
             if number > len(now):
                 start_replicas(stack, {service: number - len(now)})
             stop_replicas(now[number:])
@@ -366,26 +369,26 @@ def scale(stack: Stack, service: str, number: int, notify: Notify) -> None:
 
 
 def up(stack: Stack, *services: str, recreate: bool = True) -> None:
-    """Start services that are not running, and wait until they are healthy; replace those that changed."""
+    """Start services and wait until they are healthy; with ``recreate``, replace those that changed."""
     words = [] if recreate else ["--no-recreate"]
     shell.run(stack.compose(*START, *words, *services), capture=True)
     await_healthy(replicas(stack.name, *services))
 
 
 def release(stack: Stack, notify: Notify) -> None:
-    """Run the one-shot service that migrates and publishes static files. Raises `Failure` when it fails."""
+    """Run the one-shot service that migrates and publishes static files. Raises `Failure` if it fails."""
     notify("release: static files, migrations")
     command = stack.compose("run", "--rm", "-T", "--no-deps", "release")
     run_once("release", command, stack.project.run_folder, limits.MIGRATE)
 
 
 def image_id(name: str) -> str:
-    """The id of an image; empty when it is not here."""
+    """The id of an image; empty if it is not on this machine."""
     found = shell.run(Run(["docker", "image", "inspect", "-f", "{{.Id}}", name]), capture=True, check=False)
     return found.stdout.strip() if found.code == 0 else ""
 
 
 def revision_of(image: str) -> str:
-    """The revision that an image was built of."""
+    """The revision from which an image was built."""
     label = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
     return shell.run(Run(["docker", "image", "inspect", "-f", label, image]), capture=True).stdout.strip()

@@ -1,1 +1,1 @@
-"""The ground: errors, the one way to run a command, actions, what is shown. Imports nothing else of `deploy`."""
+"""The basis: errors, running commands, actions, reports and output. Imports nothing else of `deploy`."""

@@ -1,6 +1,6 @@
-"""What a command would do, decided and not done yet: the front door shows it or carries it out.
+"""Actions: what a task would do, decided but not yet done. `tasks.py` shows an action or carries it out.
 
-So a dry run, a confirmation, and being told to stop are written once, for every task and every runtime.
+Dry runs, confirmation and signals are therefore implemented once, for every task and every runtime.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from deploy.core import shell
-from deploy.core.running import confirm, exit_when_told
+from deploy.core.running import confirm, exit_on_signal
 from deploy.core.shell import Run, Step
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a person is asked first: what will happen, and the name that they must type."""
+    """A confirmation: what will happen, and the name that the user must type."""
 
     what: str
     name: str
@@ -25,7 +25,7 @@ class Question:
 class Action:
     """Something to do. ``show`` prints it and changes nothing; ``do`` does it.
 
-    What ``do`` returns is how it goes on: a command that takes this process's place, an exit code, or nothing.
+    ``do`` returns a command to replace this process with, an exit code, or None.
     """
 
     show: Callable[[], None]
@@ -34,12 +34,12 @@ class Action:
 
 
 def command(run: Run) -> Action:
-    """A command that takes this process's place: its terminal, signals and exit code are its own."""
+    """A command that replaces this process, and so has its terminal, signals and exit code."""
     return steps([], run)
 
 
 def steps(some: Sequence[Step], last: Run | None = None, question: Question | None = None) -> Action:
-    """Steps in order, and a command that goes on after them."""
+    """Steps in order, then a command that replaces this process."""
 
     def do() -> Run | None:
         shell.perform(some)
@@ -49,14 +49,14 @@ def steps(some: Sequence[Step], last: Run | None = None, question: Question | No
 
 
 def carry_out(action: Action, *, dry_run: bool = False, confirmed: bool = False) -> int:
-    """Show an action, or do it; returns its exit code. Raises `Failure` when it fails, or nobody confirms it.
+    """Show an action or carry it out; returns its exit code. Raises `Failure` if it fails or is not confirmed.
 
-    TERM and a closed terminal end it as Ctrl-C does, so that what was begun is taken back.
+    TERM and a closed terminal have the effect of Ctrl-C: the action undoes what it has begun.
     """
     if dry_run:
         action.show()
         return 0
-    exit_when_told()
+    exit_on_signal()
     if action.question:
         confirm(action.question.what, action.question.name, confirmed)
     ended = action.do()

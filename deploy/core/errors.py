@@ -1,12 +1,12 @@
-"""The one exception that means: the user can fix this."""
+"""The exception for everything that the user can fix."""
 
 from __future__ import annotations
 
 
 class Failure(Exception):
-    """Something a person can put right, said in one line that names the thing and the remedy.
+    """An error that the user can fix. Its one-line message says what is wrong, where, and what to do.
 
-    The front door prints it without a traceback and exits with ``code``.
+    `tasks.py` prints it without a traceback and exits with ``code``.
     """
 
     def __init__(self, message: str, code: int = 1) -> None:

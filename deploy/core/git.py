@@ -1,4 +1,4 @@
-"""What the work tree is, as git has it."""
+"""The git revision of the work tree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploy.core.shell import Run
 
 @dataclass(frozen=True)
 class Revision:
-    """What the work tree is: the commit, marked when there are changes beside it, and the time of it."""
+    """A commit, marked if the work tree has uncommitted changes, and its time."""
 
     name: str
     created: str
@@ -24,13 +24,13 @@ class Revision:
 
 
 def short(revision: str) -> str:
-    """A revision in few letters, and whether the work tree had changes beside it."""
+    """A revision with a shortened commit id. The mark for uncommitted changes is kept."""
     commit, changed, _ = revision.partition("-changed")
     return commit[:12] + changed
 
 
 def revision(root: Path, now: datetime | None = None) -> Revision:
-    """The revision of a work tree; of one without Git, only the time."""
+    """The revision of a work tree. Without git it is `unknown`, and only the time is set."""
     time = (now or datetime.now(UTC)).isoformat(timespec="seconds")
     if shutil.which("git") is None:
         return Revision("unknown", time)
@@ -40,5 +40,5 @@ def revision(root: Path, now: datetime | None = None) -> Revision:
         return Revision("unknown", time)
     name, committed = commit.stdout.split()
     changed = shell.run(Run([*git, "status", "--porcelain"]), capture=True, check=False).stdout
-    # A commit always has the same time, so that the same code is the same image.
+    # The time of the commit, so that the same code gives the same image.
     return Revision(f"{name}-changed", time) if changed else Revision(name, committed)

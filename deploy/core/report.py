@@ -1,27 +1,27 @@
-"""What is told of something, as values: the front door prints them, and fails where something is wrong."""
+"""Reports as values: `tasks.py` prints a report, and fails if it says that something is wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-#: Entries of a ledger that a report shows: the last ones.
+#: The number of latest ledger entries that a report shows.
 ENTRIES = 10
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: headings, and a row of texts for each thing."""
+    """A table: headings and rows of texts."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
-    #: Headings of columns of numbers.
+    #: The headings of the columns that contain numbers.
     numbers: Collection[str] = ()
 
 
 @dataclass(frozen=True)
 class Report:
-    """Tables, remarks beside them, and what is wrong, each in a line."""
+    """Tables, remarks about them, and problems. Each remark and problem is one line."""
 
     grids: Sequence[Grid]
     remarks: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""What the runtimes of one machine share: one-shot commands, ports, readiness, locks, being told to stop."""
+"""What the runtimes of one machine share: one-shot commands, ports, readiness, locks, signals."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from deploy.core.shell import MakeFolder, Result, Run, Write
 Notify = Callable[[str], None]
 
 HOST = "127.0.0.1"
-#: Seconds after which it is said what is not ready yet.
+#: Seconds after which `announce` reports what is not ready yet.
 PATIENCE_SECONDS = 60
-#: Lines that are shown of what has failed.
+#: How many of the last lines of a failed program are shown.
 QUOTED_LINES = 20
 
 
-def taken(port: int, host: str = HOST) -> bool:
-    """Whether another program listens on a port. Raises OSError where it cannot be tried."""
+def port_in_use(port: int, host: str = HOST) -> bool:
+    """Whether another program listens on a port. Raises OSError if the port cannot be tested."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -45,7 +45,7 @@ def taken(port: int, host: str = HOST) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """A port on which no program listens at this moment."""
     with socket.socket() as listener:
         listener.bind((HOST, 0))
         return int(listener.getsockname()[1])
@@ -53,10 +53,10 @@ def free_port() -> int:
 
 @contextmanager
 def alone(path: Path, what: str, refusal: str) -> Iterator[None]:
-    """Hold a lock file for something that is done. The system frees it however we end.
+    """Hold a lock file. The kernel releases it when this process ends, even after kill -9.
 
-    Raises `Failure` with the refusal when another does, `{holder}` in it replaced by what that is, whose, and since
-    when.
+    ``what`` describes the action for other users. If another process holds the lock, raises `Failure` with the
+    ``refusal``, in which `{holder}` is replaced by the action, the user and the start time.
     """
     with path.open("a+") as lock:
         try:
@@ -83,29 +83,29 @@ def is_held(path: Path) -> bool:
 
 
 def who() -> str:
-    """Who runs this, for ledgers, and for those who meet a lock: user and machine."""
+    """User and machine of this process, for ledgers and for the message about a held lock."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # as in a container, for a number that has no name
+    except (KeyError, OSError):  # a user id without a name, as in containers
         user = str(os.getuid())
     return printable(f"{user}@{socket.gethostname()}")
 
 
 def printable(text: str) -> str:
-    """A text from elsewhere without what would control a terminal."""
+    """A text from an untrusted source, without the characters that control a terminal."""
     return re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]+", " ", text).strip()
 
 
 def quote(name: str, text: str) -> None:
-    """Show the last lines that something else has said, on standard error, each with its name before it."""
+    """Print the last lines of another program's output on standard error, each prefixed with the program's name."""
     for line in text.splitlines()[-QUOTED_LINES:]:
         tell(f"{name} | {printable(line)}")
 
 
 def tell(line: str) -> None:
-    """A line of progress, on standard error so that what a command prints can be piped.
+    """Print a line of progress on standard error, so that standard output can be piped.
 
-    A terminal or connection that is gone must not keep what goes on from its end, or from being put back.
+    Errors are ignored: a closed terminal or connection must not stop the action, or its undoing.
     """
     with suppress(OSError):
         sys.stderr.write(f"{line}\n")
@@ -113,13 +113,13 @@ def tell(line: str) -> None:
 
 
 def confirm(what: str, name: str, confirmed: bool) -> None:
-    """Go on only when somebody types the name, or has said so beforehand. Raises `Failure` otherwise."""
+    """Ask the user to type the name, unless ``confirmed`` in advance. Raises `Failure` if the user does not."""
     if confirmed:
         return
     if not sys.stdin.isatty():
-        raise Failure(f"{what} Nobody is here to be asked: add --yes")
+        raise Failure(f"{what} There is no terminal to confirm it on: add --yes")
     try:
-        typed = input(f"{what} Type {name} to go on: ")
+        typed = input(f"{what} Type {name} to continue: ")
     except EOFError:  # Ctrl-D
         print(file=sys.stderr)
         typed = ""
@@ -128,32 +128,32 @@ def confirm(what: str, name: str, confirmed: bool) -> None:
 
 
 #: TERM is what service managers and `kill` send; HUP is what a terminal or an SSH session sends when it closes.
-TOLD = (signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
-def exit_when_told() -> None:
-    """Have TERM, and a closed terminal, end us by an exception as Ctrl-C does, so that what we began is taken back.
+def exit_on_signal() -> None:
+    """Make TERM and HUP raise an exception, as Ctrl-C does, so that the running action undoes what it has begun.
 
-    One that is ignored stays ignored, as HUP is under `nohup`.
+    A signal that is ignored stays ignored, as HUP is under `nohup`.
     """
-    for number in TOLD:
+    for number in STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
 
 
 def _leave(number: int, _: FrameType | None) -> None:
-    for each in TOLD:
+    for each in STOP_SIGNALS:
         if signal.getsignal(each) is not signal.SIG_IGN:
-            # A closed session sends HUP twice, from the kernel and from the shell; the second must not end the
-            # clean-up. A handler, as SIG_IGN would be inherited by what the clean-up starts.
+            # A closed session sends HUP twice, from the kernel and from the shell; the second must not stop the
+            # clean-up. This is a handler because the children of the clean-up would inherit SIG_IGN.
             signal.signal(each, lambda *_: None)
     sys.exit(128 + number)
 
 
 def run_once(name: str, command: Run, folder: Path, seconds: float | None = None) -> None:
-    """Run a one-shot command. Raises `Failure` with the reason in one line; all that it said is then in a log.
+    """Run a one-shot command. If it fails, raises `Failure` with the reason in one line, and logs its full output.
 
-    It is ended after so many ``seconds``; nothing ends it without.
+    The command is stopped after ``seconds``; None means no limit.
     """
     result = shell.run(replace(command, seconds=seconds), capture=True, check=False)
     if result.code:
@@ -161,42 +161,42 @@ def run_once(name: str, command: Run, folder: Path, seconds: float | None = None
 
 
 def explained(name: str, result: Result, folder: Path) -> str:
-    """Why a management command failed, in one line; all that it said is then in a log."""
+    """Why a management command failed, in one line. Its full output is logged."""
     return f"{name}: {explain(result.stdout, result.stderr)}; {logged(name, result, folder)}"
 
 
 def logged(name: str, result: Result, folder: Path) -> str:
-    """Lay what a command said into a log, and say where that is."""
+    """Write a command's full output to a log; returns the words that name the log."""
     log = folder / f"{name}.log"
     shell.perform([MakeFolder(folder), Write(log, result.stdout + result.stderr)])
-    return f"all of it is in {log}"
+    return f"the full output is in {log}"
 
 
 def explain(stdout: str, stderr: str) -> str:
-    """What went wrong in a management command: the migration that it was at, and the error's own line."""
+    """The reason why a management command failed: the line of the error, after the name of a failed migration."""
     applying = re.findall(r"Applying ([\w.]+)\.\.\.(?! OK)", stdout)
     errors = re.findall(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Configured|Exists)\b.*$", stderr, re.MULTILINE)
     reason = errors[-1] if errors else shell.last_line(stderr) or shell.last_line(stdout)
     return f"{applying[-1]}: {reason}" if applying else reason
 
 
-def announce(url: str, names: Sequence[str], lacking: Callable[[], list[str]], ended: Callable[[], bool]) -> None:
-    """Say in one line when all is at work, or after `PATIENCE_SECONDS` what is not; nothing once it has ended."""
+def announce(url: str, names: Sequence[str], not_ready: Callable[[], list[str]], ended: Callable[[], bool]) -> None:
+    """Print one line: when everything is ready, or after `PATIENCE_SECONDS` what is not. Nothing once it has ended."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while (missing := lacking()) and time.monotonic() < deadline and not ended():
+    while (missing := not_ready()) and time.monotonic() < deadline and not ended():
         time.sleep(0.1)
     if missing and ended():
         return
     line = f"Ready: {url} ({', '.join(names)}). Ctrl-C ends it."
     if missing:
         line = f"Not ready after {PATIENCE_SECONDS} s: {', '.join(missing)}; the lines above may say why."
-    sys.stdout.write(f"{line}\n")  # at once with its end: others write beside this thread
+    sys.stdout.write(f"{line}\n")  # one write with the newline, because other threads and processes write too
     sys.stdout.flush()
 
 
 def answers(url: str) -> bool:
-    """Whether a GET of the URL on this machine succeeds; a proxy is never asked."""
-    import urllib.error  # late: it takes longer to import than most commands need
+    """Whether a GET of a URL on this machine succeeds; never through a proxy."""
+    import urllib.error  # imported late because the import is slow
     import urllib.request
 
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -1,4 +1,4 @@
-"""What people see: tables on standard output, progress on standard error, live on a terminal and plain elsewhere."""
+"""Output for people: tables on standard output, progress on standard error, which is live on a terminal."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rich.text import Text
 from deploy.core.report import Grid
 from deploy.core.running import tell
 
-#: Columns where nobody looks at a screen, so that nothing is cut off.
+#: Columns if the output is not a terminal, so that nothing is cut off.
 WIDE = 240
 
 
 def table(headings: Iterable[str], *, numbers: Collection[str] = (), wrapped: Collection[str] = ()) -> Table:
-    """An empty table as all of ours look; ``wrapped`` columns may take several lines."""
+    """An empty table in our style; cells in ``wrapped`` columns may take several lines."""
     shown = Table(box=None, header_style="bold", pad_edge=False)
     for heading in headings:
         shown.add_column(heading, justify="right" if heading in numbers else "left", no_wrap=heading not in wrapped)
@@ -27,13 +27,13 @@ def table(headings: Iterable[str], *, numbers: Collection[str] = (), wrapped: Co
 
 
 def console() -> Console:
-    """Standard output; as wide as the terminal, or wide enough where there is none."""
+    """Standard output, as wide as the terminal, or `WIDE` without one."""
     found = Console()
     return found if found.is_terminal else Console(width=WIDE)
 
 
 def show(*grids: Grid) -> None:
-    """Print tables, an empty line between two."""
+    """Print tables, separated by empty lines."""
     shown = console()
     for number, grid in enumerate(grids):
         if number:
@@ -45,7 +45,7 @@ def show(*grids: Grid) -> None:
 
 
 class Screen:
-    """Where progress is shown, while its context lasts."""
+    """A context that shows progress."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -64,25 +64,25 @@ class Screen:
 
     @property
     def live(self) -> bool:
-        """Whether there is a table to be kept up to date."""
+        """Whether `update` redraws a table, that is, whether this is a terminal."""
         return self._live is not None
 
     def update(self, table: Table) -> None:
-        """Show the table as it is now; nothing where there is no terminal."""
+        """Redraw the table. Without a terminal, do nothing."""
         if self._live:
             with suppress(OSError):
                 self._live.update(table, refresh=True)
 
     def status(self, text: str) -> None:
-        """A line that the next one replaces; nothing where there is no terminal."""
+        """Show a line that the next one replaces. Without a terminal, do nothing."""
         if self._live:
             with suppress(OSError):
                 self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def line(self, text: str) -> None:
-        """A line that stays, above the table where there is one."""
+        """Print a line that stays, above the table if there is one."""
         if self._live:
-            with suppress(OSError):  # a terminal that is gone, as for `running.tell`
+            with suppress(OSError):  # the terminal may be closed, as in `running.tell`
                 self._console.print(text, markup=False, highlight=False)
         else:
             tell(text)

@@ -1,7 +1,7 @@
-"""Doing: the steps that a plan is made of, each of which can show itself or happen.
+"""Steps: commands and file operations, each of which can be shown as shell or performed.
 
-Every child process of the project starts in `start`. A plan is a list of steps; `perform` either
-prints it, ready to paste into a POSIX shell, or carries it out.
+A plan is a list of steps. `perform` either prints it, ready to paste into a POSIX shell, or carries it out. Every child
+process of the project is started by `start`.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from typing import Protocol
 
 from deploy.core.errors import Failure
 
-#: The environment variable that names the process with which a child is to end, however that one ends.
+#: The environment variable with a process id: a child stops itself when that process has ended, for whatever reason.
 OWNER = "PORTICO_OWNER"
-#: What stands for each byte of a child that is no UTF-8. Who needs its very words refuses what has it.
+#: Replaces each byte of a child's output that is not UTF-8. Callers that need the exact output reject text with it.
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"
-#: Seconds between asking a child to end (TERM) and ending it (KILL) when we ourselves are told to stop.
+#: Seconds between TERM and KILL for a child when we ourselves are stopped.
 TERMINATE_SECONDS = 10
 
 
 class Step(Protocol):
-    """One thing to do, which can be shown as a line of shell or done."""
+    """One thing to do. It can be shown as a line of shell, or performed."""
 
     def render(self) -> str:
         """The step as a POSIX shell command."""
 
     def perform(self) -> None:
-        """Do it. Raises `Failure` if it cannot be done."""
+        """Do it. Raises `Failure` if that fails."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A command: words, and what its environment and folder add to ours."""
+    """A command: its arguments, the variables added to our environment, and its working directory."""
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
-    #: File descriptors that the child keeps open, such as a lock that must live as long as it does.
+    #: File descriptors that the child inherits, such as a lock that must be held until the child ends.
     keep: tuple[int, ...] = ()
-    #: What it reads from standard input.
+    #: The text of its standard input.
     input: str = field(default="", repr=False)
-    #: That this is not to be shown.
+    #: Whether ``input`` is secret, and so must not be shown.
     secret: bool = False
-    #: Seconds after which `run` ends it; without, it may take as long as it likes.
+    #: Seconds after which `run` stops it; None means no limit.
     seconds: float | None = None
 
     def render(self) -> str:
@@ -67,13 +67,13 @@ class Run:
 
 
 def heredoc(line: str, text: str) -> str:
-    """A line of shell with a text on its standard input."""
+    """A line of shell that gets a text on standard input."""
     return f"{line} <<'END_OF_FILE'\n{text}END_OF_FILE"
 
 
 @dataclass(frozen=True)
 class Write:
-    """A text file with exactly this content."""
+    """Write a text file with exactly this content."""
 
     path: Path
     text: str
@@ -87,14 +87,14 @@ class Write:
 
 @dataclass(frozen=True)
 class WriteSecret:
-    """A text file with this content and mode, from its first moment on; whole, or as it was before."""
+    """Write a text file with this content. It has its mode from the start, and is replaced atomically."""
 
     path: Path
     text: str
     mode: int = 0o600
 
     def render(self) -> str:
-        return f"# {self.path}: written with mode {self.mode:o}; what is in it is not shown"
+        return f"# {self.path}: written with mode {self.mode:o}; its content is not shown"
 
     def perform(self) -> None:
         if not self.path.is_file() or self.path.read_bytes() != self.text.encode():
@@ -102,10 +102,10 @@ class WriteSecret:
 
 
 def _write_whole(path: Path, text: str, mode: int | None = None) -> None:
-    """Write a text file whole, or leave it as it was; it has its mode from its first moment on.
+    """Write a text file atomically: it is complete, or unchanged. It has its mode from the start.
 
-    Without ``mode``, it keeps the one that it has, or gets the usual one. Raises OSError naming the file: what `write`
-    itself raises, as on a full disk, names none.
+    Without ``mode``, an existing file keeps its mode, and a new one gets the default. Raises OSError with the file's
+    name, which an OSError from `write` itself, as on a full disk, does not have.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -127,7 +127,7 @@ def _write_whole(path: Path, text: str, mode: int | None = None) -> None:
 
 @dataclass(frozen=True)
 class MakeFolder:
-    """A folder, with its parents, if it is not there yet."""
+    """Create a folder and its parents, if it does not exist."""
 
     path: Path
     mode: int = 0o777
@@ -144,7 +144,7 @@ class MakeFolder:
 
 @dataclass(frozen=True)
 class Remove:
-    """A file, a link or a whole folder that goes away, if it is there."""
+    """Remove a file, a link or a whole folder, if it exists."""
 
     path: Path
 
@@ -160,7 +160,7 @@ class Remove:
 
 @dataclass(frozen=True)
 class Move:
-    """A rename within one file system, which happens at once or not at all."""
+    """Rename within one file system, which is atomic."""
 
     source: Path
     target: Path
@@ -174,7 +174,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Link:
-    """A symbolic link that points to `target`, replacing an earlier link in one step."""
+    """Create a symbolic link to `target`, atomically replacing an earlier link."""
 
     path: Path
     target: str
@@ -190,9 +190,9 @@ class Link:
 
 
 def perform(steps: Iterable[Step], *, dry_run: bool = False) -> None:
-    """Carry the steps out in order, or print them without touching anything.
+    """Carry the steps out in order, or print them and change nothing.
 
-    Raises `Failure` when a command fails or the disk does not take a file; the steps before it stay done.
+    Raises `Failure` if a command fails or a file cannot be written. The earlier steps are not undone.
     """
     for step in steps:
         if dry_run:
@@ -207,7 +207,7 @@ def perform(steps: Iterable[Step], *, dry_run: bool = False) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """How a finished command ended. The texts are empty unless they were captured."""
+    """The exit code and output of a finished command. The output is empty unless it was captured."""
 
     code: int
     stdout: str = ""
@@ -215,10 +215,10 @@ class Result:
 
 
 def start(command: Run, *, capture: bool = False, own_session: bool = False) -> subprocess.Popen[str]:
-    """Start a child process; the only place in the project that does.
+    """Start a child process. No other function of the project does.
 
-    With ``own_session`` it leads a session of its own, so that a signal to our group does not reach it.
-    Raises `Failure` when the program is missing or may not be run.
+    With ``own_session`` the child leads its own session, so that a signal to our process group does not reach it.
+    Raises `Failure` if the program is missing or cannot be run.
     """
     pipe = subprocess.PIPE if capture else None
     try:
@@ -230,7 +230,7 @@ def start(command: Run, *, capture: bool = False, own_session: bool = False) -> 
             stdout=pipe,
             stderr=pipe,
             encoding="utf-8",
-            errors="replace",  # to `UNREADABLE`: a child may say what it likes
+            errors="replace",  # by `UNREADABLE`: the output of a child may contain any bytes
             pass_fds=command.keep,
             start_new_session=own_session,
         )
@@ -239,28 +239,28 @@ def start(command: Run, *, capture: bool = False, own_session: bool = False) -> 
 
 
 def cannot_start(command: Run, error: OSError) -> Failure:
-    """What to say of a command that the system did not start."""
+    """The error for a command that the system could not start, with its reason."""
     program = command.argv[0]
     if command.cwd and not command.cwd.is_dir():
-        return Failure(f"{command.cwd}: there is no such folder to run {program} in")
+        return Failure(f"{command.cwd}: cannot run {program} there: no such folder")
     if isinstance(error, FileNotFoundError):
         found = "/" in program and os.path.exists(program)
-        lacking = "cannot be started: the interpreter that its first line names is not there"
+        missing = "cannot be started: the interpreter named in its first line does not exist"
         return Failure(
-            f"{program}: {lacking if found else 'not found on this machine; `invoke doctor` says what to install'}"
+            f"{program}: {missing if found else 'not found on this machine; `invoke doctor` says what to install'}"
         )
     if isinstance(error, PermissionError):
-        return Failure(f"{program}: this user may not run it; look at its mode and owner")
+        return Failure(f"{program}: this user may not run it; check its mode and owner")
     if error.errno == errno.ENOEXEC:
-        return Failure(f"{program}: is no program: a script needs #! in its first line")
+        return Failure(f"{program}: is not a program: a script needs #! in its first line")
     return Failure(f"{program}: cannot be started: {error.strerror or error}")
 
 
 def run(command: Run, *, capture: bool = False, check: bool = True) -> Result:
-    """Run a command to its end, its output streamed to ours unless captured.
+    """Run a command and wait for it. Its output goes to ours unless captured.
 
-    Raises `Failure` with the child's exit code when it failed and ``check`` is set, and always when it takes longer
-    than it may. If we are interrupted meanwhile, the child is ended first.
+    Raises `Failure` with the child's exit code if it fails and ``check`` is set, and always if it exceeds its time
+    limit. If we are interrupted, the child is stopped first.
     """
     sys.stdout.flush()
     child = start(command, capture=capture)
@@ -269,7 +269,7 @@ def run(command: Run, *, capture: bool = False, check: bool = True) -> Result:
     except BaseException as error:
         _end(child)
         if isinstance(error, subprocess.TimeoutExpired):
-            late = f"no answer within {command.seconds:g} s; check the connection, then repeat"
+            late = f"no answer within {command.seconds:g} s; check the connection, then retry"
             raise Failure(f"`{shlex.join(command.argv)}`: {late}") from None
         raise
     result = Result(child.returncode, stdout or "", stderr or "")
@@ -283,9 +283,9 @@ def run(command: Run, *, capture: bool = False, check: bool = True) -> Result:
 
 
 def stream(command: Run, line: Callable[[str], None]) -> Result:
-    """Run a command to its end; ``line`` gets each line of its standard error as it comes.
+    """Run a command and wait for it; ``line`` is called with each line of its standard error as it appears.
 
-    If we are interrupted meanwhile, the child is ended first.
+    If we are interrupted, the child is stopped first.
     """
     child = start(command, capture=True)
     assert child.stderr is not None
@@ -310,7 +310,7 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 
 def exec_command(command: Run) -> None:
-    """Turn this process into the command: its terminal, signals and exit code are then the command's own."""
+    """Replace this process with the command, which then has its terminal, signals and exit code."""
     sys.stdout.flush()
     try:
         if command.cwd:
@@ -321,6 +321,6 @@ def exec_command(command: Run) -> None:
 
 
 def last_line(text: str) -> str:
-    """The last line that says something, which in a traceback is the error itself."""
+    """The last line that is not empty. In a traceback, that is the error itself."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""

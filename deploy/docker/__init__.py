@@ -1,4 +1,4 @@
-"""What compose and swarm share: `.env`, the stack that it describes, engine, images, which release a rollback means.
+"""What compose and swarm share: `.env`, the stack it describes, the engine, images, the choice of a release to restore.
 
-May not be here: how either of them puts a release into service.
+May not be here: how either of them deploys a release.
 """

@@ -1,4 +1,4 @@
-"""The container engine of this machine: whether it can do what is asked of it."""
+"""Checks of the container engine of this machine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from deploy.core.errors import Failure
 from deploy.core.shell import Run
 from deploy.project.config import Project
 
-#: The oldest engine whose health checks can be asked more often while a container starts.
+#: The oldest supported engine: older ones do not have `start_interval`, for frequent health checks during a start.
 OLDEST_ENGINE = 25
-#: Seconds for an engine to say whether anything runs: it may be a socket where nobody answers.
+#: Seconds within which an engine must say what runs: nothing may be listening on its socket.
 ANSWER_SECONDS = 20
-#: What helps a user whom the engine's socket is not for.
+#: The remedy for a user without access to the engine's socket.
 NO_RIGHT = "add this user to the group docker, or use sudo"
 
 
@@ -22,12 +22,12 @@ NO_RIGHT = "add this user to the group docker, or use sudo"
 
 
 def can_run(project: Project) -> bool:
-    """Whether containers of a project can be here: there is docker, and the `.env` that they are named by."""
+    """Whether a project can have containers here: there is docker, and a `.env`, which contains their names."""
     return shutil.which("docker") is not None and (project.root / ".env").exists()
 
 
 def require_engine(free_gigabytes: int) -> None:
-    """Raise `Failure` when there is no engine, one that is too old, no Compose v2, or no room: with what fixes it."""
+    """Raise `Failure`, with the remedy, for a missing or old engine, a missing Compose v2, or a full disk."""
     from deploy import doctor
 
     install = doctor.this_system().install
@@ -49,9 +49,9 @@ def require_engine(free_gigabytes: int) -> None:
 
 
 def is_stopped(said: str) -> bool:
-    """Whether docker complains that no engine runs on this machine: its socket is missing, or nobody listens there.
+    """Whether docker's error means that no engine runs on this machine: no socket, or nothing listens on it.
 
-    A missing right, or an engine elsewhere that does not answer, tells nothing of what runs.
+    A missing permission, or a remote engine that does not answer, does not mean that nothing runs.
     """
     dead = ("is the docker daemon running", "if the daemon is running", "connection refused")
     text = said.lower()
@@ -59,18 +59,18 @@ def is_stopped(said: str) -> bool:
 
 
 def remedy(said: str) -> str:
-    """What helps when an engine does not answer, by docker's complaint."""
+    """The remedy for an engine that does not answer, according to docker's error."""
     if "permission denied" in said.lower():
         return NO_RIGHT
     return "start it, with `sudo systemctl start docker` on Debian"
 
 
 def require_room(folder: str, gigabytes: int) -> None:
-    """Raise `Failure` when the engine's disk, where it is one of this machine, has less than that left."""
+    """Raise `Failure` if the engine's disk is on this machine and has less free space than this."""
     if os.path.isdir(folder):
         free = shutil.disk_usage(folder).free / 1e9
         if free < gigabytes:
             raise Failure(
-                f"{folder} has {free:.1f} GB left, but an image and its build want {gigabytes}"
+                f"{folder} has {free:.1f} GB free, but building an image needs {gigabytes}"
                 " (project.free_gigabytes): `docker system prune` removes what nothing uses"
             )

@@ -1,4 +1,4 @@
-"""What this machine's `.env` says: checked as a whole, and the secret files that containers get of it."""
+"""The values of this machine's `.env`, checked as a whole, and the secret files made from them for containers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pydantic import model_validator as checked
 from deploy.core.errors import Failure
 from deploy.project.config import HOST
 
-#: Letters that need no quoting in a URL, in a shell or in RabbitMQ's configuration.
+#: Characters that need no quoting in a URL, in a shell or in RabbitMQ's configuration.
 PLAIN = r"[A-Za-z0-9_-]+"
 
 
@@ -31,12 +31,12 @@ Count = Annotated[int, Field(ge=1, le=64)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-#: A repository, as the engine's reference grammar has it (distribution/reference): a tag or digest is not part of it.
+#: A repository, as in the engine's reference grammar (distribution/reference), without a tag or digest.
 _IMAGE = re.compile(rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_COMPONENT}(?:/{_COMPONENT})*")
 
 
 class ServerEnv(BaseModel):
-    """The values of `.env`, each under its name there; `.env.example` explains them."""
+    """The values of `.env`, under the same names; `.env.example` explains them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=str.upper, hide_input_in_errors=True)
 
@@ -66,14 +66,14 @@ class ServerEnv(BaseModel):
     @classmethod
     def _is_a_repository(cls, value: str) -> str:
         if not _IMAGE.fullmatch(value):
-            raise ValueError("must be an image's name in lower case without a tag, as registry.example.org/shop")
+            raise ValueError("must be an image's name in lower case without a tag, such as registry.example.org/shop")
         return value
 
     @field_validator("postgres_password", "rabbitmq_password")
     @classmethod
     def _is_plain(cls, value: SecretStr) -> SecretStr:
         if not re.fullmatch(PLAIN, value.get_secret_value()):
-            raise ValueError("may hold letters, digits, _ and - only")
+            raise ValueError("may contain only letters, digits, _ and -")
         return value
 
     @field_validator("allowed_hosts")
@@ -81,13 +81,13 @@ class ServerEnv(BaseModel):
     def _are_names(cls, value: list[str]) -> list[str]:
         for name in value:
             if not HOST.fullmatch(name):
-                raise ValueError(f"{name!r} is no host name; name each host, .example.org stands for all below it")
+                raise ValueError(f"{name!r} is not a host name; name each host, or .example.org for all below it")
         return value
 
     @checked(mode="after")
     def _certificate_has_a_key(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("TLS_CERTIFICATE and TLS_KEY go together: set both, or none")
+            raise ValueError("TLS_CERTIFICATE and TLS_KEY belong together: set both or neither")
         return self
 
     @property
@@ -97,11 +97,11 @@ class ServerEnv(BaseModel):
 
     @property
     def secure(self) -> bool:
-        """Whether the site insists on HTTPS."""
+        """Whether the site requires HTTPS."""
         return self.tls if self.https_only is None else self.https_only
 
     def interpolated(self) -> dict[str, str]:
-        """What compose files take from `.env`, secrets apart; empty where the files' own default holds."""
+        """The variables of the compose files, without secrets; empty where the files' own default applies."""
         return {
             "STACK": self.stack,
             "IMAGE": self.image,
@@ -120,7 +120,7 @@ class ServerEnv(BaseModel):
         }
 
     def secret_files(self) -> dict[str, str]:
-        """The files that compose gives to containers as secrets: name and content."""
+        """The files that compose mounts as secrets: name and content."""
         database, broker = (self.postgres_password.get_secret_value(), self.rabbitmq_password.get_secret_value())
         return {
             "secret_key": self.secret_key.get_secret_value(),
@@ -137,7 +137,7 @@ def _given(value: SecretStr | None) -> str:
 
 
 def fresh(example: str, *, stack: str, development: bool) -> str:
-    """The text of a new `.env`: the example with random secrets, for one of the two stacks."""
+    """The text of a new `.env`: the example with random secrets, for the development or production stack."""
 
     def fill(line: str) -> str:
         name = line.partition("=")[0]
@@ -153,7 +153,7 @@ def fresh(example: str, *, stack: str, development: bool) -> str:
 
 
 def parse(values: Mapping[str, str | None], source: str) -> ServerEnv:
-    """The checked values. Raises `Failure` with a line for each that is wrong; no secret is printed."""
+    """The checked values. Raises `Failure` with a line for each invalid one; secrets are not printed."""
     ours = {name: value for name, value in values.items() if value and not name.startswith("COMPOSE_")}
     try:
         return ServerEnv.model_validate(ours)
@@ -164,9 +164,9 @@ def parse(values: Mapping[str, str | None], source: str) -> ServerEnv:
             known = sorted(field.upper() for field in ServerEnv.model_fields)
             said = {
                 "missing": "is missing; .env.example explains it",
-                "extra_forbidden": f"is not known; known are: {', '.join(known)}",
+                "extra_forbidden": f"is not a known key; the keys are: {', '.join(known)}",
                 "int_parsing": "must be a whole number",
-                "too_short": f"is too short: {each.get('ctx', {}).get('min_length')} characters at least",
+                "too_short": f"is too short: at least {each.get('ctx', {}).get('min_length')} characters",
             }.get(each["type"], each["msg"].removeprefix("Value error, "))
             hidden = (
                 not name
@@ -180,16 +180,16 @@ def parse(values: Mapping[str, str | None], source: str) -> ServerEnv:
 
 
 def read(text: str, source: str) -> ServerEnv:
-    """The checked values of a `.env` file's text; a dollar sign in it is one. Raises `Failure` as `parse` does."""
+    """The checked values of a `.env` file's text, with `$` taken literally. Raises `Failure` as `parse` does."""
     return parse(dotenv_values(stream=StringIO(text), interpolate=False), source)
 
 
 def load(path: Path) -> ServerEnv:
-    """Read and check `.env`. Raises `Failure` naming what is wrong with it."""
+    """Read and check `.env`. Raises `Failure` naming each problem."""
     try:
         if path.stat().st_mode & 0o077:
             raise Failure(f"{path.name} holds secrets, but others may read it: chmod 600 {path}")
         text = path.read_text()
     except OSError as error:
-        raise Failure(f"{path}: {error.strerror}; make it yours, or remove it") from None
+        raise Failure(f"{path}: {error.strerror}; change its owner or mode, or remove it") from None
     return read(text, path.name)

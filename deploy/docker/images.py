@@ -1,4 +1,4 @@
-"""Images: what `build` and `push` run."""
+"""The commands that build and push images."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 def tag(text: str) -> str:
-    """A tag as registries take it. Raises `Failure` for another."""
+    """A tag that registries accept. Raises `Failure` for any other text."""
     if not TAG.fullmatch(text):
-        raise Failure(f"--tag is {text!r}, but must be letters, digits, _ . and -, at most 128")
+        raise Failure(f"--tag is {text!r}, but must be at most 128 letters, digits, _ . or -")
     return text
 
 
 def build(
     project: Project, target: str, names: Sequence[str], version: Revision | None, *, ca: str = "", platform: str = ""
 ) -> Run:
-    """Build a target of the Dockerfile under these names, labelled with a revision where it holds one."""
+    """The command that builds a target of the Dockerfile under these names, labelled with a revision if given."""
     labels = {"REVISION": version.name, "CREATED": version.created} if version else {}
     arguments = {"SITE": project.site, **labels}
     return Run(
@@ -47,9 +47,9 @@ def build(
 
 
 def perform(command: Run, folder: Path, notify: Notify) -> None:
-    """Build an image: the step that it is at on a terminal, and little elsewhere. Raises `Failure` when it fails.
+    """Build an image, showing the current step if this is a terminal. Raises `Failure` if the build fails.
 
-    The end of what it said is shown then, and all of it is in a log.
+    After a failure, the last lines are shown, and the full output is in a log.
     """
     began = time.monotonic()
     with Screen() as screen:
@@ -59,25 +59,25 @@ def perform(command: Run, folder: Path, notify: Notify) -> None:
         )
     if result.code:
         quote("build", result.stderr)
-        all_of_it = replace(result, stderr=f"$ {shlex.join(command.argv)}\n{result.stderr}")
-        raise Failure(f"the image is not built: {reason(result.stderr)}; {logged('build', all_of_it, folder)}")
+        full = replace(result, stderr=f"$ {shlex.join(command.argv)}\n{result.stderr}")
+        raise Failure(f"the image was not built: {reason(result.stderr)}; {logged('build', full, folder)}")
     notify(f"build: done in {time.monotonic() - began:.1f} s")
 
 
 def step(line: str) -> str:
-    """The step that BuildKit's line is about; empty for any other line."""
+    """The build step in a line of BuildKit's output; empty for other lines."""
     found = re.match(r"#\d+ (\[[^\]]+\] .+)", line)
     return found[1] if found else ""
 
 
 def reason(said: str) -> str:
-    """Why a build failed: the last thing that the failed step said, else BuildKit's own last line."""
+    """Why a build failed: the last output of the failed step, else BuildKit's last line."""
     lines = [line for line in said.splitlines() if line.strip()]
     outputs = [line.split(" ", 2)[2] for line in lines if re.match(r"#\d+ \d+\.\d+ \S", line)]
     errors = [line for line in lines if line.startswith(("ERROR:", "error:"))]
-    return (outputs or errors or lines or ["it says nothing"])[-1].strip()
+    return (outputs or errors or lines or ["BuildKit gave no reason"])[-1].strip()
 
 
 def push(name: str) -> Run:
-    """Push an image to its registry."""
+    """The command that pushes an image to its registry."""
     return Run(["docker", "push", name])

@@ -1,4 +1,4 @@
-"""The small commands on images: build one, push one."""
+"""The tasks on images: build and push."""
 
 from __future__ import annotations
 

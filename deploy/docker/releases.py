@@ -1,4 +1,4 @@
-"""Releases that are remembered, on a swarm or by a checkout: how they are shown, and which a rollback means. Pure."""
+"""Recorded releases, of a swarm or a checkout: how they are shown, and which one a rollback restores. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deploy.core.report import Grid
 
 
 class Numbered(Protocol):
-    """A release: its number, and that of the release it repeats (its own, unless it was a rollback)."""
+    """A release: its number, and the number of the release it repeats (its own, unless it was a rollback)."""
 
     @property
     def number(self) -> int: ...
@@ -21,7 +21,7 @@ class Numbered(Protocol):
 
 
 class Recorded(Numbered, Protocol):
-    """A release, with what people are told of it: its revision, who deployed it, and when (ISO 8601)."""
+    """A release with the details that are shown: its revision, who deployed it, and when (ISO 8601)."""
 
     @property
     def revision(self) -> str: ...
@@ -37,12 +37,12 @@ R = TypeVar("R", bound=Numbered)
 
 
 def title(release: Recorded) -> str:
-    """How people are told of a release."""
+    """A release in words."""
     return f"release {release.of} ({git.short(release.revision)}, {release.at[:16]}, by {release.by})"
 
 
 def grid(known: Sequence[Recorded]) -> Grid:
-    """A row for each release, the newest first; ``known`` are the oldest first, and the last of them serves."""
+    """A table of the releases, newest first. ``known`` is sorted oldest first; its last release serves."""
     rows = []
     for each in reversed(known):
         notes = ["serves"] if each is known[-1] else []
@@ -52,16 +52,16 @@ def grid(known: Sequence[Recorded]) -> Grid:
 
 
 def next_number(known: Sequence[R]) -> int:
-    """The number of the release that comes next; ``known`` are the oldest first."""
+    """The number of the next release. ``known`` is sorted oldest first."""
     return known[-1].number + 1 if known else 1
 
 
 def target(known: Sequence[R], to: str = "", running: int = 0) -> R:
-    """The release to go back to: the one named by its number, else the one before the last.
+    """The release that a rollback restores: the one with the number ``to``, else the one before the last.
 
-    Before is what was deployed before, and not what a rollback has put back since. ``running`` is the number that
-    serves: where it is not known, its deploy never came to its end, and the last one is gone back to. ``known`` are the
-    oldest first. Raises `Failure` when there is none.
+    "Before" refers to the order of deploys; releases that only repeat an earlier one by a rollback are skipped.
+    ``running`` is the number that serves. If it is newer than all ``known`` ones, its deploy never finished, and the
+    last known release is restored. ``known`` is sorted oldest first. Raises `Failure` if there is no such release.
     """
     numbers = ", ".join(str(each.number) for each in known)
     if to:
@@ -73,5 +73,5 @@ def target(known: Sequence[R], to: str = "", running: int = 0) -> R:
         return known[-1]
     before = [each for each in known if each.of < known[-1].of and each.of == each.number]
     if not before:
-        raise Failure("there is no release before this one: `invoke releases` lists what there is")
+        raise Failure("there is no earlier release to return to; `invoke releases` lists the releases")
     return before[-1]

@@ -1,4 +1,4 @@
-"""The stack as `.env` and the compose files have it, and what is laid out for its containers."""
+"""The stack that `.env` and the compose files describe, and the files that are mounted into its containers."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from deploy.project.config import Project
 
 DEV, PROD, SWARM = "dev", "prod", "swarm"
 
-#: Replicas where neither `.env` nor what runs says how many.
+#: The number of replicas if neither `.env` nor the running containers determine it.
 DEFAULT_REPLICAS = {"app": 2, "celery_worker": 1}
 DATASTORES = ("postgres", "rabbitmq")
-#: The mode of a file that containers read, whoever they run as; its folder is its owner's alone.
+#: The mode of a file that containers of any user must read; only its owner can enter its folder.
 READABLE = 0o444
 
 
 @dataclass(frozen=True)
 class Stack:
-    """One of the two stacks of a project, with the values of `.env`."""
+    """A stack of a project, with the values of `.env`. ``kind`` is `DEV`, `PROD` or `SWARM`."""
 
     project: Project
     kind: str
@@ -36,17 +36,17 @@ class Stack:
 
     @property
     def name(self) -> str:
-        """What the engine's names of containers, volumes and networks begin with."""
+        """The prefix of the names of containers, volumes and networks."""
         return f"{self.env.stack}-dev" if self.kind == DEV else self.env.stack
 
     @property
     def secrets(self) -> Path:
-        """Where what containers get from `.env` lies: its owner's alone."""
+        """The folder of the files made from `.env` for containers; only its owner can enter it."""
         return self.project.root / ".secrets"
 
     @property
     def image(self) -> str:
-        """The image that the stack's next container is made of."""
+        """The image from which the stack's next containers are created."""
         return f"{self.env.image}-dev:latest" if self.kind == DEV else f"{self.env.image}:latest"
 
     @property
@@ -55,13 +55,13 @@ class Stack:
         return self.env.port or self.project.port
 
     def front(self) -> proxy.Front:
-        """How nginx is to face the world."""
+        """How clients reach nginx."""
         trusted = [str(network) for network in self.env.trusted_proxies]
         peers = "nginx" if self.kind == SWARM else ""
         return proxy.Front(self.env.allowed_hosts, self.env.tls, self.env.https_port, trusted, peers=peers)
 
     def compose(self, *words: str) -> Run:
-        """`docker compose` on this stack. `.env` decides, not what a shell happens to have under the same name."""
+        """A `docker compose` command on this stack. Values of `.env` take precedence over variables of the shell."""
         values = {**self.env.interpolated(), "PORT": str(self.port), "PROBES": " ".join(self.project.probes)}
         ca = build_ca(self.env)
         kinds = ("base", PROD, SWARM) if self.kind == SWARM else ("base", self.kind)
@@ -74,7 +74,7 @@ class Stack:
 
 
 def build_ca(env: ServerEnv) -> str:
-    """A private certificate authority for builds: from `.env`, else the one that this machine's programs are told."""
+    """A private certificate authority for builds: from `.env`, else from SSL_CERT_FILE of the shell."""
     return str(env.build_ca_file or os.environ.get("SSL_CERT_FILE", ""))
 
 
@@ -82,7 +82,7 @@ def build_ca(env: ServerEnv) -> str:
 
 
 def load(project: Project, kind: str) -> Stack:
-    """The stack as `.env` has it. Raises `Failure` without one, and for each value that is wrong."""
+    """The stack that `.env` describes. Raises `Failure` if there is none, and for invalid values."""
     path = project.root / ".env"
     if not path.exists():
         command = "swarm-init" if kind == SWARM else kind
@@ -91,22 +91,22 @@ def load(project: Project, kind: str) -> Stack:
 
 
 def stack_of(project: Project, kind: str, env: ServerEnv) -> Stack:
-    """The stack of these values. In development it brings its own servers: those of a swarm are production's."""
+    """The stack with these values. In development it always has its own servers: DATABASE_URL is for production."""
     own = {"database_url": None, "celery_broker_url": None} if kind == DEV else {}
     return Stack(project, kind, env.model_copy(update=own))
 
 
 def require_own_servers(stack: Stack) -> None:
-    """Raise `Failure` for servers elsewhere, which compose in production does not use."""
+    """Raise `Failure` if `.env` names external servers, which compose does not use in production."""
     if stack.env.database_url or stack.env.celery_broker_url:
         raise Failure(
-            ".env: DATABASE_URL and CELERY_BROKER_URL are for the swarm, and compose brings its own servers: remove"
-            " them from .env, or deploy with `invoke swarm-deploy`"
+            ".env: DATABASE_URL and CELERY_BROKER_URL are for the swarm only, because compose runs its own servers:"
+            " remove them from .env, or deploy with `invoke swarm-deploy`"
         )
 
 
 def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> Stack:
-    """The stack as `.env` has it; a missing `.env` is written first, with random secrets."""
+    """The stack that `.env` describes. A missing `.env` is written first, with random secrets."""
     path = project.root / ".env"
     if path.exists():
         return load(project, kind)
@@ -119,22 +119,22 @@ def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> St
         and shell.run(Run(["docker", "volume", "inspect", orphan]), capture=True, check=False).code == 0
     ):
         raise Failure(
-            f"there is no .env, but the volume {orphan} has a database made with an earlier one's password: bring that"
-            f" .env back, or give the data up with `docker volume rm {orphan} {stack.name}_rabbitmq`"
+            f"there is no .env, but the volume {orphan} has a database created with the password of an earlier .env:"
+            f" restore that file, or delete the data with `docker volume rm {orphan} {stack.name}_rabbitmq`"
         )
     shell.perform([WriteSecret(path, text)], dry_run=dry_run)
     wrote = "would write" if dry_run else "wrote"
-    notify(f"{wrote} {path} with random secrets, for you alone; keep a copy of it, as of the data")
+    notify(f"{wrote} {path} with random secrets, readable only by you; back it up together with the data")
     return stack
 
 
 def secret_steps(stack: Stack) -> list[Step]:
-    """What lays the secret files out: readable in containers, in a folder that only we may enter."""
+    """The steps that write the secret files: readable in containers, in a folder that only we can enter."""
     return files_of(stack, stack.env.secret_files())
 
 
 def files_of(stack: Stack, texts: Mapping[str, str]) -> list[Step]:
-    """What lays these secret files out."""
+    """The steps that write these secret files."""
     return [
         MakeFolder(stack.secrets, 0o700),
         *(WriteSecret(stack.secrets / name, text, READABLE) for name, text in texts.items()),
@@ -142,7 +142,7 @@ def files_of(stack: Stack, texts: Mapping[str, str]) -> list[Step]:
 
 
 def nginx_files(stack: Stack) -> dict[str, str]:
-    """nginx's configuration by name, certificate included, as the work tree and `.env` have it."""
+    """nginx's files by name, with the certificate, according to the work tree and `.env`."""
     texts = {path.name: path.read_text() for path in sorted((stack.project.root / "nginx").glob("*.conf"))}
     texts |= proxy.runtime_files(stack.front(), proxy.ALL)
     if stack.env.tls_certificate and stack.env.tls_key:
@@ -154,9 +154,9 @@ def nginx_files(stack: Stack) -> dict[str, str]:
 def nginx_steps(
     stack: Stack, upstream: Sequence[str], resolved: Sequence[str] = (), files: Mapping[str, str] | None = None
 ) -> list[Step]:
-    """What lays nginx's configuration out: that of the work tree, or those ``files``.
+    """The steps that write nginx's configuration: that of the work tree, or ``files``.
 
-    A copy, so that a half-done edit in the work tree is not what nginx finds when it has to start again.
+    nginx gets a copy, so that it does not read an unfinished edit in the work tree when it restarts.
     """
     folder = stack.secrets / "nginx"
     texts = dict(nginx_files(stack) if files is None else files)
@@ -168,16 +168,16 @@ def nginx_steps(
 
 
 @dataclass(frozen=True)
-class Laid:
-    """What containers have been given by files: secrets, and nginx's configuration; each by its name."""
+class Mounted:
+    """The files that are mounted into containers: secrets and nginx's configuration, by name."""
 
     secrets: Mapping[str, str]
     nginx: Mapping[str, str]
 
 
-def laid(stack: Stack) -> Laid:
-    """What is laid out at this moment; nothing before the first start."""
-    return Laid(_texts(stack.secrets, stack.env.secret_files()), _texts(stack.secrets / "nginx", None))
+def mounted(stack: Stack) -> Mounted:
+    """The files that are mounted now; none before the first start."""
+    return Mounted(_texts(stack.secrets, stack.env.secret_files()), _texts(stack.secrets / "nginx", None))
 
 
 def _texts(folder: Path, names: Collection[str] | None) -> dict[str, str]:
@@ -186,13 +186,13 @@ def _texts(folder: Path, names: Collection[str] | None) -> dict[str, str]:
 
 
 def check(stack: Stack) -> None:
-    """Raise `Failure` for what would stop a rollout later, of a swarm or of this machine."""
+    """Raise `Failure` for problems that would stop a rollout later, on a swarm or on this machine."""
     if stack.env.tls_certificate and stack.env.tls_key:
         certificate.check_certificate(stack.env.tls_certificate, stack.env.tls_key)
 
 
 def build(stack: Stack, tag: str = "", platform: str = "") -> Run:
-    """Build the production image under its revision or a tag; without one, the next container is made of it."""
+    """The command that builds the production image under a tag, or under its revision and as the stack's next image."""
     version = git.revision(stack.project.root)
     names = [f"{stack.env.image}:{tag}"] if tag else [f"{stack.env.image}:{version.tag}", stack.image]
     return images.build(stack.project, "app", names, version, ca=build_ca(stack.env), platform=platform)

@@ -1,4 +1,4 @@
-"""The native site as a place: what is asked of it while `dev --native` runs, and what it cannot answer."""
+"""The native site as a place: the operations on it while `dev --native` runs, and those it does not support."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TERMINAL = "the terminal of `invoke dev --native`"
 
 @dataclass(frozen=True)
 class Native:
-    """The processes of this machine, and the dev environment that they run in."""
+    """The processes of this machine, and the dev environment in which they run."""
 
     project: Project
     store: Store
@@ -33,22 +33,22 @@ class Native:
         return is_held(self.project.run_folder / "lock")
 
     def status(self) -> Report:
-        """The processes that have said that they are ready."""
+        """The processes that have reported that they are ready."""
         if not self.runs():
             raise Failure("nothing runs natively: `invoke dev --native` starts it")
         ready = sorted(path.name for path in (self.project.run_folder / "ready").iterdir())
         return Report([Grid(("process", "state"), [(name, "ready") for name in ready])])
 
     def logs(self, service: str, *, follow: bool, lines: int) -> Action:
-        """Raises `Failure`: nothing is kept."""
-        raise Failure(f"the native site keeps no logs: they are in {_TERMINAL}")
+        """Raises `Failure`: the native site does not store logs."""
+        raise Failure(f"the native site stores no logs: they are in {_TERMINAL}")
 
     def scale(self, service: str, number: int) -> Action:
-        """Raises `Failure`: the number is given at the start."""
-        raise Failure("the native site is not scaled while it runs: `invoke dev --native --workers N` starts N workers")
+        """Raises `Failure`: the number of workers is set at the start."""
+        raise Failure("the native site cannot be scaled: restart it with `invoke dev --native --workers N`")
 
     def manage(self, arguments: Sequence[str]) -> Action:
-        """manage.py in the dev environment, which is built first where it is not current."""
+        """Run manage.py in the dev environment, which is built first if it is not current."""
         command = runtime.manage(self.project, self.store, list(arguments))
         built = steps([], command)
 
@@ -63,7 +63,7 @@ class Native:
         return Action(show, do)
 
     def releases(self) -> Report:
-        """Raises `Failure`: the work tree itself runs."""
+        """Raises `Failure`: the native site runs the work tree itself."""
         raise Failure("the native site has no releases: it runs the work tree")
 
     def rollback(self, to: str) -> Action:

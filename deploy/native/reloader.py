@@ -1,11 +1,11 @@
-"""Keeps one command of the native runtime running: restarted when the code changes, stopped with `invoke dev`.
+"""Keeps one command of the native runtime running: restarts it when code changes, stops it with `invoke dev`.
 
     python -m deploy.native.reloader --watch FOLDER --grace SECONDS -- COMMAND…
 
-With PORTICO_OWNER in its environment it ends as soon as there is no process of that id.
+With PORTICO_OWNER in its environment, it exits as soon as no process has that id.
 
-The command leads a session of its own, so that a signal to our group reaches only us: Celery finishes its tasks when
-TERM comes to its main process alone, and loses them when the pool gets it too.
+The command leads its own session, so that a signal to our process group reaches only us. Celery finishes its tasks if
+TERM reaches only its main process, and loses them if the pool gets it too.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from watchfiles import PythonFilter, watch
 from deploy.core import shell
 from deploy.core.shell import OWNER, Run
 
-#: Milliseconds between two looks at the child and the owner.
-LOOK = 500
-#: A command that ran for this many seconds and then fails is started again; one that fails at once is not.
+#: Milliseconds between two checks of the child and the owner.
+CHECK_INTERVAL = 500
+#: A command that fails after this many seconds is restarted; one that fails earlier is not.
 STEADY_SECONDS = 10
-#: Seconds for Celery's cold shutdown, which follows when the grace is over and puts running tasks back.
+#: Seconds for Celery's cold shutdown, which follows the grace period and returns running tasks to the queue.
 COLD_SECONDS = 5
 
 
-def owner_lives(pid: int) -> bool:
-    """Whether the process that all this belongs to is still there."""
+def owner_is_alive(pid: int) -> bool:
+    """Whether the owner's process still exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -45,12 +45,12 @@ def owner_lives(pid: int) -> bool:
 
 
 def notify(line: str) -> None:
-    """A line among the command's own."""
+    """Print a line among the command's output."""
     print(line, flush=True)
 
 
 class Keeper:
-    """One command and the child that runs it at present."""
+    """One command, and the child that currently runs it."""
 
     def __init__(self, command: Run, grace: float) -> None:
         self.command = command
@@ -72,10 +72,10 @@ class Keeper:
             with suppress(subprocess.TimeoutExpired):
                 self.child.wait(seconds)
                 break
-        self._sweep()
+        self._kill_session()
 
-    def _sweep(self) -> None:
-        """Kill what is left of the child's session: after a `kill -9` of Celery's main process, its pool."""
+    def _kill_session(self) -> None:
+        """Kill the rest of the child's session, such as Celery's pool after a `kill -9` of its main process."""
         if self.child is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.child.pid, signal.SIGKILL)
@@ -87,15 +87,15 @@ class Keeper:
         self.changed = True
         self.start()
 
-    def look(self) -> int | None:
-        """The exit code to end with if the child has failed for good; otherwise sees to it that it runs."""
+    def check(self) -> int | None:
+        """Restart the child if it has ended; returns an exit code for us if it must not be restarted."""
         code = self.child.poll() if self.child else None
         if code is None:
             return None
         steady = time.monotonic() - self.began > STEADY_SECONDS
-        self._sweep()
+        self._kill_session()
         if code < 0 or (steady and code):
-            notify(f"ended by {signal.Signals(-code).name if code < 0 else f'exit code {code}'}; starting it again")
+            notify(f"ended by {signal.Signals(-code).name if code < 0 else f'exit code {code}'}; restarting it")
             time.sleep(1)
             self.start()
         elif self.changed:
@@ -117,7 +117,7 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    # Our import path is not the site's, which may have a package of the same name as one of ours.
+    # The site does not get our import path: it may have a package with the same name as one of ours.
     keeper = Keeper(Run(options.command, {"PYTHONPATH": ""}), options.grace)
     try:
         keeper.start()
@@ -125,19 +125,19 @@ def main() -> int:
             options.watch,
             watch_filter=PythonFilter(),
             debounce=200,
-            rust_timeout=LOOK,
+            rust_timeout=CHECK_INTERVAL,
             yield_on_timeout=True,
             stop_event=stop,
             raise_interrupt=False,
         )
         for change in changes:
-            if owner and not owner_lives(owner):
+            if owner and not owner_is_alive(owner):
                 break
             if change:
                 files = sorted({Path(path).name for _, path in change})
-                notify(f"{', '.join(files[:3])}{' …' if len(files) > 3 else ''} changed; starting again")
+                notify(f"{', '.join(files[:3])}{' …' if len(files) > 3 else ''} changed; restarting")
                 keeper.restart()
-            elif (code := keeper.look()) is not None:
+            elif (code := keeper.check()) is not None:
                 return code
     finally:
         keeper.end()

@@ -1,6 +1,6 @@
 """The native runtime: web, workers and beat as processes of this machine, with embedded servers.
 
-`plan` decides everything; `development` acts. honcho runs the processes side by side with a prefix each.
+`plan` decides everything; `development` acts. honcho runs the processes in parallel and prefixes their output.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from pathlib import Path
 
 from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import HOST, Notify, alone, announce, answers, free_port, run_once, taken
+from deploy.core.running import HOST, Notify, alone, announce, answers, free_port, port_in_use, run_once
 from deploy.core.shell import Run
 from deploy.project.config import Project
 from deploy.venvs import build
 from deploy.venvs.store import Store
 
-#: Seconds that a running task has to finish when all ends; after it, the task goes back to its queue.
+#: Seconds for a running task to finish when everything stops; after that, the task returns to its queue.
 GRACE_SECONDS = 10
-#: Seconds until honcho ends by force what has not ended: more than a reloader takes for both of its attempts.
+#: Seconds until honcho kills what has not ended: more than a reloader needs for both of its attempts.
 KILL_SECONDS = GRACE_SECONDS + 10
-#: Tasks that one worker runs at a time.
+#: Tasks that one worker runs in parallel.
 CONCURRENCY = 2
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `invoke dev --native` runs: first, one after the other; then side by side, until it is ended."""
+    """What `invoke dev --native` runs: ``first`` in sequence, then ``processes`` in parallel until they are stopped."""
 
     project: Project
     port: int
     first: dict[str, Run]
     processes: dict[str, Run]
-    #: Files that the workers and beat make when they are at work.
-    signs: tuple[Path, ...]
+    #: Files that the workers and beat create when they are ready.
+    ready_files: tuple[Path, ...]
 
     @property
     def url(self) -> str:
@@ -44,7 +44,7 @@ class Plan:
 
 
 def environment(project: Project) -> dict[str, str]:
-    """What the site needs to know; `DATABASE_URL` and `CELERY_BROKER_URL` pass through from ours."""
+    """Environment variables for the site; `DATABASE_URL` and `CELERY_BROKER_URL` are inherited from ours."""
     return {
         "DJANGO_SETTINGS_MODULE": f"{project.package}.settings.development",
         "RUN_DIR": str(project.run_folder),
@@ -53,7 +53,7 @@ def environment(project: Project) -> dict[str, str]:
 
 
 def manage(project: Project, store: Store, arguments: list[str]) -> Run:
-    """manage.py with these arguments, in the development environment."""
+    """The command that runs manage.py with these arguments in the dev environment."""
     return Run([str(store.link("dev") / "bin" / "python"), str(project.manage), *arguments], environment(project))
 
 
@@ -63,12 +63,12 @@ def plan(project: Project, store: Store, port: int, workers: int) -> Plan:
     celery = [str(store.link("dev") / "bin" / "celery"), "--workdir", str(project.site_folder), "-A", project.package]
     served = manage(project, store, ["runserver", "--noreload", f"{HOST}:{port}"])
     names = ["worker"] if workers == 1 else [f"worker{number}" for number in range(1, workers + 1)]
-    processes = {"web": kept(project, store, served.argv, {})}
+    processes = {"web": reloading(project, store, served.argv, {})}
     for name in names:
-        # Equal node names on one machine would share a mailbox.
+        # Two workers with the same node name on one machine would share a mailbox.
         command = [*celery, "--quiet", "worker", "-n", f"{name}@%h", "-c", str(CONCURRENCY), "-l", "info"]
-        processes[name] = kept(project, store, command, {"READY_FILE": str(ready / name)})
-    processes["beat"] = kept(
+        processes[name] = reloading(project, store, command, {"READY_FILE": str(ready / name)})
+    processes["beat"] = reloading(
         project, store, [*celery, "--quiet", "beat", "-l", "info"], {"READY_FILE": str(ready / "beat")}
     )
     return Plan(
@@ -79,19 +79,19 @@ def plan(project: Project, store: Store, port: int, workers: int) -> Plan:
             **({"samples": manage(project, store, [project.samples])} if project.samples else {}),
         },
         processes=processes,
-        signs=tuple(ready / name for name in [*names, "beat"]),
+        ready_files=tuple(ready / name for name in [*names, "beat"]),
     )
 
 
-def kept(project: Project, store: Store, command: Sequence[str], more: dict[str, str]) -> Run:
-    """A process that is restarted when the code changes, and stops with us."""
+def reloading(project: Project, store: Store, command: Sequence[str], more: dict[str, str]) -> Run:
+    """A command that is restarted when the code changes, and stopped with us."""
     reloader = [str(store.link("tools") / "bin" / "python"), "-m", "deploy.native.reloader"]
     options = ["--watch", str(project.site_folder), "--grace", str(GRACE_SECONDS)]
     return Run([*reloader, *options, "--", *command], {**environment(project), "PYTHONPATH": str(project.root), **more})
 
 
 def precheck(plan: Plan) -> None:
-    """Raise `Failure` for what would stop the start: a folder that cannot be written, a port in use."""
+    """Raise `Failure` for what would prevent the start: a folder that cannot be written, a port in use."""
     folder = plan.project.run_folder
     try:
         (folder / "ready").mkdir(parents=True, exist_ok=True)
@@ -99,16 +99,17 @@ def precheck(plan: Plan) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise Failure(f"{folder}: cannot be written ({error.strerror}); make it yours, or remove it") from None
+        why = f"cannot be written ({error.strerror}); change its owner or mode, or remove it"
+        raise Failure(f"{folder}: {why}") from None
     try:
-        if taken(plan.port):
+        if port_in_use(plan.port):
             raise Failure(f"port {plan.port} is in use by another program; try --port {free_port()}")
     except OSError as error:
         raise Failure(f"port {plan.port}: {error.strerror}; choose another with --port") from None
 
 
 def development(project: Project, store: Store, port: int, workers: int, notify: Notify) -> Action:
-    """Everything side by side until Ctrl-C or TERM, the database prepared before."""
+    """Prepare the database, then run everything in parallel until Ctrl-C or TERM."""
     this = plan(project, store, port, workers)
 
     def show() -> None:
@@ -122,7 +123,7 @@ def development(project: Project, store: Store, port: int, workers: int, notify:
         precheck(this)
         build.ensure(store, "dev", notify=notify)
         folder = project.run_folder
-        refusal = f"another `invoke dev` runs on {folder}; end it first: two would share one schedule"
+        refusal = f"another `invoke dev` runs on {folder}; stop it first: two would share one schedule"
         with alone(folder / "lock", "`invoke dev`", refusal):
             prepare(this)
             run_all(this)
@@ -131,28 +132,28 @@ def development(project: Project, store: Store, port: int, workers: int, notify:
 
 
 def prepare(plan: Plan) -> None:
-    """Bring the database up to date; what fails is said in one line, and all of it is in a log."""
-    for sign in plan.signs:
-        sign.unlink(missing_ok=True)
+    """Bring the database up to date. Raises `Failure` with one line; the full output is then in a log."""
+    for ready_file in plan.ready_files:
+        ready_file.unlink(missing_ok=True)
     for name, command in plan.first.items():
         print(f"{name} …", file=sys.stderr, flush=True)
         run_once(name, command, plan.project.run_folder)
 
 
 def run_all(plan: Plan) -> None:
-    """Run the processes until we are told to stop. Raises `Failure` when one of them ends by itself."""
+    """Run the processes until we are stopped. Raises `Failure` if one of them ends before that."""
     from deploy.native import side_by_side
 
     def announced() -> None:
-        announce(plan.url, list(plan.processes), lambda: lacking(plan), ended=lambda: False)
+        announce(plan.url, list(plan.processes), lambda: not_ready(plan), ended=lambda: False)
 
     code = side_by_side.run(plan.processes, patience=KILL_SECONDS, when_forked=announced)
     if code not in (0, 128 + signal.SIGINT, 128 + signal.SIGTERM):
-        raise Failure("a process ended by itself; its last lines above say why", code=code)
+        raise Failure("a process stopped unexpectedly; its last lines above say why", code=code)
     print("All stopped.")
 
 
-def lacking(plan: Plan) -> list[str]:
-    """What is not ready yet."""
-    names = [sign.name for sign in plan.signs if not sign.exists()]
+def not_ready(plan: Plan) -> list[str]:
+    """The processes that are not ready yet."""
+    names = [path.name for path in plan.ready_files if not path.exists()]
     return names or ([] if answers(f"{plan.url}readyz") else ["web"])

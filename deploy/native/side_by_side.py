@@ -1,4 +1,4 @@
-"""Runs several commands at once under honcho, with a prefix each, until one ends or we are told to stop."""
+"""Runs several commands in parallel under honcho, until one ends or we are stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deploy.core.shell import OWNER, Run
 
 
 class Manager(honcho.manager.Manager):  # type: ignore[misc]
-    """honcho's manager, ready for a signal that comes before its processes have told their ids."""
+    """honcho's manager, extended to accept a signal before all its processes have reported their ids."""
 
     too_early = False
 
@@ -27,7 +27,7 @@ class Manager(honcho.manager.Manager):  # type: ignore[misc]
 
 
 class Announcer(Printer):  # type: ignore[misc]
-    """honcho's printer. By its first line honcho has forked all that it forks: from then on threads are safe."""
+    """honcho's printer. At its first line, honcho has forked all processes; from then on, threads are safe."""
 
     def __init__(self, when_forked: Callable[[], None]) -> None:
         super().__init__(sys.stdout)
@@ -45,17 +45,17 @@ class Announcer(Printer):  # type: ignore[misc]
 
 
 def run(commands: Mapping[str, Run], *, patience: float, when_forked: Callable[[], None]) -> int:
-    """Run the commands; returns the exit code of the first that ended, or 128 plus the signal that ended us.
+    """Run the commands; returns the exit code of the first that ended, or 128 plus the signal that stopped us.
 
-    What has not ended ``patience`` seconds after it was told to is killed. ``when_forked`` runs in a thread meanwhile.
+    A process that has not ended ``patience`` seconds after it was told to is killed. ``when_forked`` runs in a thread.
     """
     honcho.manager.KILL_WAIT = patience
     manager = Announcer(when_forked).manager
     for name, command in commands.items():
-        # Each ends with us, also when we are killed; a command that somebody pasted has no owner.
+        # With an owner, each stops when we end, even if we are killed. A command pasted from a dry run has none.
         env = {**os.environ, **command.env, OWNER: str(os.getpid())}
         manager.add_process(name, f"exec {shlex.join(command.argv)}", env=env)
-    # A closed terminal ends us as Ctrl-C does; honcho itself listens to INT and TERM only.
+    # Make a closed terminal stop us as Ctrl-C does; honcho itself handles INT and TERM only.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under `nohup`
         signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     manager.loop()

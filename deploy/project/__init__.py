@@ -1,4 +1,4 @@
-"""What is deployed, the same on every runtime: its configuration, the proxy before it, the seconds it is given.
+"""What is the same on every runtime: the project's configuration, the proxy in front of it, time limits.
 
-May not be here: how a runtime does it.
+May not be here: how a runtime works.
 """

@@ -1,4 +1,4 @@
-"""A TLS certificate and its key, looked at before anything is started with them."""
+"""Checks a TLS certificate and its key before anything is started with them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from deploy.core.errors import Failure
 
 
 def check_certificate(certificate: Path, key: Path, now: datetime | None = None, source: str = ".env") -> None:
-    """Raise `Failure` for a pair that nginx would refuse, or that clients would: naming the file and what is wrong.
+    """Raise `Failure` for a pair that nginx or clients would reject, naming the file and the reason.
 
-    ``source`` is where the pair is named, for the message.
+    ``source`` is the file that configures the pair, for the message.
     """
     for path in (certificate, key):
         if not path.is_file():
@@ -25,8 +25,8 @@ def check_certificate(certificate: Path, key: Path, now: datetime | None = None,
         ends = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
     except ssl.SSLError as error:
         reason = (error.reason or str(error)).lower().replace("_", " ")
-        raise Failure(f"{source}: {certificate} and {key} are no pair that works: {reason}") from None
+        raise Failure(f"{source}: {certificate} and {key} do not work as a pair: {reason}") from None
     except (OSError, ValueError) as error:
         raise Failure(f"{source}: {certificate}: {error}") from None
     if ends < (now or datetime.now(UTC)):
-        raise Failure(f"{source}: {certificate} ended on {ends:%Y-%m-%d}; renew it")
+        raise Failure(f"{source}: {certificate} expired on {ends:%Y-%m-%d}; renew it")

@@ -1,7 +1,7 @@
-"""The typed configuration: what `ns.configure` in tasks.py holds, checked once, as a value.
+"""The typed configuration: the values of `ns.configure` in tasks.py, checked once.
 
-Invoke merges the defaults in tasks.py, `invoke.yaml` beside it and `INVOKE_PROJECT_…` variables; this makes a
-`Project` of the outcome, or one line that names the key.
+Invoke merges the defaults in tasks.py, `invoke.yaml` beside it and `INVOKE_PROJECT_…` variables. This module turns the
+result into a `Project`, or raises a one-line `Failure` that names the key.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MODULE = re.compile(r"[A-Za-z_]\w*")
 
 @dataclass(frozen=True)
 class Project:
-    """The Django project that is run, and where things are."""
+    """The Django project, and where its parts are."""
 
     root: Path
     #: The project's short name, in lower case.
@@ -32,11 +32,11 @@ class Project:
     port: int
     #: The management command that fills an empty development database; empty for none.
     samples: str
-    #: What the native runtime writes, relative to the root: database, queues, media.
+    #: The folder that the native runtime writes to (database, queues, media), relative to the root.
     run: str
-    #: What a new release must answer without an error before it gets requests.
+    #: The paths that a new release must answer without an error before it gets requests.
     probes: tuple[str, ...]
-    #: Gigabytes that the container engine's disk must have left before anything is built.
+    #: Gigabytes that must be free on the container engine's disk before a build.
     free_gigabytes: int
 
     @property
@@ -57,7 +57,7 @@ class Project:
 
 
 def whole_number(value: object, key: str, low: int, high: int) -> int:
-    """A whole number within bounds. Raises `Failure` naming ``key``, where Invoke itself would end in a traceback."""
+    """A whole number within bounds. Raises `Failure` naming ``key``; Invoke itself would show a traceback."""
     text = str(value)
     if not text.isdecimal() or not low <= int(text) <= high:
         raise Failure(f"{key} is {text!r}, but must be a number from {low} to {high}")
@@ -65,7 +65,7 @@ def whole_number(value: object, key: str, low: int, high: int) -> int:
 
 
 def port_number(value: object, key: str) -> int:
-    """A TCP port that an ordinary user may listen on. Raises `Failure` naming ``key``."""
+    """A TCP port on which an ordinary user may listen. Raises `Failure` naming ``key``."""
     return whole_number(value, key, 1024, 65535)
 
 
@@ -77,7 +77,7 @@ def _text(values: Mapping[str, object], key: str, pattern: re.Pattern[str], mean
 
 
 def load(root: Path, values: Mapping[str, object]) -> Project:
-    """The project from the merged `project` section. Raises `Failure` naming the key that is wrong."""
+    """The project from the merged `project` section. Raises `Failure` naming an invalid key."""
     project = Project(
         root=root,
         name=_text(values, "name", _NAME, "a short name in lower case"),

@@ -1,48 +1,49 @@
-"""Seconds on which several runtimes, scripts and files must agree, and what holds between them.
+"""Time limits, in seconds, on which several runtimes, scripts and files must agree, and the relations between them.
 
-A value stands here when more than one place knows it, or when it must be more or less than another. What only one
-module needs stays in that module. Units, scripts and YAML cannot import this: `tests/unit/project/test_limits.py` reads
-them and compares.
+A value is here if more than one place uses it, or if it must be greater or less than another. A value that only one
+module needs is in that module. Units, scripts and YAML cannot import this module: `tests/unit/project/test_limits.py`
+reads them and compares.
 """
 
 from __future__ import annotations
 
-# --- A release comes into service ---
+# --- Starting a release ---
 
-#: Its one-shot part, migrations above all: the same everywhere, or it would deploy here and not there.
+#: For the one-shot part of a release, above all migrations. The same on every runtime, so that a release that deploys
+#: on one deploys on all.
 MIGRATE = 3600
-#: For a new replica or unit that is up to answer its probes: servers reached, migrations applied.
+#: For a new replica or unit, once it runs, to answer its probes: servers reached, migrations applied.
 READY = 20
-#: For new containers to become healthy: Django's boot, on a machine where everything starts at once.
+#: For new containers to become healthy: Django's start, on a machine where everything starts at once.
 HEALTHY = 150
-#: For services of a swarm to be as a stack file says: health, the watching after it, waves of workers.
+#: For the services of a swarm to reach the state in the stack file: health, the monitoring after it, waves of workers.
 CONVERGE = 900
-#: A management command that runs as a job of its own: as long as one over SSH may.
+#: For a management command that runs as its own job; a command over SSH has the same limit.
 COMMAND = 24 * 60 * 60
 
 assert READY < HEALTHY < CONVERGE < MIGRATE < COMMAND
 
-# --- What was before ends ---
+# --- Stopping a release ---
 
-#: That requests under way have (gunicorn's graceful time-out), and that running tasks have before they are given back.
+#: For running requests to finish (gunicorn's graceful timeout), and for running tasks before they return to the queue.
 REQUEST, TASK = 30, 60
-#: After which the engine kills an app, a worker: more than they give to what is under way.
+#: After which the engine kills an app or a worker: more than these give to running requests and tasks.
 STOP_APP, STOP_WORKER = 40, 75
-#: That nginx's old processes have before replicas stop without them: they hold at least each request that an app does.
+#: For nginx's old processes to end; after it, replicas are stopped anyway. At least as long as an app gives a request.
 DRAIN = 60
 
 assert REQUEST < STOP_APP
 assert TASK < STOP_WORKER
 assert REQUEST <= DRAIN
 
-# --- Who holds a lock, and who is still there ---
+# --- Locks and liveness ---
 
-#: On a swarm: between two signs of life of a lock's holder, after which the holder itself takes the lock for lost, and
-#: after which others take it over. The rest between the last two is for a change on its way to the swarm.
+#: On a swarm: between two heartbeats of a lock's holder; without one, after which the holder considers the lock lost;
+#: and after which others take it over. The time between the last two is for a change that is on its way to the swarm.
 SWARM_BEAT, SWARM_LEASE, SWARM_STALE = 3, 15, 20
-#: On hosts: between two signs of life for a lock, and without one after which the host frees it.
+#: On hosts: between two heartbeats for a lock; and without one, after which the host releases it.
 HOST_BEAT, HOST_STALE = 15, 60
-#: On hosts, while a release comes into service: between two words, and without one after which a host puts itself back.
+#: On hosts, while a release starts: between two messages; and without one, after which a host rolls back by itself.
 SIGN, SILENCE = 10, 40
 
 assert 2 * SWARM_BEAT < SWARM_LEASE < SWARM_STALE - SWARM_BEAT // 2

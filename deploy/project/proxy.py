@@ -1,4 +1,4 @@
-"""What nginx is told beyond `nginx/site.conf`: the files of /etc/nginx/site, rendered."""
+"""Renders the files of /etc/nginx/site that `nginx/site.conf` includes."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-#: The replicas by the service's own name: all that the engine's name server knows at this moment.
+#: The upstream by the name of the service: all replicas that the engine's DNS server knows at this moment.
 ALL = ("app",)
-#: Where nginx has the files of its machine for that of others.
+#: The port on which nginx offers the files of its machine to the nginx of other machines.
 PEERS_PORT = 8082
 
 
 @dataclass(frozen=True)
 class Front:
-    """How the site is reached."""
+    """How clients reach the site."""
 
     hosts: Sequence[str]
     tls: bool
     #: The port of HTTPS as clients see it, for the redirect.
     https_port: int
-    #: Networks whose word on the client's address and scheme counts.
+    #: Networks of proxies that are trusted to state the client's address and scheme.
     trusted: Sequence[str]
     static_root: str = "/srv/static"
     protected_root: str = "/srv/protected"
-    #: The name of the other machines' nginx, which have the files that are not on this one; empty where there are none.
+    #: The host name of the nginx on other machines, which have the files that this machine lacks; empty without any.
     peers: str = ""
 
 
-#: Where containers log: their engine keeps it.
+#: The access log of a container; the engine stores it.
 CONTAINER_LOG = "/dev/stdout"
-#: What is said of a certificate on a server that has one.
+#: The directives for the certificate of a server.
 PAIR = "ssl_certificate /etc/nginx/site/tls.crt;\nssl_certificate_key /etc/nginx/site/tls.key;\n"
 
 
 def runtime_files(front: Front, upstream: Iterable[str], resolved: Iterable[str] = ()) -> dict[str, str]:
-    """The files that differ from one place to another, by name, for containers.
+    """The rendered files for containers, by name.
 
-    ``upstream`` names the replicas that serve, ``resolved`` those whose addresses must be resolved first.
+    ``upstream`` names the replicas that serve; ``resolved`` names those whose addresses are only resolved for now.
     """
     names = " ".join(front.hosts)
     plain = f"listen 80;\nserver_name {names};\n"
@@ -52,12 +52,12 @@ def runtime_files(front: Front, upstream: Iterable[str], resolved: Iterable[str]
 
 
 def http(front: Front, upstream: Iterable[str], resolved: Iterable[str] = ()) -> str:
-    """Who serves, where files are, whom to trust; and the redirect where there is a certificate.
+    """The upstream, the folders of files, the trusted proxies, and with a certificate the redirect to HTTPS.
 
-    `resolve` follows a replica that comes back under another address. `max_fails=0`: a failure never marks a replica as
-    down, which would outlast the failure by ten seconds, and strike whoever gets its address next. `down`: it gets no
-    request, but its name is looked up. A name that is new in a reload is looked up only after it, and until then there
-    is nobody to send a request to; the addresses of one that was there before are taken over
+    `resolve` follows a replica that returns with another address. `max_fails=0`: a failure never marks a replica as
+    down. The mark would outlast the failure by ten seconds, and would apply to the next replica with that address.
+    `down`: the replica gets no requests, but its name is resolved. nginx resolves a name that is new in a reload only
+    after the reload, and until then has no server for requests. The addresses of names that it knew before are kept
     (ngx_http_upstream_zone_preresolve in nginx's source).
     """
     return _http(front, _servers(upstream, resolved), CONTAINER_LOG, "listen 80;")
@@ -69,7 +69,7 @@ def _servers(upstream: Iterable[str], resolved: Iterable[str]) -> str:
 
 
 def with_upstream(text: str, upstream: Iterable[str], resolved: Iterable[str] = ()) -> str:
-    """An `http.conf` that sends requests to other replicas, and is the same otherwise."""
+    """An `http.conf` with its upstream replaced and all else unchanged."""
     lines = r"(?:^    server [\w.-]+:8000 resolve max_fails=0(?: down)?;\n)+"
     return re.sub(lines, lambda _: _servers(upstream, resolved), text, count=1, flags=re.MULTILINE)
 
@@ -95,9 +95,9 @@ def _http(front: Front, servers: str, log: str, listen: str) -> str:
 
 
 ALL_HERE = "# All files are on this machine.\n"
-#: Not `error_page 404`, which would also answer a client that asks for such an address by itself.
+#: Not `error_page 404`, which would also apply to a client that requests such an address directly.
 MISSING = "try_files $uri @elsewhere;\n"
-#: The other machines are asked in turn; what the site has said of the file (its name and type) stays.
+#: The other machines are tried in turn. The headers that the site set for the file (its name and type) are kept.
 ELSEWHERE = """\
 location @elsewhere {
     internal;
@@ -113,7 +113,7 @@ location @elsewhere {
 
 
 def peers(front: Front) -> str:
-    """What nginx shows to those of the other machines, on a port that is not published: what a worker here wrote."""
+    """The server for the nginx of other machines, on an unpublished port, with the files that workers wrote here."""
     if not front.peers:
         return ""
     return _asked([f"{front.peers}:{PEERS_PORT} resolve max_fails=0"]) + _peer([f"listen {PEERS_PORT};"])
@@ -133,26 +133,26 @@ def _peer(lines: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Here:
-    """What nginx does on a plain host."""
+    """The nginx of a plain host."""
 
     front: Front
-    #: The socket of the release that serves.
+    #: The socket of the serving release.
     socket: str
     #: The access log.
     log: str
-    #: Whether the site is reached here; else it only has files for the hosts where it is.
+    #: Whether this host serves the site; otherwise it only offers files to the hosts that do.
     web: bool
-    #: Addresses of the other hosts that may have a file, and of those that may ask for ours.
+    #: The addresses of the other hosts that may have a file, and of those that may request ours.
     others: Sequence[str]
     askers: Sequence[str]
-    #: Whether the system knows IPv6.
+    #: Whether the system supports IPv6.
     ipv6: bool
 
 
 def host_files(here: Here) -> dict[str, str]:
-    """The files that differ from one host to another, by name.
+    """The rendered files for a plain host, by name.
 
-    Debian 12 has nginx 1.22: HTTP/2 is a word of `listen` there, and no name is looked up after the start.
+    Debian 12 has nginx 1.22, where HTTP/2 is a parameter of `listen`, and names are resolved only at the start.
     """
     front, both = here.front, (["", "[::]:"] if here.ipv6 else [""])
     peer = ""
@@ -175,7 +175,7 @@ def host_files(here: Here) -> dict[str, str]:
         "http.conf": _http(front, f"    server unix:{here.socket} max_fails=0;\n", here.log, "; ".join(plain) + ";")
         + asked
         + peer,
-        # A link that the deploy user puts among the static files leads to no file of another user.
+        # A link among the static files, made by the deploy user, must not give access to files of other users.
         "server.conf": f"{server}{names}disable_symlinks if_not_owner;\n{ELSEWHERE if here.others else ''}",
         "missing.conf": MISSING if here.others else ALL_HERE,
         "unknown.conf": unknown,
@@ -187,11 +187,11 @@ def _in_url(address: str) -> str:
 
 
 def serving(text: str) -> tuple[str, ...]:
-    """The replicas that an `http.conf` sends requests to."""
+    """The replicas to which an `http.conf` sends requests."""
     return tuple(re.findall(r"^    server ([\w.-]+):8000(?!.* down;)", text, re.MULTILINE))
 
 
 def complaint(text: str) -> str:
-    """What `nginx -t` finds wrong, in the names of the work tree."""
+    """The error that `nginx -t` reports, with file names as in the work tree."""
     found = re.search(r"\[emerg\] (?:\d+#\d+: )?(.+)", text)
     return (found[1] if found else text.strip()).replace("/etc/nginx/site/", "nginx/")

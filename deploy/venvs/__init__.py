@@ -1,4 +1,4 @@
-"""Layered virtual environments: what a layer is, the store of those built, building, checking, locking.
+"""Layered virtual environments: the definition of layers, the store of built ones, building, checking, locking.
 
-`layers`, `store`, `build` and `finish_layer` are standard library only: the bootstrap and the hosts run them.
+`layers`, `store`, `build` and `finish_layer` use the standard library only: the bootstrap and the hosts run them.
 """

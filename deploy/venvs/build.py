@@ -1,6 +1,6 @@
-"""Builds layers into the store, and removes those that nothing uses.
+"""Builds layers into the store, and removes unused ones.
 
-Standard library only: the bootstrap builds the tools environment with it.
+Standard library only: the bootstrap builds the tools environment with this module.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from deploy.venvs.store import (
     built,
     chosen_python,
     find_uv,
+    is_complete,
     is_current,
-    is_whole,
     state,
     unused,
 )
 
-#: uv would otherwise fetch an interpreter that it does not find.
+#: Otherwise uv would download an interpreter that it does not find.
 NO_DOWNLOADS = {"UV_PYTHON_DOWNLOADS": "never"}
 
 
 def creation(layer: Layer, building: Path, python: Python, uv: str | None) -> Run:
-    """The command that makes the bare environment."""
+    """The command that creates the empty environment."""
     if uv:
         options = ["--quiet", "--no-project", "--python", python.executable, "--prompt", layer.name]
         return Run([uv, "venv", *options, str(building)], NO_DOWNLOADS)
@@ -47,9 +47,9 @@ def creation(layer: Layer, building: Path, python: Python, uv: str | None) -> Ru
 
 
 def installation(store: Store, layer: Layer, building: Path, uv: str | None, keep: tuple[int, ...]) -> Run:
-    """The command that installs the difference, its hashes checked and nothing else drawn in."""
+    """The command that installs the layer's own packages: hashes are checked, dependencies are not added."""
     python = str(building / "bin" / "python")
-    quiet = [] if sys.stderr.isatty() else ["--quiet"]  # bars and names are for people
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]  # progress bars and names are for people
     what = ["--no-deps", "--require-hashes", "-r", str(building / "requirements.txt")]
     if uv:
         bytecode = ["--compile-bytecode"] if store.compiled else []
@@ -66,7 +66,7 @@ def installation(store: Store, layer: Layer, building: Path, uv: str | None, kee
 def building_steps(
     store: Store, layer: Layer, python: Python, uv: str | None, keep: tuple[int, ...] = ()
 ) -> list[Step]:
-    """The steps that make a layer: aside, then renamed to its own name."""
+    """The steps that build a layer in a temporary folder and then rename it."""
     path, building = store.path(layer), store.building(layer)
     plan = {
         "name": layer.name,
@@ -95,45 +95,45 @@ def building_steps(
     ]
 
 
-# --- doing it -------------------------------------------------------------------------------------------------------
+# --- actions --------------------------------------------------------------------------------------------------------
 
 
 def ensure(
     store: Store, name: str, *, python: str = "", rebuild: bool = False, dry_run: bool = False, notify: Notify = print
 ) -> bool:
-    """Make an environment what its locks say, building what is missing, lowest first. Returns whether it had to.
+    """Bring an environment up to date with its locks, building missing layers, lowest first. Returns whether it did.
 
-    Safe beside another that does the same: the second waits, then finds it done. Killed at any point, the next call
-    goes on from the last whole layer. Raises `Failure` with a remedy when a layer cannot be built.
+    Concurrent calls are safe: the second waits, and then finds nothing to do. After a kill at any point, the next call
+    continues from the last complete layer. Raises `Failure` with a remedy if a layer cannot be built.
     """
     chosen = chosen_python(store, name, python)
     layer = layers.resolve(store.requirements, name, chosen.tag)
     chain = [*reversed(layer.below), layer]
-    if not rebuild and is_current(store, layer) and all(is_whole(store.path(lower)) for lower in layer.below):
+    if not rebuild and is_current(store, layer) and all(is_complete(store.path(lower)) for lower in layer.below):
         return False
     if dry_run:
         for each in chain:
-            if rebuild or not is_whole(store.path(each)):
+            if rebuild or not is_complete(store.path(each)):
                 perform(building_steps(store, each, chosen, find_uv(store)), dry_run=True)
             perform(linking_steps(store, each, name), dry_run=True)
         return True
     with store.lock(notify) as descriptor:
         for each in chain:
-            if rebuild or not is_whole(store.path(each)):
+            if rebuild or not is_complete(store.path(each)):
                 build(store, each, chosen, (descriptor,), notify)
             perform(linking_steps(store, each, name))
     return True
 
 
 def linking_steps(store: Store, layer: Layer, asked: str) -> list[Step]:
-    """Give the environment its layer. A lower one that is in order with another Python keeps what it has."""
+    """Link the environment to its layer. A lower environment that is current with another Python keeps its layer."""
     if layer.name != asked and state(store, layer.name) == "current":
         return []
     return [Link(store.link(layer.name), f".layers/{layer.folder}")]
 
 
 def build(store: Store, layer: Layer, python: Python, keep: tuple[int, ...], notify: Notify) -> None:
-    """Build one layer under the store's lock; what was half made is removed before the error goes on."""
+    """Build one layer while holding the store's lock. After an error, the incomplete layer is removed."""
     uv = find_uv(store)
     require_installer(layer, python, uv)
     count = len(layer.pins)
@@ -147,7 +147,7 @@ def build(store: Store, layer: Layer, python: Python, keep: tuple[int, ...], not
 
 
 def require_installer(layer: Layer, python: Python, uv: str | None) -> None:
-    """Without uv, the first environment needs Python's own pip, which Debian ships in a package apart."""
+    """Raise `Failure` if there is neither uv nor Python's own pip, which Debian ships in a separate package."""
     if uv is None and layer.name == TOOLS and importlib.util.find_spec("ensurepip") is None:
         raise Failure(
             f"{python.executable} has no ensurepip: `sudo apt install python3-venv`, or install uv, and repeat"
@@ -155,31 +155,31 @@ def require_installer(layer: Layer, python: Python, uv: str | None) -> None:
 
 
 def remedy(layer: Layer) -> str:
-    """What helps when a package that is compiled on this machine did not build."""
+    """A hint for the error message if the layer contains a package that is compiled on this machine."""
     if any(pin.name == "psycopg2" for pin in layer.pins):
         return ". psycopg2 is compiled here: `invoke doctor` says what it needs"
     return ""
 
 
 def remove(store: Store, name: str, *, dry_run: bool = False, notify: Notify = print) -> None:
-    """Remove an environment and the layers that nothing stands on any more.
+    """Remove an environment and the layers that are then unused.
 
-    Raises `Failure` while another environment stands on it, or it runs this very command.
+    Raises `Failure` if another environment stands on it, or if it runs this command.
     """
     if not store.link(name).is_symlink():
-        raise Failure(f"environment {name} is not built; `invoke venv-list` shows what is")
+        raise Failure(f"environment {name} is not built; `invoke venv-list` lists those that are")
     if name == TOOLS:
-        raise Failure("environment tools runs this command; remove the folder .venvs by hand to start again")
+        raise Failure("environment tools runs this command; to start again, remove the folder .venvs by hand")
     own = os.path.realpath(store.link(name))
     above = [other for other in built(store) if other != name and own in below_of(store, other)]
     if above:
-        raise Failure(f"environment {name} carries {', '.join(above)}; remove what stands on it first")
+        raise Failure(f"environment {name} is needed by {', '.join(above)}; remove those first")
     with store.lock(notify):
         perform([Remove(store.link(name)), *map(Remove, unused(store, without=name))], dry_run=dry_run)
 
 
 def prune(store: Store, *, dry_run: bool = False, notify: Notify = print) -> int:
-    """Remove the layers of earlier locks, which no environment uses; returns how many there were."""
+    """Remove the layers that no environment uses, such as those of earlier locks; returns their number."""
     with store.lock(notify):
         paths = unused(store)
         perform(map(Remove, paths), dry_run=dry_run)
@@ -189,7 +189,7 @@ def prune(store: Store, *, dry_run: bool = False, notify: Notify = print) -> int
 def clear(store: Store, names: Sequence[str], *, unused: bool, dry_run: bool = False, notify: Notify = print) -> None:
     """Remove environments, and with ``unused`` what no environment uses. Raises `Failure` where neither is named."""
     if not names and not unused:
-        raise Failure("say which: --env NAME, or --unused for the layers that nothing uses")
+        raise Failure("nothing to remove was named: use --env NAME, or --unused for layers that no environment uses")
     for name in names:
         remove(store, name, dry_run=dry_run, notify=notify)
     if unused:

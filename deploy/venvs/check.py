@@ -1,4 +1,4 @@
-"""Looking: what is wrong with the environments that stand here. Names each thing and what fixes it; changes nothing."""
+"""Checks built environments. Reports each problem with its remedy, and changes nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deploy.venvs.store import Record, Store
 
 
 def check_all(store: Store, names: Sequence[str], notify: Notify) -> None:
-    """Check environments, saying which. Raises `Failure` with a line for each thing that is wrong."""
+    """Check environments, reporting progress. Raises `Failure` with a line for each problem."""
     problems = []
     for name in names:
         notify(f"{name} …")
@@ -28,11 +28,11 @@ def check_all(store: Store, names: Sequence[str], notify: Notify) -> None:
 
 
 def check(store: Store, name: str) -> list[str]:
-    """Everything that is wrong with an environment, each in one line; nothing if it is what its locks say."""
+    """The problems of an environment, one line each; empty if it matches its locks."""
     again = f"`invoke venv --env {name}`"
     record = store.record(name)
     if record is None:
-        return [f"{name}: not built, or not to the end: {again}"]
+        return [f"{name}: not built, or not completely: {again}"]
     path = Path(os.path.realpath(store.link(name)))
     if record.path != str(path):
         return [f"{name}: was moved here from {record.path}: {again} rebuilds it"]
@@ -47,22 +47,22 @@ def check(store: Store, name: str) -> list[str]:
 
 
 def python_problems(name: str, record: Record, path: Path, again: str) -> list[str]:
-    """A Python that is gone, or another one than the layers were made with."""
+    """A Python that no longer exists, or that differs from the one that the layers were built with."""
     interpreter = path / "bin" / "python"
     if not interpreter.exists():
-        return [f"{name}: its Python {record.interpreter} is gone: {again} builds it with another"]
+        return [f"{name}: its Python {record.interpreter} no longer exists: {again} rebuilds it with another"]
     now = layer_store.describe_other(str(interpreter)).tag
     wrong = [(name, record.python)] if now != record.python else []
     lower = [found for path in record.below if (found := layer_store.read_record(Path(path)))]
     wrong += [(each.name, each.python) for each in lower if each.python != now]
     return [
-        f"{name}: runs {layer_store.short(now)}, but {layer} was made for {layer_store.short(made)}: {again}"
+        f"{name}: runs {layer_store.short(now)}, but {layer} was built for {layer_store.short(made)}: {again}"
         for layer, made in wrong
     ]
 
 
 def base_problems(name: str, record: Record, again: str) -> list[str]:
-    """A lower layer that is not where this one looks for it; Python itself would say nothing."""
+    """A lower layer that is not where this one expects it; Python itself would not report that."""
     return [
         f"{name}: stands on {Path(lower).name}, which is no longer at {Path(lower).parent}: {again} rebuilds it"
         for lower in record.below
@@ -71,14 +71,14 @@ def base_problems(name: str, record: Record, again: str) -> list[str]:
 
 
 def changed_lock(store: Store, layer: Layer, record: Record) -> str:
-    """Which lock made the difference: its own, or that of a layer below."""
+    """The lock that changed: the layer's own, or that of a layer below."""
     changed = [lower.name for lower in layer.below if str(store.path(lower)) not in record.below]
     return f"{changed[-1] if changed else layer.name}.txt"
 
 
 def package_problems(name: str, record: Record, path: Path) -> list[str]:
-    """Packages that came, went or changed by hand since the layer was finished."""
-    fix = f"name it in requirements/{name}.in and `invoke lock`, or `invoke venv --env {name} --rebuild`"
+    """Packages that were installed, removed or changed by hand since the layer was finished."""
+    fix = f"add it to requirements/{name}.in and run `invoke lock`, or `invoke venv --env {name} --rebuild`"
     packages = next((path / "lib").glob("python*/site-packages"), path)
     now = {distribution.name: distribution.version for distribution in distributions(path=[str(packages)])}
     new = sorted(now.keys() - record.installed.keys())
@@ -87,12 +87,12 @@ def package_problems(name: str, record: Record, path: Path) -> list[str]:
         if each not in now:
             lines.append(f"{name}: {each} {version} was removed by hand: {fix}")
         elif now[each] != version:
-            lines.append(f"{name}: {each} is {now[each]}, locked is {version}: {fix}")
+            lines.append(f"{name}: {each} is {now[each]}, but {version} is locked: {fix}")
     return lines
 
 
 def dependency_problems(store: Store, name: str, path: Path) -> list[str]:
-    """What `pip check` says, which sees across layers."""
+    """The problems that `pip check` reports, which sees all layers."""
     pip = [str(store.link(layer_store.TOOLS) / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
     result = run(Run([*pip, "--python", str(path / "bin" / "python"), "check"]), capture=True, check=False)
     said = (result.stdout + result.stderr).strip().splitlines()

@@ -1,10 +1,10 @@
-"""Run by a new layer's own Python once its packages are in: makes the folder into a layer.
+"""Finishes a layer. The new layer's own Python runs this once the packages are installed.
 
     python -I finish_layer.py PLAN.json
 
-It puts the lower layers on the import path, writes their console scripts again for this Python, points every script
-at the folder that the layer is about to be renamed to, and leaves `layer.json`, by which a whole layer is known.
-Standard library only, and nothing of ours: it runs in an environment that has neither.
+It puts the lower layers on the import path, rewrites their console scripts for this Python, and makes every script
+refer to the folder that the layer will be renamed to. It writes `layer.json` last, which marks a complete layer.
+Standard library only, and no imports of ours: neither packages nor `deploy` are available where it runs.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import sysconfig
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-#: Named to sort after every other .pth file, so that what an environment installs itself comes first.
+#: The name sorts after every other .pth file, so that an environment's own packages come first.
 PATH_FILE = "~layers.pth"
-#: What uv and setuptools leave in each environment, and which works without being inherited.
+#: Files that uv and setuptools create in each environment, and that need not be inherited.
 HARMLESS = {PATH_FILE, "_virtualenv.pth", "distutils-precedence.pth"}
-#: The lock as it was, by which the bootstrap sees without reading it that nothing changed.
+#: A copy of the lock, with which the bootstrap compares the lock without parsing it.
 LOCK_COPY = "lock.txt"
-#: Linux reads this much of a `#!` line (BINPRM_BUF_SIZE less the two signs and the end).
+#: How much of a `#!` line Linux reads (BINPRM_BUF_SIZE less `#!` and the line's end).
 SHEBANG_LENGTH = 253
 
 SCRIPT = """\
@@ -39,15 +39,15 @@ if __name__ == "__main__":
 
 
 def shebang(python: str) -> str:
-    """The first lines of a script for this interpreter, also where its path has a space or is very long."""
+    """The first lines of a script for this interpreter, even if its path contains a space or is very long."""
     if " " not in python and len(python) <= SHEBANG_LENGTH:
         return f"#!{python}"
-    # Two languages at once: to sh an exec, to Python a string.
+    # Valid in two languages: an exec for sh, a string for Python.
     return f"#!/bin/sh\n'''exec' {shlex.quote(python)} \"$0\" \"$@\"\n' '''"
 
 
 def site_packages(layer: Path) -> Path:
-    """Where a layer keeps its packages; the Python that runs this is of the same version as every layer's."""
+    """The folder of a layer's packages. The Python that runs this has the same version as every layer's."""
     return Path(sysconfig.get_path("purelib", vars={"base": str(layer)}))
 
 
@@ -68,22 +68,22 @@ def entry_points(distribution: Distribution, python: str) -> dict[str, str]:
 
 
 def programs(distribution: Distribution, folder: Path) -> list[Path]:
-    """What a distribution has in its layer's `bin`: compiled programs too, and scripts that are no entry points."""
+    """A distribution's files in its layer's `bin`, including compiled programs and scripts without an entry point."""
     names = (file.name for file in distribution.files or () if file.parent.name == "bin" and file.parts[0] == "..")
     return [folder / name for name in names if (folder / name).is_file()]
 
 
 def write_script(path: Path, text: str) -> None:
-    """Write an executable script in place of whatever has that name."""
+    """Write an executable script, replacing any file of that name."""
     path.unlink(missing_ok=True)
     path.write_text(text)
     path.chmod(0o755)
 
 
-def lift_scripts(lower: Path, folder: Path, python: str, own: set[str]) -> None:
-    """Make a lower layer's scripts work from this `bin`, except where this layer has its own of that name.
+def inherit_scripts(lower: Path, folder: Path, python: str, own: set[str]) -> None:
+    """Make a lower layer's scripts work from this `bin`, except those that this layer has under the same name.
 
-    Putting the lower `bin` on PATH instead would run them with the lower Python, which does not see this layer.
+    With the lower `bin` on PATH instead, the lower Python would run them, and it does not see this layer.
     """
     for distribution in distributions(path=[str(site_packages(lower))]):
         scripts = entry_points(distribution, python)
@@ -100,8 +100,8 @@ def lift_scripts(lower: Path, folder: Path, python: str, own: set[str]) -> None:
                 (folder / program.name).symlink_to(program)
 
 
-def repoint(folder: Path, old: str, script: str, activated: str) -> None:
-    """Take the building place out of scripts (they name the layer) and of `activate` (it names the environment)."""
+def relocate_scripts(folder: Path, old: str, script: str, activated: str) -> None:
+    """Replace the build folder in scripts by the layer's folder, and in `activate` by the environment's."""
     for path in folder.iterdir():
         if path.is_symlink() or not path.is_file():
             continue
@@ -114,11 +114,11 @@ def repoint(folder: Path, old: str, script: str, activated: str) -> None:
 
 
 def refuse_path_files(layer: Path) -> None:
-    """A lower layer with .pth files of its own, such as an editable package, would not be inherited whole."""
+    """Exit if a lower layer has other .pth files, as of an editable package: it could not be inherited completely."""
     for path in site_packages(layer).glob("*.pth"):
         if path.name not in HARMLESS:
             sys.exit(
-                f"{layer.name} holds {path.name}: editable packages belong in the uppermost environment only; "
+                f"{layer.name} contains {path.name}: editable packages are allowed in the uppermost environment only; "
                 f"rebuild it with `invoke venv --env {layer.name.rsplit('-', 1)[0]} --rebuild`"
             )
 
@@ -137,10 +137,10 @@ def main(plan_path: str) -> None:
     scripts = {name: text for each in own for name, text in entry_points(each, python).items()}
     own_names = {*scripts, *(path.name for path in (layer / "bin").iterdir())}
     for lower in reversed(below):
-        lift_scripts(lower, layer / "bin", python, own_names)
+        inherit_scripts(lower, layer / "bin", python, own_names)
     for name, text in scripts.items():
         write_script(layer / "bin" / name, text)
-    repoint(layer / "bin", building, final, link)
+    relocate_scripts(layer / "bin", building, final, link)
 
     (packages / PATH_FILE).write_text("".join(f"{site_packages(lower)}\n" for lower in below))
     record = {

@@ -1,8 +1,8 @@
-"""Deciding: what the layered environments are. Pure but for reading requirements/.
+"""The definition of layered environments. Pure, except that it reads requirements/.
 
-`requirements/NAME.in` begins with one `-r PARENT.in` line for each layer that it stands on; those lines are the
-layer graph. `NAME.txt` is its complete lock. A layer holds only the difference: what its lock names and no layer
-below it has. Building and looking at real environments is in `venvs`.
+`requirements/NAME.in` begins with one `-r PARENT.in` line for each layer that it stands on; these lines are the layer
+graph. `NAME.txt` is its complete lock. A layer contains only the difference: the packages in its lock that no layer
+below it has. Other modules of this room build and check real environments.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from deploy.core.errors import Failure
 
-#: Raised when what a built layer looks like changes, so that older ones are not taken for new ones.
+#: Increased when the format of built layers changes, so that older layers are not used.
 FORMAT = "1"
 
 Graph = Mapping[str, tuple[str, ...]]
@@ -30,7 +30,7 @@ _PIN = re.compile(
 
 @dataclass(frozen=True)
 class Pin:
-    """One locked requirement: an exact version, the machines it is for, and the hashes of its files."""
+    """One locked requirement: an exact version, its environment marker, and the hashes of its files."""
 
     name: str
     version: str
@@ -46,17 +46,17 @@ class Pin:
 
 @dataclass(frozen=True)
 class Layer:
-    """An environment by its content: what it installs, on top of what, for which Python."""
+    """The content of an environment: what it installs, on top of which layers, for which Python."""
 
     name: str
     python: str
     pins: tuple[Pin, ...]
-    #: Every layer below, each above those that it stands on itself: the order of the import path.
+    #: Every layer below, in the order of the import path: each comes before those that it stands on.
     below: tuple[Layer, ...] = ()
 
     @cached_property
     def key(self) -> str:
-        """Sixteen hexadecimal digits that change when anything does that the environment is made from."""
+        """Sixteen hexadecimal digits that change with everything that the environment is built from."""
         content = [FORMAT, self.name, self.python, *(lower.key for lower in self.below), *(p.line for p in self.pins)]
         return hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
 
@@ -67,15 +67,18 @@ class Layer:
 
     @property
     def requirements(self) -> str:
-        """The text of the requirements file that fills it."""
+        """The text of the requirements file from which it is installed."""
         return "".join(f"{pin.line}\n" for pin in self.pins)
 
 
 def read_graph(requirements: Path) -> dict[str, tuple[str, ...]]:
-    """Who stands on whom, from the `-r` lines of ``requirements/*.in``. Raises `Failure` if a parent is missing."""
+    """Environments and their parents, by the `-r` lines of ``requirements/*.in``.
+
+    Raises `Failure` if a parent does not exist.
+    """
     graph = {source.stem: parents(source.read_text()) for source in sorted(requirements.glob("*.in"))}
     if not graph:
-        raise Failure(f"{requirements}: there are no .in files here; a checkout of the project has them")
+        raise Failure(f"{requirements}: there are no .in files here; restore them from the repository")
     for name, lower in graph.items():
         for parent in lower:
             if parent not in graph:
@@ -92,7 +95,7 @@ def parents(text: str) -> tuple[str, ...]:
 def order(graph: Graph, names: Iterable[str]) -> list[str]:
     """The named environments and all that they stand on, lowest first.
 
-    Raises `Failure` for an unknown name or a circle.
+    Raises `Failure` for an unknown name or a cycle.
     """
     done: list[str] = []
 
@@ -100,7 +103,7 @@ def order(graph: Graph, names: Iterable[str]) -> list[str]:
         if name not in graph:
             raise Failure(f"no environment is called {name!r}; there are: {', '.join(sorted(graph))}")
         if name in path:
-            raise Failure(f"requirements: {' stands on '.join([*path, name])}; take one of these -r lines out")
+            raise Failure(f"requirements: {' stands on '.join([*path, name])}; remove one of these -r lines")
         if name not in done:
             for parent in graph[name]:
                 visit(parent, (*path, name))
@@ -112,15 +115,15 @@ def order(graph: Graph, names: Iterable[str]) -> list[str]:
 
 
 def standing_on(graph: Graph, name: str) -> list[str]:
-    """The environments that have this one below them."""
+    """The environments that stand on this one."""
     return [other for other in graph if other != name and name in order(graph, [other])]
 
 
 def companions(graph: Graph, name: str) -> list[str]:
-    """The locks that constrain this one: its own lower layers, and those it meets below some other environment.
+    """The locks that constrain this one: those of its lower layers, and those that share an upper environment with it.
 
-    `test` stands on both `base` and `tools`, so the two must agree although neither stands on the other: the later
-    one in the order of locking gives way.
+    `test` stands on both `base` and `tools`, so these two must agree although neither stands on the other. The one
+    that is locked later adapts.
     """
     sequence = order(graph, graph)
     earlier = sequence[: sequence.index(name)]
@@ -129,7 +132,7 @@ def companions(graph: Graph, name: str) -> list[str]:
 
 
 def read_lock(requirements: Path, name: str) -> tuple[Pin, ...]:
-    """The pins of ``NAME.txt``. Raises `Failure` when it is missing or not a lock with hashes."""
+    """The pins of ``NAME.txt``. Raises `Failure` if it is missing or not a lock with hashes."""
     path = requirements / f"{name}.txt"
     try:
         return parse_lock(path.read_text(), f"requirements/{name}.txt")
@@ -153,10 +156,10 @@ def parse_lock(text: str, source: str) -> tuple[Pin, ...]:
 
 
 def difference(name: str, lock: Iterable[Pin], below: Iterable[Layer]) -> tuple[Pin, ...]:
-    """What of a lock is not in the layers below.
+    """The pins of a lock that are not in the layers below.
 
-    Raises `Failure` when a lower layer has another version of the same package: the packages below would then import
-    a version that they were not locked with.
+    Raises `Failure` if a lower layer has another version of the same package: the packages below would then import
+    a version with which they were not locked.
     """
     inherited: dict[str, dict[tuple[str, str], str]] = {}
     for layer in below:
@@ -177,7 +180,7 @@ def difference(name: str, lock: Iterable[Pin], below: Iterable[Layer]) -> tuple[
 
 
 def resolve(requirements: Path, name: str, python: str) -> Layer:
-    """The layer of an environment as its lock files stand now, with all layers below it."""
+    """The layer of an environment according to the current lock files, with all layers below it."""
     graph = read_graph(requirements)
     made: dict[str, Layer] = {}
     for each in order(graph, [name]):
@@ -187,6 +190,6 @@ def resolve(requirements: Path, name: str, python: str) -> Layer:
 
 
 def chosen(requirements: Path, name: str) -> list[str]:
-    """The environment asked for, or all of them, the lowest first. Raises `Failure` for one that there is not."""
+    """The named environment, or without a name all of them, lowest first. Raises `Failure` for an unknown name."""
     graph = read_graph(requirements)
     return order(graph, [name])[-1:] if name else order(graph, graph)

@@ -1,4 +1,4 @@
-"""Doing: turns requirements/*.in into locks with hashes, each on top of the locks below it."""
+"""Turns requirements/*.in into locks with hashes, each consistent with the locks below it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from deploy.core.shell import Run, run
 from deploy.venvs import layers
 from deploy.venvs.store import Store, find_uv
 
-#: The lowest Python that the locks serve; they hold for every later one too.
+#: The oldest Python that the locks support; they apply to every later one too.
 PYTHON = ".".join(map(str, OLDEST))
 
 
 def compilation(uv: str, name: str, constraints: list[str], folder: Path, *, upgrade: bool = False) -> Run:
-    """The command that locks one file. `fewest` keeps one version of a package for every Python, where it can."""
+    """The command that locks one file. `fewest`: one version of a package for all Python versions, if possible."""
     return Run(
         [
             *[uv, "pip", "compile", "--quiet", "--universal", "--python-version", PYTHON],
@@ -43,9 +43,9 @@ def commands(graph: layers.Graph, uv: str, folder: Path, *, upgrade: bool = Fals
 
 
 def compile_into(folder: Path, requirements: Path, uv: str, upgrade: bool, notify: Callable[[str], None]) -> list[str]:
-    """Lock everything in a copy of the requirements; returns the names whose lock came out different.
+    """Lock everything in a copy of the requirements; returns the names of the locks that changed.
 
-    Raises `Failure` naming the file and what it is in conflict with.
+    Raises `Failure` naming the file and those with which it conflicts.
     """
     shutil.copytree(requirements, folder, dirs_exist_ok=True)
     graph = layers.read_graph(folder)
@@ -58,30 +58,30 @@ def compile_into(folder: Path, requirements: Path, uv: str, upgrade: bool, notif
 
 
 def same(one: Path, other: Path) -> bool:
-    """Whether both files are there with the same content."""
+    """Whether both files exist and have the same content."""
     return one.exists() and other.exists() and filecmp.cmp(one, other, shallow=False)
 
 
 def explain(name: str, constraints: list[str], stderr: str) -> str:
-    """The resolver's reason in one line, with the files that disagree."""
-    words = re.sub(r"[^\x00-\x7f]+", " ", stderr)  # without what it is drawn with
+    """The resolver's reason in one line, with the files that conflict."""
+    words = re.sub(r"[^\x00-\x7f]+", " ", stderr)  # without the characters of its drawing
     words = " ".join(words.split())
     if "No solution found" not in words:
-        return f"requirements/{name}.in could not be locked: {words or 'uv said nothing'}"
+        return f"requirements/{name}.in could not be locked: {words or 'uv printed no reason'}"
     reason = words.split("resolving dependencies:", 1)[-1].strip()
     others = " and ".join(f"{each}.in" for each in constraints)
-    conflict = f"is in conflict with {others}" if others else "is in conflict with itself"
-    return f"requirements/{name}.in {conflict}: {reason} Change one of them and lock again; no lock was touched."
+    conflict = f"conflicts with {others}" if others else "contains a conflict"
+    return f"requirements/{name}.in {conflict}: {reason} Change one of them and lock again; no lock was changed."
 
 
 def lock(store: Store, *, upgrade: bool, check: bool, dry_run: bool, notify: Callable[[str], None]) -> None:
-    """Write every lock that changed, all or none; with ``check`` only say whether one would.
+    """Write every lock that changed, all or none. With ``check``, only compare.
 
-    Raises `Failure` on a conflict, and with ``check`` when an `.in` file and its lock disagree.
+    Raises `Failure` for a conflict, and with ``check`` if a lock does not match its `.in` file.
     """
     requirements, uv = store.requirements, find_uv(store)
     if uv is None:
-        raise Failure("locking needs uv, which the tools environment has: unset PORTICO_INSTALLER and repeat")
+        raise Failure("locking needs uv, which is in the tools environment: unset PORTICO_INSTALLER and retry")
     if dry_run:
         for command in commands(layers.read_graph(requirements), uv, requirements, upgrade=upgrade).values():
             print(command.render())
@@ -90,9 +90,9 @@ def lock(store: Store, *, upgrade: bool, check: bool, dry_run: bool, notify: Cal
         changed = compile_into(Path(scratch), requirements, uv, upgrade, notify)
         if check and changed:
             files = ", ".join(f"requirements/{name}.txt" for name in changed)
-            raise Failure(f"{files} not what the .in files ask for; `invoke lock` updates them")
+            raise Failure(f"{files}: out of date with the .in files; `invoke lock` updates them")
         for name in changed:
             fresh = requirements / f".{name}.txt.new"
             shutil.copyfile(Path(scratch) / f"{name}.txt", fresh)
             fresh.replace(requirements / f"{name}.txt")
-    notify(f"lock: {'wrote ' + ', '.join(changed) if changed else 'every lock is what its .in file asks for'}")
+    notify(f"lock: {'wrote ' + ', '.join(changed) if changed else 'every lock matches its .in file'}")

@@ -1,10 +1,10 @@
-"""The store of layers, `.venvs/`: what is there, with which Python it was made, what stands on what.
+"""The store of layers, `.venvs/`: which layers exist, the Python of each, and which layers it stands on.
 
     .venvs/dev -> .layers/dev-3f2a…     an environment is a link to a layer
-    .venvs/.layers/dev-3f2a…/           a layer, complete, never changed
-    .venvs/.layers/.building-dev-…/     one being built; it gets its name when it is whole
+    .venvs/.layers/dev-3f2a…/           a complete layer, never changed
+    .venvs/.layers/.building-dev-…/     a layer being built; it is renamed when it is complete
 
-Standard library only: the bootstrap and the hosts run it.
+Standard library only: the bootstrap and the hosts run this module.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ FINISH = Path(__file__).with_name("finish_layer.py")
 
 @dataclass(frozen=True)
 class Python:
-    """An interpreter: the executable that makes environments, and the tag that its compiled packages fit."""
+    """An interpreter: the executable that creates environments, and the tag of its compiled packages."""
 
     executable: str
     tag: str
 
 
 def short(tag: str) -> str:
-    """The first words of a Python's tag: implementation and version."""
+    """Implementation and version, from a Python's tag."""
     return " ".join(tag.split("-")[:2])
 
 
 @dataclass(frozen=True)
 class Record:
-    """What `finish_layer` wrote into a whole layer."""
+    """The record that `finish_layer` writes into a complete layer."""
 
     name: str
     python: str
@@ -60,11 +60,11 @@ class Record:
 
 @dataclass(frozen=True)
 class Store:
-    """The folder of a project's environments, and the requirements they are made from."""
+    """The folder of a project's environments, and the requirements they are built from."""
 
     folder: Path
     requirements: Path
-    #: Whether packages are compiled to bytecode as they are installed: where those who run them may not write.
+    #: Whether packages are compiled to bytecode during installation, for users who cannot write to the store.
     compiled: bool = False
 
     @classmethod
@@ -82,25 +82,26 @@ class Store:
         return self.folder / ".layers" / f".building-{layer.folder}"
 
     def record(self, name: str) -> Record | None:
-        """The record of an environment's layer; None if there is no whole layer."""
+        """The record of an environment's layer; None if there is no complete layer."""
         return read_record(self.link(name))
 
     @contextmanager
     def lock(self, notify: Notify) -> Iterator[int]:
-        """Hold the store alone; yields the descriptor. It is freed when the last process that has it open ends.
+        """Lock the store; yields the descriptor. The lock is released when the last process that has it open ends.
 
-        Raises `Failure` if the folder cannot be written.
+        Waits for another holder. Raises `Failure` if the folder cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise Failure(f"{self.folder}: cannot be written ({error.strerror}); make it yours, or remove it") from None
+            why = f"cannot be written ({error.strerror}); change its owner or mode, or remove it"
+            raise Failure(f"{self.folder}: {why}") from None
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                notify("another command is building environments here; waiting for it")
+                notify("waiting for another command that is building environments here")
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield descriptor
         finally:
@@ -108,7 +109,7 @@ class Store:
 
 
 def read_record(layer: Path) -> Record | None:
-    """The record of a layer; None if it is not whole."""
+    """The record of a layer; None if it is not complete."""
     try:
         return Record(**json.loads((layer / RECORD).read_text()))
     except (OSError, ValueError, TypeError):
@@ -116,8 +117,8 @@ def read_record(layer: Path) -> Record | None:
 
 
 def describe_running() -> Python:
-    """The interpreter that runs this, or the one that its environment was made from."""
-    import sysconfig  # late: a command that builds nothing does not need it
+    """The interpreter that runs this, or the one from which its environment was created."""
+    import sysconfig  # imported late: only a command that builds needs it
 
     version = f"{sys.version_info[0]}.{sys.version_info[1]}{sys.abiflags}"
     multiarch: str = getattr(sys.implementation, "_multiarch", "")
@@ -127,7 +128,7 @@ def describe_running() -> Python:
 
 
 def describe_other(executable: str) -> Python:
-    """The same for another interpreter, which is asked. Raises `Failure` when it does not answer."""
+    """Another interpreter, described by running it. Raises `Failure` if it does not answer."""
     ask = "from deploy.venvs.store import describe_running as ask; print(ask().executable); print(ask().tag)"
     answer = run(Run([executable, "-c", ask], {"PYTHONPATH": str(FINISH.parents[2])}), capture=True)
     return Python(*answer.stdout.splitlines())
@@ -136,7 +137,7 @@ def describe_other(executable: str) -> Python:
 def find_python(python: str) -> Python:
     """The interpreter named by a version (`3.12`), a command or a path.
 
-    Raises `Failure` when there is none such, or it is older than 3.11.
+    Raises `Failure` if it is not found, or is older than 3.11.
     """
     command = f"python{python}" if python[:1].isdigit() else python
     found = shutil.which(command)
@@ -147,14 +148,14 @@ def find_python(python: str) -> Python:
         described = describe_other(found)
         version = described.tag.split("-")[1]
     except (Failure, TypeError, IndexError):
-        raise Failure(f"{found} does not answer as a Python that this runs on; {needed}") from None
+        raise Failure(f"{found} cannot be used as a Python; {needed}") from None
     if tuple(int(part) for part in version.rstrip("tdmu").split(".")) < OLDEST:
         raise Failure(f"{found} is Python {version}; {needed}")
     return described
 
 
 def chosen_python(store: Store, name: str, asked: str = "") -> Python:
-    """The Python for an environment: the one asked for, else the one it has, else the one that runs this."""
+    """The Python for an environment: the requested one, else the one it has, else the one that runs this."""
     if asked:
         return find_python(asked)
     record = store.record(name)
@@ -163,11 +164,11 @@ def chosen_python(store: Store, name: str, asked: str = "") -> Python:
     return describe_running()
 
 
-# --- what to do -----------------------------------------------------------------------------------------------------
+# --- decisions ------------------------------------------------------------------------------------------------------
 
 
 def find_uv(store: Store) -> str | None:
-    """The uv to install with: the tools environment's own, else one on PATH; None where pip is to be used."""
+    """The uv to install with: that of the tools environment, else one on PATH; None if pip must be used."""
     if os.environ.get("PORTICO_INSTALLER") == "pip":
         return None
     own = store.link(TOOLS) / "bin" / "uv"
@@ -175,15 +176,15 @@ def find_uv(store: Store) -> str | None:
 
 
 def is_current(store: Store, layer: Layer) -> bool:
-    """Whether the environment is this layer, whole, where it was made, with the Python it was made with."""
+    """Whether the environment is linked to this layer, and the layer is usable as `is_complete` says."""
     path = store.path(layer)
     if not store.link(layer.name).is_symlink() or os.readlink(store.link(layer.name)) != f".layers/{layer.folder}":
         return False
-    return is_whole(path)
+    return is_complete(path)
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a layer was finished, has not been moved since, and its Python is still the one that made it."""
+def is_complete(path: Path) -> bool:
+    """Whether a layer is complete, has not been moved, and still has the Python with which it was built."""
     record = read_record(path)
     if record is None or record.path != str(path):
         return False
@@ -191,20 +192,20 @@ def is_whole(path: Path) -> bool:
 
 
 def built(store: Store) -> list[str]:
-    """The environments that have a link."""
+    """The environments that have a link to a layer."""
     if not store.folder.is_dir():
         return []
     return sorted(path.name for path in store.folder.iterdir() if path.is_symlink() and not path.name.startswith("."))
 
 
 def below_of(store: Store, name: str) -> list[str]:
-    """The folders that a built environment stands on."""
+    """The folders of the layers that a built environment stands on."""
     record = store.record(name)
     return record.below if record else []
 
 
 def unused(store: Store, without: str = "") -> list[Path]:
-    """The layers that no environment is or stands on, ignoring one environment."""
+    """The layers that no environment uses or stands on, ignoring the environment ``without``."""
     used: set[str] = set()
     for name in built(store):
         if name != without:
@@ -213,15 +214,15 @@ def unused(store: Store, without: str = "") -> list[Path]:
     return sorted(path for path in folder.iterdir() if str(path) not in used) if folder.is_dir() else []
 
 
-# --- looking --------------------------------------------------------------------------------------------------------
+# --- state ----------------------------------------------------------------------------------------------------------
 
 
 def state(store: Store, name: str) -> str:
-    """One word on an environment: missing, broken, stale or current."""
+    """The state of an environment: missing, broken, stale or current."""
     if not store.link(name).is_symlink():
         return "missing"
     record = store.record(name)
-    if record is None or not is_whole(Path(os.path.realpath(store.link(name)))):
+    if record is None or not is_complete(Path(os.path.realpath(store.link(name)))):
         return "broken"
     layer = layers.resolve(store.requirements, name, record.python)
     return "current" if is_current(store, layer) else "stale"

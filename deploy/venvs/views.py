@@ -1,4 +1,4 @@
-"""Showing: the environments as a table and as a tree. Reads, never changes."""
+"""Shows the environments as a table and as a tree. Changes nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deploy.venvs.store import Store, describe_running, short, state
 
 
 def size(folder: Path) -> int:
-    """The bytes on disk of a folder's own files, as `du` counts them; hard links once."""
+    """The disk usage of a folder in bytes, as `du` counts it: hard links count once."""
     seen = set()
     total = 0
     for base, _, files in os.walk(folder):
@@ -27,7 +27,7 @@ def size(folder: Path) -> int:
 
 
 def report(store: Store) -> Report:
-    """A row for each environment that requirements/ describes."""
+    """A table with a row for each environment in requirements/."""
     graph = layers.read_graph(store.requirements)
     rows = []
     for name in layers.order(graph, graph):
@@ -47,7 +47,7 @@ def report(store: Store) -> Report:
 
 
 def show_tree(store: Store) -> None:
-    """Print the layer graph with the number of packages that each layer adds."""
+    """Print the layer graph, with the number of packages that each layer adds."""
     graph = layers.read_graph(store.requirements)
     tag = describe_running().tag
     added = {name: len(layers.resolve(store.requirements, name, tag).pins) for name in graph}

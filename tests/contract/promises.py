@@ -1,4 +1,4 @@
-"""What a deploy promises wherever it goes. Collected by the suites that have a runtime: docker, swarm, hosts."""
+"""The promises of a deploy on every runtime. The suites docker, swarm and hosts collect these tests."""
 
 import os
 import re
@@ -15,7 +15,7 @@ import pytest
 from deploy.core.shell import Result
 from tests import support
 
-#: Made part of the site, it keeps one kind of process from starting, with a last word that is no text.
+#: Code that, added to the site, keeps one kind of process from starting; its last output is not valid text.
 BROKEN = """
 import sys as _sys
 
@@ -23,9 +23,9 @@ if {kind!r} in _sys.argv:
     _sys.stderr.buffer.write(b"caf\\xe9 \\x1b[2J\\n")
     raise RuntimeError("this {kind} cannot start")
 """
-#: As long as a laptop's lid is shut between two rooms: some runtimes have given its client up by then, others not yet.
+#: A short sleep of a laptop: some runtimes consider the client gone by then, others do not yet.
 ASLEEP_SECONDS = 30
-#: What docker may be asked while nothing is to be changed.
+#: The docker commands that only read.
 QUESTIONS = (
     *("ps", "inspect", "info", "version", "top", "image inspect", "image ls", "volume inspect", "compose version"),
     *("service ls", "service inspect", "service ps", "node ls", "node inspect", "config ls", "config inspect"),
@@ -34,11 +34,11 @@ QUESTIONS = (
 
 
 class Runtime(ABC):
-    """A site that runs somewhere, and the project that it is deployed from."""
+    """A running site, and the project from which it is deployed."""
 
-    #: What a deploy says when it has begun to change something and is not done.
+    #: A text that a deploy prints after it has begun to change something and before it is done.
     under_way: str
-    #: The words of a deploy, and of the tasks that have a dry run and change what runs, each with its options.
+    #: The command of a deploy, and of each task that has a dry run and changes what runs, with their options.
     deploying: list[str]
     changing: list[list[str]]
 
@@ -48,36 +48,36 @@ class Runtime(ABC):
 
     @abstractmethod
     def environment(self) -> dict[str, str]:
-        """What its commands need to find it."""
+        """The variables that its commands need."""
 
     @abstractmethod
     def commit(self) -> None:
-        """What is in the work tree is what will be deployed."""
+        """Make the work tree the release that will be deployed."""
 
     @abstractmethod
     def serving(self) -> object:
-        """What serves, to be compared."""
+        """The serving release, for comparison."""
 
     @abstractmethod
     def load(self) -> AbstractContextManager[object]:
-        """A steady load of which nothing may fail."""
+        """A steady load in which no request may fail."""
 
     @abstractmethod
     def history(self) -> str:
-        """What was done to it of late, as people are shown it."""
+        """The latest actions, as the tasks show them."""
 
     def invoke(self, *words: str, before: str = "") -> Result:
-        """A task, to its end; ``before``: a folder of programs that come before all others."""
+        """Run a task and wait for it. ``before``: a folder that comes first on PATH."""
         return support.invoke(self.project, *words, env=self._found(before), uv=False, seconds=900)
 
     def _found(self, before: str = "") -> dict[str, str]:
-        """What its commands need, our tools among it."""
+        """The variables for its commands, with our tools on PATH."""
         more = self.environment()
         folders = [before, str(support.TOOLS), more.get("PATH", os.environ["PATH"])]
         return {**more, "PATH": ":".join(filter(None, folders))}
 
     def begin(self) -> "subprocess.Popen[str]":
-        """A deploy beside us, that has begun to change something."""
+        """Start a deploy, and return when it has begun to change something."""
         more = support.environment(**self._found())
         words = ["python3", str(self.project / "tasks.py"), *self.deploying]
         client = subprocess.Popen(
@@ -96,13 +96,13 @@ class Runtime(ABC):
         file.write_text(file.read_text() + text)
 
     def change(self) -> None:
-        """The work tree has another release."""
+        """Change the work tree to another release."""
         self.append("site/polls/static/polls/style.css", f"\n.x{os.urandom(4).hex()} {{ color: red }}\n")
         self.commit()
 
 
 @pytest.mark.parametrize("kind", ["beat", "worker"])
-def test_a_process_that_does_not_start_puts_everything_back_and_its_reason_is_readable(
+def test_after_a_process_that_does_not_start_everything_is_restored_and_its_reason_is_readable(
     runtime: Runtime, kind: str
 ) -> None:
     before = runtime.serving()
@@ -123,7 +123,7 @@ def test_a_process_that_does_not_start_puts_everything_back_and_its_reason_is_re
     assert runtime.serving() == before, result.stdout + result.stderr
 
 
-def test_a_closed_terminal_takes_a_deploy_back(runtime: Runtime) -> None:
+def test_a_closed_terminal_undoes_a_deploy(runtime: Runtime) -> None:
     before = runtime.serving()
     runtime.change()
     with runtime.load():
@@ -136,7 +136,7 @@ def test_a_closed_terminal_takes_a_deploy_back(runtime: Runtime) -> None:
 
 
 def test_a_client_that_falls_asleep_loses_nothing_and_keeps_nobody_out(runtime: Runtime) -> None:
-    """Whether it goes on when it wakes or was given up meanwhile: what serves is one release, whole."""
+    """Whether it continues when it wakes up or was given up meanwhile: one complete release serves."""
     before = runtime.serving()
     runtime.change()
     with runtime.load():
@@ -146,13 +146,13 @@ def test_a_client_that_falls_asleep_loses_nothing_and_keeps_nobody_out(runtime: 
         client.send_signal(signal.SIGCONT)
         said, _ = client.communicate(timeout=600)
         if client.returncode:
-            support.wait_until(lambda: runtime.serving() == before, 120, f"all is put back: {said}")
+            support.wait_until(lambda: runtime.serving() == before, 120, f"the earlier release is restored: {said}")
             again = runtime.invoke(*runtime.deploying)
             assert again.code == 0, again.stderr
     assert runtime.serving() != before, said
 
 
-def test_of_two_deploys_at_once_the_second_is_told_who_holds_the_lock(runtime: Runtime) -> None:
+def test_a_second_deploy_is_refused_and_names_the_lock_holder(runtime: Runtime) -> None:
     runtime.change()
     first = runtime.begin()
     try:
@@ -163,7 +163,7 @@ def test_of_two_deploys_at_once_the_second_is_told_who_holds_the_lock(runtime: R
     assert first.returncode == 0, said
 
 
-def test_a_dry_run_asks_and_changes_nothing(runtime: Runtime, tmp_path: Path) -> None:
+def test_a_dry_run_only_reads_and_changes_nothing(runtime: Runtime, tmp_path: Path) -> None:
     before, history = runtime.serving(), runtime.history()
     asked = tmp_path / "asked"
     shim = tmp_path / "docker"
@@ -181,7 +181,7 @@ def test_a_dry_run_asks_and_changes_nothing(runtime: Runtime, tmp_path: Path) ->
 
 
 def question(line: str) -> bool:
-    """Whether docker was only asked something."""
+    """Whether a docker command only reads."""
     words = re.sub(r"^compose (-\S+ \S+ )*", "compose ", line)
     return words.startswith((*QUESTIONS, "compose config"))
 

@@ -1,4 +1,4 @@
-"""Stacks on a real engine: each a copy of the project with names and ports of its own, removed with its data."""
+"""Stacks on a real engine: each is a copy of the project with its own names and ports, removed with its data."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.rig.visitor import ADMIN
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without an engine, everything here skips and says why."""
+    """Skip all tests of this suite, with the reason, if there is no engine."""
     engine_or_skip([item for item in items if item.path.is_relative_to(Path(__file__).parent)])
 
 
 @dataclass
 class Stack:
-    """A copy of the project, and what runs of it."""
+    """A copy of the project, and its running containers."""
 
     project: Path
     name: str
@@ -82,11 +82,11 @@ class Stack:
         file.write_text(file.read_text().replace(old, new))
 
     def accept(self, url: str = "", ca: str = "") -> None:
-        """The acceptance suite passes."""
+        """Run the acceptance suite; it must pass."""
         accept(url or self.url, ca)
 
     def fill(self) -> None:
-        """Sample polls and an administrator."""
+        """Create sample polls and an administrator."""
         name, password = ADMIN.split(":")
         self.manage("load_sample_polls")
         more = {"DJANGO_SUPERUSER_PASSWORD": password}
@@ -94,7 +94,7 @@ class Stack:
 
 
 def new_stack(folder: Path, kind: str) -> Stack:
-    """A copy of the project whose `.env` is written, with free ports."""
+    """A copy of the project with a `.env` that has free ports."""
     project = support.copy_project(folder / "project")
     (project / ".venvs").symlink_to(support.ROOT / ".venvs")
     run(Run(["git", "-C", str(project), "init", "-q"]))
@@ -113,7 +113,7 @@ def new_stack(folder: Path, kind: str) -> Stack:
 
 
 def remove(stack: Stack) -> None:
-    """End it, with its data and images."""
+    """Remove the stack with its data and images."""
     stack.must("down", "--volumes", "--yes", "--stack", stack.kind)
     image = stack.name
     tags = [f"{image}:{tag}" for tag in docker("image", "ls", image, "--format={{.Tag}}").split()]

@@ -1,4 +1,4 @@
-"""Development on a real engine: the contract, edits that show within seconds, nothing open to others."""
+"""Development on a real engine: the contract, edits that take effect within seconds, nothing reachable by others."""
 
 import os
 import re
@@ -28,7 +28,7 @@ class Running:
         self.log = stack.project.parent / "dev.log"
         with self.log.open("w") as output:
             self.process = subprocess.Popen(
-                # What a shell starts in the background has Ctrl-C ignored, and hands that on.
+                # A shell starts background processes with SIGINT ignored, and children inherit that.
                 ["env", "--default-signal=INT", "python3", str(stack.project / "tasks.py"), "dev", *options],
                 env={**support.environment(), "PATH": f"{support.TOOLS}:{os.environ['PATH']}"},
                 cwd=stack.project,
@@ -67,7 +67,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def health(dev: Running) -> str:
-    """What `/healthz` says; nothing while it restarts."""
+    """The answer of `/healthz`; empty while the site restarts."""
     try:
         return httpx.get(f"{url(dev)}/healthz", trust_env=False).text
     except httpx.TransportError:
@@ -96,7 +96,7 @@ def test_an_edit_of_a_view_and_of_a_task_shows_within_seconds(dev: Running) -> N
     send = "from polls.tasks import write_export as w; from uuid import uuid4; w.delay(str(uuid4()))"
     dev.stack.shell(send)
     wait_until(lambda: "has been edited" in dev.output, 15, "the task is the new one")
-    assert re.search(r"celery_beat-1 +\| .*changed; starting again", dev.output)
+    assert re.search(r"celery_beat-1 +\| .*changed; restarting", dev.output)
 
 
 def test_manage_runs_in_the_container_and_its_files_are_ours(dev: Running) -> None:
@@ -136,7 +136,7 @@ def test_a_port_in_use_is_one_line(dev: Running) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         line = one_line(dev.stack.invoke("dev", "--port", str(port)))
-    assert line == f"port {port} is in use by another program: end that, or set PORT in .env"
+    assert line == f"port {port} is in use by another program: stop it, or set PORT in .env"
 
 
 def test_a_dry_run_writes_nothing_and_shows_no_secret(tmp_path: Path) -> None:

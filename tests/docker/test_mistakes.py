@@ -1,4 +1,4 @@
-"""What goes wrong ends in one line that says what to do, and leaves nothing half done."""
+"""Each mistake ends in one line that says what to do, and leaves nothing half done."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
 
 
 def with_env(project: Path, **values: str) -> None:
-    """A `.env` of its own stack, with these values."""
+    """Write a `.env` for a separate stack, with these values."""
     from deploy.docker import env as server_env
 
     text = server_env.fresh((project / ".env.example").read_text(), stack="mistakes", development=False)
@@ -35,7 +35,7 @@ def with_env(project: Path, **values: str) -> None:
 
 
 def only(folder: Path, **programs: str) -> str:
-    """A PATH on which docker is what is given, or nothing."""
+    """A PATH on which `docker` is the given script, or missing."""
     folder.mkdir()
     for name, text in programs.items():
         (folder / name).write_text(text)
@@ -69,7 +69,7 @@ def test_an_engine_without_compose(project: Path, tmp_path: Path) -> None:
 
 
 def test_port_80_taken_when_there_is_no_env_yet(project: Path) -> None:
-    """`.env` is written, for nobody else to read; and then it is what the line names."""
+    """`.env` is written, readable only by its owner, and the line then refers to it."""
     with socket.socket() as taken:
         try:
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -79,8 +79,8 @@ def test_port_80_taken_when_there_is_no_env_yet(project: Path) -> None:
             if error.errno == errno.EACCES:
                 pytest.skip("port 80 needs root")
         result = invoke(project, "prod", "--detach", env={"INVOKE_PROJECT_NAME": "mistakes"})
-    assert one_line(result) == "port 80 is in use by another program: end that, or set HTTP_PORT in .env"
-    assert "with random secrets, for you alone" in result.stderr
+    assert one_line(result) == "port 80 is in use by another program: stop it, or set HTTP_PORT in .env"
+    assert "with random secrets, readable only by you" in result.stderr
     assert (project / ".env").stat().st_mode & 0o777 == 0o600
     assert not (project / ".secrets").exists()
 
@@ -88,7 +88,7 @@ def test_port_80_taken_when_there_is_no_env_yet(project: Path) -> None:
 def test_a_disk_nearly_full(project: Path) -> None:
     """The real disk, and a demand that it cannot meet."""
     line = one_line(invoke(project, "prod", env={"INVOKE_PROJECT_FREE_GIGABYTES": "999999"}))
-    assert "GB left, but an image and its build want 999999" in line
+    assert "GB free, but building an image needs 999999" in line
     assert not (project / ".env").exists()
 
 
@@ -97,10 +97,10 @@ def test_a_disk_nearly_full(project: Path) -> None:
     [
         ("HTTP_PORT", "eighty", ".env: HTTP_PORT is 'eighty': "),
         ("HTTPS_PORT", "70000", ".env: HTTPS_PORT is '70000': "),
-        ("ALLOWED_HOSTS", "*", ".env: ALLOWED_HOSTS is '*': '*' is no host name; name each host"),
+        ("ALLOWED_HOSTS", "*", ".env: ALLOWED_HOSTS is '*': '*' is not a host name; name each host"),
         ("TRUSTED_PROXIES", "10.0.0.0/40", ".env: TRUSTED_PROXIES is '10.0.0.0/40': "),
-        ("POSTGRES_PASSWORD", "short", ".env: POSTGRES_PASSWORD is too short: 16 characters at least"),
-        ("HTTP_PROT", "80", ".env: HTTP_PROT is not known; known are: "),
+        ("POSTGRES_PASSWORD", "short", ".env: POSTGRES_PASSWORD is too short: at least 16 characters"),
+        ("HTTP_PROT", "80", ".env: HTTP_PROT is not a known key; the keys are: "),
         ("TLS_KEY", "/k.pem", ".env: TLS_CERTIFICATE and TLS_KEY go together"),
         ("APP_REPLICAS", "0", ".env: APP_REPLICAS is '0': "),
     ],
@@ -130,7 +130,7 @@ def test_a_lost_env_beside_data_that_was_made_with_it(project: Path) -> None:
         line = one_line(invoke(project, "prod", env={"INVOKE_PROJECT_NAME": "mistakes"}))
     finally:
         docker("volume", "rm", "mistakes_postgres")
-    assert "the volume mistakes_postgres has a database made with an earlier one's password" in line
+    assert "the volume mistakes_postgres has a database created with the password of an earlier .env" in line
     assert not (project / ".env").exists()
 
 
@@ -153,6 +153,6 @@ def test_a_build_that_fails_says_why_and_its_log_has_the_command(project: Path) 
     result = invoke(project, "prod", "--detach")
     log = project / ".run" / "build.log"
     said = result.stderr.strip().splitlines()[-1]
-    assert said == f"the image is not built: RuntimeError: broken settings; all of it is in {log}"
+    assert said == f"the image was not built: RuntimeError: broken settings; the full output is in {log}"
     assert log.read_text().startswith("$ docker buildx build")
     assert "broken settings" in log.read_text()

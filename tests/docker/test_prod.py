@@ -1,4 +1,4 @@
-"""Production on a real engine: the contract, and nothing open, privileged or readable that need not be."""
+"""Production on a real engine: the contract, and nothing reachable, privileged or readable without need."""
 
 import re
 import socket
@@ -19,7 +19,7 @@ OURS = ("app", "celery_worker", "celery_beat")
 
 
 def secret_values(stack: Stack) -> list[str]:
-    """The values of `.env` that nobody else may see."""
+    """The secret values of `.env`."""
     found = re.findall(r"^(?:SECRET_KEY|\w+_PASSWORD)=(.+)$", stack.env.read_text(), re.MULTILINE)
     assert len(found) == 3
     return [str(value) for value in found]
@@ -80,7 +80,7 @@ def test_the_code_cannot_be_changed_by_who_runs_it(prod: Stack) -> None:
 
 
 def test_no_secret_shows_anywhere(prod: Stack) -> None:
-    """Not in what the engine tells of containers and images, not in logs, not in a command line."""
+    """Not in the engine's data on containers and images, not in logs, not in a command line."""
     image = f"{prod.name}:latest"
     told = {name: docker("inspect", name) + docker("logs", name) for name in prod.containers()}
     told["history"] = docker("history", "--no-trunc", image) + docker("image", "inspect", image)
@@ -112,7 +112,7 @@ def last_log_line(stack: Stack, text: str) -> str:
 
 
 def test_a_client_cannot_say_who_it_is_or_how_it_came(prod: Stack) -> None:
-    """Spoofed headers change neither the log nor what the site believes."""
+    """Spoofed headers change neither the log nor the scheme and host that the site sees."""
     false = {
         "X-Forwarded-For": "203.0.113.9",
         "X-Forwarded-Proto": "https",
@@ -130,7 +130,7 @@ def test_a_client_cannot_say_who_it_is_or_how_it_came(prod: Stack) -> None:
         "print(p.SECURE_PROXY_SSL_HEADER)"
     )
     assert seen == "('HTTP_X_FORWARDED_PROTO', 'https')"
-    # Django compares a form's origin with the scheme it believes in: with the spoofed one, this would be refused.
+    # Django compares a form's origin with the request's scheme: with the spoofed scheme, it would reject this form.
     visitor = Visitor(prod.url)
     visitor.http.headers.update({**false, "Origin": prod.url})
     visitor.vote()
@@ -206,11 +206,11 @@ def test_a_second_down_with_volumes_asks_first(prod: Stack) -> None:
     assert len(prod.containers()) >= 7
 
 
-# --- with a certificate, which comes last: the site then insists on HTTPS ---
+# --- with a certificate; these tests come last because the site then requires HTTPS ---
 
 
 def certificate(folder: Path) -> Path:
-    """A certificate authority, and a certificate of it for localhost; returns the folder."""
+    """Create a certificate authority and its certificate for localhost; returns the folder."""
     folder.mkdir()
 
     def openssl(*words: str) -> None:
@@ -255,4 +255,4 @@ def test_with_a_certificate_everything_is_https(prod: Stack, tmp_path: Path) -> 
         context.wrap_socket(raw, server_hostname="evil.example")
 
     (folder / "site.key").write_text((folder / "ca.key").read_text())
-    assert "are no pair that works" in one_line(prod.invoke("prod", "--detach"))
+    assert "do not work as a pair" in one_line(prod.invoke("prod", "--detach"))

@@ -1,4 +1,4 @@
-"""An update loses no request; a release that fails is taken away; what is killed heals, and no task is lost."""
+"""An update loses no request; a failed release is removed; the site recovers from kills, and no task is lost."""
 
 import os
 import re
@@ -28,7 +28,7 @@ STYLE = "site/polls/static/polls/style.css"
 
 @pytest.fixture(autouse=True)
 def site_as_it_was(prod: Stack) -> Iterator[None]:
-    """Each test changes the site as it likes."""
+    """Each test may change the site."""
     yield
     for name in ("polls", "mysite"):
         shutil.rmtree(prod.project / "site" / name)
@@ -46,7 +46,7 @@ def votes(stack: Stack) -> int:
 
 
 def last_line(result: Result) -> str:
-    """The line that a failed rollout ends with; before it are the last lines of the release, and those only."""
+    """The last line of a failed rollout. Only the last lines of the release may come before it."""
     assert result.code != 0
     *lines, last = result.stderr.strip().splitlines()
     assert not [line for line in lines if "Traceback" in line and " | " not in line]
@@ -61,7 +61,7 @@ def serves(stack: Stack) -> bool:
 
 
 def unhurt(load: Load) -> None:
-    """Nothing failed, and it was a load worth the name."""
+    """No request failed, and there were enough requests."""
     print(load.report())
     assert not load.failures, load.failures[:5]
     assert load.accepted > 100
@@ -87,7 +87,7 @@ def test_a_release_that_cannot_boot_is_taken_away_and_the_old_one_serves_on(prod
     old, image = prod.containers("app"), docker("image", "inspect", "-f", "{{.Id}}", f"{prod.name}:latest")
     with Load(prod.port) as load:
         prod.edit("site/polls/apps.py", "class", "raise RuntimeError('this release cannot boot')\nclass")
-        # The build itself notices; so it is made a release that builds and does not boot.
+        # The build itself would notice the error; so this release builds, but does not start.
         prod.edit("site/polls/apps.py", "raise", "import os\nif os.environ.get('DATABASE_URL_FILE'): raise")
         prod.edit("site/release.py", 'if "migrate" in wanted:', "if False:")
         result = prod.invoke("prod", "--detach")
@@ -125,7 +125,7 @@ def test_a_rollback_brings_back_the_code_with_the_environment_it_had(prod: Stack
     unhurt(load)
     assert Visitor(prod.url).get("/healthz").text == "ok\n"
     assert names not in str(prod.inspect(prod.containers("app")[0])["Config"])
-    assert ".env differs from what that release has" in result.stderr
+    assert ".env differs from the one of that release" in result.stderr
     prod.must("scale", "--service", "celery_worker", "--replicas", "2")
     assert all(names not in str(prod.inspect(each)["Config"]) for each in prod.containers("celery_worker"))
     prod.must("scale", "--service", "celery_worker", "--replicas", "1")
@@ -156,9 +156,7 @@ def test_a_configuration_that_nginx_does_not_take_changes_nothing_and_survives_a
     with Load(prod.port) as load:
         result = prod.invoke("prod", "--detach")
     assert not load.failures, load.failures[:5]
-    assert re.fullmatch(
-        r'nginx does not take its configuration: invalid value "of" in nginx/site.conf:\d+', one_line(result)
-    )
+    assert re.fullmatch(r'nginx rejects its configuration: invalid value "of" in nginx/site.conf:\d+', one_line(result))
     assert prod.containers() == everything
     kill(prod, prod.containers("nginx")[0])
     wait_until(lambda: serves(prod), 30, "nginx is back, by the configuration that it knew")
@@ -207,16 +205,16 @@ def test_a_command_killed_half_way_leaves_a_site_that_serves_and_the_next_one_cl
     assert "was killed" in prod.must("releases", "--on", "prod").stdout
 
 
-# --- what is killed ---
+# --- kills ---
 
 
 def kill(stack: Stack, container: str) -> None:
-    """As a crash would: the engine has no part in it."""
+    """Kill a process as a crash would, without the engine."""
     os.kill(stack.pid(container), signal.SIGKILL)
 
 
 def exports(stack: Stack, number: int) -> list[str]:
-    """Ask for exports, one for each of so many people; returns their ids."""
+    """Request exports, one for each of several visitors; returns their ids."""
     ids = []
     for _ in range(number):
         visitor = Visitor(stack.url)
@@ -240,14 +238,14 @@ def test_a_killed_replica_or_nginx_comes_back_and_no_vote_is_lost(prod: Stack, s
         failures = len(load.failures)
         time.sleep(3)
     print(load.report())
-    assert len(load.failures) == failures, "healed, it fails no more"
+    assert len(load.failures) == failures, "after recovery, no request fails"
     assert votes(prod) >= before + load.accepted
     wait_until(lambda: serves(prod), 30, "the site serves")
 
 
 @pytest.mark.usefixtures("slow")
 def test_a_killed_worker_loses_no_task(prod: Stack) -> None:
-    """Each task is made long enough to be killed in."""
+    """Make each task long enough to be killed while it runs."""
     ids = exports(prod, 6)
     wait_until(lambda: "running" in states(prod, ids), 30, "a task runs")
     kill(prod, prod.containers("celery_worker")[0])
@@ -261,13 +259,13 @@ def states(stack: Stack, ids: list[str]) -> str:
 
 
 def slowed(stack: Stack) -> bool:
-    """Whether exports have been made slow, which they are to the end."""
+    """Whether exports have been made slow; they then stay slow."""
     return "EXPORTS_PAUSE" in (stack.project / "deploy" / "compose" / "base.yaml").read_text()
 
 
 @pytest.fixture
 def slow(prod: Stack) -> None:
-    """Exports take seconds: enough votes for some chunks, with a pause after each."""
+    """Make exports take seconds: enough votes for several chunks, with a pause after each."""
     prod.shell(
         "from polls.models import *; from uuid import uuid4; c = Choice.objects.first();"
         "Vote.objects.count() > 9000 or Vote.objects.bulk_create("
@@ -305,13 +303,15 @@ def test_a_restart_of_a_server_is_healed_and_every_task_is_done(prod: Stack, ser
         failures = len(load.failures)
         time.sleep(3)
     print(service, load.report())
-    assert len(load.failures) - failures <= 4, "healed, it fails no more"  # what was under way when it was ready again
+    assert len(load.failures) - failures <= 4, (
+        "after recovery, no request fails"
+    )  # those that ran when it was ready again
     ids += exports(prod, 2)
     wait_until(lambda: all_done(prod, ids), 180, "every export is done")
     assert votes(prod) >= before + load.accepted
 
 
-# --- What every runtime promises ---
+# --- The promises of every runtime ---
 
 
 class Compose(Runtime):
@@ -333,7 +333,7 @@ class Compose(Runtime):
         return {}
 
     def commit(self) -> None:
-        """The work tree itself is built."""
+        """Nothing to do: the work tree itself is built."""
 
     def serving(self) -> object:
         return self.stack.containers()
@@ -351,5 +351,5 @@ class Compose(Runtime):
 
 @pytest.fixture(scope="module")
 def runtime(prod: Stack) -> Compose:
-    prod.must("prod", "--detach")  # so that there is a release to go back to
+    prod.must("prod", "--detach")  # so that there is a release to return to
     return Compose(prod)

@@ -32,7 +32,7 @@ def rabbitmq() -> Iterator[str]:
 
 @pytest.fixture
 def broker(rabbitmq: str) -> Broker:
-    """Queues as the site has them."""
+    """Queues with the site's settings."""
     queue = {"task_default_queue_type": "quorum", "task_default_queue": secrets.token_hex(4)}
     options = {"task_default_exchange_type": "topic", "broker_transport_options": {"confirm_publish": True}}
     return Broker(rabbitmq, {**queue, **options})

@@ -84,7 +84,11 @@ def settled(site: Fleet) -> bool:
     )
 
 
-def wait_settled(site: Fleet, seconds: float = 120) -> None:
+#: Seconds after which no old unit may run: those that `first_release` gives to what is under way, and some to stop.
+SETTLED_SECONDS = 330
+
+
+def wait_settled(site: Fleet, seconds: float = SETTLED_SECONDS) -> None:
     """Wait until each host runs only the units of its release; otherwise fail the test with the units it runs."""
     try:
         wait_until(lambda: settled(site), seconds, "only the units of the release run")

@@ -716,7 +716,7 @@ def test_a_key_that_is_not_the_administrator_s_is_one_line_for_each_host(ready: 
 
 def test_without_a_terminal_and_without_yes_nothing_is_done(ready: Fleet) -> None:
     ready["web1"].sh("chmod 755 /etc/portico/roles")
-    assert one_line(ready.invoke("remote-setup")).endswith("Nobody is here to be asked: add --yes")
+    assert one_line(ready.invoke("remote-setup")).endswith("There is no terminal to confirm it on: add --yes")
     assert ready["web1"].sh("stat -c %a /etc/portico/roles").strip() == "755"
     ready.must("remote-setup", "--yes")
 

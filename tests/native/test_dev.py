@@ -1,4 +1,4 @@
-"""`invoke dev --native`: starts whole, ends whole, loses nothing."""
+"""`invoke dev --native`: starts completely, stops completely, loses nothing."""
 
 import os
 import re
@@ -92,7 +92,7 @@ def test_a_killed_workers_task_runs_again_and_completes(run_folder: Path) -> Non
         wait_until(lambda: state(visitor, address) == "done", 60, "the task is done")
         assert len(re.findall(r"Task polls\.tasks\.write_export\S+ received", dev.output)) == 2
         assert len(re.findall(r"Task polls\.tasks\.write_export\S+ succeeded", dev.output)) == 1
-        assert dev.output.count("ended by SIGKILL; starting it again") == 1
+        assert dev.output.count("ended by SIGKILL; restarting it") == 1
 
 
 def test_a_running_task_is_finished_before_all_ends(run_folder: Path) -> None:
@@ -179,7 +179,7 @@ def test_an_edit_reloads_web_worker_and_beat(tmp_path: Path) -> None:
 
         wait_until(reloaded, 20, "the web process has the new code")
         for name in ("web", "worker", "beat"):
-            assert re.search(rf"{name} *\| health.py changed; starting again", dev.output), name
+            assert re.search(rf"{name} *\| health.py changed; restarting", dev.output), name
         wait_until(lambda: dev.output.count("ready.") == 2, 20, "the worker is back")
 
         urls.write_text(urls.read_text() + "\nthis is no Python\n")
@@ -189,7 +189,7 @@ def test_an_edit_reloads_web_worker_and_beat(tmp_path: Path) -> None:
         wait_until(reloaded, 20, "the fixed code runs")
 
 
-# --- what goes wrong is one line ---
+# --- each mistake is one line ---
 
 
 def test_a_port_in_use_is_one_line(run_folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Layered environments, really built."""
+"""Layered environments that are really built."""
 
 import os
 import random
@@ -27,7 +27,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh clone with dev built, for tests that put back what they change."""
+    """A fresh clone with dev built, for tests that restore what they change."""
     project = support.copy_project(tmp_path_factory.mktemp("shared") / "a project")
     assert invoke(project, "venv", "--env", "dev").code == 0
     return project
@@ -81,7 +81,7 @@ def test_a_second_time_there_is_nothing_to_do(shared: Path) -> None:
 
 
 def test_a_dry_run_prints_commands_that_build_the_same(project: Path) -> None:
-    """Pasted into a shell, they make an environment that the check finds in order."""
+    """Pasted into a shell, they build an environment without problems."""
     assert invoke(project, "--list").code == 0  # the tools environment, whose uv is in the commands
     result = invoke(project, "venv", "--env", "dev", "--dry-run")
     assert not venv_of(project, "dev").exists()
@@ -116,7 +116,7 @@ def test_killed_at_ten_random_moments_the_next_one_makes_it_whole(project: Path,
                 os.kill(process.pid, signal.SIGKILL)  # its children live on, and hold the lock until they end
             else:
                 os.killpg(process.pid, signal.SIGKILL)
-        if moments.random() < 0.3:  # whatever was reached, begin with nothing again
+        if moments.random() < 0.3:  # sometimes start again without any environment
             shutil.rmtree(project / ".venvs" / ".layers", ignore_errors=True)
             assert invoke(project, "--list").code == 0
     result = invoke(project, "venv", "--env", "dev", env=PIP if installer == "pip" else {})
@@ -174,7 +174,7 @@ def test_a_tab_key_installs_nothing(project: Path, tmp_path: Path) -> None:
     assert not (project / ".venvs").exists()
 
 
-# --- what is wrong is found and named ---
+# --- problems are found and named ---
 
 
 def test_the_check_is_content_with_what_was_built(shared: Path) -> None:
@@ -211,7 +211,7 @@ def test_another_minor_version_of_python_is_named(shared: Path) -> None:
     try:
         record.write_text(text.replace("cpython-3.11", "cpython-3.12"))
         line = one_line(check(shared, "--env", "dev"))
-        assert line.startswith("dev: runs cpython 3.11, but base was made for cpython 3.12")
+        assert line.startswith("dev: runs cpython 3.11, but base was built for cpython 3.12")
     finally:
         record.write_text(text)
 
@@ -231,7 +231,7 @@ def test_a_hand_installed_package_and_a_broken_dependency_are_named(shared: Path
     assert check(shared, "--env", "dev").code == 0
 
 
-def test_a_project_that_was_moved_is_built_anew_where_it_is(project: Path) -> None:
+def test_a_project_that_was_moved_is_rebuilt_where_it_is(project: Path) -> None:
     assert invoke(project, "venv", "--env", "dev").code == 0
     moved = project.rename(project.with_name("moved"))
     assert invoke(moved, "venv", "--env", "dev").code == 0
@@ -240,7 +240,7 @@ def test_a_project_that_was_moved_is_built_anew_where_it_is(project: Path) -> No
 
 
 def test_what_others_stand_on_is_not_removed(shared: Path) -> None:
-    assert one_line(invoke(shared, "venv-remove", "--env", "base")).startswith("environment base carries dev")
+    assert one_line(invoke(shared, "venv-remove", "--env", "base")).startswith("environment base is needed by dev")
     assert python_says(shared, "dev", "import django; print('here')") == "here"
 
 
@@ -276,7 +276,7 @@ def test_a_conflict_between_dev_and_base_is_refused_naming_both(shared: Path) ->
         line = one_line(invoke(shared, "lock"))
     finally:
         source.write_text(text)
-    assert line.startswith("requirements/dev.in is in conflict with base.in: ")
+    assert line.startswith("requirements/dev.in conflicts with base.in: ")
     assert "django" in line
     assert (shared / "requirements" / "dev.txt").read_text() == lock
 
@@ -289,7 +289,7 @@ def test_an_in_file_that_its_lock_does_not_follow_fails_the_check(shared: Path) 
         line = one_line(invoke(shared, "lock", "--check"))
     finally:
         source.write_text(text)
-    assert line.startswith("requirements/dev.txt not what the .in files ask for")
+    assert line.startswith("requirements/dev.txt: out of date with the .in files")
 
 
 def test_the_locks_are_what_the_in_files_ask_for(shared: Path) -> None:

@@ -26,7 +26,7 @@ def bare_path() -> str:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A temporary folder that others may enter: each start of pytest shuts the one that it shares with the others."""
+    """A temporary folder that other users can enter: each start of pytest closes the one that it uses by default."""
     with tempfile.TemporaryDirectory(prefix="fresh-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -34,13 +34,13 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def clone(open_folder: Path) -> Path:
-    """A clone of what a commit would hold, under a path with a space."""
+    """A clone with the files of a commit, under a path with a space."""
     return support.copy_project(open_folder / "a fresh clone")
 
 
 @pytest.fixture
 def ordinary_user(open_folder: Path, clone: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
-    """Words before a command that run it as an ordinary user, and what its environment has; the clone is theirs."""
+    """A command prefix that runs a command as an ordinary user, and its environment. That user owns the clone."""
     if os.geteuid():
         yield [], {}
         return

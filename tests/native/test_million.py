@@ -1,4 +1,4 @@
-"""An export of a million votes: bounded memory, every row, and whole after a kill."""
+"""An export of a million votes: bounded memory, every row, and complete after a kill."""
 
 import csv
 import os
@@ -15,7 +15,7 @@ from tests.rig.visitor import Visitor
 from tests.support import Dev, wait_until
 
 MILLION = 1_000_000
-#: What a worker may grow by, in megabytes.
+#: The megabytes by which a worker may grow.
 GROWTH_MB = 50
 
 FILL = f"""
@@ -42,19 +42,19 @@ def million(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
 
 
 def peak_mb(pid: int) -> float:
-    """The most memory that a process ever had resident."""
+    """The maximum resident memory of a process."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found
     return int(found[1]) / 1024
 
 
 def pool(dev: Dev) -> set[int]:
-    """The processes of the worker, its main process among them."""
+    """The processes of the worker, including its main process."""
     return dev.processes(r"bin/celery .*--quiet worker").keys() - dev.processes("reloader").keys()
 
 
 def ask(visitor: Visitor) -> tuple[str, str]:
-    """Ask for an export; returns its key and the address of its state."""
+    """Request an export; returns its key and the address of its state."""
     key = visitor.post("/exports/").headers["Location"].rstrip("/").rsplit("/", 1)[1]
     return key, f"/exports/check/{key}"
 

@@ -1,4 +1,4 @@
-"""The console blocks of the pages: each that says nothing else is typed in a copy of the project, as a reader would."""
+"""The console blocks of the pages: each is typed in a copy of the project, unless it is marked as not run."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ BLOCKS = [
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project that has the environments of ours."""
+    """A copy of the project with our environments."""
     made = support.copy_project(tmp_path_factory.mktemp("pages") / "project")
     shutil.copytree(support.ROOT / ".venvs", made / ".venvs", symlinks=True)
     own = ["-c", "user.name=t", "-c", "user.email=t@example.org"]

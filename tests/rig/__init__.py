@@ -1,1 +1,1 @@
-"""Real servers for the suites, started from the system's own packages and ended with what asked for them."""
+"""Real servers for the suites, from the system's packages. Each is stopped with the test that started it."""

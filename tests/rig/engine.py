@@ -1,4 +1,4 @@
-"""The container engine, for every suite that needs one: asked, skipped without; networks; the acceptance suite."""
+"""The container engine, for every suite that needs one: skipping without it, networks, the acceptance suite."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.rig.visitor import ADMIN
 
 
 def together(*jobs: Callable[[], object]) -> None:
-    """Do all of them at once, to the end; the first failure is raised then."""
+    """Run all jobs in parallel and wait for them; then raise the first failure."""
     with ThreadPoolExecutor() as pool:
         started = [pool.submit(job) for job in jobs]
     for job in started:
@@ -28,12 +28,12 @@ def together(*jobs: Callable[[], object]) -> None:
 
 
 def network(name: str) -> Iterator[str]:
-    """Make a network, and give the addresses in it: only one whose range was asked for gives containers fixed ones."""
+    """Create a network; returns its addresses. Fixed addresses for containers need a network with an explicit range."""
     docker("network", "create", name)
     for _ in range(5):
         subnet = docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}}", name).strip()
         docker("network", "rm", name)
-        # Another network may have taken the range meanwhile.
+        # Another network may have got the range meanwhile.
         with contextlib.suppress(Failure):
             docker("network", "create", "--subnet", subnet, name)
             break
@@ -44,7 +44,7 @@ def network(name: str) -> Iterator[str]:
 
 
 def engine_or_skip(items: list[pytest.Item], image: str = "") -> None:
-    """Have the tests skip, with the reason, where no engine answers, or lacks an image of the rig."""
+    """Skip the tests, with the reason, if no engine answers or it lacks an image of the rig."""
     if not items:
         return
     why = doctor.why_native()
@@ -52,17 +52,17 @@ def engine_or_skip(items: list[pytest.Item], image: str = "") -> None:
         why = f"the engine has no image {image}"
     if why:
         for item in items:
-            item.add_marker(pytest.mark.skip(reason=f"{why}; `tests/rig/up` brings one on Debian"))
+            item.add_marker(pytest.mark.skip(reason=f"{why}; `tests/rig/up` installs one on Debian"))
 
 
 def docker(*words: str, check: bool = True) -> str:
-    """What a docker command prints."""
+    """The output of a docker command."""
     result = run(Run(["docker", *words]), capture=True, check=check)
     return result.stdout + (result.stderr if words[0] == "logs" else "")
 
 
 def accept(url: str, ca: str = "") -> None:
-    """The acceptance suite passes on a site that has our administrator."""
+    """Run the acceptance suite on a site with our administrator; it must pass."""
     command = [sys.executable, "-m", "pytest", "tests/acceptance", "-q", "-p", "no:cacheprovider"]
     options = ["--base-url", url, "--admin", ADMIN, "--require", "acceptance"]
     done = subprocess.run(

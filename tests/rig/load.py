@@ -1,4 +1,4 @@
-"""A steady load on a site of this machine: half of it votes, each of a new visitor; pages, and the files they name."""
+"""A steady load on a site of this machine: half are votes, each by a new visitor; half are pages and their files."""
 
 import random
 import re
@@ -11,17 +11,17 @@ from http.client import HTTPConnection, HTTPException
 from types import TracebackType
 from typing import Self
 
-#: The most requests that one load sends, and the seconds after which it ends by itself if nothing else is said.
+#: The maximum number of requests of one load, and the default for the seconds after which it ends by itself.
 MOST_REQUESTS, MOST_SECONDS = 100_000, 300
 
 
 @dataclass
 class Load:
-    """Clients that ask 127.0.0.1 without a pause, each request over a connection of its own."""
+    """Clients that send requests to 127.0.0.1, each over its own connection."""
 
     port: int
     clients: int = 6
-    #: Seconds that a client rests after each request. Without it, the load takes the whole processor, and a deploy
+    #: Seconds that a client waits after each request. Without them, the load uses the whole processor, and a deploy
     #: takes longer instead of meeting more requests.
     rest: float = 0.04
     #: Seconds after which it ends by itself.
@@ -65,7 +65,7 @@ class Load:
                 self._get(random.choice(sorted(self.files)))
             else:
                 page = self._get(random.choice(["/", self.poll, f"{self.poll}results/"]))
-                # Every file that any release's page named: a page that is still open must find them all.
+                # Every file in a page of any release: a page that is still open must find all of them.
                 self.files |= set(re.findall(r'(?:href|src)="(/static/[^"]+)"', page))
             time.sleep(self.rest)
 
@@ -112,12 +112,12 @@ class Load:
             connection.close()
 
     def _fail(self, line: str, began: float) -> None:
-        """Note a failure, by the time at which its request was sent."""
+        """Record a failure, with the time at which its request was sent."""
         with self._lock:
             self.failures.append(f"{began - self._began:.1f} s: {line}")
 
     def sent_after(self, moment: float) -> list[str]:
-        """The failures of requests that were sent after a moment of the monotonic clock; seconds."""
+        """The failures of requests sent after a moment, in seconds of the monotonic clock."""
         return [line for line in self.failures if float(line.partition(" ")[0]) > moment - self._began]
 
     def report(self) -> str:

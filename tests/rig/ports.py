@@ -1,4 +1,4 @@
-"""Ports of this machine for the tests, which several processes at once never share."""
+"""Ports of this machine for tests; parallel processes never share one."""
 
 import contextlib
 import itertools
@@ -7,17 +7,17 @@ import random
 import socket
 from collections.abc import Iterator
 
-#: Below those of outgoing connections (Linux: net.ipv4.ip_local_port_range), above those that Chromium refuses.
+#: Below the ports of outgoing connections (Linux: net.ipv4.ip_local_port_range), above those that Chromium blocks.
 PORTS = range(20_000, 32_000)
 
 
 def share(number: int, processes: int) -> range:
-    """The ports of one of so many test processes; the first has the number 0."""
+    """The ports of test process ``number``, counted from 0, of ``processes``."""
     return PORTS[number % processes :: processes]
 
 
 def _endless() -> Iterator[int]:
-    """The ports of this process, from anywhere among them: other test runs may go on beside this one."""
+    """The ports of this process, starting at a random one, because other test runs may be active."""
     number = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     own = share(int(number), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
     begin = random.randrange(len(own))
@@ -28,7 +28,7 @@ _PORTS = _endless()
 
 
 def free_port() -> int:
-    """A port that nobody listens on. It is not given again soon: what listened there may be started again."""
+    """A port on which no program listens. It is not reused soon, because its program may be restarted."""
     while True:
         port = next(_PORTS)
         with contextlib.suppress(OSError), socket.socket() as listener:

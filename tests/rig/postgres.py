@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own: a new cluster in a folder, on a free port of 127.0.0.1, ended afterwards."""
+"""A private PostgreSQL server: a new cluster in a folder, on a free port of 127.0.0.1, stopped afterwards."""
 
 import os
 import pwd
@@ -13,18 +13,18 @@ from pathlib import Path
 from tests.rig.ports import free_port
 from tests.support import wait_until
 
-#: Who runs the server when we are root, which it refuses to run as.
+#: The account that runs the server if we are root, because it refuses to run as root.
 ACCOUNT = "postgres"
 
 
 def programs() -> Path | None:
-    """Where the newest installed server's programs are; None without one."""
+    """The folder of the newest installed server's programs; None if there is none."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     return found[-1].parent if found else None
 
 
 def as_account() -> list[str]:
-    """Words before a command that run it as the server's account, where we are root."""
+    """A command prefix that runs a command as the server's account if we are root."""
     if os.geteuid():
         return []
     user = pwd.getpwnam(ACCOUNT)

@@ -1,4 +1,4 @@
-"""A person with a browser, as the suites that talk to a site need one."""
+"""A simulated person with a browser, for suites that use a site."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Visitor:
         return self.http.post(path, data={"csrfmiddlewaretoken": token[1], **data}, headers=headers)
 
     def vote(self) -> None:
-        """Vote for the first answer of the first poll, and be accepted."""
+        """Vote for the first answer of the first poll; the vote must be accepted."""
         poll = re.search(r'href="(/\d+/)"', self.get("/").text)
         assert poll
         choice = re.search(r'name="choice" value="(\d+)"', self.get(poll[1]).text)
@@ -47,7 +47,7 @@ class Visitor:
 
 
 def create_admin(run_folder: Path) -> None:
-    """An administrator of a native site that runs in this folder."""
+    """Create an administrator of the native site with this run folder."""
     name, password = ADMIN.split(":")
     env = {
         "INVOKE_PROJECT_RUN": str(run_folder),

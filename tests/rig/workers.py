@@ -1,4 +1,4 @@
-"""Celery workers of a test's own: each in a process of its own, with the site's way of reading messages."""
+"""Celery workers for tests: each in its own process, reading messages as the site's workers do."""
 
 import multiprocessing
 from collections.abc import Iterator, Mapping
@@ -36,7 +36,7 @@ class Broker:
 
 
 def work(broker: Broker, name: str, folder: Path, knows: tuple[str, ...], hold: float, patience: float) -> None:
-    """A worker that knows some tasks, each of which adds the worker's name to the file of the task's."""
+    """Run a worker that knows some tasks. Each task adds the worker's name to the file with the task's name."""
     from mysite import consumer, filesystem_broker  # noqa: F401 - the transport, whose signal ends a wait
 
     consumer.HOLD_SECONDS, consumer.PATIENCE_SECONDS = hold, patience
@@ -63,7 +63,7 @@ def work(broker: Broker, name: str, folder: Path, knows: tuple[str, ...], hold: 
 def worker(
     broker: Broker, name: str, folder: Path, *knows: str, hold: float = 1.0, patience: float = 60.0
 ) -> Iterator[Path]:
-    """A worker with one process for tasks while inside; gives the path of its log. Seconds as in `mysite.consumer`."""
+    """Run a worker with one task process inside this context; yields its log. Seconds as in `mysite.consumer`."""
     process = SPAWN.Process(target=work, args=(broker, name, folder, knows, hold, patience))
     process.start()
     try:
@@ -80,5 +80,5 @@ def in_log(log: Path, text: str) -> bool:
 
 
 def done(folder: Path, task: str) -> list[str]:
-    """The workers that have run a task, each as often as it did."""
+    """The workers that have run a task, one entry for each run."""
     return (folder / task).read_text().split() if (folder / task).exists() else []

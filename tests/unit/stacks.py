@@ -36,11 +36,11 @@ def replica(
     return Replica(name, service, state, health, 0, restarts, "", "", "sha256:1")
 
 
-# --- A question that is not answered ---
+# --- An engine that does not answer ---
 
 
 class Engine:
-    """What docker answers, by the beginning of its words; and what it was asked."""
+    """Docker's answers, by the beginning of the command; and the commands that it was given."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, Result | list[Result]]) -> None:
         self.asked: list[str] = []

@@ -1,4 +1,4 @@
-"""The commands that judge the code."""
+"""The commands that check the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is looked for on a machine, and the remedies."""
+"""The prerequisites that are checked on a machine, and their remedies."""
 
 from __future__ import annotations
 

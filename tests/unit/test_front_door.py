@@ -1,4 +1,4 @@
-"""The front door as a whole: which place a command means, that every task is guarded, that a dry run starts nothing."""
+"""tasks.py as a whole: which place a command means, that every task is guarded, that a dry run starts nothing."""
 
 import importlib
 import signal
@@ -43,7 +43,7 @@ APP = Service("id", "app", "replicated", 1, "", "", {}, {})
 
 @pytest.fixture
 def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The front door, without going over to the tools environment; the signals are put back as they were."""
+    """tasks.py, without a restart in the tools environment; signal handlers are restored."""
     monkeypatch.setattr(bootstrap, "enter", lambda **_: None)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.syspath_prepend(ROOT)
@@ -54,16 +54,16 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that were started, or become; none of them is."""
+    """The commands that would have been started or executed; none of them is."""
     found: list[list[str]] = []
 
     def start(command: Run, **_: object) -> NoReturn:
         found.append(list(command.argv))
-        raise Failure("nothing is to be started")
+        raise Failure("nothing must be started")
 
     def exec_command(program: str, argv: list[str], env: object) -> NoReturn:
         found.append(argv)
-        raise Failure("nothing is to become anything")
+        raise Failure("nothing must be executed")
 
     monkeypatch.setattr(shell, "start", start)
     monkeypatch.setattr("os.execvpe", exec_command)
@@ -120,7 +120,7 @@ def test_a_dry_run_of_a_command_shows_it_and_starts_nothing(
     body: Callable[..., None] = getattr(tasks, task).body
     body(Context(), on="somewhere", host="ssh://me@node1", dry_run=True)
     assert started == []
-    assert named == [("somewhere", "ssh://me@node1", "")], "the place that was named is the one that is asked"
+    assert named == [("somewhere", "ssh://me@node1", "")], "the named place is the one that is used"
     shown = capsys.readouterr().out
     words = ["manage.py", *(["flush", "--no-input"] if task == "manage" else ["shell"])]
     assert all(word in shown for word in words), shown

@@ -13,7 +13,7 @@ from tests.unit.stacks import Engine
 def test_an_nginx_that_does_not_take_a_reload_is_a_failure_and_not_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front, "RELOAD_SECONDS", 0.2)
     Engine(monkeypatch, {"docker top": Result(0, "PID COMMAND\n7 nginx: worker process\n")})
-    with pytest.raises(Failure, match="nginx-1 has not taken its configuration"):
+    with pytest.raises(Failure, match="nginx-1 did not load its configuration"):
         front.reload("nginx-1", wait=True)
 
 

@@ -1,4 +1,4 @@
-"""What was put into service, by whom, and what is kept of it."""
+"""The ledger, and the releases that are kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 from deploy.compose import ledger
 
-# --- What was put into service, and by whom ---
+# --- Releases and the ledger ---
 
 
 def release(number: int, of: int = 0, image: str = "") -> ledger.Release:
@@ -17,13 +17,13 @@ def test_images_of_releases_that_are_kept_stay_and_those_long_past_go() -> None:
     kept = [release(number) for number in (4, 5)]
     images = [("sha256:5", "latest"), ("sha256:5", "release-5"), ("sha256:5", "abc-changed"), ("sha256:4", "release-4")]
     old = [("sha256:3", "release-3"), *[(f"sha256:x{n}", f"tag{n}") for n in range(ledger.KEPT + 2)]]
-    assert ledger.spare([*images, *old], kept) == ["release-3", f"tag{ledger.KEPT}", f"tag{ledger.KEPT + 1}"]
+    assert ledger.removable_tags([*images, *old], kept) == ["release-3", f"tag{ledger.KEPT}", f"tag{ledger.KEPT + 1}"]
 
 
-def test_what_has_no_end_in_the_ledger_was_killed_or_goes_on() -> None:
+def test_what_has_no_end_in_the_ledger_was_killed_or_is_in_progress() -> None:
     lines = [{"run": "1", "action": "deploy"}, {"run": "1", "outcome": "release 1 serves"}, {"run": "2"}, {"run": "3"}]
     text = "".join(f"{json.dumps(line)}\n" for line in lines) + '{"run": "4", "act'
     assert [each["outcome"] for each in ledger.entries(text, busy=True)] == [
-        *["release 1 serves", "was killed", "goes on"]
+        *["release 1 serves", "was killed", "in progress"]
     ]
     assert ledger.entries(text, busy=False)[-1]["outcome"] == "was killed"

@@ -1,4 +1,4 @@
-"""How many replicas, and which of them an interrupted rollout left behind."""
+"""The number of replicas, and the containers that an interrupted rollout left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rollout on an engine that is played: what is left of it when a part fails, and whenever it is ended."""
+"""A rollout on a simulated engine: what remains if a part fails, or if the rollout is ended at any moment."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from tests.support import ROOT
 from tests.unit.stacks import VALUES
 
 RELEASED = (*ROLLING, BEAT)
-#: Files whose writing says how far a rollout has come.
+#: The files whose writing shows the progress of a rollout.
 TELLING = ("http.conf", journal.JOURNAL, "release.json")
 OLD = {"shop-app-1": "v1", "shop-app-2": "v1", "shop-celery_beat-1": "v1", "shop-celery_worker-1": "v1"}
 
 
 class Killed(BaseException):
-    """As kill -9: from then on, nothing that the command still does reaches the engine."""
+    """Simulates kill -9: from then on, nothing that the command does reaches the engine."""
 
 
 @dataclass
 class Container:
-    """One that is played."""
+    """A simulated one."""
 
     service: str
     image: str
@@ -48,26 +48,26 @@ class Container:
 
 @dataclass
 class Engine:
-    """A container engine with Compose, as far as a rollout asks them; it watches over what must never be."""
+    """A simulated container engine with Compose, as far as a rollout uses them. It asserts what must never happen."""
 
     secrets: Path
     latest: str = "v1"
     containers: dict[str, Container] = field(default_factory=dict)
-    #: The parts of images that end as soon as they start.
+    #: The services of images that end as soon as they start.
     broken: set[tuple[str, str]] = field(default_factory=set)
-    #: How a command fails, by a pattern of its words.
+    #: How a command fails, by a pattern of the command.
     failing: dict[str, Result] = field(default_factory=dict)
     nginx_takes: bool = True
     workers: set[int] = field(default_factory=lambda: {1})
     told: tuple[str, ...] = proxy.ALL
     log: list[str] = field(default_factory=list)
-    #: Before which command the rollout is ended, and how.
+    #: The command before which the rollout is ended, and how.
     ends: tuple[int, type[BaseException]] | None = None
     clock: float = 0.0
     built: int = 1
 
     def build(self, *_: object) -> None:
-        """As `fetch_image`."""
+        """Replaces `fetch_image`."""
         self.built += 1
         self.latest = f"v{self.built}"
 
@@ -84,7 +84,7 @@ class Engine:
         return result
 
     def moment(self, line: str) -> None:
-        """The rollout is ended before what it is about to do, where that was asked for."""
+        """End the rollout before its next command, if that was requested."""
         if self.ends and len(self.log) >= self.ends[0]:
             error = self.ends[1]
             if error is not Killed:
@@ -93,7 +93,7 @@ class Engine:
         self.log.append(line)
 
     def perform(self, steps: Iterable[Step]) -> None:
-        """As `shell.perform`; what is killed writes no file any more."""
+        """Replaces `shell.perform`; a killed command writes no files."""
         for step in steps:
             if isinstance(step, WriteSecret) and step.path.name in TELLING:
                 self.moment(f"write {step.path.name}")
@@ -181,7 +181,7 @@ class Engine:
         each.state = "exited" if each.alive else each.state
 
     def released(self) -> dict[str, str]:
-        """The image of each replica of the site that there is, by its name."""
+        """The images of the site's replicas, by name."""
         return {n: each.image for n, each in sorted(self.containers.items()) if each.service in RELEASED}
 
     def running(self) -> dict[str, str]:
@@ -189,7 +189,7 @@ class Engine:
 
 
 class Clock:
-    """Time that passes when it is waited for."""
+    """A clock that advances only during waits."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -213,7 +213,7 @@ def stack(tmp_path: Path) -> Stack:
 
 @pytest.fixture
 def engine(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """One on which the first release runs."""
+    """An engine on which the first release runs."""
     played = Engine(stack.secrets)
     monkeypatch.setattr(shell, "run", played.run)
     monkeypatch.setattr(shell, "perform", played.perform)
@@ -245,7 +245,7 @@ def told(stack: Stack) -> tuple[str, ...]:
 
 
 def serves_alone(engine: Engine, stack: Stack, images: Sequence[str]) -> None:
-    """One whole release runs, of these images, and nothing else is there."""
+    """Assert that one complete release of these images runs, and nothing else exists."""
     assert engine.released() == engine.running()
     assert set(engine.released().values()) == set(images)
     services = sorted(engine.containers[name].service for name in engine.released())
@@ -268,7 +268,7 @@ def test_a_release_of_which_a_part_does_not_start_leaves_the_old_one_as_it_was(
         prod(stack)
     assert engine.running() == OLD
     serves_alone(engine, stack, ["v1"])
-    assert engine.latest == "v1", "the next container is made of what serves"
+    assert engine.latest == "v1", "the next container gets the serving image"
 
 
 def test_a_release_whose_beat_fails_never_gets_a_request(stack: Stack, engine: Engine) -> None:
@@ -290,13 +290,13 @@ def test_nginx_that_does_not_take_the_new_release_leaves_the_old_one_serving(sta
     answer = engine.answer
 
     def stuck(words: list[str]) -> Result:
-        # From the moment at which the new beat starts, it takes nothing for a while.
+        # From the start of the new beat, nginx loads no configuration for a while.
         if words[1] == "start":
             engine.nginx_takes = words[2] == "shop-celery_beat-1"
         return answer(words)
 
     engine.answer = stuck  # type: ignore[method-assign]
-    with pytest.raises(Failure, match="shop-nginx-1 has not taken its configuration within 20 s"):
+    with pytest.raises(Failure, match="shop-nginx-1 did not load its configuration within 20 s"):
         prod(stack)
     assert engine.running() == OLD
     serves_alone(engine, stack, ["v1"])
@@ -314,14 +314,14 @@ def test_what_cannot_be_restored_is_said_beside_the_error_and_done_by_the_next_c
     assert OLD.items() - engine.running().items() == {("shop-celery_beat-1", "v1")}
     engine.failing = {}
     lines, notify = said()
-    journal.clear_up(stack, notify)
+    journal.recover(stack, notify)
     assert engine.running() == OLD
     serves_alone(engine, stack, ["v1"])
     assert engine.latest == "v1"
 
 
 def commands_of_an_update(stack: Stack, engine: Engine) -> int:
-    """How many commands an update takes; afterwards everything is as it was."""
+    """The number of commands of an update; the state before it is restored."""
     containers = {name: Container(each.service, each.image, each.state) for name, each in engine.containers.items()}
     prod(stack)
     number = len(engine.log)
@@ -347,7 +347,7 @@ def test_ended_at_any_moment_it_leaves_one_release_to_the_next_command(
         line = engine.log[-1] if engine.log else ""
         engine.ends = None
         serving = {name for name, each in engine.containers.items() if each.service == "app" and each.alive}
-        assert serving & set(engine.told) or (engine.told == proxy.ALL and serving), f"somebody serves, after {line}"
+        assert serving & set(engine.told) or (engine.told == proxy.ALL and serving), f"a replica serves, after {line}"
         turned = not set(OLD) & set(engine.running()) or set(told(stack)) & (set(engine.running()) - set(OLD))
         if how is not Killed and not turned:
             serves_alone(engine, stack, ["v1"])
@@ -385,7 +385,7 @@ def test_scale_that_fails_names_its_own_reason_whatever_nginx_then_says(stack: S
     with pytest.raises(Failure, match="shop-app-3 ended"):
         rollout.scale(stack, "app", 3, lambda _: None)
     engine.nginx_takes, engine.answer = True, answer  # type: ignore[method-assign]
-    journal.clear_up(stack, lambda _: None)
+    journal.recover(stack, lambda _: None)
     serves_alone(engine, stack, ["v1"])
 
 
@@ -395,7 +395,7 @@ def test_an_old_replica_that_ends_again_and_again_goes_with_its_release(stack: S
     engine.broken = {("v2", "celery_worker")}
     with pytest.raises(Failure, match="celery_worker-2 ended"):
         prod(stack)
-    assert engine.released() == OLD, "what was there is there, and nothing else"
+    assert engine.released() == OLD, "the earlier containers exist, and no others"
     prod(stack)
     assert set(engine.running().values()) == {"v3"}
     assert engine.running() == engine.released()
@@ -404,6 +404,6 @@ def test_an_old_replica_that_ends_again_and_again_goes_with_its_release(stack: S
 def test_development_says_what_still_runs_and_not_that_all_stopped(stack: Stack, engine: Engine) -> None:
     assert dev._stop(stack).startswith("Still running: shop-app-1, ")
     engine.failing = {"^docker ps": Result(1, stderr="the engine is busy")}
-    assert dev._stop(stack).startswith("It is not known what still runs: ")
+    assert dev._stop(stack).startswith("Cannot tell what still runs: ")
     engine.failing, engine.containers = {}, {}
     assert dev._stop(stack).startswith("All stopped")

@@ -1,4 +1,4 @@
-"""What all runtimes share: who somebody is, what may be shown of another's words, questions, locks, actions."""
+"""What all runtimes share: the name of the user, output of other programs, confirmation, locks, actions."""
 
 import builtins
 import getpass
@@ -67,13 +67,13 @@ def test_a_dry_run_shows_and_neither_asks_nor_does(capsys: pytest.CaptureFixture
 
 def test_what_changes_something_ends_as_by_ctrl_c_when_it_is_told_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    put_back = []
+    undone = []
 
     def do() -> None:
         try:
             os.kill(os.getpid(), signal.SIGHUP)
         finally:
-            put_back.append(True)
+            undone.append(True)
 
     try:
         with pytest.raises(SystemExit):
@@ -81,24 +81,24 @@ def test_what_changes_something_ends_as_by_ctrl_c_when_it_is_told_to_stop(monkey
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert put_back
+    assert undone
 
 
 def test_an_action_goes_on_as_the_command_that_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     became: list[Run] = []
     monkeypatch.setattr(shell, "exec_command", became.append)
-    monkeypatch.setattr(action, "exit_when_told", lambda: None)
+    monkeypatch.setattr(action, "exit_on_signal", lambda: None)
     action.carry_out(action.command(Run(["true"])))
     assert became == [Run(["true"])]
     assert action.carry_out(Action(lambda: None, lambda: 7)) == 7
 
 
-# --- Being told to stop ---
+# --- Signals ---
 
 PROGRAM = """
 import pathlib, sys, time
-from deploy.core.running import exit_when_told
-exit_when_told()
+from deploy.core.running import exit_on_signal
+exit_on_signal()
 folder = pathlib.Path(sys.argv[1])
 try:
     (folder / "begun").touch()

@@ -1,4 +1,4 @@
-"""How steps show themselves and happen."""
+"""How steps are shown and performed."""
 
 import errno
 import os
@@ -95,7 +95,7 @@ def test_a_command_without_an_answer_in_time_is_ended_and_named() -> None:
 
 @pytest.mark.parametrize("do", [run, exec_command])
 def test_a_folder_that_is_not_there_is_named_and_not_the_program(do: Callable[[Run], object], tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="gone: there is no such folder to run true in"):
+    with pytest.raises(Failure, match="gone: cannot run true there: no such folder"):
         do(Run(["true"], cwd=tmp_path / "gone"))
 
 
@@ -104,7 +104,7 @@ def test_a_file_that_is_no_program_is_named_with_its_remedy(do: Callable[[Run], 
     script = tmp_path / "script"
     script.write_text("echo\n")
     script.chmod(0o755)
-    with pytest.raises(Failure, match=r"script: is no program: a script needs #!"):
+    with pytest.raises(Failure, match=r"script: is not a program: a script needs #!"):
         do(Run([str(script)]))
 
 
@@ -112,7 +112,7 @@ def test_an_interpreter_that_is_not_there_is_told_from_a_program_that_is_not(tmp
     script = tmp_path / "script"
     script.write_text("#!/nowhere/python\n")
     script.chmod(0o755)
-    with pytest.raises(Failure, match="the interpreter that its first line names is not there"):
+    with pytest.raises(Failure, match="the interpreter named in its first line does not exist"):
         run(Run([str(script)]))
 
 

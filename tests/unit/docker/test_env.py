@@ -63,5 +63,5 @@ def test_an_image_is_named_without_its_tag(image: str) -> None:
 
 @pytest.mark.parametrize("image", ["portico:1.0", "portico/", "/portico", "Shop", "a//b", "shop@sha256:1", "a:b/c"])
 def test_an_image_that_docker_would_not_take_is_refused_with_an_example(image: str) -> None:
-    with pytest.raises(Failure, match=r"IMAGE .*must be an image's name in lower case without a tag, as registry"):
+    with pytest.raises(Failure, match=r"IMAGE .*must be an image's name in lower case without a tag, such as registry"):
         stack(IMAGE=image)

@@ -1,4 +1,4 @@
-"""What builds an image."""
+"""The command that builds an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How releases are shown, whichever runtime remembers them."""
+"""How releases are shown, on every runtime."""
 
 import pytest
 

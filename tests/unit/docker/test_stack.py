@@ -1,4 +1,4 @@
-"""The stack as `.env` and the compose files have it."""
+"""The stack that `.env` and the compose files describe."""
 
 from __future__ import annotations
 

@@ -405,7 +405,7 @@ def test_a_certificate_is_checked_against_its_key(tmp_path: Path) -> None:
     tls = "tls: {{certificate: a.crt, key: {}.key}}\n"
     assert file.load(project(tmp_path, valid(more=tls.format("a"))), "x", pair=True).secure
     said = failed(project(tmp_path, VALID + tls.format("b")), pair=True)
-    assert re.fullmatch(rf"{FILE}:25: tls: .* are no pair that works: .*", said)
+    assert re.fullmatch(rf"{FILE}:25: tls: .* do not work as a pair: .*", said)
 
 
 def test_certificate_and_key_are_needed_only_where_hosts_are_set_up(tmp_path: Path) -> None:
@@ -517,7 +517,7 @@ def test_every_secret_that_cannot_be_had_is_named_with_its_source_and_none_is_sh
         "secrets.FAILS: command:sh -c 'echo hunter2; echo locked >&2; exit 3': failed with exit code 3: locked",
         f"secrets.NOWHERE: command:{GONE}: {GONE}: not found on this machine; `invoke doctor` says what to install",
         "secrets.NOBODY: file:'~nobody-here/x': begins with the ~ of an unknown user; fix the path",
-        "secrets.NO_PROGRAM: command:./data: ./data: is no program: a script needs #! in its first line",
+        "secrets.NO_PROGRAM: command:./data: ./data: is not a program: a script needs #! in its first line",
         "secrets.NO_TEXT: command:printf '\\377hunter2': its output is not text",
         "services.database: env:DB: is not a URL such as postgres://user@host:port/name",
     ]

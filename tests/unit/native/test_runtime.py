@@ -1,4 +1,4 @@
-"""What the native runtime runs, and how its processes are told to end."""
+"""The processes of the native runtime, and how they are stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_the_native_plan_has_a_process_for_each_part() -> None:
     plan = native.plan(PROJECT, STORE, 8123, workers=3)
     assert list(plan.processes) == ["web", "worker1", "worker2", "worker3", "beat"]
     assert list(plan.first) == ["migrate", "samples"]
-    assert [sign.name for sign in plan.signs] == ["worker1", "worker2", "worker3", "beat"]
+    assert [path.name for path in plan.ready_files] == ["worker1", "worker2", "worker3", "beat"]
     assert plan.url == "http://127.0.0.1:8123/"
 
 

@@ -19,5 +19,5 @@ def test_a_certificate_that_ended_is_named(tmp_path: Path) -> None:
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, "-days", "1", "-subj", "/CN=x"]
     subprocess.run(command, check=True, capture_output=True)
     certificate.check_certificate(tmp_path / "c", tmp_path / "k")
-    with pytest.raises(Failure, match=r"ended on \d{4}-\d\d-\d\d; renew it"):
+    with pytest.raises(Failure, match=r"expired on \d{4}-\d\d-\d\d; renew it"):
         certificate.check_certificate(tmp_path / "c", tmp_path / "k", datetime(2100, 1, 1, tzinfo=UTC))

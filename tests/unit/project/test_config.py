@@ -1,4 +1,4 @@
-"""The configuration of the project: each key, and what is said of one that is wrong."""
+"""The configuration of the project: each key, and the messages for invalid values."""
 
 from __future__ import annotations
 

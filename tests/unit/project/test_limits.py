@@ -1,4 +1,4 @@
-"""Seconds that files say which cannot import `limits`: units, scripts, compose files, the site's own configuration."""
+"""The time limits in files that cannot import `limits`: units, scripts, compose files, the site's configuration."""
 
 import re
 from pathlib import Path

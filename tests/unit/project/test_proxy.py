@@ -1,4 +1,4 @@
-"""What nginx is told."""
+"""The rendered configuration of nginx."""
 
 from __future__ import annotations
 

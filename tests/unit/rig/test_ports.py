@@ -1,4 +1,4 @@
-"""Test processes side by side do not take each other's ports."""
+"""Parallel test processes do not use each other's ports."""
 
 from tests.rig.ports import PORTS, free_port, share
 

@@ -1,4 +1,4 @@
-"""The suites as a whole: a run that is ended ends all that it started."""
+"""The suites as a whole: a run that is stopped stops everything that it started."""
 
 import signal
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import ROOT, environment, wait_until
 
-#: A file of tests whose fixture leaves a mark when it is taken down.
+#: A test file whose fixture leaves a mark in its teardown.
 SLEEPERS = """
 import pathlib, time, pytest
 
@@ -34,7 +34,7 @@ def test_term_takes_down_what_each_process_of_a_run_has_started(tmp_path: Path, 
         (tmp_path / f"test_{name}.py").write_text(SLEEPERS)
     words = ["-n", str(processes), "--dist", "loadfile"] if processes > 1 else []
     options = ["-p", "no:cacheprovider", "-p", "no:django", "--rootdir", str(tmp_path)]
-    # As a shell starts what goes on in the background: Ctrl-C is ignored.
+    # As a shell starts background processes: SIGINT is ignored.
     process = subprocess.Popen(
         ["env", "--ignore-signal=INT", sys.executable, "-m", "pytest", *options, *words, str(tmp_path)],
         cwd=tmp_path,

@@ -149,7 +149,7 @@ def test_going_back_twice_goes_two_releases_back() -> None:
     entries.append(entry(4, 2))
     assert target(entries, running=4) == entries[0]
     entries.append(entry(5, 1))
-    with pytest.raises(Failure, match="there is no release before this one"):
+    with pytest.raises(Failure, match="there is no earlier release to return to"):
         target(entries, running=5)
 
 
@@ -163,7 +163,7 @@ def test_a_release_may_be_named_by_its_number() -> None:
 def test_a_release_whose_deploy_never_ended_is_left_for_the_last_that_served() -> None:
     entries = [entry(1, 1), entry(2, 2)]
     assert target(entries, running=3) == entries[1]
-    with pytest.raises(Failure, match="there is no release before"):
+    with pytest.raises(Failure, match="there is no earlier release to return to"):
         target([], running=1)
 
 

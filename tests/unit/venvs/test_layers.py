@@ -1,4 +1,4 @@
-"""What a layer holds and when it changes."""
+"""The content of layers, and when it changes."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_a_diamond_is_built_once_and_its_top_last() -> None:
     assert layers.order(diamond, ["d"]) == ["a", "b", "c", "d"]
 
 
-def test_a_circle_is_refused_and_named() -> None:
+def test_a_cycle_is_refused_and_named() -> None:
     with pytest.raises(Failure, match="a stands on b stands on a"):
         layers.order({"a": ("b",), "b": ("a",)}, ["a"])
 

@@ -1,4 +1,4 @@
-"""What locks each file of requirements, and what is said when that cannot be."""
+"""The commands that lock requirements, and the message about a conflict."""
 
 from __future__ import annotations
 
@@ -22,4 +22,4 @@ def test_a_conflict_names_both_files_and_the_reason() -> None:
         "  \u00d7 No solution found when resolving dependencies:\n  ╰─▶ Because you require a and b,\n      none fits."
     )
     line = lock.explain("dev", ["base"], said)
-    assert line.startswith("requirements/dev.in is in conflict with base.in: Because you require a and b, none fits.")
+    assert line.startswith("requirements/dev.in conflicts with base.in: Because you require a and b, none fits.")
