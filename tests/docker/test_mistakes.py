@@ -101,7 +101,7 @@ def test_a_disk_nearly_full(project: Path) -> None:
         ("TRUSTED_PROXIES", "10.0.0.0/40", ".env: TRUSTED_PROXIES is '10.0.0.0/40': "),
         ("POSTGRES_PASSWORD", "short", ".env: POSTGRES_PASSWORD is too short: at least 16 characters"),
         ("HTTP_PROT", "80", ".env: HTTP_PROT is not a known key; the keys are: "),
-        ("TLS_KEY", "/k.pem", ".env: TLS_CERTIFICATE and TLS_KEY go together"),
+        ("TLS_KEY", "/k.pem", ".env: TLS_CERTIFICATE and TLS_KEY belong together"),
         ("APP_REPLICAS", "0", ".env: APP_REPLICAS is '0': "),
     ],
 )
