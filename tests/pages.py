@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 from deploy import bootstrap
 from tests import figures
+from tests.support import project_files
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = re.compile(r"<!-- figures: (?P<name>\w+) -->\n.*?(?=<!-- end figures -->)", re.DOTALL)
@@ -44,9 +44,7 @@ class Block:
 
 def pages() -> list[Path]:
     """The pages of the project."""
-    command = ["git", "ls-files", "-z", "-co", "--exclude-standard", "*.md"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return sorted(ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).exists())
+    return sorted(ROOT / name for name in project_files() if name.endswith(".md"))
 
 
 def blocks(text: str) -> Iterator[Block]:

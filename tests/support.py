@@ -22,7 +22,7 @@ READY_SECONDS = 90
 def project_files() -> list[str]:
     """The files that a commit of this work tree would contain."""
     if not (ROOT / ".git").exists():
-        skipped = {".venvs", ".run", "__pycache__"}
+        skipped = {".venvs", ".run", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
         paths = (path for path in ROOT.rglob("*") if not skipped & set(path.relative_to(ROOT).parts))
         return [str(path.relative_to(ROOT)) for path in paths if path.is_file()]
     listed = run(Run(["git", "-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard"]), capture=True)

@@ -2,14 +2,13 @@
 
 import ast
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import figures, pages
-from tests.support import ROOT
+from tests.support import ROOT, project_files
 
 NAMES = [str(path.relative_to(ROOT)) for path in pages.pages()]
 #: Invoke's own, before a task's name and after it.
@@ -61,10 +60,7 @@ def test_each_link_of_a_page_leads_somewhere(name: str) -> None:
 
 
 def tracked() -> set[str]:
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return {line for line in listed.stdout.splitlines() if (ROOT / line).exists()}
+    return set(project_files())
 
 
 def trees(text: str) -> Iterator[tuple[str, set[str]]]:
