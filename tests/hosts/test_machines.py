@@ -11,6 +11,7 @@ from deploy.hosts.ssh.connect import Connections
 from tests.hosts.machines import ENVIRONMENT, Fleet, Rack
 
 VERSIONS = {"web1": 12, "web2": 13}
+ROLES = {"web1": ("web", "worker", "beat"), "web2": ("web", "database", "broker")}
 #: What a unit of ours is confined with, and a process that wants more memory than it may have.
 UNIT = """
 [Service]
@@ -38,7 +39,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     rack = Rack(tmp_path_factory.mktemp("rack"))
     rack.start(VERSIONS)
     try:
-        made = Fleet(tmp_path_factory.mktemp("bare") / "project", rack, dict.fromkeys(VERSIONS, ("web",)))
+        made = Fleet(tmp_path_factory.mktemp("bare") / "project", rack, dict(ROLES))
         made.prepare()
         yield made
     finally:
