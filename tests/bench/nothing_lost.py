@@ -19,8 +19,8 @@ from tests.support import ROOT
 
 COUNTED = re.compile(r"(\d+) requests, (\d+) failed")
 PLACES = {"compose": "tests.docker", "swarm": "tests.swarm", "hosts": "tests.hosts"}
-#: Tests whose load meets a lost machine, or is sent by a rival: what fails there is not an update's.
-LOST = ("killed_and_comes_back",)
+#: Tests that kill what requests are on, a node, nginx, a server: what fails there is not an update's.
+LOST = ("killed_and_comes_back", "killed_replica_or_nginx", "restart_of_a_server")
 
 
 def counted(report: Path, package: str) -> dict[str, tuple[int, int]]:
