@@ -8,6 +8,7 @@ import os
 import secrets
 import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -253,3 +254,16 @@ class Fleet:
         """The current release of a machine; empty for none."""
         link = machine.ssh("readlink", "/srv/portico/state/current", check=False).strip()
         return link.rpartition("/")[2]
+
+
+@contextmanager
+def bare_fleet(folder: Path, versions: Mapping[str, int], roles: Mapping[str, tuple[str, ...]]) -> Iterator[Fleet]:
+    """Machines that nobody has set up, and a project that describes them; removed at the end."""
+    rack = Rack(folder / "rack")
+    rack.start(versions)
+    try:
+        fleet = Fleet(folder / "project", rack, dict(roles))
+        fleet.prepare()
+        yield fleet
+    finally:
+        rack.down()

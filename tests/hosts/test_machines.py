@@ -8,7 +8,7 @@ from deploy.hosts.environment import file
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import run_script
 from deploy.hosts.ssh.connect import Connections
-from tests.hosts.machines import ENVIRONMENT, Fleet, Rack
+from tests.hosts.machines import ENVIRONMENT, Fleet, bare_fleet
 
 VERSIONS = {"web1": 12, "web2": 13}
 ROLES = {"web1": ("web", "worker", "beat"), "web2": ("web", "database", "broker")}
@@ -36,14 +36,8 @@ ExecStart=-/usr/bin/perl -e "print length(q(b) x 500000000), q( bytes)"
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A machine of each version without a setup."""
-    rack = Rack(tmp_path_factory.mktemp("rack"))
-    rack.start(VERSIONS)
-    try:
-        made = Fleet(tmp_path_factory.mktemp("bare") / "project", rack, dict(ROLES))
-        made.prepare()
-        yield made
-    finally:
-        rack.down()
+    with bare_fleet(tmp_path_factory.mktemp("bare"), VERSIONS, ROLES) as fleet:
+        yield fleet
 
 
 def test_each_machine_is_bare_debian_that_is_reached_by_key(bare: Fleet) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests import support
 from tests.hosts.conftest import ROLES, VERSIONS
-from tests.hosts.machines import Fleet, Machine, Rack, watching
+from tests.hosts.machines import Fleet, Machine, Rack, bare_fleet, watching
 from tests.hosts.server import make_key
 from tests.rig.ports import free_port
 from tests.support import one_line
@@ -26,14 +26,8 @@ UNITS = {"web1": "web", "web2": "web", "jobs1": "worker"}
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Machines for this module only: other modules may have set up those of the session."""
-    own = Rack(tmp_path_factory.mktemp("bare"))
-    own.start(VERSIONS)
-    try:
-        fleet = Fleet(tmp_path_factory.mktemp("setup") / "project", own, dict(ROLES))
-        fleet.prepare()
+    with bare_fleet(tmp_path_factory.mktemp("bare"), VERSIONS, ROLES) as fleet:
         yield fleet
-    finally:
-        own.down()
 
 
 @pytest.fixture(scope="module")
