@@ -66,7 +66,8 @@ def main() -> None:
                     row[0], row[1], row[2] = row[0] + sent, row[1] + failed, row[2] + 1
             figures = Figures(f"nothing_lost_{place}", ".venvs/test/bin/python -m tests.bench.nothing_lost")
             for name, (sent, failed, tests) in sorted(sums.items()):
-                figures.note(f"{name}, {tests} tests", f"{failed} of {sent} requests failed")
+                what = f"{name}, {tests} test{'' if tests == 1 else 's'}"
+                figures.note(what, f"{failed} of {sent} requests failed")
             if figures.rows:
                 figures.save()
 

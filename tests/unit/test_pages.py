@@ -134,11 +134,6 @@ def test_a_line_that_the_code_cannot_say_is_found_out() -> None:
     assert not said_by_the_code("port 8000 is in use by another program; choose another port")
 
 
-def test_the_pages_have_the_tables_that_tasks_and_results_make() -> None:
-    for path in pages.pages():
-        assert pages.rendered(path.read_text()) == path.read_text(), path
-
-
 def test_a_bench_keeps_what_it_measured_and_a_page_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "RESULTS", tmp_path)
     made = figures.Figures("start", "python3 -m tests.bench.start")
