@@ -1,7 +1,7 @@
 # The site's image. Targets: `app` for production, and `dev`, which contains no code because the code is mounted.
 #
 # `invoke build` passes the revision. A private CA, for a proxy in front of the package index, is the secret `build_ca`.
-# .dockerignore lists the files that a stage may copy.
+# `deploy/docker/context.py` says which files are there to copy: those that Git knows, in the same folders for every project.
 
 ARG PYTHON_IMAGE=python:3.13-slim-trixie
 
@@ -16,7 +16,9 @@ RUN apt-get update -qq \
     && useradd --uid 10001 --gid app --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin app \
     && install -d -o app -g app -m 2750 /srv/protected \
     && install -d -o app -g app -m 2755 /srv/static
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 STATIC_ROOT=/usr/share/static
+# DJANGO_SETTINGS_MODULE: the project's settings with what the place decides laid over them, see deploy/kit.
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 STATIC_ROOT=/usr/share/static \
+    PYTHONPATH=/opt/kit DJANGO_SETTINGS_MODULE=portico_site.settings
 WORKDIR /app
 
 # --- Build tools: a compiler, headers, and uv from our own lock. The images contain none of them.
@@ -53,20 +55,25 @@ RUN --mount=type=secret,id=build_ca --mount=type=cache,target=/root/.cache/uv \
 # --- The compiled code, and the static files: collected under hashed names, and compressed once instead of per request.
 
 FROM prod-packages AS site
-ARG SITE=site
-ENV DJANGO_SETTINGS_MODULE=mysite.settings.production
+# The project's own names: they belong to a release, so its image has them.
+ARG SETTINGS WSGI="" CELERY=""
+ENV PORTICO_SETTINGS=${SETTINGS} PORTICO_WSGI=${WSGI} PORTICO_CELERY=${CELERY}
 WORKDIR /app
-COPY ${SITE} ./
+COPY kit /opt/kit
+COPY site ./
 # The settings require these values; they exist only for this command, and no image contains them.
-RUN chmod -R u=rwX,go=rX /app \
-    && python -m compileall -q /app \
+RUN chmod -R u=rwX,go=rX /app /opt/kit \
+    && python -m compileall -q /app /opt/kit \
     && SECRET_KEY=$(head -c 48 /dev/urandom | base64) ALLOWED_HOSTS=build DATABASE_URL=postgres://build \
-       CELERY_BROKER_URL=memory:// python release.py collect
+       CELERY_BROKER_URL=memory:// python -m portico_site.release collect
 
 # --- Development: packages only.
 
 FROM runtime AS dev
 COPY --from=dev-packages /opt/venv /opt/venv
+ARG SETTINGS CELERY=""
+ENV PYTHONPATH=/opt/machinery/deploy/kit PORTICO_MODE=development PORTICO_SETTINGS=${SETTINGS} PORTICO_CELERY=${CELERY} \
+    STATIC_ROOT=/tmp/static
 USER app
 CMD ["python", "manage.py", "runserver", "--noreload", "0.0.0.0:8000"]
 
@@ -75,13 +82,15 @@ CMD ["python", "manage.py", "runserver", "--noreload", "0.0.0.0:8000"]
 FROM runtime AS app
 COPY --from=prod-packages /opt/venv /opt/venv
 COPY --from=site /usr/share/static /usr/share/static
+COPY --from=site /opt/kit /opt/kit
 COPY --from=site /app /app
-ENV DJANGO_SETTINGS_MODULE=mysite.settings.production
+ARG SETTINGS WSGI="" CELERY=""
+ENV PORTICO_SETTINGS=${SETTINGS} PORTICO_WSGI=${WSGI} PORTICO_CELERY=${CELERY}
 USER app
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \
-    CMD ["python", "healthcheck.py", "http://127.0.0.1:8000/healthz"]
-CMD ["gunicorn"]
+    CMD ["python", "-m", "portico_site.healthcheck", "http://127.0.0.1:8000/healthz"]
+CMD ["gunicorn", "-c", "python:portico_site.gunicorn_conf"]
 ARG REVISION=unknown
 ARG CREATED=unknown
 LABEL org.opencontainers.image.revision=${REVISION} org.opencontainers.image.created=${CREATED}

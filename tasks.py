@@ -292,7 +292,7 @@ def shell(c: Context, on: str = "", host: str = "", context: str = "", stack: st
 
 @task(
     help={
-        "suite": "Comma-separated: unit, site, native, acceptance, browser, docker, swarm, hosts (default: all).",
+        "suite": "Comma-separated: unit, kit, site, native, acceptance, browser, docker, swarm, hosts (default: all).",
         "require": "`all`, or comma-separated suites: a skipped test in them counts as failed.",
         "processes": "Number of processes that share the test files (default: 2 for all suites, else 1).",
         **DRY_RUN,
@@ -586,11 +586,14 @@ ns = Collection(
 ns.configure(
     {
         "project": {
-            "name": "portico",  # short, lower case
-            "site": "site",  # the folder of manage.py
-            "package": "mysite",  # settings, urls, celery_app
+            # What a project is stands in invoke.yaml beside this file; these are defaults, and never edited.
+            "name": "",  # short, lower case; the only key that invoke.yaml must have
+            "site": "",  # the folder of manage.py; this and the following are detected
+            "wsgi": "",
+            "asgi": "",
+            "celery": "",
             "port": "8000",  # of the development site, on 127.0.0.1
-            "samples": "load_sample_polls",  # fills an empty development database; "" for none
+            "samples": "",  # the management command that fills a new development database
             "run": ".run",  # what the native runtime writes
             "probes": "/readyz /",  # paths that a new release must answer before it gets requests
             "free_gigabytes": "3",  # required free space on the container engine's disk

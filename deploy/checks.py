@@ -22,7 +22,7 @@ SCRIPTS = (
 )
 #: Processes that share the files of all suites. On two processors, three processes were slower than two.
 PROCESSES = 2
-SUITES = ("unit", "site", "native", "acceptance", "browser", "docker", "swarm", "hosts")
+SUITES = ("unit", "kit", "site", "native", "acceptance", "browser", "docker", "swarm", "hosts")
 
 
 def suites(text: str, option: str) -> list[str]:

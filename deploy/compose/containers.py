@@ -14,6 +14,7 @@ from deploy.core.shell import Run
 from deploy.docker.engine import ANSWER_SECONDS, NO_RIGHT, is_stopped
 from deploy.docker.stack import Stack
 from deploy.project import limits
+from deploy.project.site import HEALTHCHECK
 
 #: States of a container that does not run and that the engine will not restart.
 ENDED = ("created", "exited", "dead")
@@ -212,7 +213,7 @@ def await_ready(replica: Replica, probes: Sequence[str]) -> None:
     """
     deadline = time.monotonic() + limits.READY
     for path in probes:
-        asked = Run(["docker", "exec", replica.name, "python", "healthcheck.py", f"http://127.0.0.1:8000{path}"])
+        asked = Run(["docker", "exec", replica.name, *HEALTHCHECK, f"http://127.0.0.1:8000{path}"])
         while (result := shell.run(asked, capture=True, check=False)).code:
             if time.monotonic() > deadline:
                 tell_last_lines([replica])

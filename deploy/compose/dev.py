@@ -54,11 +54,7 @@ def servers(stack: Stack) -> Run:
 def first(stack: Stack) -> dict[str, Run]:
     """The commands that run once before the site, by name."""
     once = ["run", "--rm", "-T", "--no-deps"]
-    samples = stack.project.samples
-    return {
-        "release": stack.compose(*once, "release"),
-        **({"samples": stack.compose(*once, "app", "python", "manage.py", samples)} if samples else {}),
-    }
+    return {"release": stack.compose(*once, "release")}
 
 
 def attached(stack: Stack, workers: int) -> Run:

@@ -13,10 +13,12 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from deploy.core.errors import Failure
 
@@ -53,10 +55,13 @@ class Run:
     secret: bool = False
     #: Seconds after which `run` stops it; None means no limit.
     seconds: float | None = None
+    #: A command in the same folder whose output is its standard input. It runs to its end before.
+    source: Run | None = None
 
     def render(self) -> str:
         words = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
         line = " ".join([*words, shlex.join(self.argv)])
+        line = f"{shlex.join(self.source.argv)} | {line}" if self.source else line
         line = f"(cd {shlex.quote(str(self.cwd))} && {line})" if self.cwd else line
         if not self.input:
             return line
@@ -214,20 +219,44 @@ class Result:
     stderr: str = ""
 
 
-def start(command: Run, *, capture: bool = False, own_session: bool = False) -> subprocess.Popen[str]:
+def start(
+    command: Run, *, capture: bool = False, own_session: bool = False, output: IO[bytes] | None = None
+) -> subprocess.Popen[str]:
     """Start a child process. No other function of the project does.
 
     With ``own_session`` the child leads its own session, so that a signal to our process group does not reach it.
-    Raises `Failure` if the program is missing or cannot be run.
+    ``output`` is a file that gets its standard output. Raises `Failure` if the program is missing or cannot be run, or
+    if the command that gives its input fails.
     """
+    if command.source:
+        with _finished(command.source) as given:
+            return _start(command, given, capture=capture, own_session=own_session, output=output)
+    return _start(command, None, capture=capture, own_session=own_session, output=output)
+
+
+@contextmanager
+def _finished(command: Run) -> Iterator[IO[bytes]]:
+    """The output of a command that has ended, as a file at its beginning. Raises `Failure` if the command fails."""
+    with tempfile.TemporaryFile() as file:
+        child = start(command, capture=True, output=file)
+        _, said = child.communicate()
+        if child.returncode:
+            raise Failure(last_line(said) or f"`{shlex.join(command.argv)}` failed with exit code {child.returncode}")
+        file.seek(0)
+        yield file
+
+
+def _start(
+    command: Run, given: IO[bytes] | None, *, capture: bool, own_session: bool, output: IO[bytes] | None
+) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE if capture else None
     try:
         return subprocess.Popen(
             list(command.argv),
             env={**os.environ, **command.env},
             cwd=command.cwd,
-            stdin=subprocess.PIPE if command.input else subprocess.DEVNULL if capture else None,
-            stdout=pipe,
+            stdin=given or (subprocess.PIPE if command.input else subprocess.DEVNULL if capture else None),
+            stdout=output or pipe,
             stderr=pipe,
             encoding="utf-8",
             errors="replace",  # by `UNREADABLE`: the output of a child may contain any bytes

@@ -15,6 +15,7 @@ from deploy.core.git import Revision
 from deploy.core.running import Notify, logged, quote
 from deploy.core.screen import Screen
 from deploy.core.shell import Run
+from deploy.docker import context
 from deploy.project.config import Project
 
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -30,9 +31,15 @@ def tag(text: str) -> str:
 def build(
     project: Project, target: str, names: Sequence[str], version: Revision | None, *, ca: str = "", platform: str = ""
 ) -> Run:
-    """The command that builds a target of the Dockerfile under these names, labelled with a revision if given."""
+    """The command that builds a target of the Dockerfile under these names, labelled with a revision if given.
+
+    The image for production gets the files that Git knows. The one for development contains no code: its context is the
+    project's folder, of which `.dockerignore` leaves the locks, as for Compose's own rebuild when they change.
+    """
     labels = {"REVISION": version.name, "CREATED": version.created} if version else {}
-    arguments = {"SITE": project.site, **labels}
+    parts, code = project.names, target == "app"
+    own = {"SETTINGS": parts.prod, "WSGI": parts.wsgi} if code else {"SETTINGS": parts.dev}
+    arguments = {**own, "CELERY": parts.celery, **labels}
     return Run(
         [
             *["docker", "buildx", "build", "--load", "--target", target],
@@ -40,9 +47,10 @@ def build(
             *(["--secret", f"id=build_ca,src={ca}"] if ca else []),
             *(["--platform", platform] if platform else []),
             *(word for name in names for word in ("--tag", name)),
-            ".",
+            "-" if code else ".",
         ],
         cwd=project.root,
+        source=context.command(project.root, parts.site) if code else None,
     )
 
 

@@ -19,6 +19,8 @@ from deploy.project.config import Project
 
 DEV, PROD, SWARM = "dev", "prod", "swarm"
 
+#: The variables of the compose files that only development needs.
+OF_DEVELOPMENT = ("SITE", "SETTINGS", "CELERY", "SAMPLES")
 #: The number of replicas if neither `.env` nor the running containers determine it.
 DEFAULT_REPLICAS = {"app": 2, "celery_worker": 1}
 DATASTORES = ("postgres", "rabbitmq")
@@ -63,6 +65,7 @@ class Stack:
     def compose(self, *words: str) -> Run:
         """A `docker compose` command on this stack. Values of `.env` take precedence over variables of the shell."""
         values = {**self.env.interpolated(), "PORT": str(self.port), "PROBES": " ".join(self.project.probes)}
+        values |= self._development() if self.kind == DEV else dict.fromkeys(OF_DEVELOPMENT, "")
         ca = build_ca(self.env)
         kinds = ("base", PROD, SWARM) if self.kind == SWARM else ("base", self.kind)
         files = [word for kind in kinds for word in ("-f", f"deploy/compose/{kind}.yaml")]
@@ -71,6 +74,11 @@ class Stack:
             {**values, **({"BUILD_CA_FILE": ca} if ca else {}), "COMPOSE_PROJECT_NAME": "", "COMPOSE_FILE": ""},
             cwd=self.project.root,
         )
+
+    def _development(self) -> dict[str, str]:
+        """The project's own names. In production the image has them."""
+        names = self.project.names
+        return dict(zip(OF_DEVELOPMENT, (names.site, names.dev, names.celery, self.project.samples), strict=True))
 
 
 def build_ca(env: ServerEnv) -> str:

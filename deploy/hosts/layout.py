@@ -46,11 +46,6 @@ class Layout:
         return self.etc / "setup"
 
     @property
-    def project(self) -> PurePosixPath:
-        """SITE and PACKAGE, for `launch`."""
-        return self.etc / "project"
-
-    @property
     def services(self) -> PurePosixPath:
         """The URLs of a database and broker on the environment's hosts: systemd's EnvironmentFile."""
         return self.etc / "services.env"

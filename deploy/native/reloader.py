@@ -2,6 +2,8 @@
 
     python -m deploy.native.reloader --watch FOLDER --grace SECONDS -- COMMAND…
 
+The command runs in FOLDER, which is the folder of manage.py.
+
 With PORTICO_OWNER in its environment, it exits as soon as no process has that id.
 
 The command leads its own session, so that a signal to our process group reaches only us. Celery finishes its tasks if
@@ -117,8 +119,9 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    # The site does not get our import path: it may have a package with the same name as one of ours.
-    keeper = Keeper(Run(options.command, {"PYTHONPATH": ""}), options.grace)
+    # The site gets the kit, but not our import path: it may have a package with the same name as one of ours.
+    kit = {"PYTHONPATH": str(Path(__file__).resolve().parents[1] / "kit")}
+    keeper = Keeper(Run(options.command, kit, cwd=options.watch), options.grace)
     try:
         keeper.start()
         changes = watch(

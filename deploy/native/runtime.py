@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 from deploy.core.action import Action
 from deploy.core.errors import Failure
 from deploy.core.running import HOST, Notify, alone, announce, answers, free_port, port_in_use, run_once
 from deploy.core.shell import Run
+from deploy.project import site
 from deploy.project.config import Project
 from deploy.venvs import build
 from deploy.venvs.store import Store
@@ -43,44 +46,65 @@ class Plan:
         return f"http://{HOST}:{self.port}/"
 
 
-def environment(project: Project) -> dict[str, str]:
-    """Environment variables for the site; `DATABASE_URL` and `CELERY_BROKER_URL` are inherited from ours."""
+def environment(project: Project, given: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Environment variables for the site: what it is, and embedded servers in place of those that are not ``given``."""
+    run = project.run_folder
+    embedded = {
+        "DATABASE_URL": f"sqlite:///{quote(str(run / 'db.sqlite3'))}",
+        **({"CELERY_BROKER_URL": "filesystem://"} if project.names.celery else {}),
+        "SECRET_KEY": "insecure-development-key",
+        "ALLOWED_HOSTS": "localhost,127.0.0.1",
+        "PROTECTED_ROOT": str(run / "protected"),
+    }
     return {
-        "DJANGO_SETTINGS_MODULE": f"{project.package}.settings.development",
-        "RUN_DIR": str(project.run_folder),
+        **site.variables(project, site.DEVELOPMENT),
+        **{name: value for name, value in embedded.items() if not (given.get(name) or given.get(f"{name}_FILE"))},
+        "RUN_DIR": str(run),
+        "PYTHONPATH": str(project.root / site.KIT),
         "PYTHONUNBUFFERED": "1",
     }
 
 
+def python(project: Project, store: Store, *words: str) -> Run:
+    """Python in the dev environment, in the folder of manage.py, as on every runtime."""
+    executable = str(store.link("dev") / "bin" / "python")
+    return Run([executable, *words], environment(project), cwd=project.site_folder)
+
+
 def manage(project: Project, store: Store, arguments: list[str]) -> Run:
     """The command that runs manage.py with these arguments in the dev environment."""
-    return Run([str(store.link("dev") / "bin" / "python"), str(project.manage), *arguments], environment(project))
+    return python(project, store, "manage.py", *arguments)
 
 
 def plan(project: Project, store: Store, port: int, workers: int) -> Plan:
     """Decide what runs."""
     ready = project.run_folder / "ready"
-    celery = [str(store.link("dev") / "bin" / "celery"), "--workdir", str(project.site_folder), "-A", project.package]
     served = manage(project, store, ["runserver", "--noreload", f"{HOST}:{port}"])
-    names = ["worker"] if workers == 1 else [f"worker{number}" for number in range(1, workers + 1)]
     processes = {"web": reloading(project, store, served.argv, {})}
-    for name in names:
-        # Two workers with the same node name on one machine would share a mailbox.
-        command = [*celery, "--quiet", "worker", "-n", f"{name}@%h", "-c", str(CONCURRENCY), "-l", "info"]
+    background = _celery(project, store, workers) if project.names.celery else {}
+    for name, command in background.items():
         processes[name] = reloading(project, store, command, {"READY_FILE": str(ready / name)})
-    processes["beat"] = reloading(
-        project, store, [*celery, "--quiet", "beat", "-l", "info"], {"READY_FILE": str(ready / "beat")}
-    )
+    migrate = python(project, store, "-m", "portico_site.release", "migrate")
+    samples = {"PORTICO_SAMPLES": project.samples} if project.samples else {}
     return Plan(
         project=project,
         port=port,
-        first={
-            "migrate": manage(project, store, ["migrate", "--no-color"]),
-            **({"samples": manage(project, store, [project.samples])} if project.samples else {}),
-        },
+        first={"migrate": replace(migrate, env={**migrate.env, **samples})},
         processes=processes,
-        ready_files=tuple(ready / name for name in [*names, "beat"]),
+        ready_files=tuple(ready / name for name in background),
     )
+
+
+def _celery(project: Project, store: Store, workers: int) -> dict[str, list[str]]:
+    """The commands of the workers and beat, by their names."""
+    celery = [str(store.link("dev") / "bin" / "celery"), "--quiet", *site.CELERY]
+    names = ["worker"] if workers == 1 else [f"worker{number}" for number in range(1, workers + 1)]
+    schedule = str(project.run_folder / "celerybeat-schedule")
+    return {
+        # Two workers with the same node name on one machine would share a mailbox.
+        **{name: [*celery, "worker", "-n", f"{name}@%h", "-c", str(CONCURRENCY), "-l", "info"] for name in names},
+        "beat": [*celery, "beat", "-s", schedule, "-l", "info"],
+    }
 
 
 def reloading(project: Project, store: Store, command: Sequence[str], more: dict[str, str]) -> Run:

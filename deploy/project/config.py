@@ -6,15 +6,47 @@ result into a `Project`, or raises a one-line `Failure` that names the key.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from deploy.core.errors import Failure
+from deploy.project.names import Names
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
-_MODULE = re.compile(r"[A-Za-z_]\w*")
+_MODULE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
+_OBJECT = re.compile(rf"{_MODULE}:[A-Za-z_]\w*")
+
+#: All keys of the section, and what they are.
+KEYS = {
+    "name": "the project's short name",
+    "site": "the folder of manage.py",
+    "port": "the port of the development site",
+    "samples": "the management command that fills a new development database",
+    "run": "what the native runtime writes",
+    "probes": "what a new release must answer",
+    "free_gigabytes": "what the engine's disk must have left",
+    "settings": "the settings modules: dev and prod",
+    "wsgi": "the WSGI application, module:variable",
+    "asgi": "the ASGI application, module:variable",
+    "celery": "the Celery application, module:variable, or none",
+    "python": "the lowest Python that the locks are for",
+    "env": "variables of the project's own, each plain or secret",
+    "packages": "system packages, in the image and on hosts",
+    "test": "the command that runs the project's tests",
+    "media": "whether uploads are kept and served",
+    "services": "servers beside the database and the broker",
+    "workers": "kinds of workers and their queues",
+    "assets": "the command that builds the front end",
+    "egress": "whether workers reach what is outside",
+}
+#: Keys of earlier versions, and what replaces them.
+FORMER = {
+    "package": "remove it: settings, WSGI and Celery are detected, and `settings`, `wsgi` and `celery` name others"
+}
 
 
 @dataclass(frozen=True)
@@ -24,13 +56,11 @@ class Project:
     root: Path
     #: The project's short name, in lower case.
     name: str
-    #: The folder of manage.py, relative to the root.
-    site: str
-    #: The package of settings, urls and the Celery application.
-    package: str
+    #: What `invoke.yaml` says of its parts; the rest is detected.
+    declared: Names
     #: The port of the development site on 127.0.0.1.
     port: int
-    #: The management command that fills an empty development database; empty for none.
+    #: The management command that fills a new development database; empty for none.
     samples: str
     #: The folder that the native runtime writes to (database, queues, media), relative to the root.
     run: str
@@ -38,6 +68,25 @@ class Project:
     probes: tuple[str, ...]
     #: Gigabytes that must be free on the container engine's disk before a build.
     free_gigabytes: int
+
+    @cached_property
+    def names(self) -> Names:
+        """Where its parts are; `celery` is empty for a project without it.
+
+        Raises `Failure` for what is neither declared nor found.
+        """
+        if all((self.declared.site, self.declared.dev, self.declared.prod, self.declared.wsgi, self.declared.celery)):
+            found = self.declared
+        else:
+            from deploy.project import detect
+
+            found = detect.names(self.root, self.declared)
+        return replace(found, celery="" if found.celery == "none" else found.celery)
+
+    @property
+    def site(self) -> str:
+        """The folder of manage.py, relative to the root."""
+        return self.names.site
 
     @property
     def site_folder(self) -> Path:
@@ -69,29 +118,78 @@ def port_number(value: object, key: str) -> int:
     return whole_number(value, key, 1024, 65535)
 
 
-def _text(values: Mapping[str, object], key: str, pattern: re.Pattern[str], meaning: str) -> str:
+def _text(
+    values: Mapping[str, object], key: str, pattern: re.Pattern[str], meaning: str, *, within: str = "project"
+) -> str:
+    """A value that matches, or an empty text where there is none. Raises `Failure` naming the key."""
     value = values.get(key)
+    if value in (None, ""):
+        return ""
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise Failure(f"project.{key} is {value!r}, but must be {meaning}; set it in tasks.py or invoke.yaml")
+        raise Failure(f"{within}.{key} is {value!r}, but must be {meaning}; set it in invoke.yaml")
     return value
+
+
+def _inner(values: Mapping[str, object], key: str) -> dict[str, object]:
+    """A section within a section: Invoke's own mappings are no dictionaries."""
+    value = values.get(key)
+    if value in (None, ""):
+        return {}
+    try:
+        return dict(value)  # type: ignore[call-overload, no-any-return] # Invoke's mappings are none to a type checker
+    except (TypeError, ValueError):
+        raise Failure(f"project.{key} is {value!r}, but must have keys of its own; set it in invoke.yaml") from None
+
+
+def require_known(values: Iterable[str]) -> None:
+    """Raise `Failure` for a key that there is not: a misspelled one would leave a default in force."""
+    for key in values:
+        if key in FORMER:
+            raise Failure(f"project.{key} is no key any more; {FORMER[key]}")
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, KEYS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the keys are: {', '.join(KEYS)}"
+            raise Failure(f"project.{key} in invoke.yaml is not a key; {hint}")
+
+
+def _declared(values: Mapping[str, object]) -> Names:
+    modules = _inner(values, "settings")
+    for key in modules:
+        if key not in ("dev", "prod"):
+            raise Failure(f"project.settings.{key} is not a key; the keys are: dev, prod; set it in invoke.yaml")
+    module = re.compile(_MODULE)
+    application = "an application, as module:variable"
+    celery = values.get("celery")
+    return Names(
+        site=_text(values, "site", re.compile(r"[^/].*"), "a folder relative to tasks.py"),
+        dev=_text(modules, "dev", module, "a Python module", within="project.settings"),
+        prod=_text(modules, "prod", module, "a Python module", within="project.settings"),
+        wsgi=_text(values, "wsgi", _OBJECT, application),
+        asgi=_text(values, "asgi", _OBJECT, application),
+        celery="none" if celery == "none" else _text(values, "celery", _OBJECT, f"{application}, or none"),
+    )
 
 
 def load(root: Path, values: Mapping[str, object]) -> Project:
     """The project from the merged `project` section. Raises `Failure` naming an invalid key."""
-    project = Project(
+    require_known(values)
+    name = _text(values, "name", _NAME, "a short name in lower case")
+    if not name:
+        raise Failure("project.name is missing: it names containers, volumes and all on hosts; set it in invoke.yaml")
+    declared = _declared(values)
+    if declared.site and not (root / declared.site / "manage.py").is_file():
+        raise Failure(f"project.site is {declared.site!r}, but there is no {declared.site}/manage.py")
+    return Project(
         root=root,
-        name=_text(values, "name", _NAME, "a short name in lower case"),
-        site=_text(values, "site", re.compile(r"[^/].*"), "a folder relative to tasks.py"),
-        package=_text(values, "package", _MODULE, "the name of a Python package"),
+        name=name,
+        declared=declared,
         port=port_number(values.get("port"), "project.port"),
         samples=_text(values, "samples", re.compile(r"[a-z0-9_]*"), "a management command, or empty"),
-        run=_text(values, "run", re.compile(".+"), "a folder"),
-        probes=tuple(_text(values, "probes", re.compile(r"/\S*( /\S*)*"), "space-separated paths").split()),
+        run=_text(values, "run", re.compile(".+"), "a folder") or ".run",
+        probes=tuple(_text(values, "probes", re.compile(r"/\S*( /\S*)*"), "space-separated paths").split())
+        or ("/readyz",),
         free_gigabytes=whole_number(values.get("free_gigabytes"), "project.free_gigabytes", 0, 10**6),
     )
-    if not project.manage.is_file():
-        raise Failure(f"project.site is {project.site!r}, but there is no {project.site}/manage.py")
-    return project
 
 
 HOST = re.compile(r"\.?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")

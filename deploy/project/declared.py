@@ -17,30 +17,6 @@ from deploy.project.source.tree import Location
 
 FILE = "invoke.yaml"
 SECTION = "project"
-#: All keys of the section, and what they are.
-KEYS = {
-    "name": "the project's short name",
-    "site": "the folder of manage.py",
-    "package": "the package of settings, urls and the Celery application",
-    "port": "the port of the development site",
-    "samples": "the management command that fills a new database",
-    "run": "what the native runtime writes",
-    "probes": "what a new release must answer",
-    "free_gigabytes": "what the engine's disk must have left",
-    "settings": "the settings modules: dev and prod",
-    "wsgi": "the WSGI application, module:variable",
-    "asgi": "the ASGI application, module:variable",
-    "celery": "the Celery application, module:variable, or none",
-    "python": "the lowest Python that the locks are for",
-    "env": "variables of the project's own, each plain or secret",
-    "packages": "system packages, in the image and on hosts",
-    "test": "the command that runs the project's tests",
-    "media": "whether uploads are kept and served",
-    "services": "servers beside the database and the broker",
-    "workers": "kinds of workers and their queues",
-    "assets": "the command that builds the front end",
-    "egress": "whether workers reach what is outside",
-}
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from configparser import ConfigParser
 from configparser import Error as ConfigError
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from deploy.core.errors import Failure
+from deploy.project.names import Names
 from deploy.project.source import celery, packages
 from deploy.project.source.celery import App, Task
 from deploy.project.source.modules import FAR, Library, Module
@@ -98,15 +100,9 @@ class Detected:
 
 
 @dataclass(frozen=True)
-class Said:
+class Said(Names):
     """What `invoke.yaml` says of it, each empty where it says nothing."""
 
-    site: str = ""
-    dev: str = ""
-    prod: str = ""
-    wsgi: str = ""
-    asgi: str = ""
-    celery: str = ""
     at: Location = YAML
 
     def named(self, name: str) -> Named | None:
@@ -151,6 +147,34 @@ def detect(root: Path, said: Said | None = None) -> Detected:
         postgres_only=tuple(_postgres_only(tree, site)),
         runner=runner,
         tree=tree,
+    )
+
+
+def names(root: Path, declared: Names) -> Names:
+    """Where the parts of a project are: as declared, else as found; `celery` is `none` for a project without it.
+
+    Raises `Failure` for a part that every project has and that is not found, or if there are several to choose from.
+    """
+    found = detect(root, Said(**asdict(declared)))
+    if not found.sites:
+        raise Failure("there is no manage.py here; set project.site in invoke.yaml to its folder")
+    for key, module in (("dev", found.development), ("prod", found.production)):
+        if module is None:
+            raise Failure(f"no settings module is found; set project.settings.{key} in invoke.yaml")
+    if len(found.celery) > 1 and not declared.celery:
+        several = ", ".join(each.name for each in found.celery)
+        raise Failure(
+            f"several Celery applications are found: {several}; set project.celery in invoke.yaml to one of them"
+        )
+    assert found.development
+    assert found.production
+    return Names(
+        site=declared.site or found.site,
+        dev=found.development.name,
+        prod=found.production.name,
+        wsgi=found.wsgi.name if found.wsgi else "",
+        asgi=found.asgi.name if found.asgi else "",
+        celery=declared.celery or (found.celery[0].name if found.celery else "none"),
     )
 
 

@@ -1,4 +1,4 @@
-"""The project: settings, URLs, the Celery application, health checks. The pages are in `polls`."""
+"""The project: settings, URLs, the Celery application. The pages are in `polls`."""
 
 from mysite.celery_app import app as celery_app
 

@@ -6,13 +6,9 @@ from django.urls import include, path
 from django.utils.functional import lazy
 from django.views.generic import RedirectView
 
-from mysite import health
-
 urlpatterns = [
     path("", include("polls.urls")),
     path("polls/", RedirectView.as_view(pattern_name="index")),  # the address in Django's tutorial
     path("admin/", admin.site.urls),
     path("favicon.ico", RedirectView.as_view(url=lazy(static, str)("polls/icon.svg"))),  # the admin names none
-    path("healthz", health.healthz, name="healthz"),
-    path("readyz", health.readyz, name="readyz"),
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import support
+from tests import demonstration, support
 from tests.docker.conftest import Stack, new_stack, remove
 from tests.rig.engine import docker
 from tests.rig.visitor import ADMIN
@@ -66,10 +66,10 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         remove(stack)
 
 
-def health(dev: Running) -> str:
-    """The answer of `/healthz`; empty while the site restarts."""
+def edited(dev: Running) -> str:
+    """The answer of the edited address; empty while the site restarts."""
     try:
-        return httpx.get(f"{url(dev)}/healthz", trust_env=False).text
+        return httpx.get(f"{url(dev)}/edited", trust_env=False).text
     except httpx.TransportError:
         return ""
 
@@ -89,10 +89,10 @@ def test_everything_is_open_to_this_machine_alone(dev: Running) -> None:
 
 
 def test_an_edit_of_a_view_and_of_a_task_shows_within_seconds(dev: Running) -> None:
-    dev.stack.edit("site/mysite/health.py", '"ok\\n"', '"edited\\n"')
+    dev.stack.edit("site/mysite/urls.py", *demonstration.EDITED)
     dev.stack.edit("site/polls/tasks.py", "is no longer open", "has been edited")
 
-    wait_until(lambda: health(dev) == "edited\n", 15, "the view is the new one")
+    wait_until(lambda: edited(dev) == "edited\n", 15, "the view is the new one")
     send = "from polls.tasks import write_export as w; from uuid import uuid4; w.delay(str(uuid4()))"
     dev.stack.shell(send)
     wait_until(lambda: "has been edited" in dev.output, 15, "the task is the new one")
@@ -118,7 +118,7 @@ def test_a_changed_lock_is_built_and_started_by_itself(dev: Running) -> None:
         lambda: len(set(ids().values()) - set(before.values())) == 4, 120, "web, beat and both workers are others"
     )
     assert set(ids()) == set(before)
-    wait_until(lambda: bool(health(dev)), 60, "it serves")
+    wait_until(lambda: bool(edited(dev)), 60, "it serves")
 
 
 def test_ctrl_c_stops_all_and_keeps_the_data(dev: Running) -> None:

@@ -125,10 +125,7 @@ def test_a_client_cannot_say_who_it_is_or_how_it_came(prod: Stack) -> None:
     assert "evil.example" not in page.text
     line = last_log_line(prod, "/admin/login/")
     assert '"client":"203.0.113.9"' not in line
-    seen = prod.shell(
-        "from django.test import RequestFactory as F; from mysite.settings import production as p;"
-        "print(p.SECURE_PROXY_SSL_HEADER)"
-    )
+    seen = prod.shell("from django.conf import settings; print(settings.SECURE_PROXY_SSL_HEADER)")
     assert seen == "('HTTP_X_FORWARDED_PROTO', 'https')"
     # Django compares a form's origin with the request's scheme: with the spoofed scheme, it would reject this form.
     visitor = Visitor(prod.url)
@@ -180,7 +177,17 @@ def test_a_protected_file_has_no_address_of_its_own(prod: Stack) -> None:
 
 def test_four_workers_are_four_nodes_and_two_again(prod: Stack) -> None:
     prod.must("scale", "--service", "celery_worker", "--replicas", "4")
-    answer = docker("exec", prod.containers("app")[0], "celery", "-A", "mysite", "inspect", "ping", "--timeout", "5")
+    answer = docker(
+        "exec",
+        prod.containers("app")[0],
+        "celery",
+        "-A",
+        "portico_site.celery:app",
+        "inspect",
+        "ping",
+        "--timeout",
+        "5",
+    )
     assert "4 nodes online" in answer
     prod.must("scale", "--service", "celery_worker", "--replicas", "2")
     assert len(prod.containers("celery_worker")) == 2

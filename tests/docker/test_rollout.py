@@ -23,6 +23,7 @@ from tests.rig.load import Load
 from tests.rig.visitor import Visitor
 from tests.support import one_line, wait_until
 
+KIT = "deploy/kit/portico_site"
 STYLE = "site/polls/static/polls/style.css"
 
 
@@ -34,7 +35,7 @@ def site_as_it_was(prod: Stack) -> Iterator[None]:
         shutil.rmtree(prod.project / "site" / name)
         shutil.copytree(support.ROOT / "site" / name, prod.project / "site" / name)
     shutil.copy2(support.ROOT / "nginx" / "site.conf", prod.project / "nginx" / "site.conf")
-    shutil.copy2(support.ROOT / "site" / "release.py", prod.project / "site" / "release.py")
+    shutil.copytree(support.ROOT / KIT, prod.project / KIT, dirs_exist_ok=True)
     for name in ("base", "prod"):
         path = f"deploy/compose/{name}.yaml"
         if not slowed(prod):
@@ -89,7 +90,7 @@ def test_a_release_that_cannot_boot_is_taken_away_and_the_old_one_serves_on(prod
         prod.edit("site/polls/apps.py", "class", "raise RuntimeError('this release cannot boot')\nclass")
         # The build itself would notice the error; so this release builds, but does not start.
         prod.edit("site/polls/apps.py", "raise", "import os\nif os.environ.get('DATABASE_URL_FILE'): raise")
-        prod.edit("site/release.py", 'if "migrate" in wanted:', "if False:")
+        prod.edit("deploy/kit/portico_site/release.py", 'if "migrate" in wanted:', "if False:")
         result = prod.invoke("prod", "--detach")
         time.sleep(1)
     unhurt(load)
@@ -113,7 +114,7 @@ def test_a_rollback_brings_back_the_code_with_the_environment_it_had(prod: Stack
     prod.must("prod", "--detach")
     names = "localhost,127.0.0.1,shop.example"
     prod.set_env(ALLOWED_HOSTS=names)
-    prod.edit("site/mysite/health.py", '"ok\\n"', '"newer\\n"')
+    prod.edit("deploy/kit/portico_site/health.py", '"ok\\n"', '"newer\\n"')
     prod.must("prod", "--detach")
     assert names in str(prod.inspect(prod.containers("app")[0])["Config"])
     dry = prod.must("rollback", "--dry-run").stdout
@@ -164,7 +165,7 @@ def test_a_configuration_that_nginx_does_not_take_changes_nothing_and_survives_a
 
 def test_an_earlier_image_comes_back_by_its_tag(prod: Stack) -> None:
     prod.must("build", "--tag", "keep")
-    prod.edit("site/mysite/health.py", '"ok\\n"', '"newer\\n"')
+    prod.edit("deploy/kit/portico_site/health.py", '"ok\\n"', '"newer\\n"')
     prod.must("prod", "--detach")
     assert Visitor(prod.url).get("/healthz").text == "newer\n"
     with Load(prod.port) as load:

@@ -20,6 +20,7 @@ import pytest
 from deploy.hosts.environment.file import load as load_environment
 from deploy.hosts.release import deploy, phases
 from deploy.project.config import Project
+from deploy.project.names import Names
 from tests.contract.promises import *  # noqa: F403
 from tests.contract.promises import Runtime
 from tests.hosts.machines import ENVIRONMENT, Fleet, watching
@@ -169,7 +170,7 @@ def deploy_by_a_clock_that_is_behind(site: Fleet, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(name, value)
     late = datetime.now(UTC) - timedelta(days=1)
     monkeypatch.setattr(deploy, "committed", partial(deploy.committed, now=late))
-    project = Project(site.project, "portico", "site", "mysite", 8000, "", ".run", ("/readyz", "/"), 3)
+    project = Project(site.project, "portico", Names(), 8000, "", ".run", ("/readyz", "/"), 3)
     hosts = phases.choose(project, load_environment(site.project, ENVIRONMENT))
     deploy.deploy(hosts, "", print)
 

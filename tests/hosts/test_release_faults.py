@@ -95,7 +95,7 @@ MISTAKES = {
         words=("polls.0003_broken",),
     ),
     "never becomes ready": Mistake(
-        path="site/mysite/health.py",
+        path="deploy/kit/portico_site/health.py",
         right="    states = ",
         wrong='    return JsonResponse({"never": "ready"}, status=503)\n    states = ',
         words=("/readyz answers 503", '{"never": "ready"}'),

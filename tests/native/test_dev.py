@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from deploy.core.shell import Result
-from tests import support
+from tests import demonstration, support
 from tests.rig.ports import free_port
 from tests.rig.visitor import Visitor
 from tests.support import Dev, invoke, one_line, wait_until
@@ -149,13 +149,12 @@ def test_a_tasks_log_lines_have_the_id_of_the_request_that_asked_for_it(run_fold
 def test_several_workers_are_distinct_nodes(run_folder: Path) -> None:
     with Dev(support.ROOT, run_folder, "--workers", "2") as dev:
         celery = str(support.ROOT / ".venvs" / "dev" / "bin" / "celery")
-        env = support.environment(
-            RUN_DIR=str(run_folder), DJANGO_SETTINGS_MODULE="mysite.settings.development", PYTHONPATH="site"
-        )
+        env = {**demonstration.SITE, "RUN_DIR": str(run_folder), "CELERY_BROKER_URL": "filesystem://"}
         from deploy.core.shell import Run, run
 
+        words = ["-A", "portico_site.celery:app", "inspect", "ping", "--timeout", "5"]
         answer = run(
-            Run([celery, "-A", "mysite", "inspect", "ping", "--timeout", "5"], env, cwd=support.ROOT / "site"),
+            Run([celery, *words], support.environment(**env), cwd=support.ROOT / "site"),
             capture=True,
             check=False,
         )
@@ -168,18 +167,18 @@ def test_an_edit_reloads_web_worker_and_beat(tmp_path: Path) -> None:
     (project / ".venvs").symlink_to(support.ROOT / ".venvs")
     run_folder = tmp_path / "run"
     with Dev(project, run_folder, env={"PATH": f"{support.TOOLS}:{os.environ['PATH']}"}) as dev:
-        urls = project / "site" / "mysite" / "health.py"
-        urls.write_text(urls.read_text().replace('"ok\\n"', '"reloaded\\n"'))
+        urls = project / "site" / "mysite" / "urls.py"
+        urls.write_text(urls.read_text().replace(*demonstration.EDITED))
 
         def reloaded() -> bool:
             try:
-                return httpx.get(f"{dev.url}/healthz", trust_env=False).text == "reloaded\n"
+                return httpx.get(f"{dev.url}/edited", trust_env=False).text == "edited\n"
             except httpx.TransportError:
                 return False
 
         wait_until(reloaded, 20, "the web process has the new code")
         for name in ("web", "worker", "beat"):
-            assert re.search(rf"{name} *\| health.py changed; restarting", dev.output), name
+            assert re.search(rf"{name} *\| urls.py changed; restarting", dev.output), name
         wait_until(lambda: dev.output.count("ready.") == 2, 20, "the worker is back")
 
         urls.write_text(urls.read_text() + "\nthis is no Python\n")

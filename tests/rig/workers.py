@@ -21,7 +21,7 @@ class Broker:
     def app(self) -> Celery:
         app = Celery("test", broker=self.url, set_as_current=False)
         app.conf.update(
-            worker_consumer="mysite.consumer:Consumer",
+            worker_consumer="portico_site.consumer:Consumer",
             worker_prefetch_multiplier=1,
             task_acks_late=True,
             task_ignore_result=True,
@@ -37,7 +37,7 @@ class Broker:
 
 def work(broker: Broker, name: str, folder: Path, knows: tuple[str, ...], hold: float, patience: float) -> None:
     """Run a worker that knows some tasks. Each task adds the worker's name to the file with the task's name."""
-    from mysite import consumer, filesystem_broker  # noqa: F401 - the transport, whose signal ends a wait
+    from portico_site import consumer, filesystem_broker  # noqa: F401 - the transport, whose signal ends a wait
 
     consumer.HOLD_SECONDS, consumer.PATIENCE_SECONDS = hold, patience
     app = broker.app()
@@ -63,7 +63,7 @@ def work(broker: Broker, name: str, folder: Path, knows: tuple[str, ...], hold: 
 def worker(
     broker: Broker, name: str, folder: Path, *knows: str, hold: float = 1.0, patience: float = 60.0
 ) -> Iterator[Path]:
-    """Run a worker with one task process inside this context; yields its log. Seconds as in `mysite.consumer`."""
+    """Run a worker with one task process inside this context; yields its log. Seconds as in `portico_site.consumer`."""
     process = SPAWN.Process(target=work, args=(broker, name, folder, knows, hold, patience))
     process.start()
     try:

@@ -6,14 +6,7 @@ import pytest
 
 from deploy.core.shell import Result, Run, run
 from tests import support
-
-GOOD = {
-    "DJANGO_SETTINGS_MODULE": "mysite.settings.production",
-    "SECRET_KEY": "k7!Pq2zV" * 8,
-    "ALLOWED_HOSTS": "polls.example.org",
-    "DATABASE_URL": "postgres://portico@127.0.0.1/portico",
-    "CELERY_BROKER_URL": "amqp://127.0.0.1",
-}
+from tests.demonstration import GOOD
 
 
 def check(*words: str, **values: str) -> Result:

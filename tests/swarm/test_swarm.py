@@ -36,7 +36,7 @@ def site_as_it_was(swarm: Swarm) -> Iterator[None]:
 
 
 def restore(swarm: Swarm) -> None:
-    for name in ("site/polls", "site/mysite", "nginx"):
+    for name in ("site/polls", "site/mysite", "deploy/kit", "nginx"):
         run(Run(["rm", "-rf", str(swarm.project / name)]))
         run(Run(["cp", "-r", str(support.ROOT / name), str(swarm.project / name)]))
 

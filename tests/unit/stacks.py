@@ -14,8 +14,9 @@ from deploy.core.shell import Result, Run
 from deploy.docker import env as server_env
 from deploy.docker.stack import Stack
 from deploy.project.config import Project
+from tests.unit.examples import NAMES
 
-PROJECT = Project(Path("/p"), "shop", "site", "mysite", 8000, "", ".run", ("/readyz",), 3)
+PROJECT = Project(Path("/p"), "shop", NAMES, 8000, "", ".run", ("/readyz",), 3)
 VALUES = {
     "STACK": "shop",
     "IMAGE": "registry.example/shop",

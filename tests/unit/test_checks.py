@@ -19,7 +19,7 @@ STORE = Store.of(PROJECT.root)
 def test_required_suites_are_passed_on() -> None:
     command = checks.pytest(PROJECT, STORE, "unit,site", "all", ["-k", "vote"])
     assert command.argv[1:] == [
-        *["-m", "pytest", "--require", "unit,site,native,acceptance,browser,docker,swarm,hosts"],
+        *["-m", "pytest", "--require", "unit,kit,site,native,acceptance,browser,docker,swarm,hosts"],
         *["tests/unit", "tests/site", "-k", "vote"],
     ]
 
@@ -40,5 +40,5 @@ def test_the_files_that_are_begun_first_exist() -> None:
 
 
 def test_an_unknown_suite_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(Failure, match=r"--suite bogus: .* unit, site, native, acceptance, browser"):
+    with pytest.raises(Failure, match=r"--suite bogus: .* unit, kit, site, native, acceptance, browser"):
         checks.pytest(PROJECT, STORE, "bogus", "", [])

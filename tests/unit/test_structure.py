@@ -11,7 +11,8 @@ import pytest
 
 from tests.support import ROOT
 
-DEPLOY = sorted((ROOT / "deploy").rglob("*.py"))
+KIT = sorted((ROOT / "deploy" / "kit").rglob("*.py"))
+DEPLOY = sorted(set((ROOT / "deploy").rglob("*.py")) - set(KIT))
 SITE = sorted((ROOT / "site").rglob("*.py"))
 SUITES = sorted(
     path for path in (ROOT / "tests").rglob("*.py") if path.parent != ROOT / "tests" and "bench" not in path.parts
@@ -144,7 +145,14 @@ def test_the_machinery_knows_neither_the_front_door_nor_django(path: Path) -> No
 
 @pytest.mark.parametrize("path", SITE, ids=lambda path: path.stem)
 def test_the_site_knows_nothing_of_ours(path: Path) -> None:
-    assert not {name.split(".")[0] for name in imports(path)} & {"tasks", "deploy", "invoke"}
+    assert not {name.split(".")[0] for name in imports(path)} & {"tasks", "deploy", "invoke", "portico_site"}
+
+
+@pytest.mark.parametrize("path", KIT, ids=lambda path: path.stem)
+def test_the_kit_imports_only_django_celery_and_the_standard_library(path: Path) -> None:
+    outside = {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names)
+    # kombu and amqp are Celery's own, asgiref is Django's; the result backend is imported where the project has it.
+    assert outside <= {"django", "asgiref", "celery", "kombu", "amqp", "django_celery_results", "portico_site"}
 
 
 @pytest.mark.parametrize("path", [path for path in DEPLOY if path.name == "__init__.py"], ids=module)
@@ -154,7 +162,7 @@ def test_a_room_is_described_where_it_begins_and_imports_nothing_there(path: Pat
     assert not imports(path)
 
 
-@pytest.mark.parametrize("path", DEPLOY, ids=module)
+@pytest.mark.parametrize("path", [*DEPLOY, *KIT], ids=module)
 def test_a_module_is_short_enough_to_be_read(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LONGEST
 
@@ -169,7 +177,7 @@ def test_an_older_commit_is_asked_for_its_layers_in_the_way_it_knows() -> None:
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: str(path.relative_to(ROOT / "tests")))
 def test_a_suite_imports_no_other_suite(path: Path) -> None:
     own = path.relative_to(ROOT / "tests").parts[0]
-    shared = {"support", "rig", "contract", "conftest", "site_settings", own}
+    shared = {"support", "demonstration", "rig", "contract", "conftest", "site_settings", own}
     found = {name.split(".")[1] for name in imports(path) if name.startswith("tests.")}
     assert found <= shared, f"what suites share lies in tests/rig: {found - shared}"
 

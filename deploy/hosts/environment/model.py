@@ -28,7 +28,6 @@ _ELSEWHERE = {
     "ALLOWED_HOSTS": "set domain and allowed_hosts",
     "HTTPS_ONLY": "set https_only",
     "WEB_CONCURRENCY": "set workers",
-    **dict.fromkeys(("SITE", "PACKAGE"), "a host uses that name itself; choose another"),
     **dict.fromkeys(("DATABASE_PASSWORD", "BROKER_PASSWORD"), "the hosts generate it; remove it"),
     **dict.fromkeys(
         ("BEHIND_PROXY", "BIND", "DJANGO_SETTINGS_MODULE", "PROTECTED_ROOT", "PROTECTED_URL", "STATIC_ROOT"),
@@ -231,7 +230,10 @@ def _refuse(found: Sequence[Problem]) -> None:
 
 def _misplaced(section: str, names: Iterable[str]) -> Iterator[Problem]:
     for name in names:
-        if said := _ELSEWHERE.get(name.removesuffix("_FILE")):
+        said = _ELSEWHERE.get(name.removesuffix("_FILE"))
+        if name.startswith("PORTICO_"):
+            said = "names that begin with PORTICO_ are the kit's own; choose another"
+        if said:
             yield Problem((section, name), f"does not go here: {said}")
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.layout import Layout
+from deploy.project import site
 from deploy.project.config import Project
 
 #: Digits of the commit in an id.
@@ -67,7 +68,8 @@ def site_environment(
     """
     layout = Layout(project.name)
     fixed = {
-        "DJANGO_SETTINGS_MODULE": f"{project.package}.settings.production",
+        **site.variables(project, site.PRODUCTION),
+        "PORTICO_SITE": project.site,
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "ALLOWED_HOSTS": ",".join(environment.names),

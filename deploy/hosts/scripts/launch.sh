@@ -18,26 +18,24 @@ case $release in
         exit 64
         ;;
 esac
-# SITE and PACKAGE: the site's folder in a release, and its package. Set after the release's own variables, which may be
-# anything.
 folder=/srv/$name/releases/$release
 set -a
 # shellcheck source=/dev/null
 . "$folder/env"
 set +a
-SITE='' PACKAGE=''
-# shellcheck source=/dev/null
-. "/etc/$name/project"
+# A release brings the kit that it runs with, and the names of its own parts (PORTICO_…).
 PATH=$folder/venv/bin:$PATH
-export PATH
-cd "$folder/$SITE"
+PYTHONPATH=$folder/deploy/kit${PYTHONPATH:+:$PYTHONPATH}
+export PATH PYTHONPATH
+cd "$folder/${PORTICO_SITE:?is missing: the release is older than this setup of the host; deploy it again with --ref}"
 case $kind in
-    web) exec gunicorn ;;
+    web) exec gunicorn -c python:portico_site.gunicorn_conf ;;
     worker)
-        exec celery --quiet -A "$PACKAGE" worker -n "worker-$release@%h" -c "${CONCURRENCY:-$(nproc)}" -l info
+        exec celery --quiet -A portico_site.celery:app worker \
+            -n "worker-$release@%h" -c "${CONCURRENCY:-$(nproc)}" -l info
         ;;
-    beat) exec celery --quiet -A "$PACKAGE" beat -l info ;;
-    release) exec python release.py migrate ;;
+    beat) exec celery --quiet -A portico_site.celery:app beat -s /tmp/celerybeat-schedule -l info ;;
+    release) exec python -m portico_site.release migrate ;;
     manage) exec python manage.py "$@" ;;
     *)
         echo "launch: KIND must be web, worker, beat, release or manage" >&2

@@ -108,8 +108,9 @@ cd "$coming/$site"
     set +a
     export DATABASE_URL="${DATABASE_URL:-postgres://nowhere}" CELERY_BROKER_URL="${CELERY_BROKER_URL:-memory://}"
     export STATIC_ROOT="$coming/static" PUBLISHED_STATIC="$srv/static"
+    export PYTHONPATH="$coming/deploy/kit"
     unset PYTHONDONTWRITEBYTECODE
-    exec "$coming/venv/bin/python" release.py collect publish >&2
+    exec "$coming/venv/bin/python" -m portico_site.release collect publish >&2
 )
 
 if [ -n "$hook" ]; then

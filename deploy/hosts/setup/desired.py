@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -112,8 +111,7 @@ def _common(site: Site, host: Host) -> Desired:
 
 
 def _site(site: Site, host: Host, learned: Learned) -> Desired:
-    layout, project = site.layout, site.project
-    said = f"SITE={shlex.quote(project.site)}\nPACKAGE={shlex.quote(project.package)}\n"
+    layout = site.layout
     kinds: list[UnitKind] = ["release", *(kind for kind in ("web", "worker", "beat") if kind in host.roles)]
     others: list[UnitKind] = [kind for kind in ("web", "worker", "beat") if kind not in host.roles]
     return Desired(
@@ -128,7 +126,6 @@ def _site(site: Site, host: Host, learned: Learned) -> Desired:
         groups=(
             Group(
                 (
-                    File(str(layout.project), said),
                     *([] if waits_for(site, host, learned) else _services(site, learned)),
                     File(str(layout.launch), (FOLDER / "scripts/launch.sh").read_text(), mode=0o755),
                     File(str(layout.sandbox), _sandbox(layout)),

@@ -4,7 +4,7 @@ While one release replaces another, a new kind of task may be sent before the la
 keeps the unknown task for 10 s, takes no other task meanwhile, and requeues it for a worker that knows it.
 A task that no worker knows is not requeued for ever: Celery then rejects it, with an error in the log and as result.
 
-Set by `CELERY_WORKER_CONSUMER`.
+Set by `celery.configure`, unless the project has a consumer of its own.
 """
 
 import os

@@ -25,7 +25,7 @@ from queue import Empty
 from typing import Any, cast
 
 from celery.signals import worker_shutting_down
-from kombu.transport import filesystem, virtual
+from kombu.transport import TRANSPORT_ALIASES, filesystem, virtual
 from kombu.utils.json import dumps, loads
 
 #: Seconds between two searches for messages of dead processes.
@@ -230,6 +230,10 @@ class Channel(filesystem.Channel):
 
 
 class Transport(filesystem.Transport):
-    """Selected by `filesystem://`, see `celery_app`."""
+    """Selected by `filesystem://` once this module is imported."""
 
     Channel = Channel
+
+
+# kombu's own transport deletes a message when it is read; ours deletes it when it is acknowledged.
+TRANSPORT_ALIASES["filesystem"] = "portico_site.filesystem_broker:Transport"

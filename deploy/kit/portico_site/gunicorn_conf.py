@@ -1,13 +1,17 @@
-"""gunicorn's configuration, which it finds by this file name; the same in containers and on plain hosts.
+"""gunicorn's configuration, the same in containers and on plain hosts: `gunicorn -c python:portico_site.gunicorn_conf`.
 
-BIND is an address or `unix:PATH`; WEB_CONCURRENCY processes with WEB_THREADS threads each share it.
+PORTICO_WSGI is the project's application, `module:variable`; without it, Django makes one from the settings. BIND is an
+address or `unix:PATH`; WEB_CONCURRENCY processes with WEB_THREADS threads each share it.
 """
 
 import os
 import signal
 import threading
 
-wsgi_app = "mysite.wsgi"
+from portico_site import overlay
+
+overlay.read_secrets(os.environ)  # a project's wsgi.py may read variables itself, before its settings
+wsgi_app = os.environ.get("PORTICO_WSGI") or "django.core.wsgi:get_wsgi_application()"
 bind = os.environ.get("BIND", "0.0.0.0:8000")
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 #: A request that waits for a database or another service blocks one thread, not a whole process.

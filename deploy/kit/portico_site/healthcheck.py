@@ -1,8 +1,10 @@
 """The health check of a container: exits with 0 or 1. Standard library only, to be fast.
 
-healthcheck.py http://127.0.0.1:8000/readyz     this URL answers without an error
-healthcheck.py http://… --first "/readyz /"     until all of these paths have answered once, check them instead
-healthcheck.py /tmp/ready [SECONDS]             this file exists, and was touched within so many seconds
+python -m portico_site.healthcheck http://127.0.0.1:8000/readyz     this URL answers without an error
+                                   http://… --first "/readyz /"     until all of these paths have answered once, check
+                                                                    them instead
+                                   /tmp/ready [SECONDS]             this file exists, and was touched within so many
+                                                                    seconds
 """
 
 import os

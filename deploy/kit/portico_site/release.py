@@ -4,8 +4,9 @@ STATIC_ROOT has this release's own files. They are copied to PUBLISHED_STATIC, w
 of earlier releases: names have a hash of the content, so a page of an earlier release keeps its files. Files that no
 release has had for PUBLISHED_STATIC_DAYS are removed.
 
-`release.py` does both; `release.py publish` and `release.py migrate` do one of them, if they run in different places.
-`release.py collect` fills STATIC_ROOT beforehand, where the release is built.
+`python -m portico_site.release` does both; `… publish` and `… migrate` do one of them, if they run in different places.
+`… collect` fills STATIC_ROOT beforehand, where the release is built. PORTICO_SAMPLES is a management command that runs
+after the first migration of a new database.
 """
 
 import gzip
@@ -29,7 +30,8 @@ def collect() -> None:
     """Check the site, and collect its static files in STATIC_ROOT, with hashes in their names and compressed copies.
 
     The production settings need their values, though none of them is used. Exits with a message if a check fails, or if
-    the list of the names is missing, without which no page can be rendered.
+    the list of the names is missing, without which no page can be rendered. Files that are kept elsewhere (S3) are
+    collected when the release migrates: only there are the values real.
     """
     from django.conf import settings
     from django.core.management import CommandError, call_command
@@ -37,6 +39,8 @@ def collect() -> None:
     set_up()
     try:
         call_command("check")
+        if not collects("disk"):
+            return
         call_command("collectstatic", interactive=False, verbosity=0)
     except CommandError as error:
         sys.exit(str(error))
@@ -45,6 +49,17 @@ def collect() -> None:
     if not listed.is_file() or not listed.stat().st_size:
         sys.exit(f"{listed}: collectstatic did not create it; check STORAGES in the settings")
     print(f"static files: {compress(root)} compressed", flush=True)
+
+
+def collects(where: str) -> bool:
+    """Whether the project's static files are kept on `disk`, or `elsewhere`; neither without the app of these files."""
+    from django.apps import apps
+
+    if not apps.is_installed("django.contrib.staticfiles"):
+        return False
+    from django.contrib.staticfiles.storage import StaticFilesStorage, staticfiles_storage
+
+    return (where == "disk") == isinstance(staticfiles_storage, StaticFilesStorage)
 
 
 def compress(root: Path) -> int:
@@ -102,7 +117,6 @@ def prune(target: Path, seconds: float) -> int:
 def set_up() -> None:
     import django
 
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings.production")
     django.setup()
 
 
@@ -111,21 +125,32 @@ def migrate() -> None:
 
     PostgreSQL's lock belongs to the connection, and is released however we end. A swarm can run a job twice.
     """
-    from django.core.management import call_command
+    from django.core.management import CommandError, call_command
     from django.db import connection
+    from django.db.migrations.recorder import MigrationRecorder
 
     set_up()
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATIONS_LOCK])
+    is_new = MigrationRecorder.Migration._meta.db_table not in connection.introspection.table_names()
     call_command("migrate", interactive=False)
+    samples = os.environ.get("PORTICO_SAMPLES")
+    if samples and is_new:
+        print(f"samples: {samples}", flush=True)
+        try:
+            call_command(samples)
+        except CommandError as error:
+            sys.exit(f"samples: {error}; set project.samples in invoke.yaml, then run `invoke manage -- COMMAND`")
+    if collects("elsewhere"):
+        call_command("collectstatic", interactive=False, verbosity=0)
 
 
 def main() -> None:
     wanted = sys.argv[1:] or ["publish", "migrate"]
     for word in wanted:
         if word not in WORDS:
-            sys.exit(f"release.py {word}: unknown step; there are: {', '.join(WORDS)}")
+            sys.exit(f"release {word}: unknown step; there are: {', '.join(WORDS)}")
     if "collect" in wanted:
         collect()
     published = os.environ.get("PUBLISHED_STATIC")

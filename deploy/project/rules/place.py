@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from deploy.project.declared import FILE, KEYS, SECTION
+from deploy.project.config import KEYS
+from deploy.project.declared import FILE, SECTION
 from deploy.project.findings import Edit, Finding
 from deploy.project.rules.known import DEV, NATIVE, Known, project
 from deploy.project.source import packages

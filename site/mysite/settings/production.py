@@ -3,7 +3,7 @@
 from django.core.exceptions import ImproperlyConfigured
 
 from mysite.settings.settings import *  # noqa: F403
-from mysite.settings.settings import LOGGING, SQLITE_OPTIONS, env
+from mysite.settings.settings import DATABASES, LOGGING, env
 
 DEBUG = False
 
@@ -29,16 +29,14 @@ if not ALLOWED_HOSTS:
 
 # --- Servers ---
 
-DATABASES = {"default": env.db_url_config(required("DATABASE_URL"))}
-if "sqlite3" in DATABASES["default"]["ENGINE"]:
-    if not env.bool("ALLOW_SQLITE", default=False):
-        raise ImproperlyConfigured(
-            "DATABASE_URL names SQLite, which works on one machine only: name PostgreSQL, or set ALLOW_SQLITE=1"
-        )
-    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
-else:
+required("DATABASE_URL")
+if "sqlite3" not in DATABASES["default"]["ENGINE"]:
     DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)  # seconds
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+elif not env.bool("ALLOW_SQLITE", default=False):
+    raise ImproperlyConfigured(
+        "DATABASE_URL names SQLite, which works on one machine only: name PostgreSQL, or set ALLOW_SQLITE=1"
+    )
 
 required("CELERY_BROKER_URL")
 
@@ -46,16 +44,11 @@ required("CELERY_BROKER_URL")
 
 HTTPS_ONLY = env.bool("HTTPS_ONLY", default=True)
 SECURE_SSL_REDIRECT = HTTPS_ONLY
-SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz)$"]  # requested internally, without TLS
 SESSION_COOKIE_SECURE = HTTPS_ONLY
 CSRF_COOKIE_SECURE = HTTPS_ONLY
 SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if HTTPS_ONLY else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS_ONLY
 SECURE_HSTS_PRELOAD = HTTPS_ONLY
-
-# Our own proxy sets this header and overwrites a client's. Without a proxy, a client could claim HTTPS.
-if env.bool("BEHIND_PROXY", default=False):
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 # --- Static files, with a hash in each name, so that browsers may cache them for ever ---
 

@@ -62,13 +62,7 @@ TEMPLATES: list[dict[str, Any]] = [
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-#: Web requests and workers write at the same time. With WAL, readers continue meanwhile. An immediate transaction takes
-#: the write lock at its start, where SQLite waits for it; half-way it would fail at once.
-SQLITE_OPTIONS = {
-    "transaction_mode": "IMMEDIATE",
-    "timeout": 20,  # seconds
-    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-}
+DATABASES: dict[str, Any] = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{BASE_DIR}/db.sqlite3")}
 
 # --- Users ---
 
@@ -156,29 +150,20 @@ LOGGING: dict[str, Any] = {
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="")
 if CELERY_BROKER_URL.startswith("amqp"):
-    # RabbitMQ: quorum queues are replicated and survive the loss of a node, and each message is confirmed once it is
-    # safe. Delayed tasks on such queues need the topic exchange.
+    # RabbitMQ: quorum queues are replicated and survive the loss of a node. Delayed tasks on them need the topic
+    # exchange.
     CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum"
     CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "topic"
-    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"confirm_publish": True}
-    # Seconds. After two missed heartbeats RabbitMQ gives the tasks of a worker whose machine is lost to another.
-    CELERY_BROKER_HEARTBEAT = 30
-if broker_ca := env.str("CELERY_BROKER_CA", default=""):
-    # The path of the broker's certificate (amqps), or of the authority that has signed it.
-    CELERY_BROKER_USE_SSL = {"ca_certs": broker_ca}
 
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
-CELERY_WORKER_CONSUMER = "mysite.consumer:Consumer"  # requeues a task of another release instead of discarding it
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_MAX_TASKS_PER_CHILD = 1000
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False  # a worker logs as the site does
 CELERY_TASK_TRACK_STARTED = True
 CELERY_TASK_SOFT_TIME_LIMIT = 600  # seconds; the task can then clean up
 CELERY_TASK_TIME_LIMIT = 660
-CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_RESULT_BACKEND = "mysite.result_backend:PatientDatabaseBackend"
-CELERY_RESULT_BACKEND_ALWAYS_RETRY = True
+CELERY_RESULT_BACKEND = "django-db"
 CELERY_RESULT_EXTENDED = True  # the admin shows the name and arguments of a task
 CELERY_RESULT_EXPIRES = 24 * 60 * 60  # seconds; beat runs the clean-up
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"

@@ -21,6 +21,7 @@ from deploy.docker.stack import Stack
 from deploy.project import proxy
 from deploy.project.config import Project
 from tests.support import ROOT
+from tests.unit.examples import NAMES
 from tests.unit.stacks import VALUES
 
 RELEASED = (*ROLLING, BEAT)
@@ -204,7 +205,7 @@ class Clock:
 @pytest.fixture
 def stack(tmp_path: Path) -> Stack:
     shutil.copytree(ROOT / "nginx", tmp_path / "nginx")
-    project = Project(tmp_path, "shop", "site", "mysite", 8000, "", ".run", ("/readyz",), 3)
+    project = Project(tmp_path, "shop", NAMES, 8000, "", ".run", ("/readyz",), 3)
     path = tmp_path / ".env"
     path.write_text("".join(f"{name}={value}\n" for name, value in VALUES.items()))
     path.chmod(0o600)

@@ -12,13 +12,22 @@ from tests.unit.stacks import PROJECT
 
 def test_the_image_is_built_under_its_revision() -> None:
     version = git.Revision("0123456789abcdef", "2026-01-01T00:00:00+00:00")
-    command = images.build(PROJECT, "app", ["shop:x"], version, ca="/ca", platform="linux/arm64").argv
-    assert list(command) == [
+    command = images.build(PROJECT, "app", ["shop:x"], version, ca="/ca", platform="linux/arm64")
+    assert list(command.argv) == [
         *["docker", "buildx", "build", "--load", "--target", "app"],
-        *["--build-arg", "SITE=site", "--build-arg", "REVISION=0123456789abcdef"],
+        *["--build-arg", "SETTINGS=mysite.settings.production", "--build-arg", "WSGI=mysite.wsgi:application"],
+        *["--build-arg", "CELERY=mysite.celery_app:app", "--build-arg", "REVISION=0123456789abcdef"],
         *["--build-arg", "CREATED=2026-01-01T00:00:00+00:00", "--secret", "id=build_ca,src=/ca"],
-        *["--platform", "linux/arm64", "--tag", "shop:x", "."],
+        *["--platform", "linux/arm64", "--tag", "shop:x", "-"],
     ]
+    assert "-m deploy.docker.context site | docker buildx build" in command.render()
+
+
+def test_the_image_for_development_is_built_from_the_locks_alone() -> None:
+    command = images.build(PROJECT, "dev", ["shop-dev:latest"], None)
+    assert command.argv[-1] == "."
+    assert command.source is None
+    assert "SETTINGS=mysite.settings.development" in command.argv
     assert git.Revision("0123456789abcdef-changed", "").tag == "0123456789ab-changed"
 
 

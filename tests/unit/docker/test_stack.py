@@ -12,6 +12,7 @@ from deploy.core.errors import Failure
 from deploy.docker import stack as stacks
 from deploy.project.config import Project
 from tests.support import ROOT
+from tests.unit.examples import NAMES
 from tests.unit.stacks import VALUES, stack
 
 # --- command lists ---
@@ -48,14 +49,14 @@ def test_no_service_has_a_fixed_name_a_public_datastore_or_a_password(name: str)
 def test_the_context_of_a_build_is_an_allow_list() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*"
-    assert [line for line in lines if line.startswith("!")] == ["!site", "!requirements/*.txt"]
+    assert [line for line in lines if line.startswith("!")] == ["!requirements/*.txt"]
 
 
 def test_servers_of_ones_own_are_refused_only_where_compose_in_production_starts(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text("".join(f"{key}={value}\n" for key, value in VALUES.items()) + "DATABASE_URL=postgres://u:p@db/x\n")
     path.chmod(0o600)
-    project = Project(tmp_path, "shop", "site", "mysite", 8000, "", ".run", ("/readyz",), 3)
+    project = Project(tmp_path, "shop", NAMES, 8000, "", ".run", ("/readyz",), 3)
     with pytest.raises(Failure, match=r"are for the swarm.* remove them from \.env"):
         stacks.require_own_servers(stacks.load(project, "prod"))
     assert stacks.load(project, "swarm").env.database_url

@@ -36,7 +36,7 @@ hosts:
 
 @pytest.fixture(scope="module")
 def site() -> phases.Target:
-    values = {"name": "portico", "site": "site", "package": "mysite", "port": "8000", "samples": "", "run": ".run"}
+    values = {"name": "portico", "site": "site", "port": "8000", "samples": "", "run": ".run"}
     project = config.load(ROOT, {**values, "probes": "/readyz /", "free_gigabytes": "3"})
     return phases.choose(project, file.parse(FILE, "x", ROOT))
 

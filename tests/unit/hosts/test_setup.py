@@ -38,8 +38,9 @@ from deploy.hosts.setup.refusal import problems, refusal
 from deploy.hosts.setup.site import Learned, Site
 from deploy.project.config import Project
 from tests.support import ROOT
+from tests.unit.examples import NAMES
 
-PROJECT = Project(ROOT, "shop", "site", "mysite", 8000, "", ".run", ("/",), 3)
+PROJECT = Project(ROOT, "shop", NAMES, 8000, "", ".run", ("/",), 3)
 TEXT = """\
 domain: shop.example
 secrets: {SECRET_KEY: env:KEY}

@@ -222,7 +222,7 @@ def test_all_hosts_are_asked_for_their_logs_at_once_and_one_that_fails_hides_no_
             raise Failure("web2: the connection was lost")
         return Result(0, b"one\ntwo\n", b"")
 
-    values = {"name": "portico", "site": "site", "package": "mysite", "port": "8000", "samples": "", "run": ".run"}
+    values = {"name": "portico", "site": "site", "port": "8000", "samples": "", "run": ".run"}
     project = config.load(ROOT, {**values, "probes": "/", "free_gigabytes": "3"})
     monkeypatch.setattr(Connection, "open", lambda self: self)
     monkeypatch.setattr(operate, "run_script", run)

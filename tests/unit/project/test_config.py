@@ -8,7 +8,7 @@ from deploy.core.errors import Failure
 from deploy.project import config
 from tests.support import ROOT
 
-VALUES: dict[str, object] = {"name": "portico", "site": "site", "package": "mysite", "port": 8000, "run": ".run"}
+VALUES: dict[str, object] = {"name": "portico", "site": "site", "port": 8000, "run": ".run"}
 VALUES |= {"samples": "load_samples", "probes": "/readyz", "free_gigabytes": "3"}
 
 
@@ -20,7 +20,12 @@ def test_the_configuration_becomes_a_value() -> None:
     ("key", "value", "words"),
     [
         ("name", "Portico!", "project.name is 'Portico!'"),
-        ("package", "my-site", "project.package is 'my-site'"),
+        ("name", "", "project.name is missing"),
+        ("nmae", "shop", "did you mean name?"),
+        ("package", "mysite", "project.package is no key any more; remove it"),
+        ("celery", "mysite", "must be an application, as module:variable, or none"),
+        ("settings", {"production": "x"}, "project.settings.production is not a key"),
+        ("settings", {"prod": "not a module"}, "project.settings.prod is 'not a module'"),
         ("port", "http", "project.port is 'http', but must be a number"),
         ("port", 80, "1024 to 65535"),
         ("site", "elsewhere", "there is no elsewhere/manage.py"),

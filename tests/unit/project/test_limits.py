@@ -51,7 +51,10 @@ def test_the_engine_waits_longer_for_containers_than_they_for_what_is_under_way(
 
 
 def test_the_site_gives_requests_the_time_that_everybody_reckons_with() -> None:
-    assert number(ROOT / "site" / "gunicorn.conf.py", r"GRACEFUL_SECONDS\D+(\d+)") == limits.REQUEST
+    assert (
+        number(ROOT / "deploy" / "kit" / "portico_site" / "gunicorn_conf.py", r"GRACEFUL_SECONDS\D+(\d+)")
+        == limits.REQUEST
+    )
 
 
 def test_a_migration_may_take_the_same_time_everywhere() -> None:

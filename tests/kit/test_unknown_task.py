@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from kombu.utils.imports import symbol_by_name
-from mysite import celery_app
-from mysite.consumer import Consumer
+from portico_site.celery import app as celery_app
+from portico_site.consumer import Consumer
 
 from tests.rig.workers import Broker, done, in_log, worker
 from tests.support import wait_until

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from kombu import Connection
 from kombu.simple import SimpleQueue
-from mysite import filesystem_broker
+from portico_site import filesystem_broker
 
 SPAWN = multiprocessing.get_context("spawn")
 

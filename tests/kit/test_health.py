@@ -6,7 +6,8 @@ import pytest
 from celery import Celery
 from django.db import OperationalError, connection
 from django.test import Client
-from mysite import health
+from portico_site import celery as kit
+from portico_site import health
 
 
 def test_alive_asks_no_server(client: Client) -> None:
@@ -43,5 +44,5 @@ def test_a_migration_that_is_missing_gives_503(client: Client, db: None) -> None
 
 
 def test_a_broker_that_does_not_answer_gives_503(client: Client, db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "app", Celery(broker="amqp://guest@127.0.0.1:9//", set_as_current=False))
+    monkeypatch.setattr(kit, "app", Celery(broker="amqp://guest@127.0.0.1:9//", set_as_current=False))
     assert client.get("/readyz").json()["broker"].startswith("failed: ")

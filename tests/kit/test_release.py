@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from deploy.core.shell import Result, Run, run
-from tests import support
-from tests.site.test_settings import GOOD
+from tests import demonstration, support
+from tests.demonstration import GOOD
 
 
 def release(*words: str, **values: str) -> Result:
     python = str(support.ROOT / ".venvs" / "test" / "bin" / "python")
-    return run(Run([python, str(support.ROOT / "site" / "release.py"), *words], values), capture=True, check=False)
+    command = [python, "-m", "portico_site.release", *words]
+    return run(Run(command, values, cwd=support.ROOT / "site"), capture=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_the_same_file_is_compressed_to_the_same_bytes(collected: Path) -> None:
 def test_a_site_whose_checks_fail_is_not_collected(tmp_path: Path) -> None:
     lines = ["from mysite.settings.production import *", "STATICFILES_DIRS = [str(STATIC_ROOT)]"]
     (tmp_path / "twisted.py").write_text("\n".join(lines))
-    settings = {**GOOD, "DJANGO_SETTINGS_MODULE": "twisted", "PYTHONPATH": str(tmp_path)}
+    settings = {**GOOD, "PORTICO_SETTINGS": "twisted", "PYTHONPATH": f"{demonstration.KIT}:{tmp_path}"}
     result = release("collect", **settings, STATIC_ROOT=str(tmp_path / "static"))
     assert result.code != 0
     assert "STATICFILES_DIRS setting should not contain the STATIC_ROOT" in result.stderr
@@ -66,7 +67,14 @@ def test_a_site_whose_checks_fail_is_not_collected(tmp_path: Path) -> None:
 
 
 def test_static_files_without_a_list_of_names_are_no_release(tmp_path: Path) -> None:
-    settings = {**GOOD, "DJANGO_SETTINGS_MODULE": "mysite.settings.development", "RUN_DIR": str(tmp_path)}
+    lines = ["from mysite.settings.production import *", "STORAGES['staticfiles'] = {'BACKEND': 'plain.Plain'}"]
+    (tmp_path / "plain_settings.py").write_text("\n".join(lines))
+    lines = [
+        "from django.contrib.staticfiles.storage import StaticFilesStorage",
+        "class Plain(StaticFilesStorage): pass",
+    ]
+    (tmp_path / "plain.py").write_text("\n".join(lines))
+    settings = {**GOOD, "PORTICO_SETTINGS": "plain_settings", "PYTHONPATH": f"{demonstration.KIT}:{tmp_path}"}
     result = release("collect", **settings, STATIC_ROOT=str(tmp_path / "static"))
     assert result.code != 0
     assert "staticfiles.json: collectstatic did not create it" in result.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from celery.signals import beat_init, heartbeat_sent, worker_ready
 from celery.utils.dispatch import Signal
-from mysite import celery_app
+from portico_site.celery import app as celery_app
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -49,7 +49,7 @@ def test_running_tasks_have_so_many_seconds_when_a_worker_is_told_to_stop(
     monkeypatch.setattr(os, "kill", lambda *words: told.append(words))
     monkeypatch.setenv("WORKER_STOP_SECONDS", seconds)
     # Not by its signal: others hear that, too, and believe that this process ends.
-    sys.modules["mysite.celery_app"].limit_shutdown(how=how)
+    sys.modules["portico_site.celery"].limit_shutdown(how=how)
     assert not told
     time.sleep(0.3)
     assert told == ([(os.getpid(), signals.SIGQUIT)] if sent else [])

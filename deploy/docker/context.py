@@ -1,0 +1,87 @@
+"""The files that the production image is built from: those that Git knows, in the same folders for every project.
+
+    python -m deploy.docker.context FOLDER | docker buildx build …  -
+
+FOLDER is that of manage.py. Git knows a file if it tracks it, or would: what `.gitignore` names (secrets, databases,
+environments, uploads) never reaches an image. In the archive are `Dockerfile`, `requirements/*.txt`, `kit/`, `site/`.
+"""
+
+from __future__ import annotations
+
+import sys
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from deploy.core import shell
+from deploy.core.errors import Failure
+from deploy.core.shell import Run
+from deploy.project.site import KIT
+
+#: At the root, these are not the project's: they matter where manage.py is there too.
+OURS = frozenset({"deploy", "nginx", "requirements", "Dockerfile", "tasks.py", "project_tasks.py", "invoke.yaml"})
+#: The time of each file in the archive (1980, as in other reproducible archives): the same code gives the same image.
+TIME = 315532800
+
+
+def places(names: Iterable[str], site: str) -> dict[str, str]:
+    """Where in the archive each file goes, by its name in the repository; without those that an image does not need.
+
+    Hidden files at the top of the site's folder, and `.env` files anywhere, are left out even if Git tracks them.
+    """
+    found = {}
+    for name in names:
+        path = PurePosixPath(name)
+        if name == "Dockerfile" or (path.parent == PurePosixPath("requirements") and path.suffix == ".txt"):
+            found[name] = name
+        elif path.is_relative_to(KIT):
+            found[name] = str("kit" / path.relative_to(KIT))
+        elif path.is_relative_to(site) and not path.name.startswith(".env"):
+            inside = path.relative_to(site)
+            if not inside.parts[0].startswith(".") and not (site == "." and inside.parts[0] in OURS):
+                found[name] = str("site" / inside)
+    return found
+
+
+def known(root: Path) -> Iterator[str]:
+    """The files of a work tree that Git tracks or would, with those of its submodules. Raises `Failure` without Git."""
+    command = Run(["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+    result = shell.run(command, capture=True, check=False)
+    if result.code:
+        raise Failure(
+            f"{root}: Git says which files an image is built from: {shell.last_line(result.stderr)}; `git init`"
+        )
+    for name in dict.fromkeys(result.stdout.split("\0")):
+        path = root / name
+        if name and path.is_dir() and not path.is_symlink():
+            yield from (f"{name.rstrip('/')}/{inside}" for inside in known(path))
+        elif name and (path.is_symlink() or path.exists()):
+            yield name
+
+
+def write(root: Path, site: str, output: IO[bytes]) -> None:
+    """Write the archive. Owners and times are the same everywhere, and modes say only whether a file can be run."""
+
+    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.uid = entry.gid = 0
+        entry.uname = entry.gname = ""
+        entry.mtime = TIME
+        entry.mode = 0o755 if entry.mode & 0o100 else 0o644
+        return entry
+
+    with tarfile.open(fileobj=output, mode="w|") as archive:
+        for name, place in sorted(places(known(root), site).items()):
+            archive.add(root / name, place, recursive=False, filter=plain)
+
+
+def command(root: Path, site: str) -> Run:
+    """The command that writes the archive to its standard output."""
+    return Run([sys.executable, "-m", "deploy.docker.context", site], cwd=root)
+
+
+if __name__ == "__main__":
+    try:
+        write(Path.cwd(), sys.argv[1], sys.stdout.buffer)
+    except Failure as failure:
+        sys.exit(failure.message)

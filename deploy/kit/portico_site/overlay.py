@@ -1,0 +1,238 @@
+"""What the place decides, laid over a project's own settings: about a dozen settings; the project decides all others.
+
+Pure functions of the settings and the environment. `ROWS` is the whole list, which README.md beside this package and
+`invoke check` show.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import django
+from django.core.exceptions import ImproperlyConfigured
+
+#: Setting, and what is laid over it. A setting whose variable is missing stays as the project has it.
+ROWS = {
+    "DATABASES": "default: from DATABASE_URL; its other keys are kept, time limits added where it has none",
+    "SECRET_KEY": "production: SECRET_KEY; development: a fixed one where the project has none",
+    "ALLOWED_HOSTS": "production: ALLOWED_HOSTS; development: this machine's names are added",
+    "STATIC_ROOT": "STATIC_ROOT",
+    "STATIC_URL": "production: /static/, where it is a path",
+    "STORAGES": "production: a manifest for static files, where they have none",
+    "MEDIA_ROOT": "MEDIA_ROOT",
+    "PROTECTED_ROOT": "PROTECTED_ROOT",
+    "PROTECTED_URL": "PROTECTED_URL",
+    "SECURE_PROXY_SSL_HEADER": "behind our proxy: the header that it sets",
+    "MIDDLEWARE": "first: /healthz and /readyz",
+    "INSTALLED_APPS": "with Celery: one app, which configures the broker",
+}
+#: Variables that may come as NAME_FILE from any path. Others are read from a file in `SECRETS` only: a project may have
+#: variables of its own that end in _FILE.
+FILES = ("SECRET_KEY", "DATABASE_URL", "CELERY_BROKER_URL")
+SECRETS = Path("/run/secrets")
+
+#: Engines by the scheme of a URL, and the family that shares its options.
+ENGINES = {
+    "postgres": "django.db.backends.postgresql",
+    "postgresql": "django.db.backends.postgresql",
+    "postgis": "django.contrib.gis.db.backends.postgis",
+    "mysql": "django.db.backends.mysql",
+    "sqlite": "django.db.backends.sqlite3",
+    "spatialite": "django.contrib.gis.db.backends.spatialite",
+}
+FAMILIES = {"postgis": "postgresql", "postgres": "postgresql", "spatialite": "sqlite", "sqlite3": "sqlite"}
+#: Seconds to connect, where the project has set none: libpq itself waits for ever.
+CONNECT_SECONDS = 10
+#: Seconds that SQLite waits for another writer.
+SQLITE_SECONDS = 20
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+DEVELOPMENT_KEY = "insecure-development-key"
+
+MANIFEST = "portico_site.storage.ManifestStorage"
+#: Backends that keep static files on disk without a hash in their names.
+WITHOUT_MANIFEST = (
+    "django.contrib.staticfiles.storage.StaticFilesStorage",
+    "whitenoise.storage.CompressedStaticFilesStorage",
+)
+HEALTH = "portico_site.health.HealthMiddleware"
+APP = "portico_site.apps.KitConfig"
+
+Settings = Mapping[str, Any]
+
+
+def read_secrets(environ: MutableMapping[str, str]) -> None:
+    """Set NAME to the content of the file that NAME_FILE names, where NAME is not set: settings then read one or both.
+
+    One line break at the end of a file is left out.
+    """
+    for key, path in list(environ.items()):
+        name = key.removesuffix("_FILE")
+        if name != key and name not in environ and (name in FILES or Path(path).parent == SECRETS):
+            try:
+                value = Path(path).read_text()
+            except OSError as error:
+                raise ImproperlyConfigured(f"{key}: {path}: {error.strerror}") from None
+            if value := value.removesuffix("\n"):
+                environ[name] = value
+
+
+def laid_over(own: Settings, environ: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that the place decides. Raises `ImproperlyConfigured` for a DATABASE_URL that is none."""
+    development = environ.get("PORTICO_MODE") == "development"
+    found: dict[str, Any] = {}
+    if url := environ.get("DATABASE_URL"):
+        own_databases = own.get("DATABASES") or {}
+        found["DATABASES"] = {**own_databases, "default": database(url, own_databases.get("default") or {})}
+    found.update(_development(own) if development else _production(own, environ))
+    for name in ("STATIC_ROOT", "MEDIA_ROOT", "PROTECTED_ROOT", "PROTECTED_URL"):
+        if value := environ.get(name):
+            found[name] = value
+    found["MIDDLEWARE"] = _with(own.get("MIDDLEWARE"), HEALTH, first=True)
+    if environ.get("PORTICO_CELERY"):
+        found["INSTALLED_APPS"] = _with(own.get("INSTALLED_APPS"), APP)
+    return found
+
+
+def _with(own: Any, entry: str, *, first: bool = False) -> Any:
+    """A list or tuple with one entry more; it stays what it is."""
+    entries = tuple(own or ())
+    made = entries if entry in entries else (entry, *entries) if first else (*entries, entry)
+    return made if isinstance(own, tuple) else list(made)
+
+
+def _development(own: Settings) -> Iterator[tuple[str, Any]]:
+    hosts = list(own.get("ALLOWED_HOSTS") or ())
+    if "*" not in hosts:
+        yield "ALLOWED_HOSTS", [*hosts, *(name for name in LOCAL_NAMES if name not in hosts)]
+    if not own.get("SECRET_KEY"):
+        yield "SECRET_KEY", DEVELOPMENT_KEY
+
+
+def _production(own: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    if key := environ.get("SECRET_KEY"):
+        yield "SECRET_KEY", key
+    if names := [name.strip() for name in environ.get("ALLOWED_HOSTS", "").split(",") if name.strip()]:
+        yield "ALLOWED_HOSTS", names
+    if environ.get("BEHIND_PROXY", "") not in ("", "0"):
+        # Our own proxy sets this header and overwrites a client's. Without a proxy, a client could claim HTTPS.
+        yield "SECURE_PROXY_SSL_HEADER", ("HTTP_X_FORWARDED_PROTO", "https")
+    if not urlsplit(str(own.get("STATIC_URL") or "")).netloc:
+        yield "STATIC_URL", "/static/"
+    yield from _storages(own)
+
+
+def _storages(own: Settings) -> Iterator[tuple[str, Any]]:
+    """A manifest in place of a backend without one; a backend of another kind (S3, one of the project's) stays."""
+    if "STORAGES" not in own and (old := own.get("STATICFILES_STORAGE")):  # before Django 5.1
+        if old in WITHOUT_MANIFEST:
+            yield "STATICFILES_STORAGE", MANIFEST
+        return
+    storages = own.get("STORAGES") or {}
+    backend = (storages.get("staticfiles") or {}).get("BACKEND", WITHOUT_MANIFEST[0])
+    if backend in WITHOUT_MANIFEST:
+        default = {"BACKEND": own.get("DEFAULT_FILE_STORAGE", "django.core.files.storage.FileSystemStorage")}
+        yield "STORAGES", {"default": default, **storages, "staticfiles": {"BACKEND": MANIFEST}}
+
+
+# --- The database ---
+
+
+def family(engine: str) -> str:
+    """Which server an engine is for: `postgresql`, `mysql`, `sqlite`, or the last word of another engine's name."""
+    last = engine.rpartition(".")[2]
+    word = next((each for each in ("postgresql", "postgis", "mysql", "spatialite", "sqlite3") if each in engine), last)
+    return FAMILIES.get(word, word)
+
+
+def database(url: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The database that a URL names, with the project's other keys.
+
+    The project's engine is kept if it is for the same server (PostGIS, one with metrics), and then its options too.
+    Raises `ImproperlyConfigured` for a URL with an unknown scheme; the URL is not shown, as it may hold a password.
+    """
+    parts = urlsplit(url)
+    scheme = parts.scheme
+    if scheme not in ENGINES:
+        raise ImproperlyConfigured(f"DATABASE_URL: {scheme or 'no'} scheme; known are: {', '.join(ENGINES)}")
+    same = family(own.get("ENGINE") or "") == family(ENGINES[scheme])
+    engine = own["ENGINE"] if same else ENGINES[scheme]
+    kept = dict(own.get("OPTIONS") or {}) if same else {}
+    for name in ("service", "passfile"):  # they would name another server
+        kept.pop(name, None)
+    options: dict[str, Any] = {**_limits(family(engine)), **kept, **dict(parse_qsl(parts.query))}
+    if family(engine) == "sqlite":
+        named = {"NAME": _sqlite(url), "USER": "", "PASSWORD": "", "HOST": "", "PORT": ""}
+    else:
+        try:
+            port = str(parts.port or "")
+        except ValueError:
+            raise ImproperlyConfigured("DATABASE_URL: its port is not a number") from None
+        named = {
+            "NAME": unquote(parts.path.removeprefix("/")),
+            "USER": unquote(parts.username or ""),
+            "PASSWORD": unquote(parts.password or ""),
+            "HOST": unquote(parts.hostname or ""),  # a folder of sockets is quoted: %2Fvar%2Frun
+            "PORT": port,
+        }
+    return {**own, "ENGINE": engine, **named, "OPTIONS": options}
+
+
+def _sqlite(url: str) -> str:
+    """The file of `sqlite:///relative` or `sqlite:////absolute`; `:memory:` for neither."""
+    name = unquote(url.partition("://")[2].partition("?")[0].removeprefix("/"))
+    return name or ":memory:"
+
+
+def _limits(kind: str) -> dict[str, Any]:
+    if kind == "postgresql":
+        return {"connect_timeout": CONNECT_SECONDS}
+    if kind == "mysql":
+        return {"connect_timeout": CONNECT_SECONDS}
+    if kind != "sqlite":
+        return {}
+    if django.VERSION < (5, 1):
+        return {"timeout": SQLITE_SECONDS}
+    # Web requests and workers write at the same time. With WAL, readers continue meanwhile. An immediate transaction
+    # takes the write lock at its start, where SQLite waits for it; half-way it would fail at once.
+    return {
+        "timeout": SQLITE_SECONDS,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+
+
+# --- The project's own modules ---
+
+
+def related(name: str, modules: Mapping[str, ModuleType | None]) -> Iterator[ModuleType]:
+    """The loaded modules beside a settings module, and its package: those that it may take its values from."""
+    package = name.rpartition(".")[0]
+    for each, module in list(modules.items()):
+        beside = each == package or each.rpartition(".")[0] == package
+        if package and module is not None and each != name and beside:
+            yield module
+
+
+def write_back(own: Settings, over: MutableMapping[str, Any], modules: Iterable[ModuleType]) -> None:
+    """Make code that imports the project's settings modules themselves see what is laid over.
+
+    A dictionary or list stays the same object with a new content, so names and settings that refer to it follow.
+    """
+    places = list(modules)
+    for name, value in over.items():
+        before = own.get(name)
+        if name == "DATABASES" and isinstance(before, dict):
+            default = before.setdefault("default", {})
+            default.clear()
+            default.update(value["default"])
+            over[name] = before
+            continue
+        if isinstance(before, list) and isinstance(value, list):
+            before[:] = value
+            over[name] = before
+            continue
+        for module in places:
+            if name in vars(module) and vars(module)[name] is before:
+                setattr(module, name, value)

@@ -1,0 +1,20 @@
+"""The names by which a Django project's parts are found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Names:
+    """Where the parts of the Django project are; each empty where nothing says so."""
+
+    #: The folder of manage.py, relative to the root.
+    site: str = ""
+    #: The settings modules of development and production.
+    dev: str = ""
+    prod: str = ""
+    #: The WSGI, ASGI and Celery applications, `module:variable`. A project without Celery says `none`.
+    wsgi: str = ""
+    asgi: str = ""
+    celery: str = ""

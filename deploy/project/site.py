@@ -1,0 +1,24 @@
+"""The variables by which a site finds the kit and its own parts, the same on every runtime."""
+
+from __future__ import annotations
+
+from deploy.project.config import Project
+
+DEVELOPMENT, PRODUCTION = "development", "production"
+#: The folder that every runtime puts on PYTHONPATH, and the settings module in it.
+KIT, SETTINGS = "deploy/kit", "portico_site.settings"
+#: The commands of a site's processes, without their options. The compose files and `launch.sh` say the same.
+CELERY = ("-A", "portico_site.celery:app")
+HEALTHCHECK = ("python", "-m", "portico_site.healthcheck")
+
+
+def variables(project: Project, mode: str) -> dict[str, str]:
+    """The variables for a mode, `DEVELOPMENT` or `PRODUCTION`."""
+    names = project.names
+    return {
+        "DJANGO_SETTINGS_MODULE": SETTINGS,
+        "PORTICO_MODE": mode,
+        "PORTICO_SETTINGS": names.dev if mode == DEVELOPMENT else names.prod,
+        "PORTICO_WSGI": names.wsgi,
+        "PORTICO_CELERY": names.celery,
+    }

@@ -1,0 +1,301 @@
+"""What the place decides is laid over a project's settings; everything else stays as the project has it."""
+
+from pathlib import Path
+from typing import Any
+
+import django
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from portico_site import overlay
+
+from deploy.core.shell import Run, run
+from tests import demonstration, support
+
+POSTGRESQL = "django.db.backends.postgresql"
+URL = "postgres://site:p%40ss%2F%24@db.example.org:5433/shop"
+PLACE = {
+    "PORTICO_MODE": "production",
+    "DATABASE_URL": URL,
+    "SECRET_KEY": "place",
+    "ALLOWED_HOSTS": "shop.example, .x.org",
+}
+DEV = {"PORTICO_MODE": "development"}
+
+
+def over(own: dict[str, Any], **environ: str) -> dict[str, Any]:
+    return overlay.laid_over(own, {**PLACE, **environ})
+
+
+# --- The database ---
+
+
+def test_the_server_comes_from_the_place_and_the_rest_from_the_project() -> None:
+    own = {"ENGINE": POSTGRESQL, "HOST": "postgres", "NAME": "old", "ATOMIC_REQUESTS": True, "CONN_MAX_AGE": 5}
+    default = over({"DATABASES": {"default": {**own, "TEST": {"NAME": "t"}}}})["DATABASES"]["default"]
+    assert default == {
+        "ENGINE": POSTGRESQL,
+        "HOST": "db.example.org",
+        "PORT": "5433",
+        "NAME": "shop",
+        "USER": "site",
+        "PASSWORD": "p@ss/$",
+        "ATOMIC_REQUESTS": True,
+        "CONN_MAX_AGE": 5,
+        "TEST": {"NAME": "t"},
+        "OPTIONS": {"connect_timeout": 10},
+    }
+
+
+def test_other_databases_stay() -> None:
+    replica = {"ENGINE": POSTGRESQL, "HOST": "replica"}
+    made = over({"DATABASES": {"default": {"ENGINE": POSTGRESQL}, "replica": replica}})["DATABASES"]
+    assert made["replica"] is replica
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "kept"),
+    [
+        (
+            POSTGRESQL,
+            {"sslmode": "verify-full", "connect_timeout": 3},
+            {"sslmode": "verify-full", "connect_timeout": 3},
+        ),
+        ("django.contrib.gis.db.backends.postgis", {"pool": True}, {"pool": True, "connect_timeout": 10}),
+        ("django_prometheus.db.backends.postgresql", {}, {"connect_timeout": 10}),
+        (POSTGRESQL, {"service": "mine", "passfile": ".pgpass"}, {"connect_timeout": 10}),
+    ],
+)
+def test_an_engine_for_the_same_server_keeps_its_options(
+    engine: str, options: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    default = over({"DATABASES": {"default": {"ENGINE": engine, "OPTIONS": options}}})["DATABASES"]["default"]
+    assert (default["ENGINE"], default["OPTIONS"]) == (engine, kept)
+
+
+def test_options_of_another_server_are_left_out() -> None:
+    sqlite = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {"init_command": "PRAGMA x"}, "ATOMIC_REQUESTS": True}
+    default = over({"DATABASES": {"default": sqlite}})["DATABASES"]["default"]
+    assert default["ENGINE"] == POSTGRESQL
+    assert default["OPTIONS"] == {"connect_timeout": 10}
+    assert default["ATOMIC_REQUESTS"] is True
+
+
+@pytest.mark.parametrize("own", [{}, {"DATABASES": {}}, {"DATABASES": None}, {"DATABASES": {"default": {}}}])
+def test_a_project_without_a_database_gets_one(own: dict[str, Any]) -> None:
+    assert over(own)["DATABASES"]["default"]["NAME"] == "shop"
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("sqlite:////srv/a%20b/db.sqlite3", "/srv/a b/db.sqlite3"),
+        ("sqlite:///db.sqlite3", "db.sqlite3"),
+        ("sqlite://:memory:", ":memory:"),
+    ],
+)
+def test_sqlite_waits_for_other_writers(url: str, name: str) -> None:
+    default = over({}, DATABASE_URL=url)["DATABASES"]["default"]
+    assert default["NAME"] == name
+    assert default["OPTIONS"]["timeout"] == 20
+    assert ("transaction_mode" in default["OPTIONS"]) == (django.VERSION >= (5, 1))
+
+
+def test_options_and_a_socket_in_the_url_are_read() -> None:
+    default = over({}, DATABASE_URL="postgres://u@%2Fvar%2Frun%2Fpostgresql/shop?sslmode=require")["DATABASES"][
+        "default"
+    ]
+    assert default["HOST"] == "/var/run/postgresql"
+    assert default["OPTIONS"]["sslmode"] == "require"
+
+
+@pytest.mark.parametrize("url", ["oracle://u:hunter2@h/x", "postgres://u:hunter2@h:port/x", "hunter2"])
+def test_a_url_that_is_none_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL") as caught:
+        over({}, DATABASE_URL=url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_without_a_url_the_projects_database_stays() -> None:
+    assert "DATABASES" not in overlay.laid_over({"DATABASES": {"default": {"NAME": "x"}}}, DEV)
+
+
+# --- What production and development decide ---
+
+
+def test_production_decides_the_key_the_names_and_the_proxys_header() -> None:
+    made = over({"SECRET_KEY": "own", "ALLOWED_HOSTS": ["*"], "DEBUG": False}, BEHIND_PROXY="1")
+    assert made["SECRET_KEY"] == "place"
+    assert made["ALLOWED_HOSTS"] == ["shop.example", ".x.org"]
+    assert made["SECURE_PROXY_SSL_HEADER"] == ("HTTP_X_FORWARDED_PROTO", "https")
+    assert "DEBUG" not in made
+
+
+@pytest.mark.parametrize("value", ["", "0"])
+def test_without_a_proxy_its_header_is_not_believed(value: str) -> None:
+    assert "SECURE_PROXY_SSL_HEADER" not in over({}, BEHIND_PROXY=value)
+
+
+@pytest.mark.parametrize(
+    ("own", "hosts"),
+    [
+        (["shop.example"], ["shop.example", "localhost", "127.0.0.1", "[::1]"]),
+        ((), ["localhost", "127.0.0.1", "[::1]"]),
+        (["localhost", "127.0.0.1"], ["localhost", "127.0.0.1", "[::1]"]),
+    ],
+)
+def test_development_answers_to_this_machines_names(own: Any, hosts: list[str]) -> None:
+    assert overlay.laid_over({"ALLOWED_HOSTS": own, "SECRET_KEY": "own"}, DEV)["ALLOWED_HOSTS"] == hosts
+
+
+def test_development_keeps_the_projects_key_and_has_one_where_it_has_none() -> None:
+    assert "SECRET_KEY" not in overlay.laid_over({"SECRET_KEY": "own"}, DEV)
+    assert overlay.laid_over({"ALLOWED_HOSTS": ["*"]}, DEV) == {"SECRET_KEY": "insecure-development-key"} | {
+        "MIDDLEWARE": [overlay.HEALTH]
+    }
+
+
+# --- Static files ---
+
+
+@pytest.mark.parametrize(
+    "backend",
+    ["django.contrib.staticfiles.storage.StaticFilesStorage", "whitenoise.storage.CompressedStaticFilesStorage"],
+)
+def test_static_files_get_a_manifest_where_they_have_none(backend: str) -> None:
+    media = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {"bucket_name": "b"}}
+    made = over({"STORAGES": {"default": media, "staticfiles": {"BACKEND": backend}}})["STORAGES"]
+    assert made == {"default": media, "staticfiles": {"BACKEND": overlay.MANIFEST}}
+
+
+def test_a_project_without_storages_gets_a_manifest() -> None:
+    made = over({"DEFAULT_FILE_STORAGE": "x.Own"})["STORAGES"]
+    assert made == {"default": {"BACKEND": "x.Own"}, "staticfiles": {"BACKEND": overlay.MANIFEST}}
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "whitenoise.storage.CompressedManifestStaticFilesStorage",
+        "storages.backends.s3.S3ManifestStaticStorage",
+        "django.contrib.staticfiles.storage.ManifestStaticFilesStorage",
+        "config.storages.Own",
+    ],
+)
+def test_another_storage_stays(backend: str) -> None:
+    assert "STORAGES" not in over({"STORAGES": {"staticfiles": {"BACKEND": backend}}})
+    assert "STORAGES" not in over({"STATICFILES_STORAGE": backend})
+    assert "STATICFILES_STORAGE" not in over({"STATICFILES_STORAGE": backend})
+
+
+@pytest.mark.parametrize(("own", "made"), [("/assets/", "/static/"), ("static/", "/static/"), (None, "/static/")])
+def test_static_files_are_below_the_address_that_the_proxy_serves(own: str | None, made: str) -> None:
+    assert over({"STATIC_URL": own})["STATIC_URL"] == made
+
+
+def test_static_files_on_another_server_stay_there() -> None:
+    assert "STATIC_URL" not in over({"STATIC_URL": "https://cdn.example.org/x/"})
+
+
+@pytest.mark.parametrize("name", ["STATIC_ROOT", "MEDIA_ROOT", "PROTECTED_ROOT", "PROTECTED_URL"])
+def test_folders_are_laid_over_only_where_the_place_has_them(name: str) -> None:
+    assert over({name: "own"}, **{name: "/place"})[name] == "/place"
+    assert name not in over({name: "own"}, **{name: ""})
+
+
+# --- Lists ---
+
+
+@pytest.mark.parametrize("own", [["a.B"], ("a.B",), [], None])
+def test_health_comes_first_in_a_list_and_in_a_tuple(own: Any) -> None:
+    made = over({"MIDDLEWARE": own})["MIDDLEWARE"]
+    assert made == (type(own)([overlay.HEALTH, *own]) if own is not None else [overlay.HEALTH])
+
+
+def test_the_app_is_added_only_with_celery() -> None:
+    assert "INSTALLED_APPS" not in over({"INSTALLED_APPS": ("a",)})
+    assert over({"INSTALLED_APPS": ("a",)}, PORTICO_CELERY="x:app")["INSTALLED_APPS"] == ("a", overlay.APP)
+
+
+def test_the_list_in_the_page_is_complete() -> None:
+    laid = over({}, PORTICO_CELERY="x:app", BEHIND_PROXY="1", **dict.fromkeys(("STATIC_ROOT", "MEDIA_ROOT"), "/x"))
+    assert set(laid) <= set(overlay.ROWS)
+    text = (demonstration.KIT / "README.md").read_text()
+    for name, what in overlay.ROWS.items():
+        assert f"| `{name}` | {what} |" in text
+
+
+def test_nothing_else_is_touched() -> None:
+    own: dict[str, Any] = {"LOGGING": None, "LOGGING_CONFIG": None, "DEBUG": True, "CACHES": {}, "ROOT_URLCONF": "x"}
+    assert not set(over(own)) & set(own)
+
+
+# --- Secrets in files ---
+
+
+def test_a_secret_file_becomes_a_variable_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlay, "SECRETS", tmp_path)
+    value = "a$b$$c{d}#e \"f' "
+    (tmp_path / "dsn").write_text(value)
+    (tmp_path / "key").write_text("k\n")
+    (tmp_path / "empty").write_text("")
+    environ = {name: str(tmp_path / path) for name, path in (("SENTRY_DSN_FILE", "dsn"), ("EMPTY_FILE", "empty"))}
+    environ |= {"SECRET_KEY_FILE": str(tmp_path / "key"), "LOG_FILE": "/var/log/x", "GIVEN": "1", "GIVEN_FILE": "/none"}
+    overlay.read_secrets(environ)
+    assert environ["SENTRY_DSN"] == value
+    assert environ["SECRET_KEY"] == "k"
+    assert not {"LOG", "EMPTY"} & environ.keys()
+    assert environ["GIVEN"] == "1"
+
+
+def test_a_secret_file_that_is_missing_is_named() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"SECRET_KEY_FILE: /none: No such file"):
+        overlay.read_secrets({"SECRET_KEY_FILE": "/none"})
+
+
+# --- A project's own code ---
+
+SETTINGS = """\
+import os
+from config.base import *
+from config.base import DATABASES
+ALLOWED_HOSTS = ("own.example",)
+DATABASES["reports"] = DATABASES["default"]
+REPORTS = {"connection": DATABASES["default"]}
+"""
+BASE = """\
+SECRET_KEY = "own"
+DEBUG = False
+MEDIA_ROOT = "/own/media"
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+INSTALLED_APPS = []
+DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "HOST": "postgres", "ATOMIC_REQUESTS": True}}
+"""
+CODE = """\
+from django.conf import settings
+from config import base, production
+assert settings.DATABASES["reports"]["HOST"] == "db.example.org", settings.DATABASES
+assert settings.REPORTS["connection"]["HOST"] == "db.example.org"
+assert base.DATABASES["default"]["HOST"] == production.DATABASES["default"]["HOST"] == "db.example.org"
+assert base.MEDIA_ROOT == production.MEDIA_ROOT == settings.MEDIA_ROOT == "/place/media"
+assert base.MIDDLEWARE[0] == settings.MIDDLEWARE[0] == "portico_site.health.HealthMiddleware"
+assert production.ALLOWED_HOSTS == settings.ALLOWED_HOSTS == ["shop.example"]
+assert base.SECRET_KEY == settings.SECRET_KEY == "place"
+"""
+
+
+def test_code_that_imports_the_settings_modules_sees_the_same(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    for name, text in (("__init__", ""), ("base", BASE), ("production", SETTINGS)):
+        (tmp_path / "config" / f"{name}.py").write_text(text)
+    environ = {**demonstration.SITE, **PLACE, "ALLOWED_HOSTS": "shop.example", "MEDIA_ROOT": "/place/media"}
+    environ |= {"PORTICO_SETTINGS": "config.production", "PORTICO_CELERY": "", "PORTICO_WSGI": ""}
+    python = str(support.ROOT / ".venvs" / "test" / "bin" / "python")
+    result = run(Run([python, "-c", CODE], environ, cwd=tmp_path), capture=True, check=False)
+    assert result.code == 0, result.stderr
+
+
+def test_a_site_that_is_not_named_says_what_is_missing() -> None:
+    python = str(support.ROOT / ".venvs" / "test" / "bin" / "python")
+    environ = {**demonstration.SITE, "PORTICO_SETTINGS": ""}
+    result = run(Run([python, "-c", "import portico_site.settings"], environ), capture=True, check=False)
+    assert "PORTICO_SETTINGS is missing" in result.stderr
