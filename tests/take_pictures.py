@@ -81,11 +81,11 @@ def on_a_terminal(command: list[str], cwd: Path, env: dict[str, str]) -> str:
 
 
 def draw(prompt: str, said: str, picture: Path) -> None:
-    """A terminal's text as an SVG."""
+    """A terminal's text as an SVG, without the fonts that Rich would have loaded from elsewhere."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text(f"$ {prompt}"))
     console.print(Text.from_ansi(re.sub(r"\x1b\[\?25[hl]", "", said).replace("\r", "")))
-    picture.write_text(console.export_svg(title="a deploy"))
+    picture.write_text(re.sub(r"\s*@font-face \{.*?\}", "", console.export_svg(title="a deploy"), flags=re.DOTALL))
 
 
 def main() -> None:
