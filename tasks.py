@@ -82,11 +82,14 @@ def store() -> "Store":
     return Store.of(bootstrap.ROOT)
 
 
-def project(c: Context) -> "Project":
-    """The checked configuration."""
-    from deploy.project import config
+def project(c: Context, runtime: str = "") -> "Project":
+    """The validated configuration; with a runtime, only if `invoke check` finds nothing that keeps it from there."""
+    from deploy.project import check, config
 
-    return config.load(bootstrap.ROOT, dict(c.config.project))
+    this = config.load(bootstrap.ROOT, dict(c.config.project))
+    if runtime:
+        check.require(bootstrap.ROOT, dict(c.config.project), runtime, os.environ)
+    return this
 
 
 def places(c: Context) -> "Places":
@@ -148,11 +151,11 @@ def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dr
     from deploy import doctor
     from deploy.project import config
 
-    this = project(c)
     number = config.port_number(port, "--port") if port else 0
     nodes = config.whole_number(workers, "--workers", 1, 32)
     if why := "" if native else doctor.why_native():
         notify(f"Running natively: {why}.")
+    this = project(c, "native" if native or why else "dev")
     if native or why:
         from deploy.native import runtime
 
@@ -174,7 +177,7 @@ def prod(c: Context, detach: bool = False, tag: str = "", dry_run: bool = False)
     """Start the site as in production, or update it to a new release without losing a request."""
     from deploy.compose import rollout
 
-    carry_out(rollout.production(project(c), tag, notify, detach=detach), dry_run=dry_run)
+    carry_out(rollout.production(project(c, "prod"), tag, notify, detach=detach), dry_run=dry_run)
 
 
 @task(
@@ -216,8 +219,8 @@ def logs(
     """Show the last lines of the logs."""
     from deploy.project import config
 
-    number = config.whole_number(lines, "--lines", 1, 1000)
-    carry_out(place(c, on or stack, host, context).logs(service, follow=follow, lines=number))
+    there = place(c, on or stack, host, context)
+    carry_out(there.logs(service, follow=follow, lines=config.whole_number(lines, "--lines", 1, 1000)))
 
 
 @task(help={"service": "app or celery_worker.", "replicas": "Number of replicas, 1 to 64.", **ON, **DRY_RUN})
@@ -315,9 +318,8 @@ def lint(c: Context, fix: bool = False, dry_run: bool = False) -> None:
     """Check style, types, shell scripts and migrations."""
     from deploy import checks
 
-    this = project(c)
     make("test", dry_run=dry_run)
-    checks.lint(this, store(), fix=fix, dry_run=dry_run, notify=notify)
+    checks.lint(project(c), store(), fix=fix, dry_run=dry_run, notify=notify)
 
 
 # --- images ---------------------------------------------------------------------------------------------------------
@@ -334,7 +336,7 @@ def build(c: Context, tag: str = "", platform: str = "", dry_run: bool = False) 
     """Build the production image."""
     from deploy.docker import operate
 
-    carry_out(operate.build(project(c), tag, platform, notify), dry_run=dry_run)
+    carry_out(operate.build(project(c, "prod"), tag, platform, notify), dry_run=dry_run)
 
 
 @task(help={"tag": "The image's tag (default: the revision).", **DRY_RUN})
@@ -385,6 +387,7 @@ def swarm_deploy(
     """Deploy a release to the swarm and wait until it has finished. A deploy that fails is rolled back."""
     from deploy.swarm.deploy import Options
 
+    project(c, "swarm")
     options = Options(tag, comma_separated(remove), pull)
     carry_out(places(c).swarm(host, context, ready=not dry_run).deploy(options), dry_run=dry_run)
 
@@ -435,7 +438,7 @@ def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry
     from deploy.hosts.environment import file
     from deploy.hosts.ssh import pinning
 
-    there = file.load(bootstrap.ROOT, env)
+    there = file.load(bootstrap.ROOT, env, celery=bool(project(c).names.celery))
     carry_out(pinning.pin(there, set(comma_separated(replace)), notify, confirmed=yes), dry_run=dry_run)
 
 
@@ -455,14 +458,16 @@ def remote_setup(c: Context, env: str, only: str = "", yes: bool = False, dry_ru
     from deploy.hosts.environment import file
     from deploy.hosts.setup import converge
 
-    there = file.load(bootstrap.ROOT, env, pair=True)
+    there = file.load(bootstrap.ROOT, env, pair=True, celery=bool(project(c).names.celery))
     carry_out(converge.setup(there, project(c), only, notify, confirmed=yes), dry_run=dry_run)
 
 
 @task(help={**REMOTE, "ref": "A branch, tag or commit (default: the checked-out commit).", **ONLY, **DRY_RUN})
 def remote_deploy(c: Context, env: str, ref: str = "", only: str = "", dry_run: bool = False) -> None:
     """Deploy a commit to all hosts or to none, without losing a request or a task."""
-    carry_out(places(c).hosts(env, only).deploy(ref), dry_run=dry_run)
+    there = places(c).hosts(env, only)
+    project(c, "" if ref else env)
+    carry_out(there.deploy(ref), dry_run=dry_run)
 
 
 @task(help={**REMOTE, "to": "A release id or commit (default: the release before).", **ONLY, **DRY_RUN})
@@ -586,13 +591,12 @@ ns = Collection(
 ns.configure(
     {
         "project": {
-            # What a project is stands in invoke.yaml beside this file; these are defaults, and never edited.
-            "name": "",  # short, lower case; the only key that invoke.yaml must have
-            "site": "",  # the folder of manage.py; this and the following are detected
-            "wsgi": "",
-            "asgi": "",
-            "celery": "",
+            # Defaults, never edited: what the project is stands in invoke.yaml beside this file.
+            **dict.fromkeys(
+                ("name", "site", "wsgi", "asgi", "celery"), ""
+            ),  # the name must be set; the rest is detected
             "port": "8000",  # of the development site, on 127.0.0.1
+            "check": "on",  # whether findings of `invoke check` stop a start or a deploy
             "samples": "",  # the management command that fills a new development database
             "run": ".run",  # what the native runtime writes
             "probes": "/readyz /",  # paths that a new release must answer before it gets requests

@@ -124,11 +124,10 @@ class Places:
         return Native(self._project, self._store, self._notify)
 
     def compose(self, kind: str) -> Compose:
-        """The development or production stack. Raises `Failure` if there is no `.env`."""
-        from deploy.compose.operate import Compose
-        from deploy.docker.stack import load
+        """The development or production stack. Raises `Failure` if there is no `.env`, or if it is another's."""
+        from deploy.compose.operate import named
 
-        return Compose(load(self._project, kind), self._notify)
+        return named(self._project, kind, self._notify)
 
     def swarm(self, host: str = "", context: str = "", *, ready: bool = True) -> Swarm:
         """The stack on a swarm. With ``ready``, raises `Failure` if the manager cannot be reached."""
@@ -148,5 +147,5 @@ class Places:
         from deploy.hosts.operate import Hosts
         from deploy.hosts.release import phases
 
-        environment = file.load(self._project.root, name)
+        environment = file.load(self._project.root, name, celery=bool(self._project.names.celery))
         return Hosts(phases.choose(self._project, environment, only), self._notify)

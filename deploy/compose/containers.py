@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from deploy.core import shell
 from deploy.core.errors import Failure
@@ -125,6 +126,34 @@ def is_gone(said: str) -> bool:
     """Whether docker failed only because an object no longer exists."""
     lines = [line for line in said.splitlines() if line.strip()]
     return bool(lines) and all("no such" in line.lower() for line in lines)
+
+
+#: The label in which Compose keeps the folder of the first file, and that folder in a checkout.
+_FOLDER_LABEL, _FOLDER = "com.docker.compose.project.working_dir", Path("deploy", "compose")
+
+
+def another_owner(stack: Stack) -> Path | None:
+    """Another checkout whose containers have the names of this stack; None if they are ours, or if it is gone.
+
+    Raises `Failure` if the engine does not answer.
+    """
+    form = f'{{{{.Label "{_FOLDER_LABEL}"}}}}'
+    mine = ["--filter", f"label=com.docker.compose.project={stack.name}", "--format", form]
+    asked = shell.run(Run(["docker", "ps", "-a", *mine], seconds=ANSWER_SECONDS), capture=True)
+    for folder in sorted(set(asked.stdout.split("\n")) - {""}):
+        root = Path(folder.removesuffix(str(_FOLDER)))
+        if root != stack.project.root.resolve() and (root / "tasks.py").exists():
+            return root
+    return None
+
+
+def require_own(stack: Stack) -> None:
+    """Raise `Failure` if the stack's containers belong to another checkout, whose data and containers they are."""
+    if other := another_owner(stack):
+        raise Failure(
+            f"{stack.name} runs from {other}, and this is {stack.project.root}: run the command there, or give this"
+            " project another name (STACK and IMAGE in .env, project.name in invoke.yaml)"
+        )
 
 
 def has_containers(stack_name: str, *, stopped: bool = False) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from deploy.core import shell
 from deploy.core.shell import WriteSecret
-from deploy.docker.stack import DATASTORES, Stack
+from deploy.docker.stack import Stack
 
 #: The file in which they are recorded.
 DEFINITIONS = "definitions.json"
@@ -15,7 +15,7 @@ DEFINITIONS = "definitions.json"
 
 def definitions(stack: Stack) -> dict[str, str]:
     """A hash of the definition of each service that is not replaced by each release, from the files and `.env`."""
-    said = shell.run(stack.compose("config", "--hash", ",".join((*DATASTORES, "nginx"))), capture=True).stdout
+    said = shell.run(stack.compose("config", "--hash", ",".join((*stack.datastores, "nginx"))), capture=True).stdout
     return {service: value for service, _, value in (line.partition(" ") for line in said.splitlines())}
 
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
-from deploy.compose.containers import Replica, replicas, require_ports
+from deploy.compose.containers import Replica, replicas, require_own, require_ports
 from deploy.core import shell
 from deploy.core.action import Action
 from deploy.core.errors import Failure
@@ -17,10 +17,9 @@ from deploy.core.running import HOST, Notify, announce, answers, run_once
 from deploy.core.shell import Run
 from deploy.docker import images
 from deploy.docker.engine import require_engine
-from deploy.docker.stack import DATASTORES, DEV, Stack, build_ca, prepare, secret_steps
+from deploy.docker.stack import DEV, Stack, build_ca, prepare, secret_steps
 from deploy.project.config import Project
 
-PROCESSES = ("app", "celery_worker", "celery_beat")
 #: Seconds for `docker compose up` to end when it is interrupted; while it replaces containers it may ignore that.
 #: Then the same time for the containers, where a worker gives a running task 10 seconds.
 STOP_SECONDS = 20
@@ -41,6 +40,11 @@ def ports(stack: Stack) -> dict[str, tuple[str, int]]:
     }
 
 
+def processes(stack: Stack) -> tuple[str, ...]:
+    """The services that run the project's code."""
+    return ("app", "celery_worker", "celery_beat") if stack.celery else ("app",)
+
+
 def image(stack: Stack) -> Run:
     """The command that builds the image."""
     return images.build(stack.project, "dev", [stack.image], None, ca=build_ca(stack.env))
@@ -48,7 +52,7 @@ def image(stack: Stack) -> Run:
 
 def servers(stack: Stack) -> Run:
     """The command that starts the servers that the site needs."""
-    return stack.compose("up", "-d", "--no-deps", "--no-build", "--wait", *DATASTORES)
+    return stack.compose("up", "-d", "--no-deps", "--no-build", "--wait", *stack.datastores)
 
 
 def first(stack: Stack) -> dict[str, Run]:
@@ -59,7 +63,8 @@ def first(stack: Stack) -> dict[str, Run]:
 
 def attached(stack: Stack, workers: int) -> Run:
     """The command that runs the site in the foreground, rebuilding and restarting it when a lock changes."""
-    return stack.compose("up", "--no-deps", "--watch", "--scale", f"celery_worker={workers}", *PROCESSES)
+    scale = ["--scale", f"celery_worker={workers}"] if stack.celery else []
+    return stack.compose("up", "--no-deps", "--watch", *scale, *processes(stack))
 
 
 def development(project: Project, port: int, workers: int, notify: Notify) -> Action:
@@ -68,6 +73,7 @@ def development(project: Project, port: int, workers: int, notify: Notify) -> Ac
     def stack_of(*, dry_run: bool) -> Stack:
         require_engine(project.free_gigabytes)
         stack = prepare(project, DEV, dry_run=dry_run, notify=notify)
+        require_own(stack)
         return replace(stack, env=stack.env.model_copy(update={"port": port})) if port else stack
 
     def show() -> None:
@@ -133,13 +139,13 @@ def _run(stack: Stack, workers: int) -> None:
 
 def _announce(stack: Stack, workers: int, child: subprocess.Popen[str]) -> None:
     def missing() -> list[str]:
-        waiting = not_ready(replicas(stack.name, *PROCESSES), workers)
+        waiting = not_ready(replicas(stack.name, *processes(stack)), processes(stack), workers)
         return waiting or ([] if answers(f"{url(stack)}readyz") else ["app"])
 
-    announce(url(stack), [*PROCESSES, *DATASTORES], missing, ended=lambda: child.poll() is not None)
+    announce(url(stack), [*processes(stack), *stack.datastores], missing, ended=lambda: child.poll() is not None)
 
 
-def not_ready(now: Sequence[Replica], workers: int) -> list[str]:
-    """The services that are not ready yet."""
-    want = {"app": 1, "celery_worker": workers, "celery_beat": 1}
+def not_ready(now: Sequence[Replica], services: Sequence[str], workers: int) -> list[str]:
+    """Those of the services that are not ready yet."""
+    want = {name: workers if name == "celery_worker" else 1 for name in services}
     return [name for name, number in want.items() if sum(1 for r in now if r.service == name and r.ready) < number]

@@ -18,6 +18,8 @@ from deploy.project import proxy
 
 #: The services whose new replicas start beside the old ones, and the service that must have exactly one.
 ROLLING, BEAT = ("app", "celery_worker"), "celery_beat"
+#: All of them that a stack may have.
+SITE = (*ROLLING, BEAT)
 JOURNAL = "rollout.json"
 
 
@@ -57,7 +59,7 @@ def recover(stack: Stack, notify: Notify) -> None:
     which it was deployed.
     """
     serving, note = current_upstream(stack), read(stack)
-    now = replicas(stack.name, *ROLLING, BEAT)
+    now = replicas(stack.name, *SITE)
     left = left_over(now, serving, note.old if note else None)
     if left:
         notify(f"remove what an interrupted command left: {', '.join(each.name for each in left)}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deploy.compose import ledger, rollout
-from deploy.compose.containers import START, Replica, has_containers, replicas, scales
+from deploy.compose.containers import START, Replica, another_owner, has_containers, replicas, require_own, scales
 from deploy.core import git
 from deploy.core.action import Action, Question, command, steps
 from deploy.core.errors import Failure
@@ -91,7 +91,16 @@ class Compose:
 def present(project: Project, notify: Notify, *, stopped: bool = False) -> list[Compose]:
     """The stacks of the project that run on this machine; with ``stopped``, also those whose containers have ended."""
     stacks = [load(project, kind) for kind in (PROD, DEV)]
-    return [Compose(stack, notify) for stack in stacks if has_containers(stack.name, stopped=stopped)]
+    there = [stack for stack in stacks if has_containers(stack.name, stopped=stopped)]
+    return [Compose(stack, notify) for stack in there if not another_owner(stack)]
+
+
+def named(project: Project, kind: str, notify: Notify) -> Compose:
+    """The development or production stack. Raises `Failure` if there is no `.env`, or if it is another checkout's."""
+    stack = load(project, kind)
+    if can_run(project):
+        require_own(stack)
+    return Compose(stack, notify)
 
 
 def known(project: Project, kind: str, notify: Notify) -> Compose:
@@ -99,11 +108,13 @@ def known(project: Project, kind: str, notify: Notify) -> Compose:
     if kind not in ("", DEV, PROD):
         raise Failure(f"--on is {kind!r}, but must be dev or prod")
     if kind:
-        return Compose(load(project, kind), notify)
+        return named(project, kind, notify)
     found = (present(project, notify) or present(project, notify, stopped=True)) if can_run(project) else []
     if len(found) > 1:
         raise Failure("both stacks of this project are here: choose one with --on prod or --on dev")
     if not found:
+        for stack in (load(project, kind) for kind in (PROD, DEV)) if can_run(project) else ():
+            require_own(stack)
         raise Failure("no stack of this project runs here: `invoke dev` or `invoke prod` starts one")
     return found[0]
 

@@ -24,6 +24,7 @@ from deploy.compose.containers import (
     names,
     remove,
     replicas,
+    require_own,
     require_ports,
     scales,
     start_replicas,
@@ -31,7 +32,7 @@ from deploy.compose.containers import (
 )
 from deploy.compose.definitions import changed, record
 from deploy.compose.front import route_only_to, switch_upstream
-from deploy.compose.journal import BEAT, ROLLING
+from deploy.compose.journal import BEAT, ROLLING, SITE
 from deploy.compose.ledger import Release
 from deploy.core import git, shell
 from deploy.core.action import Action
@@ -72,7 +73,13 @@ def wanted(stack: Stack, running: Sequence[Replica]) -> dict[str, int]:
     """The number of replicas of each rolling service: from `.env`, else as many as run, else the default."""
     named = {"app": stack.env.app_replicas, "celery_worker": stack.env.worker_replicas}
     counts = {service: sum(1 for each in running if each.service == service and each.running) for service in ROLLING}
-    return {service: named[service] or counts[service] or DEFAULT_REPLICAS[service] for service in ROLLING}
+    needed = ROLLING if stack.celery else ROLLING[:1]
+    return {service: named[service] or counts[service] or DEFAULT_REPLICAS[service] for service in needed}
+
+
+def site_services(stack: Stack) -> tuple[str, ...]:
+    """The services that run the project."""
+    return SITE if stack.celery else ROLLING[:1]
 
 
 # --- Actions ---
@@ -84,6 +91,7 @@ def production(project: Project, tag: str, notify: Notify, *, detach: bool) -> A
     def stack_of(*, dry_run: bool) -> Stack:
         require_engine(project.free_gigabytes)
         stack = prepare(project, PROD, dry_run=dry_run, notify=notify)
+        require_own(stack)
         require_own_servers(stack)
         check(stack)
         return stack
@@ -148,7 +156,7 @@ class Wanted:
 
     def release(self, stack: Stack) -> Release:
         """Its record; the image must have been fetched."""
-        return ledger.coming(stack, image_id(stack.image), revision_of(stack.image), self.of)
+        return ledger.coming(stack, images.image_id(stack.image), images.revision_of(stack.image), self.of)
 
 
 def put_into_service(stack: Stack, what: Wanted, notify: Notify) -> Release:
@@ -172,7 +180,10 @@ def fetch_image(stack: Stack, tag: str, notify: Notify) -> None:
         images.perform(build(stack), stack.project.run_folder, notify)
         return
     source = f"{stack.env.image}:{images.tag(tag)}"
-    if not image_id(source) and (pulled := shell.run(Run(["docker", "pull", source]), capture=True, check=False)).code:
+    if (
+        not images.image_id(source)
+        and (pulled := shell.run(Run(["docker", "pull", source]), capture=True, check=False)).code
+    ):
         why = shell.last_line(pulled.stderr)
         raise Failure(f"{source}: there is no such image here (`docker image ls`), and it cannot be pulled: {why}")
     shell.run(Run(["docker", "tag", source, stack.image]))
@@ -191,9 +202,9 @@ def release_steps(stack: Stack, image: Run) -> list[Step]:
         image,
         *secret_steps(stack),
         *nginx_steps(stack, proxy.ALL),
-        stack.compose(*once, *DATASTORES),
+        stack.compose(*once, *stack.datastores),
         stack.compose("run", "--rm", "-T", "--no-deps", "release"),
-        stack.compose(*once, *scales(wanted(stack, replicas(stack.name))), *ROLLING, BEAT),
+        stack.compose(*once, *scales(wanted(stack, replicas(stack.name))), *site_services(stack)),
         stack.compose(*once, "nginx"),
     ]
 
@@ -217,14 +228,15 @@ def first_start(stack: Stack, notify: Notify) -> None:
     """Start all services in the order of their dependencies."""
     shell.perform(nginx_steps(stack, proxy.ALL))
     counts = wanted(stack, replicas(stack.name))
-    notify(f"start: {', '.join(DATASTORES)}")
-    up(stack, *DATASTORES)
+    notify(f"start: {', '.join(stack.datastores)}")
+    up(stack, *stack.datastores)
     release(stack, notify)
-    notify(f"start: {', '.join(f'{number} {service}' for service, number in counts.items())}, 1 {BEAT}")
-    shell.run(stack.compose(*START, *scales(counts), *ROLLING, BEAT), capture=True)
-    await_healthy(replicas(stack.name, *ROLLING, BEAT))
+    services = site_services(stack)
+    notify(f"start: {', '.join(f'{counts.get(service, 1)} {service}' for service in services)}")
+    shell.run(stack.compose(*START, *scales(counts), *services), capture=True)
+    await_healthy(replicas(stack.name, *services))
     up(stack, "nginx")
-    record(stack, [*DATASTORES, "nginx"])
+    record(stack, [*stack.datastores, "nginx"])
 
 
 @dataclass(frozen=True)
@@ -243,12 +255,12 @@ class Before:
 
 def update(stack: Stack, what: Wanted, notify: Notify) -> Release:
     """Replace the running release without losing a request. A failed update is undone by `restore`."""
-    now = replicas(stack.name, *ROLLING, BEAT)
+    now = replicas(stack.name, *SITE)
     remove([each for each in now if each.service == BEAT and each.state in ENDED])
     old = [each for each in now if each.state not in ENDED]  # a replica that keeps restarting must be replaced too
     before = Before(old, next(each.image for each in old if each.service == "app" and each.running), mounted(stack))
     counts = wanted(stack, old)
-    up(stack, *DATASTORES, recreate=False)
+    up(stack, *stack.datastores, recreate=False)
     other = changed(stack)
     for service in set(other) & set(DATASTORES):
         notify(
@@ -265,8 +277,9 @@ def update(stack: Stack, what: Wanted, notify: Notify) -> Release:
         release(stack, notify)
         notify(f"start beside the old ones: {', '.join(f'{number} {service}' for service, number in counts.items())}")
         new = start_replicas(stack, counts)
-        notify("replace beat")
-        replace_beat(stack)
+        if stack.celery:
+            notify("replace beat")
+            replace_beat(stack)
         notify(f"switch nginx to {', '.join(names(new, 'app'))}")
         switch_upstream(stack, names(new, "app"), wait=True)
     except BaseException:
@@ -314,7 +327,7 @@ def restore(stack: Stack, before: Before, notify: Notify) -> None:
 
     def stop_new() -> None:
         known = {each.name for each in before.containers}
-        stop_replicas([each for each in replicas(stack.name, *ROLLING, BEAT) if each.name not in known])
+        stop_replicas([each for each in replicas(stack.name, *SITE) if each.name not in known])
 
     def start_beat() -> None:
         for beat in [each for each in before.containers if each.service == BEAT][:1]:
@@ -341,9 +354,13 @@ def restore(stack: Stack, before: Before, notify: Notify) -> None:
 
 def require_scalable(stack: Stack, service: str) -> None:
     """Raise `Failure` for a service whose number of replicas is fixed."""
-    allowed = ROLLING if stack.kind == PROD else ("celery_worker",)
+    allowed = tuple(wanted(stack, [])) if stack.kind == PROD else ROLLING[1:] if stack.celery else ()
     if service not in allowed:
-        why = "there must be one beat" if service == BEAT else f"{stack.kind} can scale only {' and '.join(allowed)}"
+        why = (
+            "there must be one beat"
+            if service == BEAT
+            else f"{stack.kind} can scale only {' and '.join(allowed) or 'nothing'}"
+        )
         raise Failure(f"--service is {service!r}: {why}")
 
 
@@ -380,15 +397,3 @@ def release(stack: Stack, notify: Notify) -> None:
     notify("release: static files, migrations")
     command = stack.compose("run", "--rm", "-T", "--no-deps", "release")
     run_once("release", command, stack.project.run_folder, limits.MIGRATE)
-
-
-def image_id(name: str) -> str:
-    """The id of an image; empty if it is not on this machine."""
-    found = shell.run(Run(["docker", "image", "inspect", "-f", "{{.Id}}", name]), capture=True, check=False)
-    return found.stdout.strip() if found.code == 0 else ""
-
-
-def revision_of(image: str) -> str:
-    """The revision from which an image was built."""
-    label = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
-    return shell.run(Run(["docker", "image", "inspect", "-f", label, image]), capture=True).stdout.strip()

@@ -136,7 +136,7 @@ def _given(value: SecretStr | None) -> str:
     return value.get_secret_value() if value else ""
 
 
-def fresh(example: str, *, stack: str, development: bool) -> str:
+def fresh(example: str, *, stack: str, development: bool, celery: bool = True) -> str:
     """The text of a new `.env`: the example with random secrets, for the development or production stack."""
 
     def fill(line: str) -> str:
@@ -145,6 +145,8 @@ def fresh(example: str, *, stack: str, development: bool) -> str:
             return f"{name}={secrets.token_urlsafe(50)}"
         if line.endswith("_PASSWORD="):
             return f"{line}{secrets.token_urlsafe(24)}"
+        if name == "COMPOSE_PROFILES":
+            return f"{name}={'celery' if celery else ''}"
         if name in ("STACK", "IMAGE"):
             return f"{name}={stack}"
         return line.replace(":deploy/compose/prod.yaml", ":deploy/compose/dev.yaml") if development else line

@@ -89,3 +89,15 @@ def reason(said: str) -> str:
 def push(name: str) -> Run:
     """The command that pushes an image to its registry."""
     return Run(["docker", "push", name])
+
+
+def image_id(name: str) -> str:
+    """The id of an image; empty if it is not on this machine."""
+    found = shell.run(Run(["docker", "image", "inspect", "-f", "{{.Id}}", name]), capture=True, check=False)
+    return found.stdout.strip() if found.code == 0 else ""
+
+
+def revision_of(image: str) -> str:
+    """The revision from which an image was built."""
+    label = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
+    return shell.run(Run(["docker", "image", "inspect", "-f", label, image]), capture=True).stdout.strip()

@@ -47,6 +47,16 @@ class Stack:
         return self.project.root / ".secrets"
 
     @property
+    def celery(self) -> bool:
+        """Whether the project has workers, beat and a broker."""
+        return bool(self.project.names.celery)
+
+    @property
+    def datastores(self) -> tuple[str, ...]:
+        """The servers that the project needs."""
+        return DATASTORES if self.celery else DATASTORES[:1]
+
+    @property
     def image(self) -> str:
         """The image from which the stack's next containers are created."""
         return f"{self.env.image}-dev:latest" if self.kind == DEV else f"{self.env.image}:latest"
@@ -71,7 +81,13 @@ class Stack:
         files = [word for kind in kinds for word in ("-f", f"deploy/compose/{kind}.yaml")]
         return Run(
             ["docker", "compose", "--env-file", ".env", *files, *words],
-            {**values, **({"BUILD_CA_FILE": ca} if ca else {}), "COMPOSE_PROJECT_NAME": "", "COMPOSE_FILE": ""},
+            {
+                **values,
+                **({"BUILD_CA_FILE": ca} if ca else {}),
+                "COMPOSE_PROJECT_NAME": "",
+                "COMPOSE_FILE": "",
+                "COMPOSE_PROFILES": "celery" if self.celery else "",
+            },
             cwd=self.project.root,
         )
 
@@ -118,7 +134,9 @@ def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> St
     path = project.root / ".env"
     if path.exists():
         return load(project, kind)
-    text = server_env.fresh((project.root / ".env.example").read_text(), stack=project.name, development=kind == DEV)
+    example = (project.root / ".env.example").read_text()
+    celery = bool(project.names.celery)
+    text = server_env.fresh(example, stack=project.name, development=kind == DEV, celery=celery)
     stack = stack_of(project, kind, server_env.read(text, path.name))
     orphan = f"{stack.name}_postgres"
     if (

@@ -17,6 +17,8 @@ from deploy.project.rules import celery, place, settings
 from deploy.project.rules.known import HOSTS, RUNTIMES, Known
 
 Rule = Callable[[Known], Iterator[Finding]]
+#: The value of `project.check` with which findings stop no command.
+OFF = "off"
 RULES: tuple[Rule, ...] = (*place.RULES, *settings.RULES, *celery.RULES)
 
 
@@ -52,6 +54,14 @@ def report(root: Path, merged: Mapping[str, object], runtime: str, environ: Mapp
     found = findings(this)
     advice = [str(each) for each in found if each.advice]
     return Report([summary(this.detected)], advice, [str(each) for each in found if not each.advice])
+
+
+def require(root: Path, merged: Mapping[str, object], runtime: str, environ: Mapping[str, str]) -> None:
+    """Raise `Failure` with the errors that keep the project from running there; advice is left to `invoke check`."""
+    if merged.get("check") != OFF:
+        errors = [str(each) for each in findings(known(root, merged, runtime, environ)) if not each.advice]
+        if errors:
+            raise Failure("\n".join(errors))
 
 
 def summary(found: Detected) -> Grid:

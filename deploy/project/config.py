@@ -42,6 +42,7 @@ KEYS = {
     "workers": "kinds of workers and their queues",
     "assets": "the command that builds the front end",
     "egress": "whether workers reach what is outside",
+    "check": "on, or off: whether what `invoke check` finds stops dev, build, prod and deploys",
 }
 #: Keys of earlier versions, and what replaces them.
 FORMER = {
@@ -176,6 +177,8 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
     name = _text(values, "name", _NAME, "a short name in lower case")
     if not name:
         raise Failure("project.name is missing: it names containers, volumes and all on hosts; set it in invoke.yaml")
+    if values.get("check") not in (None, "", "on", "off"):  # in quotes: YAML reads a plain on or off as a truth value
+        raise Failure(f'project.check is {values["check"]!r}, but must be "on" or "off"; set it in invoke.yaml')
     declared = _declared(values)
     if declared.site and not (root / declared.site / "manage.py").is_file():
         raise Failure(f"project.site is {declared.site!r}, but there is no {declared.site}/manage.py")

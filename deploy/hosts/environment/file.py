@@ -53,14 +53,15 @@ def chosen(only: str, hosts: Sequence[Host], what: str) -> tuple[Host, ...]:
 # --- From a file to an environment ---
 
 
-def parse(text: str, name: str, root: Path) -> Environment:
+def parse(text: str, name: str, root: Path, *, celery: bool = True) -> Environment:
     """The environment that a file's text describes; paths in it are relative to ``root``.
 
+    Without ``celery``, no host may be for workers, beat or a broker.
     Raises `Failure` with a line for each error: file, line number, key and remedy, and no secret.
     """
     document = yaml_lines.read(text, f"{FOLDER}/{name}.yaml")
     try:
-        said = EnvironmentFile.model_validate(document.value, context=root)
+        said = EnvironmentFile.model_validate(document.value, context={"root": root, "celery": celery})
     except ValidationError as error:
         raise document.failure(_problems(error)) from None
     if document.problems:
@@ -115,14 +116,14 @@ def _unknown(path: Place) -> str:
     return f"is not known; did you mean {near[0]}?" if near else f"is not known; known are: {', '.join(known)}"
 
 
-def load(root: Path, name: str, *, pair: bool = False) -> Environment:
+def load(root: Path, name: str, *, pair: bool = False, celery: bool = True) -> Environment:
     """Read and validate an environment of the project at ``root``, and check the local files that it names.
 
     The ``pair`` of `tls` is checked for remote-setup only: no other command needs the key on the machine it runs on.
     Raises `Failure` as `parse` does; for a name without a file, it lists the existing names.
     """
     text = _text(root, name)
-    environment = parse(text, name, root)
+    environment = parse(text, name, root, celery=celery)
     document = yaml_lines.read(text, environment.source)
     failures = []
     if pair and (tls := environment.tls):

@@ -19,6 +19,8 @@ FOLDER = "deploy/environments"
 EXAMPLE = f"{FOLDER}/example.yaml"
 #: Roles that run the site, and so get its releases.
 SITE_ROLES = {"web", "worker", "beat"}
+#: Roles that only a project with Celery has.
+OF_CELERY = {"worker", "beat", "broker"}
 #: A variable whose name says that it is a secret.
 _SECRET = re.compile("(PASSWORD|PASSWD|SECRET|TOKEN|(SECRET|PRIVATE|API|ACCESS)_?KEY)$")
 #: Variables that are set in another place, with the remedy.
@@ -163,9 +165,10 @@ class EnvironmentFile(Shared):
     @checked("hosts")
     @classmethod
     def _roles_fit_together(cls, value: dict[str, HostEntry], info: ValidationInfo) -> dict[str, HostEntry]:
-        found = [*_role_problems(value)]
+        celery = bool(info.context is None or info.context["celery"])
+        found = [*_role_problems(value, celery=celery)]
         if "services" in info.data:
-            found += _service_problems(value, info.data["services"])
+            found += _service_problems(value, info.data["services"], celery=celery)
         if "port" in info.data:
             found += _same_addresses(value, info.data["port"])
         found += [*_without_private_address(value), *_redirects_without_https(info.data)]
@@ -237,12 +240,18 @@ def _misplaced(section: str, names: Iterable[str]) -> Iterator[Problem]:
             yield Problem((section, name), f"does not go here: {said}")
 
 
-def _role_problems(hosts: Mapping[str, HostEntry]) -> Iterator[Problem]:
+def _role_problems(hosts: Mapping[str, HostEntry], *, celery: bool) -> Iterator[Problem]:
     for name, host in hosts.items():
         for role in sorted({role for role in host.roles if host.roles.count(role) > 1}):
             yield Problem(("hosts", name, "roles"), f"{role} is listed twice; remove one")
     for role in ROLES:
         having = [name for name, host in hosts.items() if role in host.roles]
+        if role in OF_CELERY and not celery:
+            for name in having:
+                yield Problem(
+                    ("hosts", name, "roles"), f"{role} is for Celery, which the project does not use; remove it"
+                )
+            continue
         if not having and role in SITE_ROLES:
             some = "one host" if role == "beat" else "a host"
             yield Problem(("hosts",), f"no host has the role {role}; give it to {some}")
@@ -251,8 +260,10 @@ def _role_problems(hosts: Mapping[str, HostEntry]) -> Iterator[Problem]:
                 yield Problem(("hosts", name, "roles"), f"{role} is on {having[0]} already; give it to one host only")
 
 
-def _service_problems(hosts: Mapping[str, HostEntry], services: Services) -> Iterator[Problem]:
-    for role in ("database", "broker"):
+def _service_problems(hosts: Mapping[str, HostEntry], services: Services, *, celery: bool) -> Iterator[Problem]:
+    if services.broker is not None and not celery:
+        yield Problem(("services", "broker"), "is for Celery, which the project does not use; remove it")
+    for role in ("database", "broker") if celery else ("database",):
         having = next((name for name, host in hosts.items() if role in host.roles), None)
         elsewhere = getattr(services, role) is not None
         if having and elsewhere:

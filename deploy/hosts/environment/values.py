@@ -136,7 +136,7 @@ def _local_path(value: object, info: ValidationInfo) -> Path:
     if not isinstance(value, str) or not value or not value.isprintable():
         raise ValueError("must be the path of a file")
     try:
-        return Path(info.context or "", Path(value).expanduser())
+        return Path(info.context["root"] if info.context else "", Path(value).expanduser())
     except RuntimeError:
         raise ValueError("begins with the ~ of an unknown user; fix the path") from None
 

@@ -41,7 +41,7 @@ def test_a_replica_that_was_started_again_before_is_no_failure_of_now() -> None:
 
 def test_development_is_ready_when_every_worker_is() -> None:
     now = [replica("a"), replica("w1", "celery_worker"), replica("w2", "celery_worker", health="starting")]
-    assert not_ready(now, 2) == ["celery_worker", "celery_beat"]
+    assert not_ready(now, ("app", "celery_worker", "celery_beat"), 2) == ["celery_worker", "celery_beat"]
 
 
 def test_an_engine_that_may_not_be_asked_is_not_one_on_which_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:

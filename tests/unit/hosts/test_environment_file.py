@@ -95,6 +95,22 @@ def test_hosts_are_in_one_network_all_or_none() -> None:
     assert complaints(valid(inside, ("10.0.0.2", "198.51.0.2")))[0] == f"{FILE}:13: hosts.web2: {said}"
 
 
+def test_a_project_without_celery_needs_no_worker_beat_or_broker() -> None:
+    text = "domain: a.example\nsecrets: {SECRET_KEY: env:X}\nhosts:\n  one:\n    roles: [web, database]\n"
+    assert parse(text, "x", PROJECT, celery=False).domain == "a.example"
+    with pytest.raises(Failure, match="no host has the role worker"):
+        parse(text, "x", PROJECT)
+
+
+@pytest.mark.parametrize("role", ["worker", "beat", "broker"])
+def test_a_role_of_celerys_in_a_project_without_it_is_named(role: str) -> None:
+    text = f"domain: a.example\nsecrets: {{SECRET_KEY: env:X}}\nhosts:\n  one:\n    roles: [web, database, {role}]\n"
+    with pytest.raises(
+        Failure, match=rf"x.yaml:5: hosts.one.roles: {role} is for Celery, which the project does not use"
+    ):
+        parse(text, "x", PROJECT, celery=False)
+
+
 def test_hosts_are_found_by_role_in_the_order_of_the_file() -> None:
     found = {role: [host.name for host in parsed().with_role(role)] for role in ROLES}
     assert found == {
