@@ -61,11 +61,13 @@ ENV PORTICO_SETTINGS=${SETTINGS} PORTICO_WSGI=${WSGI} PORTICO_CELERY=${CELERY}
 WORKDIR /app
 COPY kit /opt/kit
 COPY site ./
-# The settings require these values; they exist only for this command, and no image contains them.
+# The settings require values; these exist only for this command, and no image contains them. OWN: NAME=VALUE of each
+# variable that the project declares.
+ARG OWN=""
 RUN chmod -R u=rwX,go=rX /app /opt/kit \
     && python -m compileall -q /app /opt/kit \
     && SECRET_KEY=$(head -c 48 /dev/urandom | base64) ALLOWED_HOSTS=build DATABASE_URL=postgres://build \
-       CELERY_BROKER_URL=memory:// python -m portico_site.release collect
+       CELERY_BROKER_URL=memory:// env ${OWN} python -m portico_site.release collect
 
 # --- Development: packages only.
 

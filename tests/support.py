@@ -39,7 +39,8 @@ def copy_project(target: Path) -> Path:
 
 def environment(**more: str) -> dict[str, str]:
     """Our environment as a user has it: without the variables of pytest, Python and the suites."""
-    dropped = {"VIRTUAL_ENV", "DJANGO_SETTINGS_MODULE", "RUN_DIR", "READY_FILE", "DATABASE_URL", "CELERY_BROKER_URL"}
+    dropped = {"VIRTUAL_ENV", "DJANGO_SETTINGS_MODULE", "RUN_DIR", "READY_FILE", "PROTECTED_ROOT"}
+    dropped |= {"DATABASE_URL", "CELERY_BROKER_URL"}
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -64,7 +64,7 @@ def releases(stack: Stack) -> list[Release]:
 def environment_of(stack: Stack, release: Release) -> Stack:
     """The stack with the `.env` of a release. Raises `Failure` if that cannot be read."""
     path = _folder(stack, release.number) / "env"
-    return stack_of(stack.project, stack.kind, server_env.load(path))
+    return stack_of(stack.project, stack.kind, server_env.load(path, stack.project.env))
 
 
 def text_of(stack: Stack, release: Release) -> str:

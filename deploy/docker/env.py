@@ -61,6 +61,9 @@ class ServerEnv(BaseModel):
     build_ca_file: Path | None = None
     database_url: SecretStr | None = None
     celery_broker_url: SecretStr | None = None
+    #: Variables that the project declares (`project.env`), by their kind. `parse` sets them, not the file.
+    own_plain: Mapping[str, str] = {}
+    own_secret: Mapping[str, SecretStr] = {}
 
     @field_validator("image")
     @classmethod
@@ -129,6 +132,7 @@ class ServerEnv(BaseModel):
             or f"postgres://site:{quote(database, safe='')}@postgres:5432/site",
             "broker_url": _given(self.celery_broker_url) or f"amqp://site:{quote(broker, safe='')}@rabbitmq:5672//",
             "rabbitmq.conf": f"default_user = site\ndefault_pass = {broker}\n",
+            **{f"own.{name}": value.get_secret_value() for name, value in self.own_secret.items()},
         }
 
 
@@ -154,19 +158,31 @@ def fresh(example: str, *, stack: str, development: bool, celery: bool = True) -
     return "".join(f"{fill(line)}\n" for line in example.splitlines())
 
 
-def parse(values: Mapping[str, str | None], source: str) -> ServerEnv:
-    """The checked values. Raises `Failure` with a line for each invalid one; secrets are not printed."""
-    ours = {name: value for name, value in values.items() if value and not name.startswith("COMPOSE_")}
+def parse(values: Mapping[str, str | None], source: str, own: Mapping[str, str] | None = None) -> ServerEnv:
+    """The checked values; ``own`` are the variables that the project declares, with their kinds.
+
+    Raises `Failure` with a line for each invalid one; secrets are not printed.
+    """
+    kinds = own or {}
+    if taken := sorted(name for name in kinds if name.lower() in ServerEnv.model_fields):
+        raise Failure(
+            f"project.env.{taken[0]} is a key of .env with a meaning of its own; give the variable another name"
+        )
+    given = {name: value for name, value in values.items() if value and not name.startswith("COMPOSE_")}
+    ours = {name: value for name, value in given.items() if name not in kinds}
+    plain = {name: given[name] for name, kind in kinds.items() if kind == "plain" and name in given}
+    secret = {name: SecretStr(given[name]) for name, kind in kinds.items() if kind == "secret" and name in given}
     try:
-        return ServerEnv.model_validate(ours)
+        return ServerEnv.model_validate(ours).model_copy(update={"own_plain": plain, "own_secret": secret})
     except ValidationError as error:
         problems = []
         for each in error.errors(include_url=False):
             name = str(each["loc"][0]) if each["loc"] else ""
-            known = sorted(field.upper() for field in ServerEnv.model_fields)
+            known = sorted(field.upper() for field in ServerEnv.model_fields if not field.startswith("own_"))
             said = {
                 "missing": "is missing; .env.example explains it",
-                "extra_forbidden": f"is not a known key; the keys are: {', '.join(known)}",
+                "extra_forbidden": f"is not a known key; declare a variable of the project's own under project.env in"
+                f" invoke.yaml; the keys are: {', '.join(known)}",
                 "int_parsing": "must be a whole number",
                 "too_short": f"is too short: at least {each.get('ctx', {}).get('min_length')} characters",
             }.get(each["type"], each["msg"].removeprefix("Value error, "))
@@ -181,12 +197,12 @@ def parse(values: Mapping[str, str | None], source: str) -> ServerEnv:
         raise Failure("\n".join(problems)) from None
 
 
-def read(text: str, source: str) -> ServerEnv:
+def read(text: str, source: str, own: Mapping[str, str] | None = None) -> ServerEnv:
     """The checked values of a `.env` file's text, with `$` taken literally. Raises `Failure` as `parse` does."""
-    return parse(dotenv_values(stream=StringIO(text), interpolate=False), source)
+    return parse(dotenv_values(stream=StringIO(text), interpolate=False), source, own)
 
 
-def load(path: Path) -> ServerEnv:
+def load(path: Path, own: Mapping[str, str] | None = None) -> ServerEnv:
     """Read and check `.env`. Raises `Failure` naming each problem."""
     try:
         if path.stat().st_mode & 0o077:
@@ -194,4 +210,4 @@ def load(path: Path) -> ServerEnv:
         text = path.read_text()
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}; change its owner or mode, or remove it") from None
-    return read(text, path.name)
+    return read(text, path.name, own)

@@ -40,6 +40,8 @@ def build(
     parts, code = project.names, target == "app"
     own = {"SETTINGS": parts.prod, "WSGI": parts.wsgi} if code else {"SETTINGS": parts.dev}
     arguments = {**own, "CELERY": parts.celery, **labels}
+    if code and project.env:
+        arguments["OWN"] = " ".join(f"{name}={stand_in(name)}" for name in sorted(project.env))
     return Run(
         [
             *["docker", "buildx", "build", "--load", "--target", target],
@@ -52,6 +54,15 @@ def build(
         cwd=project.root,
         source=context.command(project.root, parts.site) if code else None,
     )
+
+
+def stand_in(name: str) -> str:
+    """What a variable of the project's own is set to while static files are collected: a value of its likely form."""
+    kind = name.rpartition("_")[2]
+    if kind in ("URL", "URI", "DSN"):
+        scheme = next((each for each in ("redis", "smtp", "postgres", "amqp") if each in name.lower()), "https")
+        return f"{'smtp' if 'EMAIL' in name else 'redis' if 'CACHE' in name else scheme}://build@build.invalid/1"
+    return "1"
 
 
 def perform(command: Run, folder: Path, notify: Notify) -> None:

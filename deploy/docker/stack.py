@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,12 +77,15 @@ class Stack:
     def compose(self, *words: str) -> Run:
         """A `docker compose` command on this stack. Values of `.env` take precedence over variables of the shell."""
         values = {**self.env.interpolated(), "PORT": str(self.port), "PROBES": " ".join(self.project.probes)}
+        values["CLOSED"] = "false" if self.project.egress or self.kind == DEV else "true"
         values |= self._development() if self.kind == DEV else dict.fromkeys(OF_DEVELOPMENT, "")
         ca = build_ca(self.env)
         kinds = ("base", PROD, SWARM) if self.kind == SWARM else ("base", self.kind)
         files = [word for kind in kinds for word in ("-f", f"deploy/compose/{kind}.yaml")]
+        own = ["-f", str(own_file(self))] if own_text(self) else []
+        # No `.env`: its values are given here, and Compose would stop at a line that it reads in another way.
         return Run(
-            ["docker", "compose", "--env-file", ".env", *files, *words],
+            ["docker", "compose", "--env-file", "/dev/null", *files, *own, *words],
             {
                 **values,
                 **({"BUILD_CA_FILE": ca} if ca else {}),
@@ -111,13 +116,46 @@ def load(project: Project, kind: str) -> Stack:
     if not path.exists():
         command = "swarm-init" if kind == SWARM else kind
         raise Failure(f"there is no .env yet: `invoke {command}` writes it")
-    return stack_of(project, kind, server_env.load(path))
+    return stack_of(project, kind, server_env.load(path, project.env))
 
 
 def stack_of(project: Project, kind: str, env: ServerEnv) -> Stack:
-    """The stack with these values. In development it always has its own servers: DATABASE_URL is for production."""
+    """The stack with these values. In development it always has its own servers: DATABASE_URL is for production.
+
+    The file with the project's own variables is written here: every command of Compose reads it.
+    """
     own = {"database_url": None, "celery_broker_url": None} if kind == DEV else {}
-    return Stack(project, kind, env.model_copy(update=own))
+    stack = Stack(project, kind, env.model_copy(update=own))
+    if text := own_text(stack):
+        shell.perform([MakeFolder(stack.secrets, 0o700), WriteSecret(own_file(stack), text)])
+    return stack
+
+
+def own_text(stack: Stack) -> str:
+    """A compose file, as JSON, that gives the project's own variables to its services; empty if there are none.
+
+    It contains no secret: those are files, and NAME_FILE has the path.
+    """
+    plain = {name: value.replace("$", "$$") for name, value in stack.env.own_plain.items()}
+    secret = sorted(stack.env.own_secret)
+    if not plain and not secret:
+        return ""
+    variables = {**plain, **{f"{name}_FILE": f"/run/secrets/{name}" for name in secret}}
+    services = ("release", "app", *(("celery_worker", "celery_beat") if stack.celery else ()))
+    return json.dumps(
+        {
+            "services": {each: {"environment": variables, "secrets": secret} for each in services},
+            "secrets": {name: {"file": str(stack.secrets / f"own.{name}")} for name in secret},
+        },
+        indent=2,
+        sort_keys=True,
+    )
+
+
+def own_file(stack: Stack) -> Path:
+    """That file. Its name changes with its content, so that each release keeps the one that it was deployed with."""
+    digest = hashlib.sha256(own_text(stack).encode()).hexdigest()
+    return stack.secrets / f"own-{digest[:12]}.yaml"
 
 
 def require_own_servers(stack: Stack) -> None:
@@ -137,7 +175,7 @@ def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> St
     example = (project.root / ".env.example").read_text()
     celery = bool(project.names.celery)
     text = server_env.fresh(example, stack=project.name, development=kind == DEV, celery=celery)
-    stack = stack_of(project, kind, server_env.read(text, path.name))
+    stack = stack_of(project, kind, server_env.read(text, path.name, project.env))
     orphan = f"{stack.name}_postgres"
     if (
         kind != SWARM

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,6 +58,7 @@ class Native:
             built.show()
 
         def do() -> Run:
+            os.environ.update(runtime.own_variables(self.project))
             build.ensure(self.store, "dev", notify=self.notify)
             return command
 

@@ -19,6 +19,7 @@ from deploy.core.running import HOST, Notify, alone, announce, answers, free_por
 from deploy.core.shell import Run
 from deploy.project import site
 from deploy.project.config import Project
+from deploy.project.declared import server_values
 from deploy.venvs import build
 from deploy.venvs.store import Store
 
@@ -63,6 +64,12 @@ def environment(project: Project, given: Mapping[str, str] = os.environ) -> dict
         "PYTHONPATH": str(project.root / site.KIT),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def own_variables(project: Project) -> dict[str, str]:
+    """The project's own variables in `.env`. They are inherited, not part of a command: one may be a secret."""
+    given = server_values(project.root)
+    return {name: given[name] for name in project.env if name in given and name not in os.environ}
 
 
 def python(project: Project, store: Store, *words: str) -> Run:
@@ -145,6 +152,7 @@ def development(project: Project, store: Store, port: int, workers: int, notify:
 
     def do() -> None:
         precheck(this)
+        os.environ.update(own_variables(project))
         build.ensure(store, "dev", notify=notify)
         folder = project.run_folder
         refusal = f"another `invoke dev` runs on {folder}; stop it first: two would share one schedule"

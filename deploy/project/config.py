@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,15 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _MODULE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _OBJECT = re.compile(rf"{_MODULE}:[A-Za-z_]\w*")
 
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
+
+#: Variables that every runtime gives the site: a project reads them without declaring them.
+GIVEN = frozenset(
+    {
+        *("DJANGO_SETTINGS_MODULE", "SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL", "CELERY_BROKER_URL"),
+        *("STATIC_ROOT", "MEDIA_ROOT", "PROTECTED_ROOT", "PROTECTED_URL", "RUN_DIR", "HOME", "PATH", "HOSTNAME"),
+    }
+)
 #: All keys of the section, and what they are.
 KEYS = {
     "name": "the project's short name",
@@ -69,6 +78,10 @@ class Project:
     probes: tuple[str, ...]
     #: Gigabytes that must be free on the container engine's disk before a build.
     free_gigabytes: int
+    #: Variables of the project's own, each `plain` or `secret`.
+    env: Mapping[str, str] = field(default_factory=dict)
+    #: Whether the site's processes reach what is outside of the stack.
+    egress: bool = True
 
     @cached_property
     def names(self) -> Names:
@@ -171,6 +184,28 @@ def _declared(values: Mapping[str, object]) -> Names:
     )
 
 
+def _env(values: Mapping[str, object]) -> dict[str, str]:
+    found = {}
+    for name, kind in _inner(values, "env").items():
+        if not _VARIABLE.fullmatch(str(name)):
+            raise Failure(f"project.env.{name} is not the name of a variable: capital letters, digits and _")
+        if name in GIVEN or name.startswith("PORTICO_"):
+            raise Failure(f"project.env.{name}: every runtime sets this variable; remove the line from invoke.yaml")
+        if kind not in ("plain", "secret"):
+            raise Failure(f"project.env.{name} is {kind!r}, but must be plain or secret; set it in invoke.yaml")
+        found[name] = str(kind)
+    return found
+
+
+def _truth(values: Mapping[str, object], key: str, default: bool) -> bool:
+    value = values.get(key)
+    if value in (None, ""):
+        return default
+    if not isinstance(value, bool):
+        raise Failure(f"project.{key} is {value!r}, but must be true or false; set it in invoke.yaml")
+    return value
+
+
 def load(root: Path, values: Mapping[str, object]) -> Project:
     """The project from the merged `project` section. Raises `Failure` naming an invalid key."""
     require_known(values)
@@ -192,6 +227,8 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
         probes=tuple(_text(values, "probes", re.compile(r"/\S*( /\S*)*"), "space-separated paths").split())
         or ("/readyz",),
         free_gigabytes=whole_number(values.get("free_gigabytes"), "project.free_gigabytes", 0, 10**6),
+        env=_env(values),
+        egress=_truth(values, "egress", default=True),
     )
 
 

@@ -23,6 +23,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     engine_or_skip([item for item in items if item.path.is_relative_to(Path(__file__).parent)])
 
 
+#: The value of two variables that the project declares: one plain, one secret.
+OWN = "a$b$$c{d}#e \"f' "
+
+
 @dataclass
 class Stack:
     """A copy of the project, and its running containers."""
@@ -98,6 +102,8 @@ def new_stack(folder: Path, kind: str) -> Stack:
     project = support.copy_project(folder / "project")
     (project / ".venvs").symlink_to(support.ROOT / ".venvs")
     run(Run(["git", "-C", str(project), "init", "-q"]))
+    with (project / "invoke.yaml").open("a") as file:
+        file.write("  env: {OWN_PLACE: plain, OWN_TOKEN: secret}\n")
     name = f"test{secrets.token_hex(3)}"
     from deploy.docker import env as server_env
 
@@ -108,6 +114,8 @@ def new_stack(folder: Path, kind: str) -> Stack:
     stack = Stack(project, name if kind == "prod" else f"{name}-dev", kind, free_port(), free_port())
     ports = {"HTTP_PORT": stack.port, "HTTPS_PORT": stack.https_port, "PORT": stack.port}
     stack.set_env(**{key: str(value) for key, value in ports.items()})
+    # Every byte that a shell, Compose, YAML or dotenv might read as something else.
+    stack.set_env(**dict.fromkeys(("OWN_PLACE", "OWN_TOKEN"), f"'{OWN}'".replace("f'", "f\\'")))
     stack.set_env(POSTGRES_PORT=str(free_port()), RABBITMQ_PORT=str(free_port()))
     return stack
 

@@ -1,5 +1,6 @@
 """Production on a real engine: the contract, and nothing reachable, privileged or readable without need."""
 
+import json
 import re
 import socket
 import ssl
@@ -10,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.docker.conftest import Stack
+from deploy.core.errors import Failure
+from tests.docker.conftest import OWN, Stack
 from tests.rig.engine import docker
 from tests.rig.visitor import Visitor
 from tests.support import one_line, wait_until
@@ -77,6 +79,29 @@ def test_the_code_cannot_be_changed_by_who_runs_it(prod: Stack) -> None:
     assert docker("exec", app, "stat", "-c", "%U", "/app/manage.py").strip() == "root"
     tried = subprocess.run(["docker", "exec", app, "touch", "/app/x"], capture_output=True, text=True, check=False)
     assert "Read-only file system" in tried.stderr
+
+
+def test_declared_variables_arrive_with_the_same_bytes(prod: Stack) -> None:
+    read = "import os; print(ascii([os.environ['OWN_PLACE'], os.environ['OWN_TOKEN']]))"
+    for service in ("app", "celery_worker", "celery_beat"):
+        (container, *_) = prod.containers(service)
+        setup = "import django; django.setup(); "
+        assert docker("exec", container, "python", "-c", f"{setup}{read}").strip() == ascii([OWN, OWN])
+        assert "OWN_TOKEN=" not in json.dumps(prod.inspect(container)["Config"])
+
+
+def test_the_site_reaches_the_outside_and_the_servers_do_not(prod: Stack) -> None:
+    form = "{{(index .IPAM.Config 0).Gateway}}"
+    outside = docker("network", "inspect", "-f", form, f"{prod.name}_out").strip()
+    with socket.create_server(("0.0.0.0", 0)) as mail:
+        port = mail.getsockname()[1]
+        connect = f"import socket; socket.create_connection(('{outside}', {port}), 5)"
+        for service in ("app", "celery_worker"):
+            docker("exec", prod.containers(service)[0], "python", "-c", connect)
+        for service in ("postgres", "rabbitmq"):
+            command = ["bash", "-c", f"timeout 5 bash -c '</dev/tcp/{outside}/{port}'"]
+            with pytest.raises(Failure):
+                docker("exec", prod.containers(service)[0], *command)
 
 
 def test_no_secret_shows_anywhere(prod: Stack) -> None:

@@ -87,7 +87,7 @@ def test_a_killed_workers_task_runs_again_and_completes(run_folder: Path) -> Non
         visitor = Visitor(dev.url)
         address = ask_for_export(visitor)
         wait_until(lambda: state(visitor, address) == "running", 20, "the task is under way")
-        main = min(dev.processes(r"bin/celery .*--quiet worker").keys() - dev.processes("reloader").keys())
+        main = min(dev.processes(r"bin/celery --quiet .*worker").keys() - dev.processes("reloader").keys())
         os.kill(main, signal.SIGKILL)
         wait_until(lambda: state(visitor, address) == "done", 60, "the task is done")
         assert len(re.findall(r"Task polls\.tasks\.write_export\S+ received", dev.output)) == 2
@@ -246,9 +246,9 @@ def test_a_dry_run_prints_what_a_shell_understands_and_starts_nothing(run_folder
     assert result.code == 0
     lines = result.stdout.splitlines()
     assert all(shlex.split(line) for line in lines)
-    assert [re.search(r"migrate|load_sample|runserver|worker|beat", line)[0] for line in lines] == [  # type: ignore[index]
-        *["migrate", "load_sample", "runserver", "worker", "beat"]
-    ]
+    words = [re.search(r"(migrate|runserver|app worker|app beat)\b", line) for line in lines]
+    assert [word and word[1] for word in words] == ["migrate", "runserver", "app worker", "app beat"]
+    assert "PORTICO_SAMPLES=load_sample_polls" in lines[0]
     assert not run_folder.exists()
     assert not re.search(r"\b\d{4,7}\b", " ".join(line for line in lines if "beat" in line))  # no process id
 

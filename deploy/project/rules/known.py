@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from deploy import OLDEST
+from deploy.project.config import GIVEN
 from deploy.project.declared import FILE, SECTION, Declared
 from deploy.project.detect import Detected, Named
 from deploy.project.findings import Edit
@@ -16,13 +17,6 @@ from deploy.project.source.values import FALSE, External, Reader
 
 NATIVE, DEV, PROD, SWARM, HOSTS = "native", "dev", "prod", "swarm", "hosts"
 RUNTIMES = (NATIVE, DEV, PROD, SWARM)
-#: Variables that every runtime gives the site: a project reads them without declaring them.
-GIVEN = frozenset(
-    {
-        *("DJANGO_SETTINGS_MODULE", "SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL", "CELERY_BROKER_URL"),
-        *("STATIC_ROOT", "MEDIA_ROOT", "PROTECTED_ROOT", "PROTECTED_URL", "RUN_DIR", "HOME", "PATH", "HOSTNAME"),
-    }
-)
 
 
 @dataclass(frozen=True)

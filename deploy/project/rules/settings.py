@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from deploy.project.config import GIVEN
 from deploy.project.findings import Edit, Finding
-from deploy.project.rules.known import GIVEN, Known, project, reading
+from deploy.project.rules.known import Known, project, reading
 from deploy.project.source.modules import Library, Module
 from deploy.project.source.tree import Location
 from deploy.project.source.values import Read, Table, Value, Variable, text, truth

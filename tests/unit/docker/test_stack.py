@@ -21,7 +21,7 @@ from tests.unit.stacks import VALUES, stack
 def test_compose_is_told_what_env_says_and_not_what_a_shell_has() -> None:
     command = stack(HTTP_PORT="8080").compose("ps")
     assert list(command.argv) == [
-        *["docker", "compose", "--env-file", ".env"],
+        *["docker", "compose", "--env-file", "/dev/null"],
         *["-f", "deploy/compose/base.yaml", "-f", "deploy/compose/prod.yaml", "ps"],
     ]
     assert command.env["HTTP_PORT"] == "8080"

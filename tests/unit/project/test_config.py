@@ -41,3 +41,27 @@ def test_a_wrong_value_is_named_with_its_key(key: str, value: object, words: str
 def test_a_number_of_workers_that_is_none_is_refused(workers: str) -> None:
     with pytest.raises(Failure, match=r"--workers is .*, but must be a number from 1 to 32"):
         config.whole_number(workers, "--workers", 1, 32)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"sentry_dsn": "secret"}, "project.env.sentry_dsn is not the name of a variable"),
+        ({"SENTRY_DSN": "hidden"}, "project.env.SENTRY_DSN is 'hidden', but must be plain or secret"),
+        ({"DATABASE_URL": "secret"}, "every runtime sets this variable; remove the line"),
+        ({"PORTICO_X": "plain"}, "every runtime sets this variable; remove the line"),
+        ("SENTRY_DSN", "must have keys of its own"),
+    ],
+)
+def test_a_wrong_declaration_of_a_variable_is_named(value: object, words: str) -> None:
+    with pytest.raises(Failure) as caught:
+        config.load(ROOT, {**VALUES, "env": value})
+    assert words in caught.value.message
+
+
+def test_declared_variables_and_a_closed_outside_are_read() -> None:
+    project = config.load(ROOT, {**VALUES, "env": {"SENTRY_DSN": "secret"}, "egress": False})
+    assert project.env == {"SENTRY_DSN": "secret"}
+    assert not project.egress
+    with pytest.raises(Failure, match=r"project.egress is 'no', but must be true or false"):
+        config.load(ROOT, {**VALUES, "egress": "no"})
