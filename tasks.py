@@ -576,7 +576,8 @@ def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool =
     """Lock every requirements/*.in with hashes, each consistent with the locks below it."""
     from deploy.venvs import locking
 
-    locking.lock(store(), upgrade=upgrade, check=check, dry_run=dry_run, notify=notify)
+    python = project(c).python
+    locking.lock(store(), upgrade=upgrade, check=check, dry_run=dry_run, notify=notify, python=python)
 
 
 ns = Collection(

@@ -18,6 +18,8 @@ from deploy.core.shell import Run
 from deploy.docker import context
 from deploy.project.config import Project
 
+#: The Python of the Dockerfile.
+PYTHON = (3, 13)
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -39,7 +41,7 @@ def build(
     labels = {"REVISION": version.name, "CREATED": version.created} if version else {}
     parts, code = project.names, target == "app"
     own = {"SETTINGS": parts.prod, "WSGI": parts.wsgi} if code else {"SETTINGS": parts.dev}
-    arguments = {**own, "CELERY": parts.celery, **labels}
+    arguments = {"PYTHON_IMAGE": python_image(project), **own, "CELERY": parts.celery, **labels}
     if code and project.env:
         arguments["OWN"] = " ".join(f"{name}={stand_in(name)}" for name in sorted(project.env))
     return Run(
@@ -54,6 +56,12 @@ def build(
         cwd=project.root,
         source=context.command(project.root, parts.site) if code else None,
     )
+
+
+def python_image(project: Project) -> str:
+    """The base image: the Dockerfile's own, or a newer one where the project needs that."""
+    version = ".".join(map(str, max(PYTHON, project.python)))
+    return f"python:{version}-slim-trixie"
 
 
 def stand_in(name: str) -> str:

@@ -22,7 +22,7 @@ from deploy.project.config import Project
 DEV, PROD, SWARM = "dev", "prod", "swarm"
 
 #: The variables of the compose files that only development needs.
-OF_DEVELOPMENT = ("SITE", "SETTINGS", "CELERY", "SAMPLES")
+OF_DEVELOPMENT = ("SITE", "SETTINGS", "CELERY", "SAMPLES", "PYTHON_IMAGE")
 #: The number of replicas if neither `.env` nor the running containers determine it.
 DEFAULT_REPLICAS = {"app": 2, "celery_worker": 1}
 DATASTORES = ("postgres", "rabbitmq")
@@ -99,7 +99,8 @@ class Stack:
     def _development(self) -> dict[str, str]:
         """The project's own names. In production the image has them."""
         names = self.project.names
-        return dict(zip(OF_DEVELOPMENT, (names.site, names.dev, names.celery, self.project.samples), strict=True))
+        values = (names.site, names.dev, names.celery, self.project.samples, images.python_image(self.project))
+        return dict(zip(OF_DEVELOPMENT, values, strict=True))
 
 
 def build_ca(env: ServerEnv) -> str:

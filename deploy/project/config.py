@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from deploy import OLDEST
 from deploy.core.errors import Failure
 from deploy.project.names import Names
 
@@ -80,6 +81,8 @@ class Project:
     free_gigabytes: int
     #: Variables of the project's own, each `plain` or `secret`.
     env: Mapping[str, str] = field(default_factory=dict)
+    #: The lowest Python that the locks of the site are for.
+    python: tuple[int, int] = OLDEST
     #: Whether the site's processes reach what is outside of the stack.
     egress: bool = True
 
@@ -197,6 +200,19 @@ def _env(values: Mapping[str, object]) -> dict[str, str]:
     return found
 
 
+def _python(values: Mapping[str, object]) -> tuple[int, int]:
+    said = values.get("python")
+    if said in (None, ""):
+        return OLDEST
+    found = re.fullmatch(r"(3)\.(\d+)", said) if isinstance(said, str) else None
+    if not found or (int(found[1]), int(found[2])) < OLDEST:
+        lowest = ".".join(map(str, OLDEST))
+        raise Failure(
+            f'project.python is {said!r}, but must be a version in quotes, "{lowest}" or newer; set it in invoke.yaml'
+        )
+    return int(found[1]), int(found[2])
+
+
 def _truth(values: Mapping[str, object], key: str, default: bool) -> bool:
     value = values.get(key)
     if value in (None, ""):
@@ -228,6 +244,7 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
         or ("/readyz",),
         free_gigabytes=whole_number(values.get("free_gigabytes"), "project.free_gigabytes", 0, 10**6),
         env=_env(values),
+        python=_python(values),
         egress=_truth(values, "egress", default=True),
     )
 

@@ -14,14 +14,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from deploy import OLDEST
 from deploy.core.errors import Failure
 
 #: Increased when the format of built layers changes, so that older layers are not used.
 FORMAT = "1"
 
+#: The environment of the machinery itself.
+TOOLS = "tools"
+
 Graph = Mapping[str, tuple[str, ...]]
 
 _PARENT = re.compile(r"^(?:-r|--requirement)[ =]\s*(?P<name>[\w.-]+)\.in\s*(?:#.*)?$")
+#: The comment in a lock that is not for `OLDEST`.
+_LOWEST = re.compile(r"^# For Python (\d+)\.(\d+) and newer\.$", re.MULTILINE)
 _PIN = re.compile(
     r"^(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==(?P<version>[^\s;]+)"
     r"\s*(?:;\s*(?P<marker>.*?))?(?P<hashes>(?:\s+--hash=\S+)+)$"
@@ -119,13 +125,18 @@ def standing_on(graph: Graph, name: str) -> list[str]:
     return [other for other in graph if other != name and name in order(graph, [other])]
 
 
+def sequence_of(graph: Graph) -> list[str]:
+    """All environments in the order in which they are locked."""
+    return order(graph, [*([TOOLS] if TOOLS in graph else []), *graph])
+
+
 def companions(graph: Graph, name: str) -> list[str]:
     """The locks that constrain this one: those of its lower layers, and those that share an upper environment with it.
 
-    `test` stands on both `base` and `tools`, so these two must agree although neither stands on the other. The one
-    that is locked later adapts.
+    An environment that stands on both `base` and `tools` needs the two to agree, although neither stands on the other.
+    The one that is locked later adapts. `tools` comes first: no requirement of the project's may change it.
     """
-    sequence = order(graph, graph)
+    sequence = sequence_of(graph)
     earlier = sequence[: sequence.index(name)]
     above = [name, *standing_on(graph, name)]
     return [other for other in earlier if any(other in order(graph, [upper]) for upper in above)]
@@ -138,6 +149,18 @@ def read_lock(requirements: Path, name: str) -> tuple[Pin, ...]:
         return parse_lock(path.read_text(), f"requirements/{name}.txt")
     except FileNotFoundError:
         raise Failure(f"requirements/{name}.txt is missing; `invoke lock` makes it from {name}.in") from None
+
+
+def lowest(requirements: Path, name: str) -> tuple[int, int]:
+    """The oldest Python that a lock is for."""
+    path = requirements / f"{name}.txt"
+    found = _LOWEST.search(path.read_text()) if path.exists() else None
+    return (int(found[1]), int(found[2])) if found else OLDEST
+
+
+def for_python(text: str, python: tuple[int, int]) -> str:
+    """The text of a lock that says for which Python it is; one for `OLDEST` says nothing."""
+    return text if python <= OLDEST else f"# For Python {python[0]}.{python[1]} and newer.\n{text}"
 
 
 def parse_lock(text: str, source: str) -> tuple[Pin, ...]:

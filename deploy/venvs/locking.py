@@ -15,15 +15,20 @@ from deploy.core.shell import Run, run
 from deploy.venvs import layers
 from deploy.venvs.store import Store, find_uv
 
-#: The oldest Python that the locks support; they apply to every later one too.
-PYTHON = ".".join(map(str, OLDEST))
+
+def python_of(name: str, python: tuple[int, int]) -> tuple[int, int]:
+    """The oldest Python that a lock supports; the machinery's own lock does not follow the project's."""
+    return OLDEST if name == layers.TOOLS else max(OLDEST, python)
 
 
-def compilation(uv: str, name: str, constraints: list[str], folder: Path, *, upgrade: bool = False) -> Run:
+def compilation(
+    uv: str, name: str, constraints: list[str], folder: Path, python: tuple[int, int] = OLDEST, *, upgrade: bool = False
+) -> Run:
     """The command that locks one file. `fewest`: one version of a package for all Python versions, if possible."""
+    version = ".".join(map(str, python_of(name, python)))
     return Run(
         [
-            *[uv, "pip", "compile", "--quiet", "--universal", "--python-version", PYTHON],
+            *[uv, "pip", "compile", "--quiet", "--universal", "--python-version", version],
             *["--fork-strategy", "fewest", "--generate-hashes", "--custom-compile-command", "invoke lock"],
             *(["--upgrade"] if upgrade else []),
             *(word for each in constraints for word in ("-c", f"{each}.txt")),
@@ -34,26 +39,38 @@ def compilation(uv: str, name: str, constraints: list[str], folder: Path, *, upg
     )
 
 
-def commands(graph: layers.Graph, uv: str, folder: Path, *, upgrade: bool = False) -> dict[str, Run]:
+def commands(
+    graph: layers.Graph, uv: str, folder: Path, python: tuple[int, int] = OLDEST, *, upgrade: bool = False
+) -> dict[str, Run]:
     """One command for each environment, in the order in which they must be locked."""
     return {
-        name: compilation(uv, name, layers.companions(graph, name), folder, upgrade=upgrade)
-        for name in layers.order(graph, graph)
+        name: compilation(uv, name, layers.companions(graph, name), folder, python, upgrade=upgrade)
+        for name in layers.sequence_of(graph)
     }
 
 
-def compile_into(folder: Path, requirements: Path, uv: str, upgrade: bool, notify: Callable[[str], None]) -> list[str]:
+def compile_into(
+    folder: Path,
+    requirements: Path,
+    uv: str,
+    upgrade: bool,
+    notify: Callable[[str], None],
+    *,
+    python: tuple[int, int] = OLDEST,
+) -> list[str]:
     """Lock everything in a copy of the requirements; returns the names of the locks that changed.
 
     Raises `Failure` naming the file and those with which it conflicts.
     """
     shutil.copytree(requirements, folder, dirs_exist_ok=True)
     graph = layers.read_graph(folder)
-    for number, (name, command) in enumerate(commands(graph, uv, folder, upgrade=upgrade).items(), start=1):
+    for number, (name, command) in enumerate(commands(graph, uv, folder, python, upgrade=upgrade).items(), start=1):
         notify(f"lock: {name} ({number} of {len(graph)})")
         result = run(command, capture=True, check=False)
         if result.code:
             raise Failure(explain(name, layers.companions(graph, name), result.stderr))
+        made = folder / f"{name}.txt"
+        made.write_text(layers.for_python(made.read_text(), python_of(name, python)))
     return [name for name in graph if not same(folder / f"{name}.txt", requirements / f"{name}.txt")]
 
 
@@ -71,11 +88,21 @@ def explain(name: str, constraints: list[str], stderr: str) -> str:
     reason = words.split("resolving dependencies:", 1)[-1].strip()
     others = " and ".join(f"{each}.in" for each in constraints)
     conflict = f"conflicts with {others}" if others else "contains a conflict"
-    return f"requirements/{name}.in {conflict}: {reason} Change one of them and lock again; no lock was changed."
+    newer = re.search(r"depends on Python>=?(\d+\.\d+)", reason)
+    remedy = f'Set `python: "{newer[1]}"` under project in invoke.yaml, or change' if newer else "Change"
+    return f"requirements/{name}.in {conflict}: {reason} {remedy} one of them and lock again; no lock was changed."
 
 
-def lock(store: Store, *, upgrade: bool, check: bool, dry_run: bool, notify: Callable[[str], None]) -> None:
-    """Write every lock that changed, all or none. With ``check``, only compare.
+def lock(
+    store: Store,
+    *,
+    upgrade: bool,
+    check: bool,
+    dry_run: bool,
+    notify: Callable[[str], None],
+    python: tuple[int, int] = OLDEST,
+) -> None:
+    """Write every lock that changed, all or none. With ``check``, only compare. ``python``: the project's oldest.
 
     Raises `Failure` for a conflict, and with ``check`` if a lock does not match its `.in` file.
     """
@@ -83,11 +110,11 @@ def lock(store: Store, *, upgrade: bool, check: bool, dry_run: bool, notify: Cal
     if uv is None:
         raise Failure("locking needs uv, which is in the tools environment: unset PORTICO_INSTALLER and retry")
     if dry_run:
-        for command in commands(layers.read_graph(requirements), uv, requirements, upgrade=upgrade).values():
+        for command in commands(layers.read_graph(requirements), uv, requirements, python, upgrade=upgrade).values():
             print(command.render())
         return
     with tempfile.TemporaryDirectory(prefix="lock-") as scratch:
-        changed = compile_into(Path(scratch), requirements, uv, upgrade, notify)
+        changed = compile_into(Path(scratch), requirements, uv, upgrade, notify, python=python)
         if check and changed:
             files = ", ".join(f"requirements/{name}.txt" for name in changed)
             raise Failure(f"{files}: out of date with the .in files; `invoke lock` updates them")

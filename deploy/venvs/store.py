@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from deploy import OLDEST
 from deploy.core.errors import Failure
@@ -26,7 +27,7 @@ from deploy.core.shell import Run, run
 from deploy.venvs import layers
 from deploy.venvs.layers import Layer
 
-TOOLS = "tools"
+TOOLS = layers.TOOLS
 RECORD = "layer.json"
 
 FINISH = Path(__file__).with_name("finish_layer.py")
@@ -154,14 +155,40 @@ def find_python(python: str) -> Python:
     return described
 
 
+def version_of(python: Python) -> tuple[int, ...]:
+    """The version of an interpreter, by its tag."""
+    return tuple(int(part) for part in python.tag.split("-")[1].rstrip("tdmu").split("."))
+
+
 def chosen_python(store: Store, name: str, asked: str = "") -> Python:
-    """The Python for an environment: the requested one, else the one it has, else the one that runs this."""
+    """The Python for an environment: the requested one, else the one it has, else the one that runs this.
+
+    If the environment's lock is for newer ones only, it is the oldest on PATH that is new enough. Raises `Failure` if
+    there is none, or if the requested one is too old.
+    """
+    lowest = layers.lowest(store.requirements, name)
     if asked:
-        return find_python(asked)
+        found = find_python(asked)
+        return found if version_of(found) >= lowest else _too_old(name, lowest, found)
     record = store.record(name)
     if record and os.path.exists(record.base_python):
-        return Python(record.base_python, record.python)
-    return describe_running()
+        own = Python(record.base_python, record.python)
+        if version_of(own) >= lowest:
+            return own
+    running = describe_running()
+    if version_of(running) >= lowest:
+        return running
+    newer = (f"python{lowest[0]}.{minor}" for minor in range(lowest[1], lowest[1] + 10))
+    there = next(filter(None, map(shutil.which, newer)), None)
+    return find_python(there) if there else _too_old(name, lowest, running)
+
+
+def _too_old(name: str, lowest: tuple[int, int], found: Python) -> NoReturn:
+    wanted, have = (".".join(map(str, each)) for each in (lowest, version_of(found)))
+    raise Failure(
+        f"requirements/{name}.txt is for Python {wanted} and newer, but this is {have}: install python{wanted}, or name"
+        " one with --python"
+    )
 
 
 # --- decisions ------------------------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ def _look(connection: Connection, site: Site) -> Facts:
         facts = asking.parse(result.text)
     except Failure as failure:
         raise Failure(f"{connection.name}: {failure.message}") from None
-    if said := refusal(host, facts):
+    if said := refusal(host, facts, site.project.python):
         raise Failure(f"{connection.name}: {said}")
     require_addresses(site, host, facts)
     return facts

@@ -16,8 +16,8 @@ RESERVED = {"root", APP, NGINX_GROUP, "postgres", "rabbitmq"}
 POWERFUL = {"root", "sudo", "wheel", "adm", "disk", "docker", "lxd", "systemd-journal"}
 
 
-def refusal(host: Host, facts: Facts) -> str:
-    """Why a host cannot be set up; empty if it can."""
+def refusal(host: Host, facts: Facts, lowest: tuple[int, int] = OLDEST) -> str:
+    """Why a host cannot be set up; empty if it can. ``lowest``: the oldest Python that the site's locks are for."""
     system, version = facts.system
     number = tuple(int(part) for part in version.split(".") if part.isdecimal())
     if system not in ("debian", "ubuntu") or number < ((12,) if system == "debian" else (22, 4)):
@@ -27,9 +27,16 @@ def refusal(host: Host, facts: Facts) -> str:
     if not facts.systemd:
         return "does not run systemd, which the site's units need"
     python = facts.python or ((3, 10) if (system, number) == ("ubuntu", (22, 4)) else OLDEST)
-    if is_site(host) and python < OLDEST:
-        have, need = (".".join(map(str, each)) for each in (python, OLDEST))
-        return f"has Python {have}, but the site needs {need}: install Debian 12 or Ubuntu 24.04"
+    if is_site(host) and python < lowest:
+        have, need = (".".join(map(str, each)) for each in (python, lowest))
+        system = (
+            "Debian 12 or Ubuntu 24.04"
+            if lowest <= OLDEST
+            else "Debian 13 or Ubuntu 24.04"
+            if lowest <= (3, 12)
+            else "Debian 13"
+        )
+        return f"has Python {have}, but the site needs {need}: install {system}"
     return next(_too_many_rights(facts), "")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from deploy.core import git
 from deploy.core.errors import Failure
 from deploy.docker import images
+from tests.support import ROOT
 from tests.unit.stacks import PROJECT
 
 
@@ -15,12 +18,19 @@ def test_the_image_is_built_under_its_revision() -> None:
     command = images.build(PROJECT, "app", ["shop:x"], version, ca="/ca", platform="linux/arm64")
     assert list(command.argv) == [
         *["docker", "buildx", "build", "--load", "--target", "app"],
+        *["--build-arg", "PYTHON_IMAGE=python:3.13-slim-trixie"],
         *["--build-arg", "SETTINGS=mysite.settings.production", "--build-arg", "WSGI=mysite.wsgi:application"],
         *["--build-arg", "CELERY=mysite.celery_app:app", "--build-arg", "REVISION=0123456789abcdef"],
         *["--build-arg", "CREATED=2026-01-01T00:00:00+00:00", "--secret", "id=build_ca,src=/ca"],
         *["--platform", "linux/arm64", "--tag", "shop:x", "-"],
     ]
     assert "-m deploy.docker.context site | docker buildx build" in command.render()
+
+
+def test_the_image_follows_the_projects_python() -> None:
+    assert images.python_image(replace(PROJECT, python=(3, 12))) == "python:3.13-slim-trixie", "newer will do"
+    assert images.python_image(replace(PROJECT, python=(3, 14))) == "python:3.14-slim-trixie"
+    assert f"ARG PYTHON_IMAGE={images.python_image(PROJECT)}\n" in (ROOT / "Dockerfile").read_text()
 
 
 def test_the_image_for_development_is_built_from_the_locks_alone() -> None:

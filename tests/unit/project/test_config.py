@@ -59,6 +59,17 @@ def test_a_wrong_declaration_of_a_variable_is_named(value: object, words: str) -
     assert words in caught.value.message
 
 
+@pytest.mark.parametrize("value", [3.12, "3.10", "3", "2.7", "three"])
+def test_a_python_that_is_no_version_is_refused(value: object) -> None:
+    with pytest.raises(Failure, match=r'project.python is .*, but must be a version in quotes, "3.11" or newer'):
+        config.load(ROOT, {**VALUES, "python": value})
+
+
+def test_the_projects_python_is_read() -> None:
+    assert config.load(ROOT, {**VALUES, "python": "3.12"}).python == (3, 12)
+    assert config.load(ROOT, VALUES).python == (3, 11)
+
+
 def test_declared_variables_and_a_closed_outside_are_read() -> None:
     project = config.load(ROOT, {**VALUES, "env": {"SENTRY_DSN": "secret"}, "egress": False})
     assert project.env == {"SENTRY_DSN": "secret"}

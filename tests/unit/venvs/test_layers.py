@@ -56,9 +56,23 @@ def test_a_missing_parent_is_named(tmp_path: Path) -> None:
 
 
 def test_layers_that_meet_below_another_must_agree() -> None:
-    assert layers.companions(GRAPH, "tools") == ["base"]  # because of test
+    assert layers.companions(GRAPH, "base") == ["tools"]  # because of test
     assert layers.companions(GRAPH, "prod") == ["base"]
-    assert layers.companions(GRAPH, "base") == []
+
+
+def test_nothing_that_a_project_pins_changes_the_tools() -> None:
+    assert layers.sequence_of(GRAPH)[0] == "tools"
+    assert layers.companions(GRAPH, "tools") == []
+    apart = {**GRAPH, "test": ("base",)}
+    assert layers.companions(apart, "base") == [], "nor the other way round, where no environment stands on both"
+
+
+def test_a_lock_says_for_which_python_it_is(tmp_path: Path) -> None:
+    (tmp_path / "base.txt").write_text(layers.for_python("x\n", (3, 12)))
+    (tmp_path / "dev.txt").write_text(layers.for_python("x\n", (3, 11)))
+    assert layers.lowest(tmp_path, "base") == (3, 12)
+    assert layers.lowest(tmp_path, "dev") == layers.lowest(tmp_path, "none") == (3, 11)
+    assert (tmp_path / "dev.txt").read_text() == "x\n"
 
 
 def test_a_lock_is_read_with_markers_hashes_and_comments() -> None:

@@ -14,7 +14,23 @@ def test_each_lock_is_constrained_by_those_below() -> None:
         name: [word for flag, word in zip(command.argv, command.argv[1:], strict=False) if flag == "-c"]
         for name, command in commands.items()
     }
-    assert constraints == {"base": [], "dev": ["base.txt"], "tools": ["base.txt"], "test": ["base.txt", "tools.txt"]}
+    assert next(iter(constraints)) == "tools"
+    assert constraints == {"tools": [], "base": ["tools.txt"], "dev": ["base.txt"], "test": ["tools.txt", "base.txt"]}
+
+
+def test_the_site_may_need_a_newer_python_than_the_tools() -> None:
+    commands = lock.commands({"base": (), "tools": ()}, "uv", Path("/r"), (3, 12))
+    versions = {name: each.argv[each.argv.index("--python-version") + 1] for name, each in commands.items()}
+    assert versions == {"base": "3.12", "tools": "3.11"}
+
+
+def test_a_package_for_a_newer_python_names_the_key() -> None:
+    said = (
+        "  x No solution found when resolving dependencies:\n  Because the requested Python version (>=3.11) does not"
+        " satisfy Python>=3.12 and django==6.0.8 depends on Python>=3.12, we can conclude that …"
+    )
+    line = lock.explain("base", [], said)
+    assert 'Set `python: "3.12"` under project in invoke.yaml, or change one of them and lock again' in line
 
 
 def test_a_conflict_names_both_files_and_the_reason() -> None:
