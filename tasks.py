@@ -274,6 +274,25 @@ def check(c: Context, for_: str = "") -> None:
     tell(examination.report(bootstrap.ROOT, dict(c.config.project), for_, os.environ))
 
 
+@task(
+    help={
+        "path": "The top of the repository.",
+        "name": "The project's short name (default: the folder's).",
+        "set_aside": "Rename what is in the way.",
+        **YES,
+        "dry_run": "Show what would be written, and write nothing.",
+    }
+)
+def adopt(
+    c: Context, path: str, name: str = "", set_aside: bool = False, yes: bool = False, dry_run: bool = False
+) -> None:
+    """Put Portico into a repository with a Django project, and change no file of that project."""
+    from deploy.project import adopt as adoption
+
+    action = adoption.adoption(bootstrap.ROOT, path, name, notify, set_aside=set_aside, confirmed=yes)
+    carry_out(action, dry_run=dry_run)
+
+
 def _manage(
     c: Context, arguments: list[str], on: str, host: str = "", context: str = "", *, dry_run: bool = False
 ) -> None:
@@ -295,7 +314,7 @@ def shell(c: Context, on: str = "", host: str = "", context: str = "", stack: st
 
 @task(
     help={
-        "suite": "Comma-separated: unit, kit, site, native, acceptance, browser, docker, swarm, hosts (default: all).",
+        "suite": "Comma-separated names of folders in tests/ (default: all).",
         "require": "`all`, or comma-separated suites: a skipped test in them counts as failed.",
         "processes": "Number of processes that share the test files (default: 2 for all suites, else 1).",
         **DRY_RUN,
@@ -308,7 +327,7 @@ def test(c: Context, suite: str = "", require: str = "", processes: str = "", dr
     from deploy.project import config
 
     number = config.whole_number(processes, "--processes", 1, 32) if processes else None
-    run = checks.pytest(project(c), store(), suite, require, arguments_after_dashes(), processes=number)
+    run = checks.tests(project(c), store(), suite, require, arguments_after_dashes(), processes=number)
     make("test", dry_run=dry_run)
     carry_out(command(run), dry_run=dry_run)
 
@@ -582,7 +601,7 @@ def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool =
 
 ns = Collection(
     *[dev, prod, down, status, logs, scale, releases, rollback, doctor],
-    *[check, manage, shell, test, lint],
+    *[check, adopt, manage, shell, test, lint],
     *[build, push],
     *[swarm_init, swarm_render, swarm_deploy, swarm_status, swarm_rollback, swarm_rm, swarm_leave],
     *[remote_trust, remote_setup, remote_deploy, remote_rollback, remote_releases, remote_unlock],

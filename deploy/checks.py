@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.shell import Run
+from deploy.project import site
 from deploy.project.config import Project
+from deploy.project.detect import Said, detect
 from deploy.venvs.store import Store
 
 SCRIPTS = (
@@ -22,7 +27,7 @@ SCRIPTS = (
 )
 #: Processes that share the files of all suites. On two processors, three processes were slower than two.
 PROCESSES = 2
-SUITES = ("unit", "kit", "site", "native", "acceptance", "browser", "docker", "swarm", "hosts")
+SUITES = ("unit", "kit", "site", "native", "acceptance", "browser", "adopt", "docker", "swarm", "hosts")
 
 
 def suites(text: str, option: str) -> list[str]:
@@ -32,6 +37,68 @@ def suites(text: str, option: str) -> list[str]:
         if name not in SUITES:
             raise Failure(f"{option} {name}: there is no such suite; there are: {', '.join(SUITES)}")
     return names
+
+
+def is_portico(project: Project) -> bool:
+    """Whether this is Portico's own repository, whose tests and linters are those of the machinery."""
+    return (project.root / "tests" / "rig").is_dir()
+
+
+def tests(
+    project: Project, store: Store, suite: str, require: str, arguments: list[str], *, processes: int | None = None
+) -> Run:
+    """The command that runs the tests: Portico's suites in its own repository, else the project's tests."""
+    if is_portico(project):
+        return pytest(project, store, suite, require, arguments, processes=processes)
+    if suite or require or processes:
+        raise Failure(
+            "--suite, --require and --processes are for Portico's own suites; arguments after -- reach the tests"
+        )
+    return own_tests(project, store, arguments)
+
+
+def own_tests(project: Project, store: Store, arguments: list[str]) -> Run:
+    """The project's tests, with its own runner and settings, under the kit: on SQLite unless DATABASE_URL is set.
+
+    Raises `Failure` if there are none, and `project.test` names no command.
+    """
+    found = detect(project.root, Said(**asdict(project.declared)))
+    python = str(store.link("test") / "bin" / "python")
+    folder = project.site_folder
+    if project.test:
+        words, folder = shlex.split(project.test), project.root
+    elif found.runner is None:
+        raise Failure(
+            "the project has no tests that are found; set project.test in invoke.yaml to the command that runs them"
+        )
+    elif found.runner.name == "pytest":
+        words, folder = [python, "-m", "pytest"], project.root / Path(found.runner.at.path).parent
+    else:
+        words = [python, "manage.py", "test"]
+    variables = site.variables(project, site.DEVELOPMENT)
+    if found.test:
+        variables["PORTICO_SETTINGS"] = found.test.name
+    stand_ins = {name: site.stand_in(name) for name in project.env}
+    given = {"DATABASE_URL": "sqlite://:memory:", "CELERY_BROKER_URL": "memory://", "SECRET_KEY": "test", **stand_ins}
+    return Run(
+        [*words, *arguments],
+        {
+            **variables,
+            **{name: value for name, value in given.items() if name not in os.environ},
+            "PYTHONPATH": f"{project.root / site.KIT}:{project.site_folder}",
+            "PATH": f"{store.link('test') / 'bin'}:{os.environ.get('PATH', '')}",
+        },
+        cwd=folder,
+    )
+
+
+def own_lint(project: Project, store: Store) -> dict[str, Run]:
+    """The linters of a project: missing migrations, and ruff if the project locks it."""
+    made = replace(own_tests(project, store, []), argv=[], cwd=project.site_folder)
+    folder = store.link("test") / "bin"
+    check = ["manage.py", "makemigrations", "--check", "--dry-run", "--verbosity", "0"]
+    ruff = {"style": Run([str(folder / "ruff"), "check", "."], cwd=project.root)} if (folder / "ruff").exists() else {}
+    return {"migrations": replace(made, argv=[str(folder / "python"), *check]), **ruff}
 
 
 def pytest(
@@ -83,7 +150,8 @@ def lint_commands(project: Project, store: Store, *, fix: bool) -> dict[str, Run
 def lint(project: Project, store: Store, *, fix: bool, dry_run: bool, notify: Callable[[str], None]) -> None:
     """Run every linter. Raises `Failure` naming those that found problems."""
     failed = []
-    for name, command in lint_commands(project, store, fix=fix).items():
+    commands = lint_commands(project, store, fix=fix) if is_portico(project) else own_lint(project, store)
+    for name, command in commands.items():
         if dry_run:
             print(command.render())
             continue

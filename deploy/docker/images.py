@@ -16,6 +16,7 @@ from deploy.core.running import Notify, logged, quote
 from deploy.core.screen import Screen
 from deploy.core.shell import Run
 from deploy.docker import context
+from deploy.project import site
 from deploy.project.config import Project
 
 #: The Python of the Dockerfile.
@@ -43,7 +44,7 @@ def build(
     own = {"SETTINGS": parts.prod, "WSGI": parts.wsgi} if code else {"SETTINGS": parts.dev}
     arguments = {"PYTHON_IMAGE": python_image(project), **own, "CELERY": parts.celery, **labels}
     if code and project.env:
-        arguments["OWN"] = " ".join(f"{name}={stand_in(name)}" for name in sorted(project.env))
+        arguments["OWN"] = " ".join(f"{name}={site.stand_in(name)}" for name in sorted(project.env))
     return Run(
         [
             *["docker", "buildx", "build", "--load", "--target", target],
@@ -62,15 +63,6 @@ def python_image(project: Project) -> str:
     """The base image: the Dockerfile's own, or a newer one where the project needs that."""
     version = ".".join(map(str, max(PYTHON, project.python)))
     return f"python:{version}-slim-trixie"
-
-
-def stand_in(name: str) -> str:
-    """What a variable of the project's own is set to while static files are collected: a value of its likely form."""
-    kind = name.rpartition("_")[2]
-    if kind in ("URL", "URI", "DSN"):
-        scheme = next((each for each in ("redis", "smtp", "postgres", "amqp") if each in name.lower()), "https")
-        return f"{'smtp' if 'EMAIL' in name else 'redis' if 'CACHE' in name else scheme}://build@build.invalid/1"
-    return "1"
 
 
 def perform(command: Run, folder: Path, notify: Notify) -> None:

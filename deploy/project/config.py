@@ -83,6 +83,8 @@ class Project:
     env: Mapping[str, str] = field(default_factory=dict)
     #: The lowest Python that the locks of the site are for.
     python: tuple[int, int] = OLDEST
+    #: The command that runs the project's tests; empty for what is detected.
+    test: str = ""
     #: Whether the site's processes reach what is outside of the stack.
     egress: bool = True
 
@@ -245,6 +247,7 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
         free_gigabytes=whole_number(values.get("free_gigabytes"), "project.free_gigabytes", 0, 10**6),
         env=_env(values),
         python=_python(values),
+        test=_text(values, "test", re.compile(r"\S.*"), "a command"),
         egress=_truth(values, "egress", default=True),
     )
 

@@ -22,3 +22,12 @@ def variables(project: Project, mode: str) -> dict[str, str]:
         "PORTICO_WSGI": names.wsgi,
         "PORTICO_CELERY": names.celery,
     }
+
+
+def stand_in(name: str) -> str:
+    """What a variable of the project's own is set to where it has no value, in builds and tests: of a likely form."""
+    kind = name.rpartition("_")[2]
+    if kind in ("URL", "URI", "DSN"):
+        scheme = next((each for each in ("redis", "smtp", "postgres", "amqp") if each in name.lower()), "https")
+        return f"{'smtp' if 'EMAIL' in name else 'redis' if 'CACHE' in name else scheme}://build@build.invalid/1"
+    return "1"

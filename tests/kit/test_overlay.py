@@ -211,6 +211,14 @@ def test_health_comes_first_in_a_list_and_in_a_tuple(own: Any) -> None:
     assert made == (type(own)([overlay.HEALTH, *own]) if own is not None else [overlay.HEALTH])
 
 
+def test_development_without_debug_serves_static_files() -> None:
+    own = {"INSTALLED_APPS": ["django.contrib.staticfiles"], "STATIC_URL": "static/", "MIDDLEWARE": ("a.B",)}
+    assert overlay.laid_over(own, DEV)["MIDDLEWARE"] == (overlay.HEALTH, overlay.STATIC, "a.B")
+    for other in ({**own, "DEBUG": True}, {**own, "INSTALLED_APPS": []}, {**own, "STATIC_URL": None}):
+        assert overlay.STATIC not in overlay.laid_over(other, DEV)["MIDDLEWARE"]
+    assert overlay.STATIC not in over(own)["MIDDLEWARE"]
+
+
 def test_the_app_is_added_only_with_celery() -> None:
     assert "INSTALLED_APPS" not in over({"INSTALLED_APPS": ("a",)})
     assert over({"INSTALLED_APPS": ("a",)}, PORTICO_CELERY="x:app")["INSTALLED_APPS"] == ("a", overlay.APP)

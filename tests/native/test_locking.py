@@ -31,7 +31,8 @@ def test_django_6_is_locked_for_its_python_and_the_tools_for_theirs(tmp_path: Pa
         compiled(tmp_path, requirements, (3, 11))
     made = compiled(tmp_path, requirements, (3, 12))
     assert {name: layers.lowest(made, name) for name in ("base", "prod", "tools")} == {
-        **{"base": (3, 12), "prod": (3, 12)},
+        "base": (3, 12),
+        "prod": (3, 12),
         "tools": (3, 11),
     }
     assert next(pin.version for pin in layers.read_lock(made, "base") if pin.name == "django").startswith("6.0")

@@ -19,7 +19,7 @@ STORE = Store.of(PROJECT.root)
 def test_required_suites_are_passed_on() -> None:
     command = checks.pytest(PROJECT, STORE, "unit,site", "all", ["-k", "vote"])
     assert command.argv[1:] == [
-        *["-m", "pytest", "--require", "unit,kit,site,native,acceptance,browser,docker,swarm,hosts"],
+        *["-m", "pytest", "--require", "unit,kit,site,native,acceptance,browser,adopt,docker,swarm,hosts"],
         *["tests/unit", "tests/site", "-k", "vote"],
     ]
 

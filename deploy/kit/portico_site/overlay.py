@@ -25,7 +25,7 @@ ROWS = {
     "PROTECTED_ROOT": "PROTECTED_ROOT",
     "PROTECTED_URL": "PROTECTED_URL",
     "SECURE_PROXY_SSL_HEADER": "behind our proxy: the header that it sets",
-    "MIDDLEWARE": "first: /healthz and /readyz",
+    "MIDDLEWARE": "first: /healthz and /readyz; development without DEBUG: then static files",
     "INSTALLED_APPS": "with Celery: one app, which configures the broker",
 }
 #: Variables that may come as NAME_FILE from any path. Others are read from a file in `SECRETS` only: a project may have
@@ -56,6 +56,7 @@ WITHOUT_MANIFEST = (
     "django.contrib.staticfiles.storage.StaticFilesStorage",
     "whitenoise.storage.CompressedStaticFilesStorage",
 )
+STATIC = "portico_site.static.StaticMiddleware"
 HEALTH = "portico_site.health.HealthMiddleware"
 APP = "portico_site.apps.KitConfig"
 
@@ -89,7 +90,11 @@ def laid_over(own: Settings, environ: Mapping[str, str]) -> dict[str, Any]:
     for name in ("STATIC_ROOT", "MEDIA_ROOT", "PROTECTED_ROOT", "PROTECTED_URL"):
         if value := environ.get(name):
             found[name] = value
-    found["MIDDLEWARE"] = _with(own.get("MIDDLEWARE"), HEALTH, first=True)
+    middleware = own.get("MIDDLEWARE")
+    apps = own.get("INSTALLED_APPS") or ()
+    if development and not own.get("DEBUG") and "django.contrib.staticfiles" in apps and own.get("STATIC_URL"):
+        middleware = _with(middleware, STATIC, first=True)
+    found["MIDDLEWARE"] = _with(middleware, HEALTH, first=True)
     if environ.get("PORTICO_CELERY"):
         found["INSTALLED_APPS"] = _with(own.get("INSTALLED_APPS"), APP)
     return found

@@ -1,0 +1,193 @@
+"""`adopt`: puts Portico into a repository that has a Django project, and changes no file of that project.
+
+`plan` looks and decides; `adoption` shows the plan or carries it out. Nothing is overwritten: a file that is in the way
+gets a proposal, which `--set-aside` carries out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.core import shell
+from deploy.core.action import Action
+from deploy.core.errors import Failure
+from deploy.core.running import Notify, confirm
+from deploy.core.shell import MakeFolder, Move, Run, Step, Write
+from deploy.project import check
+from deploy.project.declared import FILE
+from deploy.project.detect import Detected, detect
+from deploy.project.findings import Finding, apply
+from deploy.project.translate import translate
+
+#: What is Portico's own in an adopted repository.
+OURS = ("tasks.py", "deploy", "nginx", "Dockerfile", ".dockerignore", "requirements/tools.in", "requirements/tools.txt")
+#: Of these folders only the example is Portico's.
+THEIRS = ("deploy/environments", "deploy/local")
+EXAMPLE = "deploy/environments/example.yaml"
+SEEDED = ".env.example"
+#: Lines of `.gitignore`: what is made on a machine, or is secret.
+IGNORED = ("/.venvs", "/.run/", "/.env", "/.secrets/", "__pycache__/")
+#: The end of the name of what is set aside; `tasks.py` becomes the file whose tasks Portico's adds to its own.
+ASIDE, OWN_TASKS = ".before-portico", "project_tasks.py"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is written into a repository."""
+
+    root: Path
+    name: str
+    found: Detected
+    #: Files of ours by their names there.
+    copies: Mapping[str, Path]
+    texts: Mapping[str, str]
+    #: What is in the way, and the name that is proposed for it.
+    moves: Mapping[str, str]
+    left: tuple[str, ...]
+
+
+def plan(ours: Path, target: Path, name: str) -> Plan:
+    """Look at a repository. Raises `Failure` for one without a Django project or without Git, or with Portico in it."""
+    root = target.resolve()
+    if not root.is_dir():
+        raise Failure(f"{target}: there is no such folder")
+    if root == ours.resolve() or ours.resolve() in root.parents:
+        raise Failure(
+            f"{target} is in this checkout of Portico: name the folder of the repository that it should go into"
+        )
+    if not (root / ".git").exists():
+        raise Failure(f"{target} is not the top of a Git repository: `git init` makes one; Git says what is deployed")
+    found = detect(root)
+    if not found.sites:
+        raise Failure(f"{target}: there is no manage.py of a Django project in it")
+    if (root / "deploy" / "bootstrap.py").exists():
+        raise Failure(f"{target} has Portico already: `invoke check` there says what it lacks")
+    copies = dict(_copies(ours))
+    translated = translate(found.tree, found.requirements.files)
+    texts = {f"requirements/{file}": text for file, text in translated.texts().items()}
+    if lock := translated.lock():
+        texts["requirements/base.txt"] = lock
+    in_the_way = [
+        each for each in ("tasks.py", "Dockerfile", ".dockerignore", "deploy", "nginx") if (root / each).exists()
+    ]
+    if any((root / each).exists() for each in (*texts, "requirements/tools.in")):
+        in_the_way.append("requirements")
+    return Plan(
+        root=root,
+        name=name or name_of(root.name),
+        found=found,
+        copies=copies,
+        texts={**texts, FILE: _invoke_yaml(root, name or name_of(root.name))},
+        moves={each: OWN_TASKS if each == "tasks.py" else f"{each}{ASIDE}" for each in in_the_way},
+        left=tuple(translated.left),
+    )
+
+
+def name_of(folder: str) -> str:
+    """A project's name from its folder's."""
+    plain = re.sub(r"[^a-z0-9]+", "-", folder.lower()).strip("-")
+    return plain if plain[:1].isalpha() else f"site-{plain}".rstrip("-")
+
+
+def _copies(ours: Path) -> Iterator[tuple[str, Path]]:
+    for each in (*OURS, SEEDED):
+        path = ours / each
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            name = str(file.relative_to(ours))
+            skipped = any(name.startswith(f"{folder}/") for folder in THEIRS) and name != EXAMPLE
+            if file.is_file() and "__pycache__" not in file.parts and not skipped:
+                yield name, file
+
+
+def _invoke_yaml(root: Path, name: str) -> str:
+    text = (root / FILE).read_text() if (root / FILE).exists() else ""
+    if re.search(r"^project:", text, re.MULTILINE):
+        raise Failure(f"{root / FILE} has a section `project` already; rename it, or remove it")
+    return f"{text}project:\n  name: {name}\n"
+
+
+def adoption(
+    ours: Path,
+    target: str,
+    name: str,
+    notify: Notify,
+    *,
+    set_aside: bool,
+    confirmed: bool,
+) -> Action:
+    """Put Portico into a repository, lock its requirements there, and say what is left to do.
+
+    Raises `Failure` for what is in the way, with the proposal for each.
+    """
+    this = plan(ours, Path(target).expanduser(), name)
+    if this.moves and not set_aside:
+        lines = [f"{old} is the project's own: `git mv {old} {new}` sets it aside" for old, new in this.moves.items()]
+        raise Failure("\n".join([*lines, "--set-aside does that; nothing was written"]))
+
+    def show() -> None:
+        for line in summary(this):
+            print(line)
+
+    def do() -> None:
+        for line in summary(this):
+            notify(line)
+        confirm(f"This writes into {this.root}.", this.name, confirmed)
+        shell.perform(steps(this))
+        for finding in settle(this.root):
+            notify(str(finding))
+        for line in this.left:
+            notify(line)
+        shell.run(Run(["python3", "tasks.py", "lock"], cwd=this.root))
+        notify(f"{this.root}: next, `python3 tasks.py check`, then `python3 tasks.py dev`")
+
+    return Action(show, do)
+
+
+def summary(this: Plan) -> Iterator[str]:
+    """What is written, a line for each file or folder."""
+    for old, new in this.moves.items():
+        yield f"move   {old} to {new}"
+    folders: dict[str, int] = {}
+    for name in this.copies:
+        top = name.split("/")[0] if not name.startswith("requirements/") else name
+        folders[top] = folders.get(top, 0) + 1
+    for top, number in folders.items():
+        yield f"copy   {top}" + (f"/ ({number} files)" if number > 1 else "")
+    for name in this.texts:
+        yield f"write  {name}"
+    yield "extend .gitignore"
+
+
+def steps(this: Plan) -> list[Step]:
+    """The steps that write it. Files of the Django project are not among them."""
+    made: list[Step] = [Move(this.root / old, this.root / new) for old, new in this.moves.items()]
+    folders = {(this.root / name).parent for name in (*this.copies, *this.texts)}
+    made += [MakeFolder(folder) for folder in sorted(folders)]
+    for name, source in this.copies.items():
+        if not (name == SEEDED and (this.root / name).exists()):
+            made.append(Run(["cp", "-p", "--", str(source), str(this.root / name)]))
+    made += [Write(this.root / name, text) for name, text in this.texts.items()]
+    ignored = this.root / ".gitignore"
+    text = ignored.read_text() if ignored.exists() else ""
+    lines = [line for line in IGNORED if line not in text.splitlines() and line.strip("/") not in text.splitlines()]
+    more = "".join(f"{line}\n" for line in lines)
+    if more:
+        made.append(Write(ignored, f"{text}{'' if text.endswith(chr(10)) or not text else chr(10)}{more}"))
+    return made
+
+
+def settle(root: Path) -> list[Finding]:
+    """Write into `invoke.yaml` what detection should be told, and return what is left for people.
+
+    Only lines of `invoke.yaml` are written: values, packages and code are decided by people.
+    """
+    for _ in range(20):  # one finding may hide another; this is more than there are kinds
+        found = check.findings(check.known(root, {}, "", {}))
+        ready = [each for each in found if each.remedy and all(edit.file == FILE for edit in each.remedy)]
+        if not ready:
+            return found
+        apply(ready[0].remedy, root)
+    return found

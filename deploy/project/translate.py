@@ -1,0 +1,172 @@
+"""A project's requirements, in whatever files it has them, as the lines of `requirements/*.in`. Pure.
+
+Versions are kept as they are written. What a lock has (`uv.lock`, `poetry.lock`, a compiled file) is kept too: as the
+text of a first lock, whose versions the resolver prefers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from deploy.project.source.packages import canonical, inner, toml
+from deploy.project.source.tree import Tree
+
+LAYERS = ("base", "dev", "prod", "test")
+#: The layer of a file or group, by a word of its name. What has none of these words is everybody's.
+WORDS = {
+    "dev": ("dev", "develop", "development", "local", "lint", "docs", "debug"),
+    "prod": ("prod", "production", "live", "deploy", "heroku"),
+    "test": ("test", "tests", "testing", "ci"),
+}
+DRIVERS = ("psycopg", "psycopg2", "psycopg2-binary", "psycopg-binary", "psycopg-c")
+#: What the runtimes need in a layer, unless the project asks for it or for what stands in for it.
+NEEDED = {
+    "dev": (("psycopg2-binary", DRIVERS), ("watchfiles", ("watchfiles",))),
+    "prod": (("psycopg2", DRIVERS), ("gunicorn", ("gunicorn",))),
+}
+
+
+@dataclass
+class Translated:
+    """The lines of each layer, the versions that locks have, and what could not be taken over."""
+
+    lines: dict[str, list[str]] = field(default_factory=lambda: {layer: [] for layer in LAYERS})
+    pins: dict[str, str] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+
+    def texts(self) -> dict[str, str]:
+        """The `.in` files."""
+        found = {}
+        base = {name_of(line) for line in self.lines["base"]}
+        for layer in LAYERS:
+            own = list(dict.fromkeys(self.lines[layer]))
+            if layer != "base":
+                own = [line for line in own if name_of(line) not in base]
+            there = base | {name_of(line) for line in own}
+            own += [package for package, others in NEEDED.get(layer, ()) if not there & set(others)]
+            head = [] if layer == "base" else ["-r base.in"]
+            found[f"{layer}.in"] = "".join(f"{line}\n" for line in [*head, *own])
+        return found
+
+    def lock(self) -> str:
+        """A first lock, from which the resolver takes the versions that it prefers."""
+        return "".join(f"{name}=={version}\n" for name, version in sorted(self.pins.items()))
+
+
+def name_of(line: str) -> str:
+    """The package that a line asks for."""
+    found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line)
+    return canonical(found[0]) if found else line
+
+
+def layer_of(name: str) -> str:
+    """The layer for a file or group."""
+    words = set(re.split(r"[^a-z]+", name.lower()))
+    return next((layer for layer, known in WORDS.items() if words & set(known)), "base")
+
+
+def translate(tree: Tree, files: Iterable[tuple[str, str]]) -> Translated:
+    """Read the files, each with its kind as `packages.read` has it."""
+    made = Translated()
+    for path, kind in files:
+        if kind == "requirements":
+            stem = path.rsplit("/", 1)[-1].removesuffix(".txt").removesuffix(".in")
+            _requirements(tree, path, layer_of(stem), made)
+        elif kind in ("pyproject", "poetry"):
+            _pyproject(tree, path, made)
+        elif kind == "Pipfile":
+            values = toml(tree, path)
+            made.lines["base"] += _table(inner(values, "packages"))
+            made.lines["dev"] += _table(inner(values, "dev-packages"))
+        elif kind in ("uv.lock", "poetry.lock"):
+            _lock(tree, path, made)
+    return made
+
+
+def _requirements(tree: Tree, path: str, layer: str, made: Translated) -> None:
+    """A requirements file. One that was compiled from a `.in` beside it only says versions."""
+    compiled = path.endswith(".txt") and f"{path.removesuffix('.txt')}.in" in tree.files
+    text = re.sub(r"\\\n", " ", "\n".join(line for _, line in tree.lines(path)))
+    for line in map(str.strip, text.splitlines()):
+        plain = re.sub(r"\s+(--hash=\S+\s*)+", "", re.sub(r"(^|\s)#.*", "", line)).strip()
+        if not plain or re.match(r"-r\b|--requirement\b|-c\b|--constraint\b", plain):
+            continue
+        if plain.startswith("-") or "://" in plain or re.match(r"\.{0,2}/", plain):
+            made.left.append(
+                f"{path}: {plain}: a lock with hashes cannot have it; publish it, or add it to a layer by hand"
+            )
+        elif compiled:
+            _pin(plain, made)
+        else:
+            made.lines[layer].append(plain)
+
+
+def _pin(line: str, made: Translated) -> None:
+    found = re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?\s*==\s*([^\s;]+)", line)
+    if found:
+        made.pins[canonical(found[1])] = found[2]
+
+
+def _pyproject(tree: Tree, path: str, made: Translated) -> None:
+    values = toml(tree, path)
+    project, poetry = inner(values, "project"), inner(values, "tool", "poetry")
+    made.lines["base"] += _texts(project.get("dependencies"))
+    for name, group in inner(values, "dependency-groups").items():
+        made.lines[layer_of(name) if layer_of(name) != "base" else "dev"] += _texts(group)
+    for name, group in inner(project, "optional-dependencies").items():
+        if (layer := layer_of(name)) != "base":
+            made.lines[layer] += _texts(group)
+        else:
+            made.left.append(f"{path}: the extra {name} is not installed by default: add what you use of it by hand")
+    made.lines["base"] += _table(inner(poetry, "dependencies"))
+    made.lines["dev"] += _table(inner(poetry, "dev-dependencies"))
+    for name in inner(poetry, "group"):
+        layer = layer_of(name)
+        made.lines["dev" if layer == "base" else layer] += _table(inner(poetry, "group", name, "dependencies"))
+
+
+def _texts(listed: object) -> list[str]:
+    return [each for each in listed if isinstance(each, str)] if isinstance(listed, list) else []
+
+
+def _table(table: Mapping[str, object]) -> Iterator[str]:
+    """Requirements as poetry and Pipenv have them: name = version, or name = {version = …, extras = […]}."""
+    for name, said in table.items():
+        if canonical(name) == "python":
+            continue
+        more = inner(said)
+        extras = more.get("extras")
+        version = str(said if isinstance(said, str) else more.get("version", ""))
+        marker = more.get("markers")
+        joined = f"[{','.join(map(str, extras))}]" if isinstance(extras, list) else ""
+        yield f"{name}{joined}{specifier(version)}{f' ; {marker}' if marker else ''}"
+
+
+def specifier(version: str) -> str:
+    """A version of poetry's as pip reads it: `^5.1` allows what does not change the leftmost number that is not 0."""
+    parts = []
+    for each in (one.strip() for one in version.split(",")):
+        found = re.fullmatch(r"([\^~])\s*(\d+(?:\.\d+)*)\S*", each)
+        if each in ("", "*"):
+            continue
+        if not found or each.startswith("~="):
+            parts.append(f"=={each}" if each[0].isdigit() else each)
+            continue
+        numbers = [int(number) for number in found[2].split(".")]
+        if found[1] == "~":
+            at = min(1, len(numbers) - 1)
+        else:
+            at = next((index for index, number in enumerate(numbers) if number), len(numbers) - 1)
+        upper = [*numbers[:at], numbers[at] + 1]
+        parts.append(f">={found[2]},<{'.'.join(map(str, upper))}")
+    return ",".join(parts)
+
+
+def _lock(tree: Tree, path: str, made: Translated) -> None:
+    listed = toml(tree, path).get("package")
+    for each in map(inner, listed if isinstance(listed, list) else []):
+        source = inner(each, "source")
+        if each.get("name") and each.get("version") and not {"virtual", "editable"} & source.keys():
+            made.pins[canonical(str(each["name"]))] = str(each["version"])

@@ -1,0 +1,244 @@
+"""Small projects that differ as real ones do: where manage.py is, what settings are called, whether there is Celery."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MANAGE = """\
+import os
+import sys
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{settings}")
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)
+"""
+WSGI = """\
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{settings}")
+application = get_wsgi_application()
+"""
+#: The front page: how many notes there are, and the address of a static file.
+VIEWS = """\
+from django.http import HttpResponse
+from django.templatetags.static import static
+
+from notes.models import Note
+
+
+def index(request):
+    Note.objects.create(text="seen")
+    return HttpResponse(f"{Note.objects.count()} notes\\n{static('notes/style.css')}\\n")
+"""
+MODELS = """\
+from django.db import models
+
+
+class Note(models.Model):
+    text = models.CharField(max_length=100)
+"""
+MIGRATION = """\
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    initial = True
+    dependencies = []
+    operations = [
+        migrations.CreateModel(
+            name="Note",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("text", models.CharField(max_length=100)),
+            ],
+        ),
+    ]
+"""
+TESTS = """\
+from django.test import TestCase
+
+
+class NotesTest(TestCase):
+    def test_the_front_page_counts_notes(self):
+        self.assertContains(self.client.get("/"), "1 notes")
+"""
+APP = {
+    "notes/__init__.py": "",
+    "notes/models.py": MODELS,
+    "notes/views.py": VIEWS,
+    "notes/tests.py": TESTS,
+    "notes/migrations/__init__.py": "",
+    "notes/migrations/0001_initial.py": MIGRATION,
+    "notes/static/notes/style.css": "body { color: black }\n",
+}
+COMMON = """\
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent{more}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+ROOT_URLCONF = "{package}.urls"
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.staticfiles", "notes"]
+STATIC_URL = "static/"
+USE_TZ = True
+"""
+URLS = """\
+from django.urls import path
+
+from notes import views
+
+urlpatterns = [path("", views.index)]
+"""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A repository: its files, the folder of manage.py, and what it has beside pages."""
+
+    files: Mapping[str, str]
+    site: str = "."
+    celery: bool = False
+    #: Values of the project's own variables, for `.env`.
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+def below(folder: str, files: Mapping[str, str]) -> dict[str, str]:
+    return {f"{folder}/{name}": text for name, text in files.items()}
+
+
+#: One settings.py, in a folder of its own, with SQLite beside the code; no Celery, no requirements but a plain list.
+PLAIN = Example(
+    site="backend",
+    files={
+        "requirements.txt": "Django>=5.2,<5.3\n",
+        "README.md": "# Notes\n",
+        ".gitignore": "*.sqlite3\n",
+        **below(
+            "backend",
+            {
+                **APP,
+                "manage.py": MANAGE.format(settings="journal.settings"),
+                "journal/__init__.py": "",
+                "journal/wsgi.py": WSGI.format(settings="journal.settings"),
+                "journal/urls.py": URLS,
+                "journal/settings.py": COMMON.format(more=".parent", package="journal")
+                + """
+import os
+
+SECRET_KEY = os.environ.get("SECRET_KEY", "django-insecure-of-the-template")
+DEBUG = os.environ.get("DEBUG", "") == "1"
+ALLOWED_HOSTS = ["journal.example.org"]
+MIDDLEWARE = ("django.middleware.common.CommonMiddleware",)
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}
+""",
+            },
+        ),
+    },
+)
+
+#: manage.py at the top, config/ with base, local and production, variables of its own names, Celery; pyproject.toml.
+CONFIG = Example(
+    celery=True,
+    values={"SHOP_TOKEN": "tok$en", "SHOP_MAIL_HOST": "mail.example.org"},
+    files={
+        **APP,
+        "pyproject.toml": """\
+[project]
+name = "shop"
+version = "1"
+requires-python = ">=3.11"
+dependencies = ["django>=5.2,<5.3", "celery>=5.5"]
+
+[dependency-groups]
+test = ["pytest", "pytest-django"]
+
+[tool.pytest.ini_options]
+DJANGO_SETTINGS_MODULE = "config.settings.local"
+""",
+        "manage.py": MANAGE.format(settings="config.settings.local"),
+        "test_notes.py": "from notes.tests import NotesTest  # noqa: F401\n",
+        "config/__init__.py": "from config.celery_app import app as celery_app\n\n__all__ = ['celery_app']\n",
+        "config/wsgi.py": WSGI.format(settings="config.settings.production"),
+        "config/urls.py": URLS.replace(
+            'path("", views.index)',
+            'path("", views.index), path("ask/", tasks_views.ask), path("answer/", tasks_views.answer)',
+        ).replace("from notes import views", "from notes import tasks_views, views"),
+        "config/celery_app.py": """\
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
+app = Celery("shop")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+""",
+        "notes/tasks.py": """\
+import os
+
+from celery import shared_task
+
+from notes.models import Note
+
+
+@shared_task(acks_late=True)
+def write(text):
+    Note.objects.create(text=f"{text} {os.environ['SHOP_TOKEN']}")
+""",
+        "notes/tasks_views.py": """\
+from django.http import HttpResponse
+
+from notes.models import Note
+from notes.tasks import write
+
+
+def ask(request):
+    write.delay("asked")
+    return HttpResponse("sent")
+
+
+def answer(request):
+    return HttpResponse("\\n".join(Note.objects.filter(text__startswith="asked").values_list("text", flat=True)))
+""",
+        "config/settings/__init__.py": "",
+        "config/settings/base.py": COMMON.format(more=".parent.parent", package="config")
+        + """
+import os
+
+SHOP_TOKEN = os.environ["SHOP_TOKEN"]
+SHOP_MAIL_HOST = os.environ["SHOP_MAIL_HOST"]
+MIDDLEWARE = ["django.middleware.security.SecurityMiddleware", "django.middleware.common.CommonMiddleware"]
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "shop",
+        "USER": "shop",
+        "HOST": os.environ.get("POSTGRES_HOST", "localhost"),
+        "ATOMIC_REQUESTS": True,
+    }
+}
+CELERY_BROKER_URL = os.environ.get("BROKER", "redis://localhost:6379/0")
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
+""",
+        "config/settings/local.py": """\
+from .base import *
+
+DEBUG = True
+SECRET_KEY = "local"
+ALLOWED_HOSTS = []
+""",
+        "config/settings/production.py": """\
+from .base import *
+
+DEBUG = False
+SECRET_KEY = os.environ["SECRET_KEY"]
+ALLOWED_HOSTS = ["shop.example.org"]
+SECURE_SSL_REDIRECT = False
+""",
+    },
+)
+EXAMPLES = {"plain": PLAIN, "config": CONFIG}

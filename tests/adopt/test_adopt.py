@@ -1,0 +1,177 @@
+"""Adopted without a change: detected, locked, served by processes and in containers, tested by its own tests."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deploy.core.shell import Result
+from tests import support
+from tests.adopt.projects import EXAMPLES, Example
+from tests.rig.engine import docker
+from tests.rig.ports import free_port
+from tests.support import Dev, one_line, wait_until
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A repository into which Portico was put."""
+
+    root: Path
+    name: str
+    example: Example
+    before: str
+
+    def invoke(self, *words: str) -> Result:
+        return support.invoke(self.root, *words)
+
+
+def fingerprint(root: Path, example: Example) -> str:
+    """The content of all files of the project."""
+    digest = hashlib.sha256()
+    for name in sorted(set(example.files) - {".gitignore"}):  # which is extended
+        digest.update(name.encode() + b"\0" + (root / name).read_bytes())
+    return digest.hexdigest()
+
+
+def write(root: Path, example: Example) -> None:
+    for name, text in example.files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "theirs"]):
+        subprocess.run([*git, *words], check=True)
+
+
+@pytest.fixture(scope="module", params=list(EXAMPLES))
+def adopted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Adopted:
+    example = EXAMPLES[request.param]
+    root = tmp_path_factory.mktemp("adopt") / f"notes{request.param}"
+    root.mkdir()
+    write(root, example)
+    before = fingerprint(root, example)
+    (root / ".venvs").mkdir()
+    done = support.invoke(support.ROOT, "adopt", str(root), "--yes")
+    assert done.code == 0, done.stdout + done.stderr
+    this = Adopted(root, root.name, example, before)
+    if example.values:
+        (root / ".env").write_text(env_text(this))
+        (root / ".env").chmod(0o600)
+    return this
+
+
+def env_text(this: Adopted) -> str:
+    from deploy.docker import env as server_env
+
+    text = (this.root / ".env.example").read_text()
+    made = server_env.fresh(text, stack=this.name, development=False, celery=this.example.celery)
+    return made + "".join(f"{name}='{value}'\n" for name, value in this.example.values.items())
+
+
+def test_not_one_file_of_the_project_changes_and_invoke_yaml_is_short(adopted: Adopted) -> None:
+    assert fingerprint(adopted.root, adopted.example) == adopted.before
+    lines = [line for line in (adopted.root / "invoke.yaml").read_text().splitlines() if line.strip()]
+    assert len(lines) <= 10, lines
+    changed = subprocess.run(
+        ["git", "-C", str(adopted.root), "diff", "--name-only"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert set(changed) <= {".gitignore"}
+
+
+def test_check_finds_nothing_that_keeps_it_from_running(adopted: Adopted) -> None:
+    for runtime in ("native", "dev", "prod", "swarm"):
+        result = adopted.invoke("check", "--for", runtime)
+        if runtime == "native" and adopted.example.values:
+            continue  # its values stand in .env, which `check --for prod` reads
+        assert result.code == 0, result.stderr
+
+
+def test_it_is_served_by_processes_of_this_machine(adopted: Adopted, tmp_path: Path) -> None:
+    with Dev(adopted.root, tmp_path / "run", seconds=300) as dev:
+        dev.wait_ready()
+        serves(adopted, dev.url)
+
+
+def serves(adopted: Adopted, url: str, host: str = "localhost") -> None:
+    """Pages, static files, health, and a task if there is Celery."""
+    client = httpx.Client(base_url=url, headers={"Host": host}, trust_env=False, follow_redirects=True)
+    assert client.get("/healthz").text == "ok\n"
+    assert set(client.get("/readyz").json().values()) == {"ok"}
+    page = client.get("/").text.split()
+    assert page[1] == "notes"
+    assert "color: black" in client.get(page[2]).text
+    if adopted.example.celery:
+        assert client.get("/ask/").text == "sent"
+        wait_until(lambda: "asked tok$en" in client.get("/answer/").text, 30, "the worker has done the task")
+    assert fingerprint(adopted.root, adopted.example) == adopted.before
+
+
+def test_it_is_served_in_containers_as_in_production(adopted: Adopted) -> None:
+    env = adopted.root / ".env"
+    if not env.exists():
+        env.write_text(env_text(adopted))
+        env.chmod(0o600)
+    ports = {"HTTP_PORT": free_port(), "HTTPS_PORT": free_port()}
+    env.write_text(env.read_text() + "".join(f"{name}={port}\n" for name, port in ports.items()))
+    try:
+        done = adopted.invoke("prod", "--detach")
+        assert done.code == 0, done.stdout + done.stderr
+        serves(adopted, f"http://127.0.0.1:{ports['HTTP_PORT']}")
+        services = set(
+            docker("ps", f"--filter=label=com.docker.compose.project={adopted.name}", "--format={{.Names}}").split()
+        )
+        kinds = {re.sub(r"-\d+$", "", name.removeprefix(f"{adopted.name}-")) for name in services}
+        celery = {"celery_worker", "celery_beat", "rabbitmq"} if adopted.example.celery else set()
+        assert kinds == {"app", "nginx", "postgres"} | celery
+    finally:
+        adopted.invoke("down", "--volumes", "--yes", "--on", "prod")
+        docker("image", "rm", "-f", f"{adopted.name}:latest", check=False)
+
+
+def test_its_own_tests_run_with_its_own_runner(adopted: Adopted) -> None:
+    done = adopted.invoke("test")
+    assert done.code == 0, done.stdout + done.stderr
+    runner = r"2 passed|1 passed" if adopted.example is EXAMPLES["config"] else r"Ran 1 test"
+    assert re.search(runner, done.stdout + done.stderr)
+    assert adopted.invoke("lint").code == 0
+    assert fingerprint(adopted.root, adopted.example) == adopted.before
+
+
+def test_what_is_in_the_way_gets_a_proposal_and_nothing_is_written(tmp_path: Path) -> None:
+    root = tmp_path / "shop"
+    root.mkdir()
+    write(root, EXAMPLES["plain"])
+    (root / "Dockerfile").write_text("FROM scratch\n")
+    (root / "tasks.py").write_text("# theirs\n")
+    done = support.invoke(support.ROOT, "adopt", str(root), "--yes")
+    assert done.code != 0
+    assert "`git mv tasks.py project_tasks.py` sets it aside" in done.stderr
+    assert "`git mv Dockerfile Dockerfile.before-portico` sets it aside" in done.stderr
+    assert not (root / "deploy").exists()
+    shown = support.invoke(support.ROOT, "adopt", str(root), "--set-aside", "--dry-run")
+    assert shown.code == 0
+    assert "move   tasks.py to project_tasks.py" in shown.stdout
+    assert "write  invoke.yaml" in shown.stdout
+    assert (root / "tasks.py").read_text() == "# theirs\n"
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        ("mkdir x", "is not the top of a Git repository"),
+        ("mkdir x && git -C x init -q", "there is no manage.py of a Django project in it"),
+        ("true", "there is no such folder"),
+    ],
+)
+def test_a_wrong_target_is_one_line(tmp_path: Path, prepare: str, words: str) -> None:
+    subprocess.run(["sh", "-c", prepare], cwd=tmp_path, check=True)
+    done = support.invoke(support.ROOT, "adopt", str(tmp_path / "x"), "--yes")
+    assert done.code != 0
+    assert words in one_line(done)
