@@ -8,6 +8,7 @@ from deploy import bootstrap
 bootstrap.enter(as_script=__name__ == "__main__")
 
 import functools
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -608,6 +609,8 @@ ns = Collection(
     *[remote_status, remote_logs, remote_manage],
     *[venv, venv_list, venv_tree, venv_check, venv_remove, lock],
 )
+if (bootstrap.ROOT / "project_tasks.py").exists():  # a project's own tasks, as `invoke project.NAME`
+    ns.add_collection(Collection.from_module(importlib.import_module("project_tasks")), name="project")
 ns.configure(
     {
         "project": {

@@ -162,6 +162,15 @@ def test_what_is_in_the_way_gets_a_proposal_and_nothing_is_written(tmp_path: Pat
     assert (root / "tasks.py").read_text() == "# theirs\n"
 
 
+def test_a_projects_own_tasks_are_there_beside_ours(adopted: Adopted) -> None:
+    own = adopted.root / "project_tasks.py"
+    own.write_text("from invoke import task\n\n\n@task\ndef greet(c):\n    print('hello of theirs')\n")
+    try:
+        assert adopted.invoke("project.greet").stdout == "hello of theirs\n"
+    finally:
+        own.unlink()
+
+
 @pytest.mark.parametrize(
     ("prepare", "words"),
     [

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from amqp import Connection
 from celery import Celery
-from celery.signals import beat_init, heartbeat_sent, worker_ready, worker_shutting_down
+from celery.signals import beat_init, heartbeat_sent, worker_init, worker_ready, worker_shutting_down
 from django.core.exceptions import ImproperlyConfigured
 
 from portico_site import overlay
@@ -76,6 +76,12 @@ def folders(run: Path) -> dict[str, Any]:
         "control_folder": str(run / "broker" / "control"),
         "polling_interval": POLLING_SECONDS,
     }
+
+
+@worker_init.connect
+def set_umask(**_: object) -> None:
+    """Write files with the same modes as web processes do."""
+    os.umask(overlay.UMASK)
 
 
 @worker_ready.connect

@@ -27,6 +27,8 @@ keepalive = 2
 max_requests = 20_000
 max_requests_jitter = 5_000
 
+#: The mode of files that the site writes, the same on every runtime: nginx is in their group, others read nothing.
+umask = overlay.UMASK
 #: The heartbeat is a file; on a disk it could block.
 worker_tmp_dir = "/dev/shm"
 #: It would need a socket under $HOME, which does not exist here.

@@ -1,0 +1,127 @@
+"""Requirements in every form that projects have them become layers, with the versions that were written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.project.source import packages
+from deploy.project.source.tree import walk
+from deploy.project.translate import Translated, layer_of, specifier, translate
+
+
+def of(tmp_path: Path, **files: str) -> Translated:
+    for name, text in files.items():
+        path = tmp_path / name.replace("__", "/").replace("_DOT_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    tree = walk(tmp_path)
+    return translate(tree, packages.read(tree, {"."}).files)
+
+
+def test_files_by_their_names(tmp_path: Path) -> None:
+    made = of(
+        tmp_path,
+        requirements__base_DOT_txt="# all\nDjango==5.2.8  # the site\ncelery[redis]>=5.5 ; python_version >= '3.11'\n",
+        requirements__local_DOT_txt="-r base.txt\nipdb\n",
+        requirements__production_DOT_txt="-r base.txt\ngunicorn==25.0.0\npsycopg[c]==3.2\n",
+    )
+    texts = made.texts()
+    assert texts["base.in"] == "Django==5.2.8\ncelery[redis]>=5.5 ; python_version >= '3.11'\n"
+    assert texts["dev.in"] == "-r base.in\nipdb\npsycopg2-binary\nwatchfiles\n"
+    assert texts["prod.in"] == "-r base.in\ngunicorn==25.0.0\npsycopg[c]==3.2\n", "a driver is there"
+    assert texts["test.in"] == "-r base.in\n"
+
+
+def test_a_compiled_file_only_says_versions(tmp_path: Path) -> None:
+    locked = "django==5.2.8 \\\n    --hash=sha256:00\n    # via -r requirements.in\nasgiref==3.9.1 --hash=sha256:01\n"
+    made = of(tmp_path, requirements_DOT_in="django\n", requirements_DOT_txt=locked)
+    assert made.texts()["base.in"] == "django\n"
+    assert made.lock() == "asgiref==3.9.1\ndjango==5.2.8\n"
+
+
+def test_a_pyproject_with_groups_and_the_lock_of_uv(tmp_path: Path) -> None:
+    project = """
+[project]
+name = "shop"
+dependencies = ["django>=5.2", "celery"]
+[project.optional-dependencies]
+production = ["gunicorn"]
+s3 = ["boto3"]
+[dependency-groups]
+dev = ["ruff"]
+test = ["pytest", {include-group = "dev"}]
+"""
+    lock = """
+version = 1
+[[package]]
+name = "shop"
+version = "1"
+source = { editable = "." }
+[[package]]
+name = "django"
+version = "5.2.8"
+"""
+    made = of(tmp_path, pyproject_DOT_toml=project, uv_DOT_lock=lock)
+    assert made.texts()["base.in"] == "django>=5.2\ncelery\n"
+    assert made.texts()["dev.in"].startswith("-r base.in\nruff\n")
+    assert made.texts()["test.in"] == "-r base.in\npytest\n"
+    assert made.texts()["prod.in"] == "-r base.in\ngunicorn\npsycopg2\n"
+    assert made.lock() == "django==5.2.8\n"
+    assert made.left == ["pyproject.toml: the extra s3 is not installed by default: add what you use of it by hand"]
+
+
+def test_poetry_and_pipenv(tmp_path: Path) -> None:
+    poetry = """
+[tool.poetry.dependencies]
+python = "^3.12"
+django = "^5.1"
+celery = {version = "~5.4", extras = ["redis", "gevent"]}
+[tool.poetry.group.test.dependencies]
+pytest = "*"
+"""
+    made = of(tmp_path / "a", pyproject_DOT_toml=poetry)
+    assert made.texts()["base.in"] == "django>=5.1,<6\ncelery[redis,gevent]>=5.4,<5.5\n"
+    assert made.texts()["test.in"] == "-r base.in\npytest\n"
+    pipfile = '[packages]\ndjango = "==5.2.8"\n[dev-packages]\nblack = "*"\n'
+    made = of(tmp_path / "b", Pipfile=pipfile)
+    assert made.texts()["base.in"] == "django==5.2.8\n"
+    assert "black\n" in made.texts()["dev.in"]
+
+
+@pytest.mark.parametrize(
+    ("said", "means"),
+    [
+        ("^5.1", ">=5.1,<6"),
+        ("^0.3.2", ">=0.3.2,<0.4"),
+        ("~5.4", ">=5.4,<5.5"),
+        ("~5", ">=5,<6"),
+        ("*", ""),
+        ("5.2.8", "==5.2.8"),
+        (">=5,<6", ">=5,<6"),
+        ("~=5.2", "~=5.2"),
+    ],
+)
+def test_versions_of_poetrys_mean_the_same_to_pip(said: str, means: str) -> None:
+    assert specifier(said) == means
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        *(("requirements", "base"), ("common", "base"), ("requirements-dev", "dev"), ("local", "dev")),
+        *(("production", "prod"), ("requirements_test", "test"), ("ci", "test"), ("devices", "base")),
+    ],
+)
+def test_the_name_of_a_file_says_its_layer(name: str, layer: str) -> None:
+    assert layer_of(name) == layer
+
+
+@pytest.mark.parametrize("line", ["-e .", "git+https://example.org/x", "./vendor/x", "--index-url https://example.org"])
+def test_what_a_lock_with_hashes_cannot_have_is_named(tmp_path: Path, line: str) -> None:
+    made = of(tmp_path, requirements_DOT_txt=f"django\n{line}\n")
+    assert made.texts()["base.in"] == "django\n"
+    assert made.left == [
+        f"requirements.txt: {line}: a lock with hashes cannot have it; publish it, or add it to a layer by hand"
+    ]
