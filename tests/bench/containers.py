@@ -85,8 +85,8 @@ def as_the_original(made: Stack) -> None:
     """One of everything, one request at a time, files through Django."""
     waits(made)
     made.set_env(APP_REPLICAS="1", WEB_CONCURRENCY="1")
-    made.edit("site/gunicorn.conf.py", '"gthread"', '"sync"')
-    made.edit("site/gunicorn.conf.py", '"WEB_THREADS", "8"', '"WEB_THREADS", "1"')
+    made.edit("deploy/kit/portico_site/gunicorn_conf.py", '"gthread"', '"sync"')
+    made.edit("deploy/kit/portico_site/gunicorn_conf.py", '"WEB_THREADS", "8"', '"WEB_THREADS", "1"')
     made.edit("nginx/nginx.conf", "worker_processes auto", "worker_processes 1")
     made.edit("deploy/compose/prod.yaml", "      PROTECTED_URL: /protected/\n", "")
 

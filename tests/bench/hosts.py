@@ -133,9 +133,8 @@ def own_seconds(machine: Machine, release: str) -> float:
     there = f"/srv/portico/releases/{release}"
     own = f"set -a; . {there}/env; export DATABASE_URL=postgres://nowhere CELERY_BROKER_URL=memory://"
     collect = f"{own} STATIC_ROOT=/tmp/collected PUBLISHED_STATIC=/srv/portico/static"
-    script = (
-        f"runuser -u deploy -- sh -c 'cd {there}/site; {collect}; exec ../venv/bin/python release.py collect publish'"
-    )
+    step = f"PYTHONPATH={there}/deploy/kit exec ../venv/bin/python -m portico_site.release collect publish"
+    script = f"runuser -u deploy -- sh -c 'cd {there}/site; {collect}; {step}'"
     took = timed(lambda: machine.sh(script))
     machine.sh("rm -rf /tmp/collected")
     took += timed(lambda: machine.sh(f"systemctl start portico-release@{release}"))
@@ -176,7 +175,7 @@ def steps(commit: str, release: str, old: str) -> list[str]:
         f"ln -s {socket} {there}/web.sock",
         f"cd {there} && PYTHONDONTWRITEBYTECODE=1 python3 -m deploy.hosts.store {srv}/layers {release}",
         f"ln -s {srv}/layers/{release} {there}/venv",
-        f"cd {there}/site && {own} && ../venv/bin/python release.py collect publish",
+        f"cd {there}/site && {own} && PYTHONPATH={there}/deploy/kit ../venv/bin/python -m portico_site.release collect publish",
         f"{helper} migrate {release}",
         f"{helper} start worker {release} later",
         f"{helper} start web {release}",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from deploy.core import running
 from deploy.core.shell import Run, run
+from tests import demonstration
 from tests.figures import Figures
 from tests.rig import postgres
 from tests.support import ROOT, environment, wait_until
@@ -82,7 +83,7 @@ print({TASKS} / (time.perf_counter() - began))
 def settings(url: str, folder: Path) -> dict[str, str]:
     """The environment of production, on this machine alone."""
     return environment(
-        DJANGO_SETTINGS_MODULE="mysite.settings.production",
+        **{**demonstration.SITE, "PORTICO_MODE": "production", "PORTICO_SETTINGS": "mysite.settings.production"},
         SECRET_KEY=secrets.token_urlsafe(50),
         ALLOWED_HOSTS="localhost,127.0.0.1",
         HTTPS_ONLY="0",
@@ -140,10 +141,10 @@ def load(url: str, script: Path | None = None) -> tuple[float, str]:
 
 def tasks(env: dict[str, str], folder: Path) -> float:
     """Tasks a second from sending the first to the result of the last, on the embedded broker and database."""
-    env = {**env, "DJANGO_SETTINGS_MODULE": "mysite.settings.development", "RUN_DIR": str(folder / "run")}
-    env = {**env, "DATABASE_URL": "", "CELERY_BROKER_URL": "", "READY_FILE": str(folder / "ready")}
+    env = {**env, **demonstration.SITE, "RUN_DIR": str(folder / "run"), "READY_FILE": str(folder / "ready")}
+    env = {**env, "DATABASE_URL": f"sqlite:///{folder}/db.sqlite3", "CELERY_BROKER_URL": "filesystem://"}
     manage(env, "migrate", "--verbosity", "0")
-    command = [str(BIN / "celery"), "-A", "mysite", "--quiet", "worker", "-c", "2", "-l", "warning"]
+    command = [str(BIN / "celery"), "--quiet", "-A", "portico_site.celery:app", "worker", "-c", "2", "-l", "warning"]
     with subprocess.Popen(command, env=env, cwd=SITE, stderr=subprocess.DEVNULL) as worker:
         try:
             wait_until((folder / "ready").exists, 30, "the worker is ready")

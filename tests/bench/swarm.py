@@ -49,12 +49,12 @@ def change(made: Swarm) -> None:
 
 def break_it(made: Swarm) -> None:
     made.edit("site/polls/apps.py", "class", "import os\nif os.environ.get('DATABASE_URL_FILE'): 1 / 0\nclass")
-    made.edit("site/release.py", '    if "migrate" in wanted:', "    if False:")
+    made.edit("deploy/kit/portico_site/release.py", '    if "migrate" in wanted:', "    if False:")
 
 
 def repair(made: Swarm) -> None:
-    for name in ("polls/apps.py", "release.py"):
-        (made.project / "site" / name).write_text((support.ROOT / "site" / name).read_text())
+    for name in ("site/polls/apps.py", "deploy/kit/portico_site/release.py"):
+        (made.project / name).write_text((support.ROOT / name).read_text())
 
 
 def plainly(made: Swarm, edit: Callable[[str], str] = lambda text: text) -> int:
