@@ -162,7 +162,7 @@ def steps(commit: str, release: str, old: str) -> list[str]:
     there, socket = f"{srv}/releases/{release}", f"/run/portico/web-{release}/sock"
     own = f"set -a; . {there}/env; export DATABASE_URL=postgres://nowhere CELERY_BROKER_URL=memory://"
     own += f" STATIC_ROOT={there}/static PUBLISHED_STATIC={srv}/static"
-    probe = "curl -sf -o /dev/null -H 'Host: portico.test'"
+    probe, kit = "curl -sf -o /dev/null -H 'Host: portico.test'", f"PYTHONPATH={there}/deploy/kit"
     return [
         f"mkdir {srv}/state/rival-lock",
         f"readlink {srv}/state/current",
@@ -175,7 +175,7 @@ def steps(commit: str, release: str, old: str) -> list[str]:
         f"ln -s {socket} {there}/web.sock",
         f"cd {there} && PYTHONDONTWRITEBYTECODE=1 python3 -m deploy.hosts.store {srv}/layers {release}",
         f"ln -s {srv}/layers/{release} {there}/venv",
-        f"cd {there}/site && {own} && PYTHONPATH={there}/deploy/kit ../venv/bin/python -m portico_site.release collect publish",
+        f"cd {there}/site && {own} && {kit} ../venv/bin/python -m portico_site.release collect publish",
         f"{helper} migrate {release}",
         f"{helper} start worker {release} later",
         f"{helper} start web {release}",

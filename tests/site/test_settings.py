@@ -1,5 +1,6 @@
 """Settings that production rejects, tested with a real start."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,19 @@ def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     command = ["env", "-u", "SECRET_KEY", python, str(support.ROOT / "site" / "manage.py"), "check"]
     result = run(Run(command, {**values, "SECRET_KEY_FILE": str(tmp_path / "key")}), capture=True, check=False)
     assert result.code == 0, result.stderr
+
+
+def test_the_demonstration_runs_by_itself_without_the_kit(tmp_path: Path) -> None:
+    python = str(support.ROOT / ".venvs" / "test" / "bin" / "python")
+    env = support.environment(DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3", PROTECTED_ROOT=str(tmp_path))
+    site = support.ROOT / "site"
+    asked = "from django.test import Client; r = Client().get('/', headers={'host': 'localhost'}); print(r.status_code)"
+    asked += "; from polls.tasks import tend_exports; print(tend_exports.delay().state)"
+    lines = []
+    for words in (["migrate", "-v0"], ["shell", "-v0", "-c", asked]):
+        done = subprocess.run(
+            [python, "manage.py", *words], cwd=site, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        lines += done.stdout.split()
+    assert lines == ["200", "SUCCESS"], "without a broker, a task runs within the request"

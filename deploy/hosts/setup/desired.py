@@ -137,7 +137,8 @@ def _site(site: Site, host: Host, learned: Learned) -> Desired:
                 )
             ),
         ),
-        absent=tuple(f"/etc/systemd/system/{layout.template(kind)}" for kind in others),
+        # The file `project` is of earlier versions: a release now has the names of its own parts.
+        absent=(str(layout.etc / "project"), *(f"/etc/systemd/system/{layout.template(kind)}" for kind in others)),
         idle=tuple(Idle(layout.template(kind)) for kind in others),
         units=(Unit(layout.boot_unit, runs=False),),
     )
