@@ -18,7 +18,7 @@ RUN apt-get update -qq \
     && install -d -o app -g app -m 2755 /srv/static
 # DJANGO_SETTINGS_MODULE: the project's settings with what the place decides laid over them, see deploy/kit.
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 STATIC_ROOT=/usr/share/static \
-    PYTHONPATH=/opt/kit DJANGO_SETTINGS_MODULE=portico_site.settings
+    PROTECTED_ROOT=/srv/protected PROTECTED_URL="" PYTHONPATH=/opt/kit DJANGO_SETTINGS_MODULE=portico_site.settings
 WORKDIR /app
 
 # --- Build tools: a compiler, headers, and uv from our own lock. The images contain none of them.

@@ -55,7 +55,9 @@ def environment(project: Project, given: Mapping[str, str] = os.environ) -> dict
         **({"CELERY_BROKER_URL": "filesystem://"} if project.names.celery else {}),
         "SECRET_KEY": "insecure-development-key",
         "ALLOWED_HOSTS": "localhost,127.0.0.1",
+        "STATIC_ROOT": str(run / "static"),
         "PROTECTED_ROOT": str(run / "protected"),
+        "PROTECTED_URL": "",
     }
     return {
         **site.variables(project, site.DEVELOPMENT),

@@ -27,7 +27,7 @@ _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 GIVEN = frozenset(
     {
         *("DJANGO_SETTINGS_MODULE", "SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL", "CELERY_BROKER_URL"),
-        *("STATIC_ROOT", "MEDIA_ROOT", "PROTECTED_ROOT", "PROTECTED_URL", "RUN_DIR", "HOME", "PATH", "HOSTNAME"),
+        *("STATIC_ROOT", "PROTECTED_ROOT", "PROTECTED_URL", "HOME", "PATH"),
     }
 )
 #: All keys of the section, and what they are.
