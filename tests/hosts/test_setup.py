@@ -485,7 +485,7 @@ umask 022
 mkdir -p /srv/portico/releases/{RELEASE}/venv/bin /srv/portico/releases/{RELEASE}/site
 cd /srv/portico/releases/{RELEASE}
 ln -sf /usr/bin/python3 venv/bin/python
-echo "A='b c'" >env
+printf "A='b c'\\nPORTICO_SITE=site\\n" >env
 cat >site/manage.py <<'END'
 import json, os, sys
 print(json.dumps([sys.argv[1:], os.getuid() == 0, os.environ["A"], "DATABASE_URL" in os.environ, sys.stdin.read()]))
