@@ -24,6 +24,7 @@ LONGEST = (
     "native/test_dev.py",
     "docker/test_dev.py",
     "docker/test_prod.py",
+    "adopt/test_adopt.py",
     "swarm/test_single.py",
     "native/test_fresh_clone.py",
     "native/test_million.py",

@@ -5,7 +5,9 @@ import tempfile
 
 from tests.demonstration import SITE
 
-os.environ.update(SITE, RUN_DIR=tempfile.mkdtemp(prefix="site-suite-"), CELERY_BROKER_URL="memory://")
+# Not DJANGO_SETTINGS_MODULE, which names this module: test processes that are started later must find it, too.
+os.environ.update({name: value for name, value in SITE.items() if name != "DJANGO_SETTINGS_MODULE"})
+os.environ.update(RUN_DIR=tempfile.mkdtemp(prefix="site-suite-"), CELERY_BROKER_URL="memory://")
 os.environ.setdefault("DATABASE_URL", f"sqlite:///{os.environ['RUN_DIR']}/db.sqlite3")
 os.environ["PROTECTED_ROOT"] = os.path.join(os.environ["RUN_DIR"], "protected")
 
