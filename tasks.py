@@ -15,8 +15,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ParamSpec
 
 from invoke import Collection, Context, Exit, Task
+from invoke.util import yaml
 
 from deploy.core.errors import Failure
+from deploy.project import file
 
 if TYPE_CHECKING:
     from deploy.core.action import Action
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 # A task imports what it needs itself, so that `invoke --list` stays as quick as with an empty file.
 
 P = ParamSpec("P")
+
+if said := file.problem(bootstrap.ROOT / "invoke.yaml", yaml):
+    raise Exit(said, code=1)
 
 
 def task(help: dict[str, str] | None = None) -> Callable[[Callable[P, None]], "Task[Callable[P, None]]"]:
@@ -455,10 +460,10 @@ ONLY = {"only": "Comma-separated hosts (default: all that run the site)."}
 )
 def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry_run: bool = False) -> None:
     """Show the host keys of an environment and pin the new ones. No other task trusts a new host key."""
-    from deploy.hosts.environment import file
+    from deploy.hosts.environment import file as environments
     from deploy.hosts.ssh import pinning
 
-    there = file.load(bootstrap.ROOT, env, celery=bool(project(c).names.celery))
+    there = environments.load(bootstrap.ROOT, env, celery=bool(project(c).names.celery))
     carry_out(pinning.pin(there, set(comma_separated(replace)), notify, confirmed=yes), dry_run=dry_run)
 
 
@@ -475,10 +480,10 @@ def remote_setup(c: Context, env: str, only: str = "", yes: bool = False, dry_ru
 
     Shows the changes first. The user `deploy` gets the administrator's keys, so an administrator can deploy.
     """
-    from deploy.hosts.environment import file
+    from deploy.hosts.environment import file as environments
     from deploy.hosts.setup import converge
 
-    there = file.load(bootstrap.ROOT, env, pair=True, celery=bool(project(c).names.celery))
+    there = environments.load(bootstrap.ROOT, env, pair=True, celery=bool(project(c).names.celery))
     carry_out(converge.setup(there, project(c), only, notify, confirmed=yes), dry_run=dry_run)
 
 

@@ -141,7 +141,7 @@ def another_owner(stack: Stack) -> Path | None:
     mine = ["--filter", f"label=com.docker.compose.project={stack.name}", "--format", form]
     asked = shell.run(Run(["docker", "ps", "-a", *mine], seconds=ANSWER_SECONDS), capture=True)
     for folder in sorted(set(asked.stdout.split("\n")) - {""}):
-        root = Path(folder.removesuffix(str(_FOLDER)))
+        root = Path(folder.removesuffix(str(_FOLDER))).resolve()
         if root != stack.project.root.resolve() and (root / "tasks.py").exists():
             return root
     return None

@@ -17,6 +17,7 @@ from deploy.core.errors import Failure
 from deploy.core.running import Notify, confirm
 from deploy.core.shell import MakeFolder, Move, Run, Step, Write
 from deploy.project import check
+from deploy.project.config import NAME
 from deploy.project.declared import FILE
 from deploy.project.detect import Detected, detect
 from deploy.project.findings import Finding, apply
@@ -65,6 +66,8 @@ def plan(ours: Path, target: Path, name: str) -> Plan:
         raise Failure(f"{target}: there is no manage.py of a Django project in it")
     if (root / "deploy" / "bootstrap.py").exists():
         raise Failure(f"{target} has Portico already: `invoke check` there says what it lacks")
+    if name and not re.fullmatch(NAME, name):
+        raise Failure(f"--name {name}: must be a short name in lower case: letters, digits, - and _")
     copies = dict(_copies(ours))
     translated = translate(found.tree, found.requirements.files)
     texts = {f"requirements/{file}": text for file, text in translated.texts().items()}

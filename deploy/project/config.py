@@ -17,7 +17,7 @@ from deploy import OLDEST
 from deploy.core.errors import Failure
 from deploy.project.names import Names
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _MODULE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _OBJECT = re.compile(rf"{_MODULE}:[A-Za-z_]\w*")
 
@@ -227,7 +227,7 @@ def _truth(values: Mapping[str, object], key: str, default: bool) -> bool:
 def load(root: Path, values: Mapping[str, object]) -> Project:
     """The project from the merged `project` section. Raises `Failure` naming an invalid key."""
     require_known(values)
-    name = _text(values, "name", _NAME, "a short name in lower case")
+    name = _text(values, "name", NAME, "a short name in lower case")
     if not name:
         raise Failure("project.name is missing: it names containers, volumes and all on hosts; set it in invoke.yaml")
     if values.get("check") not in (None, "", "on", "off"):  # in quotes: YAML reads a plain on or off as a truth value

@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -178,9 +178,11 @@ def chosen_python(store: Store, name: str, asked: str = "") -> Python:
     running = describe_running()
     if version_of(running) >= lowest:
         return running
-    newer = (f"python{lowest[0]}.{minor}" for minor in range(lowest[1], lowest[1] + 10))
-    there = next(filter(None, map(shutil.which, newer)), None)
-    return find_python(there) if there else _too_old(name, lowest, running)
+    for minor in range(lowest[1], lowest[1] + 10):
+        if there := shutil.which(f"python{lowest[0]}.{minor}"):
+            with suppress(Failure):  # the stand-in of a version manager may have no such Python behind it
+                return find_python(there)
+    return _too_old(name, lowest, running)
 
 
 def _too_old(name: str, lowest: tuple[int, int], found: Python) -> NoReturn:

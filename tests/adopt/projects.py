@@ -102,6 +102,8 @@ class Example:
     files: Mapping[str, str]
     site: str = "."
     celery: bool = False
+    #: The lowest Python that it runs on.
+    python: tuple[int, int] = (3, 11)
     #: Values of the project's own variables, for `.env`.
     values: Mapping[str, str] = field(default_factory=dict)
 
@@ -241,4 +243,29 @@ SECURE_SSL_REDIRECT = False
 """,
     },
 )
-EXAMPLES = {"plain": PLAIN, "config": CONFIG}
+#: Django 6, which needs a newer Python than the tools do; everything at the top, requirements in pyproject.toml.
+SIX = Example(
+    python=(3, 12),
+    files={
+        **APP,
+        "pyproject.toml": '[project]\nname = "six"\nversion = "1"\ndependencies = ["django>=6.0,<6.1"]\n',
+        "manage.py": MANAGE.format(settings="six.settings"),
+        "six/__init__.py": "",
+        "six/wsgi.py": WSGI.format(settings="six.settings"),
+        "six/urls.py": URLS,
+        "six/settings.py": COMMON.format(more=".parent", package="six")
+        + """
+import os
+
+SECRET_KEY = os.environ.get("SECRET_KEY", "django-insecure-of-the-template")
+DEBUG = os.environ.get("DEBUG", "") == "1"
+ALLOWED_HOSTS = ["six.example.org"]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
+}
+""",
+    },
+)
+EXAMPLES = {"plain": PLAIN, "config": CONFIG, "six": SIX}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,17 @@ class Adopted:
 
     def invoke(self, *words: str) -> Result:
         return support.invoke(self.root, *words)
+
+
+#: The end of what a machine says whose Python is too old for a project.
+TOO_OLD = "install python3.12, or name one with --python"
+
+
+def has_python(example: Example) -> bool:
+    """Whether this machine has a Python on which the example runs."""
+    newer = filter(None, (shutil.which(f"python3.{minor}") for minor in range(example.python[1], 20)))
+    works = (subprocess.run([each, "-c", ""], capture_output=True, check=False).returncode == 0 for each in newer)
+    return sys.version_info[:2] >= example.python or any(works)
 
 
 def fingerprint(root: Path, example: Example) -> str:
@@ -94,6 +107,9 @@ def test_check_finds_nothing_that_keeps_it_from_running(adopted: Adopted) -> Non
 
 
 def test_it_is_served_by_processes_of_this_machine(adopted: Adopted, tmp_path: Path) -> None:
+    if not has_python(adopted.example):
+        assert one_line(adopted.invoke("dev", "--native")).endswith(TOO_OLD)
+        return
     with Dev(adopted.root, tmp_path / "run", seconds=300) as dev:
         dev.wait_ready()
         serves(adopted, dev.url)
@@ -137,6 +153,9 @@ def test_it_is_served_in_containers_as_in_production(adopted: Adopted) -> None:
 
 def test_its_own_tests_run_with_its_own_runner(adopted: Adopted) -> None:
     done = adopted.invoke("test")
+    if not has_python(adopted.example):
+        assert one_line(done).endswith(TOO_OLD)
+        return
     assert done.code == 0, done.stdout + done.stderr
     runner = r"2 passed|1 passed" if adopted.example is EXAMPLES["config"] else r"Ran 1 test"
     assert re.search(runner, done.stdout + done.stderr)
@@ -177,6 +196,10 @@ def test_a_projects_own_tasks_are_there_beside_ours(adopted: Adopted) -> None:
         ("mkdir x", "is not the top of a Git repository"),
         ("mkdir x && git -C x init -q", "there is no manage.py of a Django project in it"),
         ("true", "there is no such folder"),
+        (
+            "mkdir -p x/deploy && git -C x init -q && touch x/deploy/bootstrap.py && echo django >x/manage.py",
+            "has Portico already",
+        ),
     ],
 )
 def test_a_wrong_target_is_one_line(tmp_path: Path, prepare: str, words: str) -> None:
