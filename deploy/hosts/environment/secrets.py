@@ -42,7 +42,7 @@ def read_secrets(environment: Environment, environ: Mapping[str, str], run: Runn
             values[name] = source
             continue
         try:
-            values[name] = SecretStr(_fitting(name, _value(source, environment.root, environ, run).strip()))
+            values[name] = SecretStr(_fitting(name, _value(source, environment.root, environ, run)))
         except Failure as failure:
             failures.append(f"{environment.source}: {key}: {source}: {failure.message}")
     if failures:
@@ -55,15 +55,16 @@ def _value(source: Source, root: Path, environ: Mapping[str, str], run: Runner) 
         if source.words[0] not in environ:
             raise Failure("is not set in this shell; export it")
         return environ[source.words[0]]
+    # A file and a command's output usually end with a line break, which is not part of the secret. A space may be.
     if source.kind == "file":
-        return _file_text(root, source.words[0])
+        return _file_text(root, source.words[0]).rstrip("\r\n")
     result = run(shell.Run(source.words, cwd=root))
     if shell.UNREADABLE in result.stdout:
         raise Failure("its output is not text")
     if result.code:
         said = shell.last_line(result.stderr)
         raise Failure(f"failed with exit code {result.code}{': ' + said if said else ''}")
-    return result.stdout
+    return result.stdout.rstrip("\r\n")
 
 
 def _file_text(root: Path, name: str) -> str:
@@ -81,7 +82,7 @@ def _file_text(root: Path, name: str) -> str:
 
 
 def _fitting(name: str, value: str) -> str:
-    if not value:
+    if not value.strip():
         raise Failure("is empty; give it a value")
     if name == "SECRET_KEY" and (len(value) < SECRET_KEY_LENGTH or value.startswith(("insecure-", "django-insecure-"))):
         raise Failure(

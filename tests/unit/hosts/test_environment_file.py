@@ -468,6 +468,17 @@ def run_nothing(command: shell.Run) -> shell.Result:
     raise AssertionError(f"{command.argv} was run")
 
 
+@pytest.mark.parametrize("source", ["env:TOKEN", "file:token", "command:tell"])
+def test_a_secret_keeps_every_byte_but_the_line_break_at_its_end(tmp_path: Path, source: str) -> None:
+    value = "a$b$$c{d}#e \"f' "
+    (tmp_path / "token").write_text(f"{value}\n")
+    (tmp_path / "token").chmod(0o600)
+    text = valid(("env:SHOP_KEY", f"env:SHOP_KEY\n  TOKEN: {source}"))
+    environ = {"SHOP_KEY": KEY, "TOKEN": value}
+    found = secrets.read_secrets(parse(text, "x", tmp_path), environ, lambda _: shell.Result(0, f"{value}\n"))
+    assert found["TOKEN"].get_secret_value() == value
+
+
 def test_secrets_are_fetched_from_where_the_file_says(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("from-file\n")
     (tmp_path / "token").chmod(0o600)
@@ -490,7 +501,7 @@ def test_secrets_are_fetched_from_where_the_file_says(tmp_path: Path) -> None:
     assert {name: value.get_secret_value() for name, value in found.items()} == {
         "SECRET_KEY": KEY,
         "FROM_FILE": "from-file",
-        "FROM_COMMAND": "from-command",
+        "FROM_COMMAND": " from-command",
         "DATABASE_URL": "postgres://u:p@h/d",
         "CELERY_BROKER_URL": "amqp://b",
     }
