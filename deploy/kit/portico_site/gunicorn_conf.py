@@ -27,8 +27,6 @@ keepalive = 2
 max_requests = 20_000
 max_requests_jitter = 5_000
 
-#: The mode of files that the site writes, the same on every runtime: nginx is in their group, others read nothing.
-umask = overlay.UMASK
 #: The heartbeat is a file; on a disk it could block.
 worker_tmp_dir = "/dev/shm"
 #: It would need a socket under $HOME, which does not exist here.
@@ -38,6 +36,11 @@ accesslog = None
 
 #: Seconds after TERM in which requests are still accepted, for senders that learn of the stop from a DNS server.
 drain_seconds = float(os.environ.get("DRAIN_SECONDS", "0"))
+
+
+def post_fork(server: object, worker: object) -> None:
+    # Not the setting `umask`: that is the mode of the socket, too, to which nginx and a deploy connect.
+    os.umask(overlay.UMASK)
 
 
 def when_ready(server: object) -> None:

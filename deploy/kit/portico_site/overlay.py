@@ -47,7 +47,8 @@ FAMILIES = {"postgis": "postgresql", "postgres": "postgresql", "spatialite": "sq
 CONNECT_SECONDS = 10
 #: Seconds that SQLite waits for another writer.
 SQLITE_SECONDS = 20
-#: For web and worker processes. Builds keep their own: static files are for everybody.
+#: For web and worker processes: nginx is in the group of what they write, others read nothing. Builds keep their own:
+#: static files are for everybody.
 UMASK = 0o027
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 DEVELOPMENT_KEY = "insecure-development-key"
