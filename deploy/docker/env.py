@@ -202,12 +202,27 @@ def read(text: str, source: str, own: Mapping[str, str] | None = None) -> Server
     return parse(dotenv_values(stream=StringIO(text), interpolate=False), source, own)
 
 
-def load(path: Path, own: Mapping[str, str] | None = None) -> ServerEnv:
-    """Read and check `.env`. Raises `Failure` naming each problem."""
+def lacking(text: str, fresh: str) -> str:
+    """The lines to add to a `.env` of the project's own, which has none of our keys; empty for one that is ours."""
+    there = dotenv_values(stream=StringIO(text), interpolate=False)
+    if "STACK" in there:
+        return ""
+    lines = [line for line in fresh.splitlines() if not line.startswith("#") and line.partition("=")[0] not in there]
+    added = "\n".join(line for line in lines if line)
+    end = "" if text.endswith("\n") or not text else "\n"
+    return f"{end}\n# Portico; .env.example explains the keys.\n{added}\n"
+
+
+def text_of(path: Path) -> str:
+    """The text of a `.env` file. Raises `Failure` if others may read it, or if we may not."""
     try:
         if path.stat().st_mode & 0o077:
             raise Failure(f"{path.name} holds secrets, but others may read it: chmod 600 {path}")
-        text = path.read_text()
+        return path.read_text()
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}; change its owner or mode, or remove it") from None
-    return read(text, path.name, own)
+
+
+def load(path: Path, own: Mapping[str, str] | None = None) -> ServerEnv:
+    """Read and check `.env`. Raises `Failure` naming each problem."""
+    return read(text_of(path), path.name, own)

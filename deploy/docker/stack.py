@@ -171,11 +171,17 @@ def require_own_servers(stack: Stack) -> None:
 def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> Stack:
     """The stack that `.env` describes. A missing `.env` is written first, with random secrets."""
     path = project.root / ".env"
-    if path.exists():
-        return load(project, kind)
     example = (project.root / ".env.example").read_text()
     celery = bool(project.names.celery)
     text = server_env.fresh(example, stack=project.name, development=kind == DEV, celery=celery)
+    if path.exists():
+        more = server_env.lacking(server_env.text_of(path), text)
+        if not more:
+            return load(project, kind)
+        notify(f"{path} is the project's own: {'would add' if dry_run else 'added'} the keys of .env.example")
+        text = server_env.text_of(path) + more
+        shell.perform([WriteSecret(path, text)], dry_run=dry_run)
+        return stack_of(project, kind, server_env.read(text, path.name, project.env))
     stack = stack_of(project, kind, server_env.read(text, path.name, project.env))
     orphan = f"{stack.name}_postgres"
     if (

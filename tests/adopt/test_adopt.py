@@ -2,90 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import shutil
 import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
-from deploy.core.shell import Result
 from tests import support
-from tests.adopt.projects import EXAMPLES, Example
+from tests.adopt.projects import EXAMPLES
+from tests.adopt.repository import Adopted, adopt, fingerprint, give_values, has_python, write
 from tests.rig.engine import docker
 from tests.rig.ports import free_port
 from tests.support import Dev, one_line, wait_until
-
-
-@dataclass(frozen=True)
-class Adopted:
-    """A repository into which Portico was put."""
-
-    root: Path
-    name: str
-    example: Example
-    before: str
-
-    def invoke(self, *words: str) -> Result:
-        return support.invoke(self.root, *words)
-
 
 #: The end of what a machine says whose Python is too old for a project.
 TOO_OLD = "install python3.12, or name one with --python"
 
 
-def has_python(example: Example) -> bool:
-    """Whether this machine has a Python on which the example runs."""
-    newer = filter(None, (shutil.which(f"python3.{minor}") for minor in range(example.python[1], 20)))
-    works = (subprocess.run([each, "-c", ""], capture_output=True, check=False).returncode == 0 for each in newer)
-    return sys.version_info[:2] >= example.python or any(works)
-
-
-def fingerprint(root: Path, example: Example) -> str:
-    """The content of all files of the project."""
-    digest = hashlib.sha256()
-    for name in sorted(set(example.files) - {".gitignore"}):  # which is extended
-        digest.update(name.encode() + b"\0" + (root / name).read_bytes())
-    return digest.hexdigest()
-
-
-def write(root: Path, example: Example) -> None:
-    for name, text in example.files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@example.org"]
-    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "theirs"]):
-        subprocess.run([*git, *words], check=True)
-
-
 @pytest.fixture(scope="module", params=list(EXAMPLES))
 def adopted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Adopted:
-    example = EXAMPLES[request.param]
-    root = tmp_path_factory.mktemp("adopt") / f"notes{request.param}"
-    root.mkdir()
-    write(root, example)
-    before = fingerprint(root, example)
-    (root / ".venvs").mkdir()
-    done = support.invoke(support.ROOT, "adopt", str(root), "--yes")
-    assert done.code == 0, done.stdout + done.stderr
-    this = Adopted(root, root.name, example, before)
-    if example.values:
-        (root / ".env").write_text(env_text(this))
-        (root / ".env").chmod(0o600)
+    this = adopt(tmp_path_factory.mktemp("adopt"), f"notes{request.param}", EXAMPLES[request.param])
+    if this.example.values:
+        give_values(this)
     return this
-
-
-def env_text(this: Adopted) -> str:
-    from deploy.docker import env as server_env
-
-    text = (this.root / ".env.example").read_text()
-    made = server_env.fresh(text, stack=this.name, development=False, celery=this.example.celery)
-    return made + "".join(f"{name}='{value}'\n" for name, value in this.example.values.items())
 
 
 def test_not_one_file_of_the_project_changes_and_invoke_yaml_is_short(adopted: Adopted) -> None:
@@ -101,8 +41,6 @@ def test_not_one_file_of_the_project_changes_and_invoke_yaml_is_short(adopted: A
 def test_check_finds_nothing_that_keeps_it_from_running(adopted: Adopted) -> None:
     for runtime in ("native", "dev", "prod", "swarm"):
         result = adopted.invoke("check", "--for", runtime)
-        if runtime == "native" and adopted.example.values:
-            continue  # its values stand in .env, which `check --for prod` reads
         assert result.code == 0, result.stderr
 
 
@@ -130,16 +68,11 @@ def serves(adopted: Adopted, url: str, host: str = "localhost") -> None:
 
 
 def test_it_is_served_in_containers_as_in_production(adopted: Adopted) -> None:
-    env = adopted.root / ".env"
-    if not env.exists():
-        env.write_text(env_text(adopted))
-        env.chmod(0o600)
-    ports = {"HTTP_PORT": free_port(), "HTTPS_PORT": free_port()}
-    env.write_text(env.read_text() + "".join(f"{name}={port}\n" for name, port in ports.items()))
+    port = free_port()
+    give_values(adopted, HTTP_PORT=str(port), HTTPS_PORT=str(free_port()))
     try:
-        done = adopted.invoke("prod", "--detach")
-        assert done.code == 0, done.stdout + done.stderr
-        serves(adopted, f"http://127.0.0.1:{ports['HTTP_PORT']}")
+        adopted.must("prod", "--detach")
+        serves(adopted, f"http://127.0.0.1:{port}")
         services = set(
             docker("ps", f"--filter=label=com.docker.compose.project={adopted.name}", "--format={{.Names}}").split()
         )

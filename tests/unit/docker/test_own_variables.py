@@ -13,6 +13,7 @@ from deploy.docker import env as server_env
 from deploy.docker import images
 from deploy.docker import stack as stacks
 from deploy.docker.stack import Stack
+from tests.support import ROOT
 from tests.unit.stacks import PROJECT, VALUES
 
 KINDS = {"EMAIL_HOST": "plain", "SENTRY_DSN": "secret"}
@@ -89,3 +90,27 @@ def test_the_outside_is_open_unless_it_is_closed(egress: bool, closed: str) -> N
     made = Stack(replace(PROJECT, egress=egress), "prod", server_env.read(TEXT, ".env"))
     assert made.compose("ps").env["CLOSED"] == closed
     assert replace(made, kind="dev").compose("ps").env["CLOSED"] == "false"
+
+
+# --- A .env of the project's own ---
+
+
+def test_a_project_that_has_an_env_file_gets_our_keys_added_to_it(tmp_path: Path) -> None:
+    project = replace(PROJECT, root=tmp_path, env={"EMAIL_HOST": "plain"})
+    (tmp_path / ".env.example").write_text((ROOT / ".env.example").read_text())
+    theirs = f"EMAIL_HOST={QUOTED}\nSECRET_KEY={'k' * 60}"
+    (tmp_path / ".env").write_text(theirs)
+    (tmp_path / ".env").chmod(0o600)
+    said: list[str] = []
+    assert stacks.prepare(project, "prod", dry_run=True, notify=said.append).env.stack == "shop"
+    assert (tmp_path / ".env").read_text() == theirs, "a dry run changes nothing"
+    made = stacks.prepare(project, "prod", dry_run=False, notify=said.append)
+    assert "would add the keys of .env.example" in said[0]
+    assert "added the keys of .env.example" in said[1]
+    assert (tmp_path / ".env").read_text().startswith(f"{theirs}\n\n# Portico")
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    assert made.env.secret_key.get_secret_value() == "k" * 60, "theirs is kept"
+    assert made.env.own_plain == {"EMAIL_HOST": NASTY}
+    again = stacks.prepare(project, "prod", dry_run=False, notify=said.append)
+    assert again.env == made.env
+    assert len(said) == 2

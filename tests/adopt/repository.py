@@ -1,0 +1,83 @@
+"""A repository of another team, and Portico put into it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.core.shell import Result
+from deploy.docker import env as server_env
+from tests import support
+from tests.adopt.projects import Example
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A repository into which Portico was put."""
+
+    root: Path
+    name: str
+    example: Example
+    #: The fingerprint of the project's files before.
+    before: str
+
+    def invoke(self, *words: str) -> Result:
+        return support.invoke(self.root, *words)
+
+    def must(self, *words: str) -> Result:
+        result = self.invoke(*words)
+        assert result.code == 0, result.stdout + result.stderr
+        return result
+
+
+def fingerprint(root: Path, example: Example) -> str:
+    """The content of all files of the project."""
+    digest = hashlib.sha256()
+    for name in sorted(set(example.files) - {".gitignore"}):  # which is extended
+        digest.update(name.encode() + b"\0" + (root / name).read_bytes())
+    return digest.hexdigest()
+
+
+def write(root: Path, example: Example) -> None:
+    """A repository with one commit."""
+    for name, text in example.files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "theirs"]):
+        subprocess.run([*git, *words], check=True)
+
+
+def adopt(folder: Path, name: str, example: Example) -> Adopted:
+    """Write the repository below a folder, and put Portico into it."""
+    root = folder / name
+    root.mkdir(parents=True)
+    write(root, example)
+    before = fingerprint(root, example)
+    done = support.invoke(support.ROOT, "adopt", str(root), "--yes")
+    assert done.code == 0, done.stdout + done.stderr
+    return Adopted(root, name, example, before)
+
+
+def give_values(this: Adopted, **more: str) -> None:
+    """Write `.env`, if there is none, with values for the project's variables; and more of its keys."""
+    path = this.root / ".env"
+    if not path.exists():
+        text = server_env.fresh(
+            (this.root / ".env.example").read_text(), stack=this.name, development=False, celery=this.example.celery
+        )
+        path.write_text(text + "".join(f"{name}='{value}'\n" for name, value in this.example.values.items()))
+        path.chmod(0o600)
+    path.write_text(path.read_text() + "".join(f"{name}={value}\n" for name, value in more.items()))
+
+
+def has_python(example: Example) -> bool:
+    """Whether this machine has a Python on which the example runs."""
+    newer = filter(None, (shutil.which(f"python3.{minor}") for minor in range(example.python[1], 20)))
+    works = (subprocess.run([each, "-c", ""], capture_output=True, check=False).returncode == 0 for each in newer)
+    return sys.version_info[:2] >= example.python or any(works)
