@@ -16,7 +16,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 from pydantic import model_validator as checked
 
 from deploy.core.errors import Failure
+from deploy.project import sources
 from deploy.project.config import HOST
+from deploy.project.sources import Source
 
 #: Characters that need no quoting in a URL, in a shell or in RabbitMQ's configuration.
 PLAIN = r"[A-Za-z0-9_-]+"
@@ -64,6 +66,8 @@ class ServerEnv(BaseModel):
     #: Variables that the project declares (`project.env`), by their kind. `parse` sets them, not the file.
     own_plain: Mapping[str, str] = {}
     own_secret: Mapping[str, SecretStr] = {}
+    #: Of these, the ones that are fetched when they are written for containers: `env:`, `file:` or `command:`.
+    own_sources: Mapping[str, Source] = {}
 
     @field_validator("image")
     @classmethod
@@ -135,6 +139,18 @@ class ServerEnv(BaseModel):
             **{f"own.{name}": value.get_secret_value() for name, value in self.own_secret.items()},
         }
 
+    def fetched(self, root: Path, environ: Mapping[str, str]) -> Self:
+        """The same with the secrets that sources name. Raises `Failure` with a line for each that cannot be fetched."""
+        found, failures = {}, []
+        for name, source in self.own_sources.items():
+            try:
+                found[name] = SecretStr(sources.fetch(source, root, environ))
+            except Failure as failure:
+                failures.append(f".env: {name}: {source}: {failure.message}")
+        if failures:
+            raise Failure("\n".join(failures))
+        return self.model_copy(update={"own_secret": {**self.own_secret, **found}})
+
 
 def _given(value: SecretStr | None) -> str:
     return value.get_secret_value() if value else ""
@@ -158,6 +174,13 @@ def fresh(example: str, *, stack: str, development: bool, celery: bool = True) -
     return "".join(f"{fill(line)}\n" for line in example.splitlines())
 
 
+def _source(name: str, value: str, file: str) -> Source | None:
+    try:
+        return sources.named(value)
+    except ValueError as error:
+        raise Failure(f"{file}: {name}: {error}") from None
+
+
 def parse(values: Mapping[str, str | None], source: str, own: Mapping[str, str] | None = None) -> ServerEnv:
     """The checked values; ``own`` are the variables that the project declares, with their kinds.
 
@@ -171,9 +194,16 @@ def parse(values: Mapping[str, str | None], source: str, own: Mapping[str, str] 
     given = {name: value for name, value in values.items() if value and not name.startswith("COMPOSE_")}
     ours = {name: value for name, value in given.items() if name not in kinds}
     plain = {name: given[name] for name, kind in kinds.items() if kind == "plain" and name in given}
-    secret = {name: SecretStr(given[name]) for name, kind in kinds.items() if kind == "secret" and name in given}
+    own_secret = {name: given[name] for name, kind in kinds.items() if kind == "secret" and name in given}
+    found = {name: _source(name, value, source) for name, value in own_secret.items()}
+    secret = {name: SecretStr(value) for name, value in own_secret.items()}
+    update = {
+        "own_plain": plain,
+        "own_secret": secret,
+        "own_sources": {name: each for name, each in found.items() if each},
+    }
     try:
-        return ServerEnv.model_validate(ours).model_copy(update={"own_plain": plain, "own_secret": secret})
+        return ServerEnv.model_validate(ours).model_copy(update=update)
     except ValidationError as error:
         problems = []
         for each in error.errors(include_url=False):

@@ -199,9 +199,14 @@ def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> St
     return stack
 
 
+def secret_texts(stack: Stack) -> dict[str, str]:
+    """The secret files of containers, by name. Raises `Failure` for a secret whose source does not give it."""
+    return stack.env.fetched(stack.project.root, os.environ).secret_files()
+
+
 def secret_steps(stack: Stack) -> list[Step]:
     """The steps that write the secret files: readable in containers, in a folder that only we can enter."""
-    return files_of(stack, stack.env.secret_files())
+    return files_of(stack, secret_texts(stack))
 
 
 def files_of(stack: Stack, texts: Mapping[str, str]) -> list[Step]:

@@ -17,7 +17,7 @@ from deploy.core.action import Action
 from deploy.core.errors import Failure
 from deploy.core.running import HOST, Notify, alone, announce, answers, free_port, port_in_use, run_once
 from deploy.core.shell import Run
-from deploy.project import site
+from deploy.project import site, sources
 from deploy.project.config import Project
 from deploy.project.declared import server_values
 from deploy.venvs import build
@@ -69,9 +69,19 @@ def environment(project: Project, given: Mapping[str, str] = os.environ) -> dict
 
 
 def own_variables(project: Project) -> dict[str, str]:
-    """The project's own variables in `.env`. They are inherited, not part of a command: one may be a secret."""
+    """The project's own variables in `.env`. They are inherited, not part of a command: one may be a secret.
+
+    Raises `Failure` for a secret whose source does not give it.
+    """
     given = server_values(project.root)
-    return {name: given[name] for name in project.env if name in given and name not in os.environ}
+    found = {name: given[name] for name in project.env if name in given and name not in os.environ}
+    for name in [name for name in found if project.env[name] == "secret"]:
+        try:
+            if source := sources.named(found[name]):
+                found[name] = sources.fetch(source, project.root, os.environ)
+        except (ValueError, Failure) as error:
+            raise Failure(f".env: {name}: {error}") from None
+    return found
 
 
 def python(project: Project, store: Store, *words: str) -> Run:

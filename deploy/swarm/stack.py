@@ -11,7 +11,7 @@ from typing import Any
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.shell import Run
-from deploy.docker.stack import DATASTORES, DEFAULT_REPLICAS, Stack
+from deploy.docker.stack import DATASTORES, DEFAULT_REPLICAS, Stack, secret_texts
 from deploy.project import proxy
 from deploy.swarm import render
 from deploy.swarm.render import StackFile
@@ -48,7 +48,7 @@ def without(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]
 def contents(stack: Stack, document: Mapping[str, Any]) -> dict[str, str]:
     """The text of each file that the document names. Raises `Failure` for one that cannot be read."""
     folder = stack.secrets
-    made = {str(folder / name): text for name, text in stack.env.secret_files().items()}
+    made = {str(folder / name): text for name, text in secret_texts(stack).items()}
     made |= {str(folder / "swarm" / name): text for name, text in proxy.runtime_files(stack.front(), proxy.ALL).items()}
     pair = {"tls.crt": stack.env.tls_certificate, "tls.key": stack.env.tls_key}
     elsewhere = {str(folder / "swarm" / name): path for name, path in pair.items() if path}

@@ -14,6 +14,7 @@ from pydantic import field_validator as checked
 from deploy.hosts.environment import values
 from deploy.hosts.environment.values import ROLES, Role
 from deploy.hosts.environment.yaml_lines import Problem
+from deploy.project.sources import Source
 
 FOLDER = "deploy/environments"
 EXAMPLE = f"{FOLDER}/example.yaml"
@@ -137,7 +138,7 @@ class Shared(PerHost):
 
     @checked("secrets")
     @classmethod
-    def _secrets_have_their_place(cls, value: dict[str, values.Source]) -> dict[str, values.Source]:
+    def _secrets_have_their_place(cls, value: dict[str, Source]) -> dict[str, Source]:
         found = [*_misplaced("secrets", value)]
         if "SECRET_KEY" not in value:
             found.append(Problem(("secrets", "SECRET_KEY"), f"is missing; {EXAMPLE} explains it"))

@@ -7,8 +7,6 @@ A document contains only text, lists and mappings (`yaml_lines`). Each type here
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -17,7 +15,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, SecretStr, ValidationInfo
 
-from deploy.project import config
+from deploy.project import config, sources
+from deploy.project.sources import Source
 
 Role = Literal["web", "worker", "beat", "database", "broker"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -29,7 +28,6 @@ _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _USER = re.compile("[a-z_][a-z0-9_-]{0,31}")
 _BATCH = re.compile("[1-9][0-9]{0,3}|([1-9][0-9]?|100)%")
 _JUMP = re.compile(r"([^@]+)@(\[[^\]]+\]|[^:\[\]@]+)(?::([0-9]{1,5}))?")
-_SOURCES = "env:NAME, file:PATH or command:WORDS"
 
 
 @dataclass(frozen=True)
@@ -47,17 +45,6 @@ class OpenPort:
 
     protocol: Literal["tcp", "udp"]
     number: int
-
-
-@dataclass(frozen=True)
-class Source:
-    """The source of a secret: a variable, a file or the output of a command."""
-
-    kind: Literal["env", "file", "command"]
-    words: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{shlex.join(self.words)}"
 
 
 def whole(low: int, high: int) -> BeforeValidator:
@@ -156,37 +143,14 @@ def _setting(value: object) -> str:
     return value
 
 
-def _words(value: object) -> tuple[str, ...]:
-    words = shlex.split(value) if isinstance(value, str) else value
-    if isinstance(words, list) and words and all(isinstance(word, str) and "\0" not in word for word in words):
-        return tuple(words)
-    raise ValueError("must be one command: a line, or the list of its words")
-
-
-def _source(value: object) -> Source:
-    kind, rest = "", value
-    if isinstance(value, str):
-        kind, _, rest = value.partition(":")
-    elif isinstance(value, Mapping) and len(value) == 1:
-        [(kind, rest)] = value.items()
-    if kind == "command":
-        return Source("command", _words(rest))
-    name = rest.strip() if isinstance(rest, str) else ""
-    if kind == "env" and re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
-        return Source("env", (name,))
-    if kind == "file" and name and name.isprintable():
-        return Source("file", (name,))
-    raise ValueError(f"must be {_SOURCES}; a secret itself must not be in this file")
-
-
 def _service(kind: str) -> PlainValidator:
     def check(value: object) -> Source | SecretStr:
         if not isinstance(value, str) or not re.match(r"\w*://", value):
-            return _source(value)
+            return sources.parse(value)
         if said := url_problem(value, SCHEMES[kind]):
             raise ValueError(said)
         if urlsplit(value).password:
-            raise ValueError(f"contains a password, which must not be in this file; name a source: {_SOURCES}")
+            raise ValueError(f"contains a password, which must not be in this file; name a source: {sources.SOURCES}")
         return SecretStr(value)
 
     return PlainValidator(check)
@@ -217,8 +181,8 @@ Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_network)]
 LocalPath = Annotated[Path, PlainValidator(_local_path)]
 Memory = Annotated[str, PlainValidator(_memory)]
 Setting = Annotated[str, PlainValidator(_setting)]
-Words = Annotated[tuple[str, ...], PlainValidator(_words)]
-SecretSource = Annotated[Source, PlainValidator(_source)]
+Words = Annotated[tuple[str, ...], PlainValidator(sources.words)]
+SecretSource = Annotated[Source, PlainValidator(sources.parse)]
 Database = Annotated[Source | SecretStr, _service("database")]
 Broker = Annotated[Source | SecretStr, _service("broker")]
 OpenPorts = tuple[Annotated[OpenPort, PlainValidator(_open_port)], ...]

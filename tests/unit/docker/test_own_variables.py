@@ -92,6 +92,33 @@ def test_the_outside_is_open_unless_it_is_closed(egress: bool, closed: str) -> N
     assert replace(made, kind="dev").compose("ps").env["CLOSED"] == "false"
 
 
+# --- Secrets from elsewhere ---
+
+
+def test_a_secret_may_be_fetched_when_containers_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text(f"{NASTY}\n")
+    (tmp_path / "token").chmod(0o600)
+    kinds = dict.fromkeys(("FROM_ENV", "FROM_FILE", "FROM_COMMAND"), "secret")
+    lines = "FROM_ENV=env:SHOP_TOKEN\nFROM_FILE=file:token\nFROM_COMMAND=\"command:printf '%s' 'a b'\"\n"
+    made = stack(f"{TEXT}{lines}", tmp_path, kinds)
+    monkeypatch.setenv("SHOP_TOKEN", NASTY)
+    texts = stacks.secret_texts(made)
+    assert {name: texts[f"own.{name}"] for name in kinds} == {
+        "FROM_ENV": NASTY,
+        "FROM_FILE": NASTY,
+        "FROM_COMMAND": "a b",
+    }
+    monkeypatch.delenv("SHOP_TOKEN")
+    assert "FROM_ENV_FILE" in stacks.own_text(made), "nothing is fetched for what only looks"
+    with pytest.raises(Failure, match=r"\.env: FROM_ENV: env:SHOP_TOKEN: is not set in this shell; export it"):
+        stacks.secret_texts(made)
+
+
+def test_a_source_that_is_none_is_named() -> None:
+    with pytest.raises(Failure, match=r"\.env: SENTRY_DSN: must be env:NAME, file:PATH or command:WORDS"):
+        stack(f"{TEXT}SENTRY_DSN=env:not-a-name\n")
+
+
 # --- A .env of the project's own ---
 
 

@@ -15,7 +15,8 @@ from deploy.core.errors import Failure
 from deploy.hosts.environment import file, model, secrets
 from deploy.hosts.environment.file import parse
 from deploy.hosts.environment.model import EXAMPLE, FOLDER, Environment
-from deploy.hosts.environment.values import ROLES, Jump, Source
+from deploy.hosts.environment.values import ROLES, Jump
+from deploy.project.sources import Source
 from tests.support import ROOT
 
 PROJECT = Path("/project")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from honcho.printer import Message
 
+from deploy.core.errors import Failure
 from deploy.native import runtime as native
 from deploy.native import side_by_side
 from tests.unit.examples import PROJECT
@@ -35,6 +37,21 @@ def test_a_project_without_celery_has_neither_worker_nor_beat() -> None:
     assert list(plan.processes) == ["web"]
     assert plan.ready_files == ()
     assert "CELERY_BROKER_URL" not in plan.processes["web"].env
+
+
+def test_the_projects_own_variables_come_from_env_and_are_inherited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("EMAIL_HOST=mail\nTOKEN=env:SHOP_TOKEN\nOTHER=x\nGIVEN=file\n")
+    kinds = {"EMAIL_HOST": "plain", "TOKEN": "secret", "GIVEN": "plain", "MISSING": "plain"}
+    project = replace(PROJECT, root=tmp_path, env=kinds)
+    monkeypatch.setenv("SHOP_TOKEN", "hunter2")
+    monkeypatch.setenv("GIVEN", "shell")
+    assert native.own_variables(project) == {"EMAIL_HOST": "mail", "TOKEN": "hunter2"}
+    assert "hunter2" not in native.manage(project, STORE, ["check"]).render()
+    monkeypatch.delenv("SHOP_TOKEN")
+    with pytest.raises(Failure, match=r"\.env: TOKEN: is not set in this shell; export it"):
+        native.own_variables(project)
 
 
 def test_no_database_password_is_put_into_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
