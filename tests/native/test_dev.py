@@ -87,7 +87,7 @@ def test_a_killed_workers_task_runs_again_and_completes(run_folder: Path) -> Non
         visitor = Visitor(dev.url)
         address = ask_for_export(visitor)
         wait_until(lambda: state(visitor, address) == "running", 20, "the task is under way")
-        main = min(dev.processes(r"bin/celery --quiet .*worker").keys() - dev.processes("reloader").keys())
+        main = min(dev.processes(r"bin/celery --quiet -A \S+ worker").keys() - dev.processes("reloader").keys())
         os.kill(main, signal.SIGKILL)
         wait_until(lambda: state(visitor, address) == "done", 60, "the task is done")
         assert len(re.findall(r"Task polls\.tasks\.write_export\S+ received", dev.output)) == 2

@@ -50,7 +50,7 @@ def peak_mb(pid: int) -> float:
 
 def pool(dev: Dev) -> set[int]:
     """The processes of the worker, including its main process."""
-    return dev.processes(r"bin/celery --quiet .*worker").keys() - dev.processes("reloader").keys()
+    return dev.processes(r"bin/celery --quiet -A \S+ worker").keys() - dev.processes("reloader").keys()
 
 
 def ask(visitor: Visitor) -> tuple[str, str]:
