@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ REAL = next(Path(folder, "docker") for folder in os.environ["PATH"].split(":") i
 def project(tmp_path: Path) -> Iterator[Path]:
     folder = support.copy_project(tmp_path / "project")
     (folder / ".venvs").symlink_to(support.ROOT / ".venvs")
+    subprocess.run(["git", "-C", str(folder), "init", "-q"], check=True)
     yield folder
     assert not docker("ps", "-aq", "--filter", "label=com.docker.compose.project=mistakes").strip()
 
@@ -100,7 +102,7 @@ def test_a_disk_nearly_full(project: Path) -> None:
         ("ALLOWED_HOSTS", "*", ".env: ALLOWED_HOSTS is '*': '*' is not a host name; name each host"),
         ("TRUSTED_PROXIES", "10.0.0.0/40", ".env: TRUSTED_PROXIES is '10.0.0.0/40': "),
         ("POSTGRES_PASSWORD", "short", ".env: POSTGRES_PASSWORD is too short: at least 16 characters"),
-        ("HTTP_PROT", "80", ".env: HTTP_PROT is not a known key; the keys are: "),
+        ("HTTP_PROT", "80", ".env: HTTP_PROT is not a known key; declare a variable of the project's own under "),
         ("TLS_KEY", "/k.pem", ".env: TLS_CERTIFICATE and TLS_KEY belong together"),
         ("APP_REPLICAS", "0", ".env: APP_REPLICAS is '0': "),
     ],
