@@ -19,7 +19,7 @@ from deploy.core.shell import MakeFolder, Move, Run, Step, Write
 from deploy.project import check
 from deploy.project.config import NAME
 from deploy.project.declared import FILE
-from deploy.project.detect import Detected, detect
+from deploy.project.detect import detect
 from deploy.project.findings import Finding, apply
 from deploy.project.translate import translate
 
@@ -41,7 +41,6 @@ class Plan:
 
     root: Path
     name: str
-    found: Detected
     #: Files of ours by their names there.
     copies: Mapping[str, Path]
     texts: Mapping[str, str]
@@ -81,7 +80,6 @@ def plan(ours: Path, target: Path, name: str) -> Plan:
     return Plan(
         root=root,
         name=name or name_of(root.name),
-        found=found,
         copies=copies,
         texts={**texts, FILE: _invoke_yaml(root, name or name_of(root.name))},
         moves={each: OWN_TASKS if each == "tasks.py" else f"{each}{ASIDE}" for each in in_the_way},
@@ -139,11 +137,10 @@ def adoption(
             notify(line)
         confirm(f"This writes into {this.root}.", this.name, confirmed)
         shell.perform(steps(this))
-        for finding in settle(this.root):
-            notify(str(finding))
-        for line in this.left:
-            notify(line)
+        settle(this.root)
         shell.run(Run(["python3", "tasks.py", "lock"], cwd=this.root))
+        for line in (*this.left, *map(str, _findings(this.root))):
+            notify(line)
         notify(f"{this.root}: next, `python3 tasks.py check`, then `python3 tasks.py dev`")
 
     return Action(show, do)
@@ -182,15 +179,14 @@ def steps(this: Plan) -> list[Step]:
     return made
 
 
-def settle(root: Path) -> list[Finding]:
-    """Write into `invoke.yaml` what detection should be told, and return what is left for people.
-
-    Only lines of `invoke.yaml` are written: values, packages and code are decided by people.
-    """
+def settle(root: Path) -> None:
+    """Write into `invoke.yaml` what detection should be told: values, packages and code are decided by people."""
     for _ in range(20):  # one finding may hide another; this is more than there are kinds
-        found = check.findings(check.known(root, {}, "", {}))
-        ready = [each for each in found if each.remedy and all(edit.file == FILE for edit in each.remedy)]
+        ready = [each for each in _findings(root) if each.remedy and all(edit.file == FILE for edit in each.remedy)]
         if not ready:
-            return found
+            return
         apply(ready[0].remedy, root)
-    return found
+
+
+def _findings(root: Path) -> list[Finding]:
+    return check.findings(check.known(root, {}, "", {}))

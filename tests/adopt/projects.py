@@ -5,24 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-MANAGE = """\
-import os
-import sys
+from tests.rig.startproject import MANAGE, WSGI
 
-if __name__ == "__main__":
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{settings}")
-    from django.core.management import execute_from_command_line
-
-    execute_from_command_line(sys.argv)
-"""
-WSGI = """\
-import os
-
-from django.core.wsgi import get_wsgi_application
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{settings}")
-application = get_wsgi_application()
-"""
 #: The front page: how many notes there are, and the address of a static file.
 VIEWS = """\
 from django.http import HttpResponse
