@@ -27,6 +27,7 @@ from deploy.swarm.render import StackFile
 from deploy.swarm.state import Service, Snapshot
 from deploy.venvs import build
 from deploy.venvs.store import Store
+from tests.rig import startproject
 from tests.support import ROOT
 from tests.unit import shapes
 from tests.unit.stacks import PROJECT, stack
@@ -162,7 +163,7 @@ def test_check_prints_what_it_detects_and_advises_and_fails_with_the_errors(
 ) -> None:
     settings = "polls/settings.py"
     lines = "DEBUG = True\nINSTALLED_APPS = []\n"
-    manage = {"manage.py": shapes.MANAGE.format(settings="polls.settings")}
+    manage = {"manage.py": startproject.MANAGE.format(settings="polls.settings")}
     shapes.write(tmp_path, shapes.LOCKS, manage, {settings: lines + shapes.STORAGES, ".python-version": "3.13\n"})
     monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
     c = Context(Config(overrides={"project": {"name": "shop", "site": ".", "samples": "", "probes": "/readyz"}}))

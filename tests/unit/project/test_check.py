@@ -13,9 +13,10 @@ from deploy.core.errors import Failure
 from deploy.project import check
 from deploy.project.findings import Edit, Finding, apply
 from deploy.project.rules.known import HOSTS, RUNTIMES
+from tests.rig.startproject import MANAGE
 from tests.support import ROOT
 from tests.unit import shapes
-from tests.unit.shapes import CELERY, LOCKS, MANAGE, ONE_FILE, SPLIT, TUTORIAL, Files, write
+from tests.unit.shapes import CELERY, LOCKS, ONE_FILE, SPLIT, TUTORIAL, Files, write
 
 DEFAULTS: Mapping[str, object] = {"name": "shop", "samples": "", "probes": "/readyz /"}
 SETTINGS = "web/shop/settings.py"

@@ -12,9 +12,10 @@ from deploy.project.source.modules import Library, Module
 from deploy.project.source.packages import Requirements, read
 from deploy.project.source.tree import walk
 from deploy.project.source.values import Variable, text, truth
+from tests.rig.startproject import MANAGE, WSGI
 from tests.support import ROOT
 from tests.unit import shapes
-from tests.unit.shapes import MANAGE, Files, write
+from tests.unit.shapes import Files, write
 
 
 def settings(root: Path, source: str, **more: str) -> Module:
@@ -328,7 +329,7 @@ def test_settings_are_told_apart_by_who_names_them_and_by_their_names(
 ) -> None:
     files = {f"conf/{name}.py": "INSTALLED_APPS = []\n" for name in names}
     files |= {"manage.py": MANAGE.format(settings=f"conf.{manage}")}
-    files |= {"shop/wsgi.py": shapes.WSGI.format(settings=f"conf.{wsgi}")} if wsgi else {}
+    files |= {"shop/wsgi.py": WSGI.format(settings=f"conf.{wsgi}")} if wsgi else {}
     found = detect(write(tmp_path, files))
     assert [each.name if each else "" for each in (found.development, found.production)] == [
         f"conf.{development}",
@@ -366,7 +367,7 @@ def test_the_settings_and_the_runner_of_tests_are_what_pytest_is_told(tmp_path: 
 
 def test_a_wsgi_module_may_be_a_package(tmp_path: Path) -> None:
     module = {
-        "shop/wsgi/__init__.py": shapes.WSGI.format(settings="shop.settings"),
+        "shop/wsgi/__init__.py": WSGI.format(settings="shop.settings"),
         "shop/settings.py": "ROOT_URLCONF = 'x'",
     }
     found = detect(write(tmp_path, {"manage.py": MANAGE.format(settings="shop.settings")}, module))
