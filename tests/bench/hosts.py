@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.figures import Figures, shown
-from tests.hosts.machines import Fleet, Machine, Rack, write_environment
 from tests.hosts.release import append
+from tests.rig.machines import Fleet, Machine, Rack, write_environment
 from tests.rig.ports import free_port
 from tests.support import TOOLS
 

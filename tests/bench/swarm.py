@@ -21,9 +21,9 @@ from tests import support
 from tests.figures import Figures
 from tests.rig.engine import docker
 from tests.rig.load import Load
+from tests.rig.nodes import Cluster
 from tests.support import wait_until
 from tests.swarm.conftest import Swarm, fill, join, new_project
-from tests.swarm.nodes import Cluster
 
 #: Seconds and connections of a measurement of requests a second.
 SECONDS, CONNECTIONS = 8, 24

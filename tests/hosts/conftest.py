@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hosts.machines import IMAGE, Fleet, Rack
 from tests.hosts.release import first_release
 from tests.rig.engine import engine_or_skip
+from tests.rig.machines import IMAGE, Fleet, Rack
 
 VERSIONS = {"web1": 12, "web2": 13, "jobs1": 12, "data1": 13}
 ROLES = {"web1": ("web",), "web2": ("web",), "jobs1": ("worker", "beat"), "data1": ("database", "broker")}

@@ -5,8 +5,8 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from tests.hosts.machines import Fleet, Machine
 from tests.rig.load import Load
+from tests.rig.machines import Fleet, Machine
 from tests.rig.visitor import ADMIN
 from tests.support import TOOLS, environment, wait_until
 

@@ -8,7 +8,7 @@ from deploy.hosts.environment import file
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import run_script
 from deploy.hosts.ssh.connect import Connections
-from tests.hosts.machines import ENVIRONMENT, Fleet, bare_fleet
+from tests.rig.machines import ENVIRONMENT, Fleet, bare_fleet
 
 VERSIONS = {"web1": 12, "web2": 13}
 ROLES = {"web1": ("web", "worker", "beat"), "web2": ("web", "database", "broker")}

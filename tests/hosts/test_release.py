@@ -23,7 +23,6 @@ from deploy.project.config import Project
 from deploy.project.names import Names
 from tests.contract.promises import *  # noqa: F403
 from tests.contract.promises import Runtime
-from tests.hosts.machines import ENVIRONMENT, Fleet, watching
 from tests.hosts.release import (
     MIGRATION,
     SITE,
@@ -40,6 +39,7 @@ from tests.hosts.release import (
 )
 from tests.rig.engine import accept
 from tests.rig.load import Load
+from tests.rig.machines import ENVIRONMENT, Fleet, watching
 from tests.support import TOOLS, environment, one_line, wait_until
 
 # --- What it is for ---

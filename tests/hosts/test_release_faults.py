@@ -14,8 +14,8 @@ from typing import NamedTuple
 import pytest
 
 from deploy.core.running import answers
-from tests.hosts.machines import Fleet, Machine
 from tests.hosts.release import MIGRATION, SITE, WEB, change, load, one_release, peek, start, wait_settled, whole
+from tests.rig.machines import Fleet, Machine
 from tests.support import wait_until
 
 

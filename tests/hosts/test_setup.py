@@ -13,8 +13,8 @@ import pytest
 
 from tests import support
 from tests.hosts.conftest import ROLES, VERSIONS
-from tests.hosts.machines import Fleet, Machine, Rack, bare_fleet, watching
 from tests.hosts.server import make_key
+from tests.rig.machines import Fleet, Machine, Rack, bare_fleet, watching
 from tests.rig.ports import free_port
 from tests.support import one_line
 

@@ -15,8 +15,8 @@ from deploy.docker import env as server_env
 from deploy.docker.stack import DATASTORES
 from tests import support
 from tests.rig.engine import accept, docker, engine_or_skip
+from tests.rig.nodes import Cluster, Node
 from tests.rig.visitor import ADMIN, Visitor
-from tests.swarm.nodes import Cluster, Node
 
 #: Seconds for a swarm to take a node that is killed as down, and start elsewhere what was on it.
 HEAL_SECONDS = 120

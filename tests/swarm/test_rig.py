@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.rig import nodes
 from tests.rig.engine import docker, network
-from tests.swarm import nodes
-from tests.swarm.nodes import Authority, Registry
+from tests.rig.nodes import Authority, Registry
 
 #: Seconds by which the container starts later than it is asked for, as on a busy machine.
 LATE = 2.0

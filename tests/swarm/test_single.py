@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.rig.nodes import Cluster
 from tests.support import one_line
 from tests.swarm.conftest import Swarm, accept, fill, new_project
-from tests.swarm.nodes import Cluster
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from tests import support
 from tests.contract.promises import *  # noqa: F403
 from tests.contract.promises import Runtime
 from tests.rig.load import Load
+from tests.rig.nodes import Node
 from tests.rig.visitor import Visitor
 from tests.support import one_line, wait_until
 from tests.swarm.conftest import HEAL_SECONDS, Swarm, accept
-from tests.swarm.nodes import Node
 
 STYLE = "site/polls/static/polls/style.css"
 
