@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ParamSpec
 from invoke import Collection, Context, Exit, Task
 from invoke.util import yaml
 
+from deploy.core import options
 from deploy.core.errors import Failure
 from deploy.project import file
 
@@ -42,6 +43,9 @@ def task(help: dict[str, str] | None = None) -> Callable[[Callable[P, None]], "T
         @functools.wraps(body)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
             try:
+                c = args[0]
+                assert isinstance(c, Context)
+                kwargs.update(options.dry_run(body, c.config._overrides, dry=bool(c.config.run.dry)))
                 body(*args, **kwargs)
             except Failure as failure:
                 from deploy.core.running import printable  # a failure may quote another program
