@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy.core import shell
@@ -22,13 +22,10 @@ from deploy.project.declared import FILE
 from deploy.project.detect import detect
 from deploy.project.findings import Finding, apply
 from deploy.project.translate import translate
+from deploy.project.upgrade import manifest
 
-#: What is Portico's own in an adopted repository.
-OURS = ("tasks.py", "deploy", "nginx", "Dockerfile", ".dockerignore", "requirements/tools.in", "requirements/tools.txt")
-#: Of these folders only the example is Portico's.
-THEIRS = ("deploy/environments", "deploy/local")
-EXAMPLE = "deploy/environments/example.yaml"
-SEEDED = ".env.example"
+#: What is copied once, and is the project's from then on.
+SEEDED = (".env.example", ".dockerignore")
 #: Lines of `.gitignore`: what is made on a machine, or is secret.
 IGNORED = ("/.venvs", "/.run/", "/.env", "/.secrets/", "__pycache__/")
 #: The end of the name of what is set aside; `tasks.py` becomes the file whose tasks Portico's adds to its own.
@@ -64,10 +61,10 @@ def plan(ours: Path, target: Path, name: str) -> Plan:
     if not found.sites:
         raise Failure(f"{target}: there is no manage.py of a Django project in it")
     if (root / "deploy" / "bootstrap.py").exists():
-        raise Failure(f"{target} has Portico already: `invoke check` there says what it lacks")
+        raise Failure(f"{target} has Portico already: `python3 tasks.py upgrade` there installs a newer one")
     if name and not re.fullmatch(NAME, name):
         raise Failure(f"--name {name}: must be a short name in lower case: letters, digits, - and _")
-    copies = dict(_copies(ours))
+    copies = {each: ours / each for each in (*manifest.present(ours), *SEEDED)}
     translated = translate(found.tree, found.requirements.files)
     texts = {f"requirements/{file}": text for file, text in translated.texts().items()}
     if lock := translated.lock():
@@ -81,7 +78,11 @@ def plan(ours: Path, target: Path, name: str) -> Plan:
         root=root,
         name=name or name_of(root.name),
         copies=copies,
-        texts={**texts, FILE: _invoke_yaml(root, name or name_of(root.name))},
+        texts={
+            **texts,
+            FILE: _invoke_yaml(root, name or name_of(root.name)),
+            manifest.FILE: replace(manifest.of_checkout(ours), files=_hashes(copies)).render(),
+        },
         moves={each: OWN_TASKS if each == "tasks.py" else f"{each}{ASIDE}" for each in in_the_way},
         left=tuple(translated.left),
     )
@@ -93,14 +94,8 @@ def name_of(folder: str) -> str:
     return plain if plain[:1].isalpha() else f"site-{plain}".rstrip("-")
 
 
-def _copies(ours: Path) -> Iterator[tuple[str, Path]]:
-    for each in (*OURS, SEEDED):
-        path = ours / each
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            name = str(file.relative_to(ours))
-            skipped = any(name.startswith(f"{folder}/") for folder in THEIRS) and name != EXAMPLE
-            if file.is_file() and "__pycache__" not in file.parts and not skipped:
-                yield name, file
+def _hashes(copies: Mapping[str, Path]) -> dict[str, str]:
+    return {name: manifest.digest(path) for name, path in copies.items() if manifest.is_ours(name)}
 
 
 def _invoke_yaml(root: Path, name: str) -> str:
@@ -167,7 +162,7 @@ def steps(this: Plan) -> list[Step]:
     folders = {(this.root / name).parent for name in (*this.copies, *this.texts)}
     made += [MakeFolder(folder) for folder in sorted(folders)]
     for name, source in this.copies.items():
-        if not (name == SEEDED and (this.root / name).exists()):
+        if not (name in SEEDED and (this.root / name).exists()):
             made.append(Run(["cp", "-p", "--", str(source), str(this.root / name)]))
     made += [Write(this.root / name, text) for name, text in this.texts.items()]
     ignored = this.root / ".gitignore"
