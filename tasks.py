@@ -476,10 +476,13 @@ def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry
         **REMOTE,
         "only": "Comma-separated hosts (default: all).",
         **YES,
+        "take_over": "Comma-separated: what was there before and may become ours, as the refusal names it.",
         "dry_run": "Show what would change on each host, and change nothing.",
     }
 )
-def remote_setup(c: Context, env: str, only: str = "", yes: bool = False, dry_run: bool = False) -> None:
+def remote_setup(
+    c: Context, env: str, only: str = "", yes: bool = False, take_over: str = "", dry_run: bool = False
+) -> None:
     """Prepare the hosts of an environment for deploys: users, packages, units, nginx, servers, firewall.
 
     Shows the changes first. The user `deploy` gets the administrator's keys, so an administrator can deploy.
@@ -488,7 +491,8 @@ def remote_setup(c: Context, env: str, only: str = "", yes: bool = False, dry_ru
     from deploy.hosts.setup import converge
 
     there = environments.load(bootstrap.ROOT, env, pair=True, celery=bool(project(c).names.celery))
-    carry_out(converge.setup(there, project(c), only, notify, confirmed=yes), dry_run=dry_run)
+    taken = comma_separated(take_over)
+    carry_out(converge.setup(there, project(c), only, notify, confirmed=yes, take_over=taken), dry_run=dry_run)
 
 
 @task(help={**REMOTE, "ref": "A branch, tag or commit (default: the checked-out commit).", **ONLY, **DRY_RUN})

@@ -18,6 +18,8 @@ RELEASE = re.compile("[0-9]{8}-[0-9]{6}-[0-9a-f]{7,12}")
 #: The user that the site runs as, and nginx's group, which reads the files that the site writes.
 APP = "app"
 NGINX_GROUP = "www-data"
+#: Whose host it is (`environment.owner`): the one file of a host that bears no project's name.
+OWNER = PurePosixPath("/etc/portico-owner")
 #: The ports of the servers on the hosts.
 DATABASE_PORT = 5432
 BROKER_PORT = 5671

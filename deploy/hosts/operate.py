@@ -48,6 +48,8 @@ class Hosts:
         for host, has in hosts:
             if not has.setup:
                 yield f"{host.name}: {state.unready(has)}: `invoke remote-setup --env {self.name}`"
+            elif not has.marked:
+                yield f"{host.name}: {state.UNMARKED}: `invoke remote-setup --env {self.name}`"
             for role in state.missing(has, host.roles):
                 yield f"{host.name}: {role} does not run: `invoke remote-logs` shows why"
 
@@ -165,7 +167,7 @@ class Hosts:
 
     def _connections(self) -> Connections:
         environment = self.target.environment
-        return Connections(pinning.load(environment.root, environment.name))
+        return Connections(pinning.load(environment.root, environment.name), owner=self.target.owner)
 
     def _look(self, connections: Connections) -> list[HostState]:
         with View([]) as view:

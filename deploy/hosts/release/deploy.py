@@ -79,7 +79,7 @@ def deploy(target: Target, ref: str, notify: Notify) -> None:
     _local_hook(environment, "before", release.id)
     with (
         # Connect while the code is being packed.
-        Connections(known, ahead=PHASES).begin(target.hosts) as connections,
+        Connections(known, ahead=PHASES, owner=target.owner).begin(target.hosts) as connections,
         archive.packed(target.project.root, release.commit) as code,
         View(target.names) as view,
         phases.locked(
@@ -150,7 +150,7 @@ def rollback(target: Target, to: str, notify: Notify) -> None:
     """
     known = pinning.load(target.environment.root, target.environment.name)
     with (
-        Connections(known, ahead=ROLLBACK_PHASES).begin(target.hosts) as connections,
+        Connections(known, ahead=ROLLBACK_PHASES, owner=target.owner).begin(target.hosts) as connections,
         View(target.names) as view,
         phases.locked(
             operation := Operation(target, connections, view), f"rollback to {to or 'the previous release'}", who()
@@ -181,7 +181,7 @@ def _local_hook(environment: Environment, when: str, release: str) -> None:
 
 def _looked(target: Target) -> dict[str, HostState]:
     known = pinning.load(target.environment.root, target.environment.name)
-    with Connections(known) as connections, View([]) as view:
+    with Connections(known, owner=target.owner) as connections, View([]) as view:
         return phases.look(Operation(target, connections, view))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import IO, TypeVar
 
 from deploy.core import running
@@ -17,6 +18,7 @@ from deploy.core.errors import Failure
 from deploy.core.running import printable, quote
 from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host
+from deploy.hosts.environment.owner import Owner, owner
 from deploy.hosts.layout import Layout
 from deploy.hosts.release import archive, state
 from deploy.hosts.release.fleet import Fleet
@@ -45,6 +47,11 @@ class Target:
     @property
     def layout(self) -> Layout:
         return Layout(self.project.name)
+
+    @cached_property
+    def owner(self) -> Owner:
+        """Who asks: hosts of anybody else refuse."""
+        return owner(self.project.root, self.project.name, self.environment)
 
     @property
     def names(self) -> list[str]:

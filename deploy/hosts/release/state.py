@@ -11,6 +11,8 @@ from deploy.core.errors import Failure
 from deploy.hosts.release import release
 from deploy.hosts.release.release import Release
 
+#: What is said of a host without the mark of its owner.
+UNMARKED = "an earlier version has set it up, without a mark that says whose host it is"
 #: Kinds of units that run until they are stopped.
 _LASTING = ("web", "worker", "beat")
 
@@ -42,6 +44,8 @@ class HostState:
     name: str
     #: The mark that setup left there (`desired.setup_mark`); empty if the last setup did not finish.
     setup: str = ""
+    #: Whether it says whose host it is.
+    marked: bool = True
     #: The roles it was set up for.
     roles: tuple[str, ...] = ()
     cores: int = 1
@@ -87,6 +91,8 @@ def _take(state: HostState, key: str, value: str) -> None:
     match key:
         case "setup":
             state.setup = value.strip("-")
+        case "unmarked":
+            state.marked = False
         case "cores" | "free":
             setattr(state, key, int(value))
         case "current":
@@ -116,6 +122,8 @@ def require_ready(
     for name, state in states.items():
         if not state.setup:
             wrong.append(f"{name}: {unready(state)}: run {remedy}")
+        elif not state.marked:
+            wrong.append(f"{name}: {UNMARKED}: run {remedy}")
         elif set(state.roles) != set(roles.get(name, state.roles)):
             now, then = " ".join(roles[name]), " ".join(state.roles)
             wrong.append(f"{name}: was set up as {then}, but must be {now}: run {remedy}")

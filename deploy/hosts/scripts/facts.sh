@@ -14,7 +14,7 @@
 #                           password WHAT PASSWORD
 #                           certificate WHAT CONTENT
 #
-# Always: system ID VERSION, python VERSION, port NUMBER, ipv6, pending VERB UNIT.
+# Always: system ID VERSION, python VERSION, port NUMBER, ipv6, pending VERB UNIT, site NAME (a project set up here).
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
@@ -87,6 +87,11 @@ system() {
         echo "python $(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
     fi
     [ ! -s /proc/net/if_inet6 ] || echo "ipv6"
+    for helper in /usr/local/sbin/*-helper; do
+        there=${helper##*/}
+        there=${there%-helper}
+        [ ! -f "/etc/$there/roles" ] || echo "site $there"
+    done
     {
         echo "$ssh_port"
         sshd -T 2>/dev/null | sed -n -e 's/^port //p' -e 's/^listenaddress .*:\([0-9]*\).*$/\1/p'

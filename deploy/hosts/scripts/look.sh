@@ -8,6 +8,7 @@ helper=/usr/local/sbin/$name-helper
 # A failed setup removes its marker; the release keeps running and can be inspected and rolled back.
 setup=$(cat "/etc/$name/setup" 2>/dev/null || true)
 printf 'setup %s\n' "${setup:--}"
+[ -e /etc/portico-owner ] || echo unmarked
 if [ ! -d "$srv/releases" ] || [ ! -x "$helper" ]; then exit 0; fi
 printf 'roles %s\n' "$(cat "/etc/$name/roles")"
 printf 'cores %s\n' "$(nproc)"

@@ -15,10 +15,11 @@ from deploy.core.errors import Failure
 from deploy.core.running import Notify, confirm, printable
 from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host
+from deploy.hosts.environment.owner import owner
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, require_addresses, waits_for
 from deploy.hosts.setup.diff import Access, Change, Facts, Server, diff, render, steps
-from deploy.hosts.setup.refusal import problems, refusal
+from deploy.hosts.setup.refusal import TAKEN_OVER, not_ours, problems, refusal
 from deploy.hosts.setup.site import SERVERS, Learned, Site
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import Result, run_script, script
@@ -70,13 +71,25 @@ def _unreadable(error: OSError) -> Failure:
     return Failure(f"{error.filename}: {error.strerror}; make it readable")
 
 
-def setup(environment: Environment, project: Project, only: str, notify: Notify, *, confirmed: bool) -> Action:
+def setup(
+    environment: Environment,
+    project: Project,
+    only: str,
+    notify: Notify,
+    *,
+    confirmed: bool,
+    take_over: Collection[str] = (),
+) -> Action:
     """Make the hosts of an environment, or a comma-separated list of them, ready for deploys.
 
-    A dry run shows the changes. The action raises `Failure` with a line for each failed host: it changes nothing if a
-    host cannot be inspected; if a host cannot be made ready, the others still are.
+    ``take_over`` names what was there before and may become ours (`refusal.TAKEN_OVER`). A dry run shows the changes.
+    The action raises `Failure` with a line for each failed host: it changes nothing if a host cannot be inspected; if a
+    host cannot be made ready, the others still are.
     """
-    site = with_pair(load(environment, project))
+    if unknown := sorted(set(take_over) - set(TAKEN_OVER)):
+        raise Failure(f"--take-over {unknown[0]}: is not one of: {', '.join(TAKEN_OVER)}")
+    mine = owner(project.root, project.name, environment)
+    site = replace(with_pair(load(environment, project)), owner=mine, take_over=frozenset(take_over))
     hosts = chosen(only, environment.hosts, environment.source)
 
     def show() -> None:
@@ -154,7 +167,7 @@ def _require_all(plans: Mapping[str, Changes | Failure]) -> dict[str, Changes]:
 
 
 def _plan(site: Site, host: Host, facts: Facts, access: Mapping[Server, Access]) -> Changes:
-    learned = Learned(facts.ports, facts.ipv6, facts.addresses, access)
+    learned = Learned(facts.ports, facts.ipv6, facts.addresses, access, facts.mark)
     changes = diff(desired(site, host, learned), facts)
     if others := waits_for(site, host, learned):
         title = f"+ {site.layout.services} (secret), once {' and '.join(others)} has generated its password"
@@ -171,7 +184,8 @@ def _look(connection: Connection, site: Site) -> Facts:
         facts = asking.parse(result.text)
     except Failure as failure:
         raise Failure(f"{connection.name}: {failure.message}") from None
-    if said := refusal(host, facts, site.project.python):
+    whose = not_ours(site.owner, site.environment.domain, facts, site.take_over) if site.owner else ""
+    if said := whose or refusal(host, facts, site.project.python):
         raise Failure(f"{connection.name}: {said}")
     require_addresses(site, host, facts)
     return facts

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from deploy.core.errors import Failure
 from deploy.hosts.environment.model import Host
-from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP, UNIT_KINDS, Layout, UnitKind
+from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP, OWNER, UNIT_KINDS, Layout, UnitKind
 from deploy.hosts.setup.diff import Desired, Facts, File, Folder, Group, Idle, Server, Unit, User, digest
 from deploy.hosts.setup.firewall import with_firewall
 from deploy.hosts.setup.servers import (
@@ -47,6 +47,8 @@ def setup_mark(site: Site, host: Host) -> str:
 def desired(site: Site, host: Host, learned: Learned) -> Desired:
     """The desired state of a host."""
     found = _without_mark(site, host, learned)
+    if site.owner:
+        found = replace(found, owner=File(str(OWNER), site.owner.mark(learned.mark).text))
     return (
         found
         if waits_for(site, host, learned)

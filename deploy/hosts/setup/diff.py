@@ -8,11 +8,15 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import unified_diff
 from typing import Literal
 
 from pydantic import SecretStr
+
+from deploy.hosts.environment.owner import Mark
+from deploy.hosts.layout import OWNER
 
 # --- Desired state ---
 
@@ -108,6 +112,8 @@ class Desired:
     idle: tuple[Idle, ...] = ()
     #: Servers whose user and password this host generates.
     servers: tuple[Server, ...] = ()
+    #: Whose host it is; written before everything else.
+    owner: File | None = None
     #: Written when everything else is done; None while a part of the state is unknown.
     setup: File | None = None
 
@@ -154,6 +160,8 @@ class Facts:
     systemd: bool = True
     python: tuple[int, int] | None = None
     ipv6: bool = False
+    #: Projects whose files of setup are there.
+    sites: frozenset[str] = frozenset()
     #: SSH ports: those that sshd listens on, and the one that this connection used.
     ports: tuple[int, ...] = ()
     packages: frozenset[str] = frozenset()
@@ -173,6 +181,13 @@ class Facts:
     #: Restarts and reloads that an interrupted setup has not done.
     pending: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def mark(self) -> Mark | None:
+        """Whose host it is; None if no mark says that."""
+        with suppress(ValueError):
+            return Mark.parse(self.entries.get(str(OWNER), ABSENT).text or "")
+        return None
+
 
 # --- The difference ---
 
@@ -191,7 +206,7 @@ class Change:
 
 def diff(desired: Desired, facts: Facts) -> tuple[Change, ...]:
     """The changes, in order, that bring a host to its desired state; empty if it has that state."""
-    before = [*_packages(desired, facts), *_users(desired, facts), *_folders(desired, facts)]
+    before = [*_owner(desired, facts), *_packages(desired, facts), *_users(desired, facts), *_folders(desired, facts)]
     files = [change for group in desired.groups for change in _group(group, facts)]
     gone = [
         Change(f"- {path}", (f"absent {path}",))
@@ -226,6 +241,18 @@ def render(name: str, changes: Iterable[Change], *, whole: bool) -> str:
     if not shown:
         return f"{name}: no change"
     return "\n".join([f"{name}:", *(f"  {line}" for text in shown for line in text.splitlines())])
+
+
+def _owner(desired: Desired, facts: Facts) -> Iterator[Change]:
+    if not desired.owner or _same(desired.owner, facts):
+        return
+    wanted = Mark.parse(desired.owner.text)
+    said = f"+ {desired.owner.path}: this host becomes {wanted.whose}"
+    if facts.mark:
+        said = f"~ {desired.owner.path}: {facts.mark.whose} → {wanted.whose}"
+    elif wanted.project in facts.sites:
+        said += ", set up by an earlier version without this mark"
+    yield Change(said, ("group", _file(desired.owner)))
 
 
 def _packages(desired: Desired, facts: Facts) -> Iterator[Change]:

@@ -17,7 +17,7 @@ _ENABLED = {"enabled", "enabled-runtime", "generated", "alias"}
 _ACTIVE = {"active", "reloading", "activating"}
 _KNOWN = {
     *("system", "no-systemd", "python", "ipv6", "port", "package", "user", "keys", "entry", "unit"),
-    *("address", "state", "password", "certificate", "pending"),
+    *("site", "address", "state", "password", "certificate", "pending"),
 }
 
 
@@ -32,7 +32,7 @@ def questions(name: str, desired: Desired, addresses: Iterable[str]) -> bytes:
         *(f"secret {folder.path} root" for folder in desired.folders),
         *(f"{'secret' if file.secret else 'open'} {file.path} {file.owner}" for file in files),
         *(f"secret {path} root" for path in desired.absent),
-        *([f"open {desired.setup.path} root"] if desired.setup else []),
+        *(f"open {file.path} root" for file in (desired.setup, desired.owner) if file),
         *(f"secret {unit.sign} root" for unit in desired.idle if unit.sign),
         *(f"unit {name}" for name in [unit.name for unit in desired.units] + [unit.name for unit in desired.idle]),
         *(f"address {each}" for each in addresses),
@@ -65,6 +65,7 @@ def _facts(said: dict[str, list[list[str]]]) -> Facts:
         systemd=not said["no-systemd"],
         python=next((_version(words[0]) for words in said["python"]), None),
         ipv6=bool(said["ipv6"]),
+        sites=frozenset(words[0] for words in said["site"]),
         ports=tuple(int(words[0]) for words in said["port"]),
         packages=frozenset(words[0] for words in said["package"]),
         users={name: shell for name, _, shell, *_ in said["user"]},

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 
 from deploy import OLDEST
 from deploy.hosts.environment.model import Environment, Host
+from deploy.hosts.environment.owner import Owner
 from deploy.hosts.layout import APP, NGINX_GROUP
-from deploy.hosts.setup.diff import Facts
+from deploy.hosts.setup.diff import ABSENT, Facts
+from deploy.hosts.setup.servers import NGINX
 from deploy.hosts.setup.site import is_site
 
 #: Users that cannot be the deploy user: it must have no rights except those that the helper gives.
 RESERVED = {"root", APP, NGINX_GROUP, "postgres", "rabbitmq"}
+#: What `--take-over` names.
+TAKEN_OVER = ("owner",)
 #: Groups whose members have root's rights, or may read what root may.
 POWERFUL = {"root", "sudo", "wheel", "adm", "disk", "docker", "lxd", "systemd-journal"}
 
@@ -38,6 +43,28 @@ def refusal(host: Host, facts: Facts, lowest: tuple[int, int] = OLDEST) -> str:
         )
         return f"has Python {have}, but the site needs {need}: install {system}"
     return next(_too_many_rights(facts), "")
+
+
+def not_ours(owner: Owner, domain: str, facts: Facts, take_over: Collection[str]) -> str:
+    """Why a host is another's; empty if it is ours, free, or handed over by ``take_over``."""
+    handed = "owner" in take_over
+    if mark := facts.mark:
+        said = owner.refusal(mark)
+        return "" if handed and owner.may_take_over(mark) else said
+    if others := sorted(facts.sites - {owner.project}):
+        return (
+            f"this host is {' and '.join(others)}'s, by an earlier version; yours is {owner.whose}: check name in "
+            "invoke.yaml and the host's address, or use another host"
+        )
+    # Without a mark, the names that nginx serves tell two environments of a project apart.
+    text = facts.entries.get(f"{NGINX}/server.conf", ABSENT).text or ""
+    served = re.search(r"server_name ([^;]+);", text)
+    if owner.project in facts.sites and served and domain not in served[1].split() and not handed:
+        return (
+            f"an earlier version has set this host up for {served[1].split()[0]}; yours is {owner.whose}, {domain}: "
+            f"use another host; {owner.hand_over}"
+        )
+    return ""
 
 
 def _too_many_rights(facts: Facts) -> Iterator[str]:

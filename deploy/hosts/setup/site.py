@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 from deploy.hosts.environment.model import SITE_ROLES, Environment, Host
+from deploy.hosts.environment.owner import Mark, Owner
 from deploy.hosts.environment.values import Role
 from deploy.hosts.layout import Layout
 from deploy.hosts.setup.diff import Access, Desired, File, Group, Server
@@ -29,6 +30,10 @@ class Site:
     nginx: Mapping[str, str]
     certificate: str = ""
     key: str = field(default="", repr=False)
+    #: Whose hosts they are to be; None where only the rest is compared.
+    owner: Owner | None = None
+    #: What was there before and may become ours.
+    take_over: frozenset[str] = frozenset()
 
     @property
     def layout(self) -> Layout:
@@ -53,6 +58,8 @@ class Learned:
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: For the servers on the environment's hosts.
     access: Mapping[Server, Access] = field(default_factory=dict)
+    #: The mark of its owner.
+    mark: Mark | None = None
 
     def of(self, host: Host) -> tuple[str, ...]:
         """The addresses of a host, as other hosts resolve them."""

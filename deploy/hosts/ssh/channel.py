@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.running import printable
+from deploy.hosts.environment import owner
 from deploy.hosts.ssh.connect import Connection
 from deploy.project import limits
 
@@ -35,6 +36,8 @@ LIMIT_SECONDS = 600
 GRACE_SECONDS = 20
 #: Seconds that a lock may be held.
 LOCK_SECONDS = 86400
+#: What `scripts/frame.sh` prints first, on both streams: what comes before it is the start-up files'.
+BEGIN = b"portico: begin\n"
 _PIECE = 32768
 
 
@@ -68,8 +71,15 @@ def _frame() -> bytes:
     return base64.b64encode(script("frame.sh").encode())
 
 
-def _preamble(text: str, seconds: int) -> bytes:
-    return b"%s\n%d\n%s\n" % (_frame(), seconds, base64.b64encode(text.encode()))
+def _preamble(connection: Connection, text: str, seconds: int) -> bytes:
+    asking = connection.owner.line if connection.owner else "-"
+    return b"%s\n%d\n%s\n%s\n" % (_frame(), seconds, asking.encode(), base64.b64encode(text.encode()))
+
+
+def after_begin(data: bytes) -> bytes:
+    """What a script printed: without what its shell's start-up files printed before. All of it if no script began."""
+    _, begin, rest = data.partition(BEGIN)
+    return rest if begin else data
 
 
 def run_script(
@@ -82,19 +92,31 @@ def run_script(
 ) -> Result:
     """Run a POSIX script on a host; ``line`` gets each line of its output as it arrives.
 
-    Returns a result even if the script fails. Raises `Failure` if it takes longer than ``seconds`` or the connection is
-    lost. If we are interrupted, or ``stdin`` or ``line`` raises, the connection is cut, which stops the script.
+    Returns a result even if the script fails. Raises `Failure` if the host is another's (nothing was run there), if the
+    script takes longer than ``seconds``, or if the connection is lost. If we are interrupted, or ``stdin`` or ``line``
+    raises, the connection is cut, which stops the script.
     A script cannot tell the end of its input from a killed client: where partial input matters, send a length or a
     checksum.
     """
     channel = connection.shell()
     try:
-        return _Conversation(connection.name, channel, seconds, line).hold(_all(_preamble(text, seconds), stdin))
+        sent = _all(_preamble(connection, text, seconds), stdin)
+        result = _Conversation(connection.name, channel, seconds, line).hold(sent)
     except BaseException:
         connection.close()
         raise
     finally:
         channel.close()
+    if failed := _others(connection, result.code, result.stderr):
+        raise failed
+    return result
+
+
+def _others(connection: Connection, code: int, stderr: bytes) -> Failure | None:
+    """The failure if the host is another's, which has refused the script."""
+    if code != owner.OTHERS_CODE:
+        return None
+    return owner.others(connection.name, connection.owner, stderr.decode(errors="replace"))
 
 
 def _all(preamble: bytes, data: bytes | Iterable[bytes]) -> Iterator[bytes]:
@@ -129,7 +151,7 @@ class _Conversation:
             raise Failure(f"{self.name}: a script was not done within {self.seconds} s and was stopped")
         if code < 0:
             raise Failure(f"{self.name}: a signal killed a script there: the host's journal may show why")
-        return Result(code, b"".join(self.stdout), b"".join(self.stderr))
+        return Result(code, after_begin(b"".join(self.stdout)), after_begin(b"".join(self.stderr)))
 
     def _feed(self, data: Iterator[bytes]) -> None:
         try:
@@ -148,7 +170,7 @@ class _Conversation:
 
     def _read(self, deadline: float) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        pending, ended = "", False
+        pending, ended, begun = "", False, False
         while not ended:
             select.select([self.channel], [], [], 1)
             while self.channel.recv_stderr_ready():
@@ -159,10 +181,12 @@ class _Conversation:
                 self.stdout.append(piece)
                 *lines, pending = (pending + (decoder.decode(piece) if self.line else "")).split("\n")
                 for each in lines:
-                    self._tell(each)
+                    if begun:
+                        self._tell(each)
+                    begun = begun or f"{each}\n".encode().endswith(BEGIN)
             ended = ended and not self.channel.recv_stderr_ready()
             self._require_time(deadline)
-        if pending:
+        if pending and begun:
             self._tell(pending)
         while not self.channel.status_event.wait(1):
             self._require_time(deadline)
@@ -221,17 +245,14 @@ def take_lock(connection: Connection, path: str, who: str) -> Lock:
     """
     channel = connection.shell()
     try:
-        said = _ask_for_lock(connection.name, channel, path, who)
+        said = _ask_for_lock(connection, channel, path, who)
         if said.startswith("BUSY"):
             holder = printable(said[4:]) or "somebody"
             raise Failure(
                 f"{connection.name}: busy: {holder}; wait for that, or end it where it runs, or with `remote-unlock`"
             )
         if said != "HELD":
-            raise Failure(
-                f"{connection.name}: unexpected output {printable(said)[:100]!r}: the start-up files of its shell must"
-                " print nothing"
-            )
+            raise Failure(f"{connection.name}: unexpected output {printable(said)[:100]!r} instead of the lock")
     except BaseException:
         channel.close()
         raise
@@ -250,22 +271,33 @@ def hold_lock(connection: Connection, path: str, who: str) -> Iterator[Lock]:
         lock.release()
 
 
-def _ask_for_lock(name: str, channel: paramiko.Channel, path: str, who: str) -> str:
+def _ask_for_lock(connection: Connection, channel: paramiko.Channel, path: str, who: str) -> str:
+    name = connection.name
     if not path or not path.isprintable():
         raise Failure(f"{path!r} is not a path for a lock")
     try:
         channel.settimeout(GRACE_SECONDS)
-        channel.sendall(_preamble(script("lock.sh"), LOCK_SECONDS))
+        channel.sendall(_preamble(connection, script("lock.sh"), LOCK_SECONDS))
         channel.sendall(f"{path}\n{printable(who)[:200]}\n".encode())
         said = b""
-        while not said.endswith(b"\n"):
+        while BEGIN not in said or not after_begin(said).endswith(b"\n"):
             piece = channel.recv(_PIECE)
             if not piece:
-                why = printable(shell.last_line(channel.recv_stderr(_PIECE).decode(errors="replace")))
-                raise Failure(f"{name}: cannot take the lock {path}: {why or 'the connection was lost'}")
+                raise _why_no_lock(connection, channel, path)
             said += piece
     except TimeoutError:
         raise Failure(f"{name}: no answer within {GRACE_SECONDS} s; run the command again") from None
     except (OSError, EOFError):
         raise Failure(f"{name}: the connection was lost; run the command again") from None
-    return shell.last_line(said.decode(errors="replace"))
+    return shell.last_line(after_begin(said).decode(errors="replace"))
+
+
+def _why_no_lock(connection: Connection, channel: paramiko.Channel, path: str) -> Failure:
+    stderr = b""
+    while piece := channel.recv_stderr(_PIECE):
+        stderr += piece
+    code = channel.recv_exit_status() if channel.status_event.wait(1) else -1
+    why = printable(shell.last_line(after_begin(stderr).decode(errors="replace")))
+    return _others(connection, code, stderr) or Failure(
+        f"{connection.name}: cannot take the lock {path}: {why or 'the connection was lost'}"
+    )

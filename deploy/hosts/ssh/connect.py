@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from deploy.core.errors import Failure
 from deploy.hosts.environment.model import Host
+from deploy.hosts.environment.owner import Owner
 from deploy.hosts.environment.values import Jump
 from deploy.hosts.ssh import background, known_hosts
 from deploy.hosts.ssh.hop import ANSWER_SECONDS, Hop, one_line, quiet_config
@@ -51,6 +52,8 @@ class Connection:
     end: Hop
     #: The number of shells to open ahead: each saves a phase two round trips.
     ahead: int = 0
+    #: Who asks: a host with another's mark refuses each script. None asks any host.
+    owner: Owner | None = None
     _waiting: deque[Future[paramiko.Channel]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -94,14 +97,16 @@ class Connection:
 class Connections:
     """The connections of one command: one for each host, with shared jump hosts. Leaving the context cuts them all.
 
-    ``ahead`` is the number of shells to open on each host as soon as it is connected.
+    ``ahead`` is the number of shells to open on each host as soon as it is connected; a host that is not the
+    ``owner``'s refuses every script.
     """
 
-    def __init__(self, known: KnownHosts, *, admin: bool = False, ahead: int = 0) -> None:
+    def __init__(self, known: KnownHosts, *, admin: bool = False, ahead: int = 0, owner: Owner | None = None) -> None:
         logging.getLogger("paramiko").addHandler(logging.NullHandler())  # it also raises what it logs
         self.known = known
         self.admin = admin
         self.ahead = ahead
+        self.owner = owner
         self._lock = threading.Lock()
         self._open: dict[str, Connection] = {}
         self._jumps: dict[tuple[tuple[Jump, ...], Path | None], Hop] = {}
@@ -141,7 +146,7 @@ class Connections:
                     end.hint = (
                         f"; `invoke remote-setup --env {self.known.environment}` creates that user if it is missing"
                     )
-                self._open[host.name] = Connection(host, end, self.ahead)
+                self._open[host.name] = Connection(host, end, self.ahead, self.owner)
             return self._open[host.name]
 
     def way(self, host: Host) -> list[Hop]:
