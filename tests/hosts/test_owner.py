@@ -6,8 +6,8 @@ import pytest
 
 from deploy.core.shell import Result
 from tests import support
-from tests.hosts.machines import Fleet
 from tests.hosts.release import WEB
+from tests.rig.machines import Fleet
 
 #: What each command of a clone comes to on hosts that are not its own.
 COMMANDS = (

@@ -22,8 +22,6 @@ DAY = 24 * 60 * 60
 #: Suffixes of files to compress, and the size in bytes above which that helps.
 COMPRESSED = {".css", ".js", ".json", ".svg", ".txt"}
 COMPRESSED_BYTES = 512
-#: The lock that `migrate` holds; no other program uses this number in this database.
-MIGRATIONS_LOCK = 0x506F7274
 
 
 def collect() -> None:
@@ -121,20 +119,25 @@ def set_up() -> None:
 
 
 def migrate() -> None:
-    """Apply the migrations. A second process waits meanwhile, and then has nothing to do.
+    """Apply the migrations. A second process, such as a swarm's job that runs twice, waits and has nothing to do."""
+    from django.db import connection
 
-    PostgreSQL's lock belongs to the connection, and is released however we end. A swarm can run a job twice.
-    """
+    from portico_site import patience
+
+    set_up()
+    with patience.one_at_a_time(connection):
+        _migrate()
+
+
+def _migrate() -> None:
     from django.core.management import CommandError, call_command
     from django.db import connection
     from django.db.migrations.recorder import MigrationRecorder
 
-    set_up()
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATIONS_LOCK])
+    from portico_site import patience
+
     is_new = MigrationRecorder.Migration._meta.db_table not in connection.introspection.table_names()
-    call_command("migrate", interactive=False)
+    patience.patiently(connection, lambda: call_command("migrate", interactive=False))
     samples = os.environ.get("PORTICO_SAMPLES")
     if samples and is_new:
         print(f"samples: {samples}", flush=True)
