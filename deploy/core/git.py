@@ -10,6 +10,9 @@ from pathlib import Path
 from deploy.core import shell
 from deploy.core.shell import Run
 
+#: Seconds to list the first commits: Git walks the whole history.
+ROOTS_SECONDS = 60.0
+
 
 @dataclass(frozen=True)
 class Revision:
@@ -42,3 +45,16 @@ def revision(root: Path, now: datetime | None = None) -> Revision:
     changed = shell.run(Run([*git, "status", "--porcelain"]), capture=True, check=False).stdout
     # The time of the commit, so that the same code gives the same image.
     return Revision(f"{name}-changed", time) if changed else Revision(name, committed)
+
+
+def roots(root: Path) -> frozenset[str]:
+    """The first commits of a repository, which all of its clones share; none if they are not known here.
+
+    A shallow clone, such as one of continuous integration, ends at a commit that is not the first.
+    """
+    if shutil.which("git") is None:
+        return frozenset()
+    git = ["git", "-C", str(root), "rev-list", "--max-parents=0", "HEAD"]
+    listed = shell.run(Run(git, seconds=ROOTS_SECONDS), capture=True, check=False)
+    shallow = shell.run(Run([*git[:3], "rev-parse", "--is-shallow-repository"]), capture=True, check=False)
+    return frozenset() if listed.code or shallow.stdout.strip() != "false" else frozenset(listed.stdout.split())

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.core import shell
+from deploy.core import git, shell
 from deploy.core.errors import Failure
 from deploy.core.running import Notify
 from deploy.core.shell import Run
@@ -20,7 +20,7 @@ from deploy.docker import stack as stacks
 from deploy.docker.releases import next_number, target
 from deploy.docker.stack import DATASTORES, SWARM, Stack, load
 from deploy.project.config import Project
-from deploy.swarm import ledger
+from deploy.swarm import ledger, owner
 from deploy.swarm.images import build_steps, pin_all, publish, repository
 from deploy.swarm.jobs import JOBS, Session, hand_over, remove_services, run_jobs, session
 from deploy.swarm.lock import LockLost
@@ -51,12 +51,14 @@ def deploy(manager: Manager, stack: Stack, options: Options, notify: Notify) -> 
     no_containers(manager)
     with session(manager, "a deploy", stack.project.run_folder, notify) as held:
         snapshot = manager.look()
+        owner.require_own(snapshot, stack)
         guard(snapshot, stack_file(stack, {}), options.remove)
         image = publish(manager, stack, options.tag, notify)
         file = stack_file(stack, pin_all(manager, stack, snapshot, image, pull=options.pull))
         entries = ledger.read(manager)
         number = next_number(entries)
         file = as_release(file, number, wanted(stack, snapshot))
+        file = owner.marked(file, git.roots(stack.project.root) or owner.recorded(snapshot))
         carry_out(held, file, snapshot, entries)
         held.change(ledger.record(manager, number, number, image.revision, file))
         remove_services(held, [name for name in options.remove if ":" not in name])

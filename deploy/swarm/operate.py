@@ -18,7 +18,7 @@ from deploy.docker.releases import grid
 from deploy.docker.stack import DATASTORES, DEFAULT_REPLICAS, SWARM, Stack, load
 from deploy.project import limits
 from deploy.project.config import Project
-from deploy.swarm import deploy, ledger
+from deploy.swarm import deploy, ledger, owner
 from deploy.swarm.jobs import MANAGE, command_file, run_command
 from deploy.swarm.lock import held
 from deploy.swarm.manager import Manager
@@ -59,7 +59,7 @@ class Swarm:
         if service not in DEFAULT_REPLICAS:
             can = " and ".join(DEFAULT_REPLICAS)
             raise Failure(f"--service is {service!r}: {can} can be scaled; there must be one beat")
-        self._running(service)
+        self._own(self._running(service))
         change = self.manager.docker("service", "scale", "--detach", f"{self.manager.stack}_{service}={number}")
 
         def do() -> None:
@@ -78,7 +78,7 @@ class Swarm:
 
         A job has no terminal.
         """
-        self._running("app")
+        self._own(self._running("app"))
         app = f"label=com.docker.swarm.service.name={self.manager.stack}_app"
         here = self.manager.ask("ps", "-q", "--filter", app, "--filter", "health=healthy").split()
         words = ["python", "manage.py", *arguments]
@@ -102,7 +102,7 @@ class Swarm:
 
     def rollback(self, to: str) -> Action:
         """Roll the whole stack back to an earlier release. Raises `Failure` if there is none."""
-        goal = deploy.earlier(self.manager.look(), ledger.read(self.manager), to)
+        goal = deploy.earlier(self._own(self.manager.look()), ledger.read(self.manager), to)
         return Action(
             lambda: print(f"# back to {goal.title}\n{goal.file.text}", end=""),
             lambda: deploy.rollback(self.manager, self.stack.project.run_folder, to, self.notify),
@@ -117,7 +117,7 @@ class Swarm:
 
     def remove(self) -> Action:
         """Stop and remove the stack with its secrets and its record of releases; keep the data on the nodes."""
-        if not self.manager.look().services:
+        if not self._own(self.manager.look()).services:
             raise Failure(f"no stack named {self.manager.stack} runs on this swarm")
         remove = self.manager.docker("stack", "rm", self.manager.stack)
         name = self.manager.stack
@@ -136,6 +136,11 @@ class Swarm:
                 self.manager.try_("stack", "rm", self.manager.stack)
                 time.sleep(1)
         self.notify(f"{self.manager.stack} is removed; its volumes are still on the nodes")
+
+    def _own(self, snapshot: Snapshot) -> Snapshot:
+        """The same state. Raises `Failure` if the stack is another project's."""
+        owner.require_own(snapshot, self.stack)
+        return snapshot
 
     def _running(self, service: str = "") -> Snapshot:
         """The stack's current state. Raises `Failure` if it does not run, or has no such service."""

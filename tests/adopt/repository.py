@@ -9,10 +9,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from deploy.core.shell import Result
 from deploy.docker import env as server_env
 from tests import support
 from tests.adopt.projects import Example
+from tests.support import wait_until
 
 
 @dataclass(frozen=True)
@@ -81,3 +84,17 @@ def has_python(example: Example) -> bool:
     newer = filter(None, (shutil.which(f"python3.{minor}") for minor in range(example.python[1], 20)))
     works = (subprocess.run([each, "-c", ""], capture_output=True, check=False).returncode == 0 for each in newer)
     return sys.version_info[:2] >= example.python or any(works)
+
+
+def serves(this: Adopted, url: str, host: str = "localhost") -> None:
+    """Pages, static files, health, and a task if there is Celery."""
+    client = httpx.Client(base_url=url, headers={"Host": host}, trust_env=False, follow_redirects=True)
+    assert client.get("/healthz").text == "ok\n"
+    assert set(client.get("/readyz").json().values()) == {"ok"}
+    page = client.get("/").text.split()
+    assert page[1] == "notes"
+    assert "color: black" in client.get(page[2]).text
+    if this.example.celery:
+        assert client.get("/ask/").text == "sent"
+        wait_until(lambda: "asked tok$en" in client.get("/answer/").text, 30, "the worker has done the task")
+    assert fingerprint(this.root, this.example) == this.before

@@ -6,15 +6,14 @@ import re
 import subprocess
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests import support
 from tests.adopt.projects import EXAMPLES
-from tests.adopt.repository import Adopted, adopt, fingerprint, give_values, has_python, write
+from tests.adopt.repository import Adopted, adopt, fingerprint, give_values, has_python, serves, write
 from tests.rig.engine import docker
 from tests.rig.ports import free_port
-from tests.support import Dev, one_line, wait_until
+from tests.support import Dev, one_line
 
 #: The end of what a machine says whose Python is too old for a project.
 TOO_OLD = "install python3.12, or name one with --python"
@@ -51,20 +50,6 @@ def test_it_is_served_by_processes_of_this_machine(adopted: Adopted, tmp_path: P
     with Dev(adopted.root, tmp_path / "run", seconds=300) as dev:
         dev.wait_ready()
         serves(adopted, dev.url)
-
-
-def serves(adopted: Adopted, url: str, host: str = "localhost") -> None:
-    """Pages, static files, health, and a task if there is Celery."""
-    client = httpx.Client(base_url=url, headers={"Host": host}, trust_env=False, follow_redirects=True)
-    assert client.get("/healthz").text == "ok\n"
-    assert set(client.get("/readyz").json().values()) == {"ok"}
-    page = client.get("/").text.split()
-    assert page[1] == "notes"
-    assert "color: black" in client.get(page[2]).text
-    if adopted.example.celery:
-        assert client.get("/ask/").text == "sent"
-        wait_until(lambda: "asked tok$en" in client.get("/answer/").text, 30, "the worker has done the task")
-    assert fingerprint(adopted.root, adopted.example) == adopted.before
 
 
 def test_it_is_served_in_containers_as_in_production(adopted: Adopted) -> None:

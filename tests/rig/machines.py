@@ -199,8 +199,12 @@ class Fleet:
         """Copy the project, describe the machines, pin their keys, and commit all of it."""
         support.copy_project(self.project)
         (self.project / ".venvs").symlink_to(support.ROOT / ".venvs")
-        (self.rack.folder / "home").mkdir()
         self.git("init", "-q")
+        self.describe()
+
+    def describe(self) -> None:
+        """Describe the machines in the project, which is a repository, pin their keys, and commit all of it."""
+        (self.rack.folder / "home").mkdir(exist_ok=True)
         self.configure()
         self.must("remote-trust", "--yes")
         self.commit("The site")
