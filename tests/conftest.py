@@ -25,7 +25,7 @@ LONGEST = (
     "docker/test_dev.py",
     "docker/test_prod.py",
     "adopt/test_adopt.py",
-    "swarm/test_single.py",
+    "adopt/test_on_servers_in_containers.py",
     "native/test_fresh_clone.py",
     "native/test_million.py",
     "hosts/test_connect.py",

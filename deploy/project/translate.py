@@ -27,6 +27,8 @@ NEEDED = {
     "prod": (("psycopg2", DRIVERS), ("gunicorn", ("gunicorn",))),
 }
 
+_PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?\s*==\s*([^\s;*]+)")
+
 
 @dataclass
 class Translated:
@@ -42,6 +44,8 @@ class Translated:
         base = {name_of(line) for line in self.lines["base"]}
         for layer in LAYERS:
             own = list(dict.fromkeys(self.lines[layer]))
+            said = {name_of(line) for line in own if name_of(line) != canonical(line)}
+            own = [line for line in own if canonical(line) not in said]  # a bare name beside one with a version
             if layer != "base":
                 own = [line for line in own if name_of(line) not in base]
             there = base | {name_of(line) for line in own}
@@ -69,11 +73,12 @@ def layer_of(name: str) -> str:
 
 def translate(tree: Tree, files: Iterable[tuple[str, str]]) -> Translated:
     """Read the files, each with its kind as `packages.read` has it."""
-    made = Translated()
+    made, files = Translated(), list(files)
+    abstract = any(kind == "requirements" and path.endswith(".in") for path, kind in files)
     for path, kind in files:
         if kind == "requirements":
             stem = path.rsplit("/", 1)[-1].removesuffix(".txt").removesuffix(".in")
-            _requirements(tree, path, layer_of(stem), made)
+            _requirements(tree, path, layer_of(stem), made, abstract=abstract)
         elif kind in ("pyproject", "poetry"):
             _pyproject(tree, path, made)
         elif kind == "Pipfile":
@@ -85,12 +90,19 @@ def translate(tree: Tree, files: Iterable[tuple[str, str]]) -> Translated:
     return made
 
 
-def _requirements(tree: Tree, path: str, layer: str, made: Translated) -> None:
-    """A requirements file. One that was compiled from a `.in` beside it only says versions."""
-    compiled = path.endswith(".txt") and f"{path.removesuffix('.txt')}.in" in tree.files
+def _requirements(tree: Tree, path: str, layer: str, made: Translated, *, abstract: bool) -> None:
+    """A requirements file. One that was compiled from a `.in` file only says versions.
+
+    ``abstract``: there are `.in` files somewhere. A `.txt` file of nothing but exact versions then comes from them.
+    """
     text = re.sub(r"\\\n", " ", "\n".join(line for _, line in tree.lines(path)))
-    for line in map(str.strip, text.splitlines()):
-        plain = re.sub(r"\s+(--hash=\S+\s*)+", "", re.sub(r"(^|\s)#.*", "", line)).strip()
+    lines = [
+        re.sub(r"\s+(--hash=\S+\s*)+", "", re.sub(r"(^|\s)#.*", "", line)).strip()
+        for line in map(str.strip, text.splitlines())
+    ]
+    exact = abstract and all(_PIN.match(line) for line in lines if line)
+    compiled = path.endswith(".txt") and (exact or f"{path.removesuffix('.txt')}.in" in tree.files)
+    for plain in lines:
         if not plain or re.match(r"-r\b|--requirement\b|-c\b|--constraint\b", plain):
             continue
         if plain.startswith("-") or "://" in plain or re.match(r"\.{0,2}/", plain):
@@ -104,8 +116,7 @@ def _requirements(tree: Tree, path: str, layer: str, made: Translated) -> None:
 
 
 def _pin(line: str, made: Translated) -> None:
-    found = re.match(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?\s*==\s*([^\s;]+)", line)
-    if found:
+    if found := _PIN.match(line):
         made.pins[canonical(found[1])] = found[2]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.rig.startproject import MANAGE, WSGI
@@ -60,6 +60,22 @@ APP = {
     "notes/migrations/0001_initial.py": MIGRATION,
     "notes/static/notes/style.css": "body { color: black }\n",
 }
+#: A page that sends a task, and one that shows what the tasks have written.
+TASKS_VIEWS = """\
+from django.http import HttpResponse
+
+from notes.models import Note
+from notes.tasks import write
+
+
+def ask(request):
+    write.delay("asked")
+    return HttpResponse("sent")
+
+
+def answer(request):
+    return HttpResponse("\\n".join(Note.objects.filter(text__startswith="asked").values_list("text", flat=True)))
+"""
 COMMON = """\
 from pathlib import Path
 
@@ -90,6 +106,12 @@ class Example:
     python: tuple[int, int] = (3, 11)
     #: Values of the project's own variables, for `.env`.
     values: Mapping[str, str] = field(default_factory=dict)
+    #: The address of its first page.
+    front: str = "/"
+    #: What its user writes into `invoke.yaml` because `check` says so, as lines of the section.
+    written: Sequence[str] = ()
+    #: Files that are in the way, and are set aside.
+    aside: Sequence[str] = ()
 
 
 def below(folder: str, files: Mapping[str, str]) -> dict[str, str]:
@@ -175,21 +197,7 @@ from notes.models import Note
 def write(text):
     Note.objects.create(text=f"{text} {os.environ['SHOP_TOKEN']}")
 """,
-        "notes/tasks_views.py": """\
-from django.http import HttpResponse
-
-from notes.models import Note
-from notes.tasks import write
-
-
-def ask(request):
-    write.delay("asked")
-    return HttpResponse("sent")
-
-
-def answer(request):
-    return HttpResponse("\\n".join(Note.objects.filter(text__startswith="asked").values_list("text", flat=True)))
-""",
+        "notes/tasks_views.py": TASKS_VIEWS,
         "config/settings/__init__.py": "",
         "config/settings/base.py": COMMON.format(more=".parent.parent", package="config")
         + """
@@ -252,4 +260,130 @@ STORAGES = {
 """,
     },
 )
-EXAMPLES = {"plain": PLAIN, "config": CONFIG, "six": SIX}
+
+#: As the teaching example that Portico grew from: addresses of servers in the settings, a key and a folder for static
+#: files too, no front page, beat's schedules in the database only by a word of a command, a Dockerfile, `.in` files
+#: beside a list of exact versions.
+ORIGINAL = Example(
+    celery=True,
+    front="/notes/",
+    written=['probes: "/readyz"'],
+    aside=["Dockerfile", "requirements"],
+    files={
+        **APP,
+        "Dockerfile": "FROM python:3.7\nCOPY . /src\n",
+        "docker-compose.yaml": "services:\n  app: {build: .}\n",
+        "requirements.txt": "Django==5.2.8\ncelery==5.5.3\nsqlparse==0.5.3\n",
+        "requirements/base.in": "Django\ncelery\ndjango-celery-beat\ndjango-celery-results\npsycopg2\n",
+        "requirements/dev.in": "-r base.in\nipython\n",
+        "requirements/prod.in": "-r base.in\ngunicorn\n",
+        "manage.py": MANAGE.format(settings="mysite.settings"),
+        "mysite/__init__.py": "from .celery_app import app as celery_app\n\n__all__ = ['celery_app']\n",
+        "mysite/wsgi.py": WSGI.format(settings="mysite.settings"),
+        "mysite/celery_app.py": """\
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mysite.settings")
+app = Celery("mysite")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+""",
+        "mysite/urls.py": """\
+from django.contrib import admin
+from django.urls import path
+
+from notes import tasks_views, views
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("notes/", views.index),
+    path("ask/", tasks_views.ask),
+    path("answer/", tasks_views.answer),
+]
+""",
+        "notes/tasks.py": """\
+from celery import shared_task
+
+from notes.models import Note
+
+
+@shared_task
+def write(text):
+    return Note.objects.create(text=f"{text} tok$en").pk
+""",
+        "notes/tasks_views.py": TASKS_VIEWS,
+        "mysite/settings/__init__.py": "from .settings import *\n",
+        "mysite/settings/settings.py": """\
+import os
+
+from celery.schedules import crontab
+
+BASE_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SECRET_KEY = "of-the-tutorial"
+DEBUG = True
+ALLOWED_HOSTS = ["localhost"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "notes",
+    "django_celery_beat",
+    "django_celery_results",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+ROOT_URLCONF = "mysite.urls"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+WSGI_APPLICATION = "mysite.wsgi.application"
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "postgres",
+        "USER": "postgres",
+        "PASSWORD": "postgres",
+        "HOST": "postgres",
+        "PORT": "5432",
+    }
+}
+STATIC_URL = "/static/"
+STATIC_ROOT = "/static"
+CELERY_BROKER_URL = "pyamqp://rabbitmq:5672"
+CELERY_RESULT_BACKEND = "django-db"
+CELERY_BEAT_SCHEDULE = {"count": {"task": "notes.tasks.write", "schedule": crontab(minute=5), "args": ["counted"]}}
+""",
+        "mysite/settings/production.py": """\
+import os
+
+from .settings import *
+
+ALLOWED_HOSTS = ["app"]
+DEBUG = False
+SECRET_KEY = os.environ.get("SECRET_KEY")
+""",
+    },
+)
+EXAMPLES = {"plain": PLAIN, "config": CONFIG, "six": SIX, "original": ORIGINAL}

@@ -40,7 +40,8 @@ class Adopted:
 def fingerprint(root: Path, example: Example) -> str:
     """The content of all files of the project."""
     digest = hashlib.sha256()
-    for name in sorted(set(example.files) - {".gitignore"}):  # which is extended
+    moved = {name for name in example.files if name.split("/")[0] in example.aside}
+    for name in sorted(set(example.files) - moved - {".gitignore"}):  # which is extended
         digest.update(name.encode() + b"\0" + (root / name).read_bytes())
     return digest.hexdigest()
 
@@ -62,8 +63,11 @@ def adopt(folder: Path, name: str, example: Example) -> Adopted:
     root.mkdir(parents=True)
     write(root, example)
     before = fingerprint(root, example)
-    done = support.invoke(support.ROOT, "adopt", str(root), "--yes")
+    aside = ["--set-aside"] if example.aside else []
+    done = support.invoke(support.ROOT, "adopt", str(root), "--yes", *aside)
     assert done.code == 0, done.stdout + done.stderr
+    with (root / "invoke.yaml").open("a") as file:
+        file.writelines(f"  {line}\n" for line in example.written)
     return Adopted(root, name, example, before)
 
 
@@ -91,7 +95,7 @@ def serves(this: Adopted, url: str, host: str = "localhost") -> None:
     client = httpx.Client(base_url=url, headers={"Host": host}, trust_env=False, follow_redirects=True)
     assert client.get("/healthz").text == "ok\n"
     assert set(client.get("/readyz").json().values()) == {"ok"}
-    page = client.get("/").text.split()
+    page = client.get(this.example.front).text.split()
     assert page[1] == "notes"
     assert "color: black" in client.get(page[2]).text
     if this.example.celery:

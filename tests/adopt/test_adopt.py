@@ -34,7 +34,12 @@ def test_not_one_file_of_the_project_changes_and_invoke_yaml_is_short(adopted: A
     changed = subprocess.run(
         ["git", "-C", str(adopted.root), "diff", "--name-only"], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert set(changed) <= {".gitignore"}
+    in_the_way = {name for name in adopted.example.files if name.split("/")[0] in adopted.example.aside}
+    assert set(changed) <= {".gitignore", *in_the_way}
+    for name in in_the_way:
+        top, _, rest = name.partition("/")
+        kept = adopted.root / f"{top}.before-portico" / rest
+        assert kept.read_text() == adopted.example.files[name]
 
 
 def test_check_finds_nothing_that_keeps_it_from_running(adopted: Adopted) -> None:

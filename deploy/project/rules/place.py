@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from deploy import OLDEST
 from deploy.project.config import KEYS
 from deploy.project.declared import FILE, SECTION
 from deploy.project.findings import Edit, Finding
@@ -17,6 +18,21 @@ from deploy.project.source.tree import Location
 from deploy.project.source.values import text
 
 DRIVERS = ("psycopg2", "psycopg2-binary", "psycopg", "psycopg-binary", "psycopg-c")
+#: The first versions that run on Python 3.11, the oldest here, by their release notes and classifiers; Django's is the
+#: first with STORAGES, which the kit lays over.
+FIRST = {
+    "django": (4, 2),
+    "celery": (5, 3),
+    "kombu": (5, 3),
+    "amqp": (5, 1),
+    "billiard": (4, 1),
+    "vine": (5, 0),
+    "django-celery-beat": (2, 5),
+    "django-celery-results": (2, 5),
+    "psycopg2": (2, 9),
+    "psycopg2-binary": (2, 9),
+    "gunicorn": (20, 1),
+}
 ASGI_SERVERS = ("uvicorn", "daphne", "hypercorn", "granian")
 
 
@@ -137,6 +153,28 @@ def locked_packages(known: Known) -> Iterator[Finding]:
         yield from _lacking(known, env, ("celery",), "celery", f"runs {known.app.name}", source="base")
 
 
+def too_old(known: Known) -> Iterator[Finding]:
+    """A lock may hold versions of long ago, which run on no Python that runs here."""
+    asked: dict[str, packages.Package] = {}
+    for each in _asked(known, "prod"):
+        if each.name not in asked or "==" in each.versions:
+            asked[each.name] = each
+    tree = known.detected.tree
+    there = {**packages.locked(tree, "requirements/prod.txt"), **packages.locked(tree, "requirements/base.txt")}
+    old = [each for name, each in sorted(there.items()) if (packages.lowest(each.versions) or (99, 0)) < _first(name)]
+    # What nobody asks for came with the others, and goes with them.
+    for package in [each for each in old if each.name in asked] or old:
+        wanted, by = ".".join(map(str, _first(package.name))), asked.get(package.name)
+        fix = [Edit(by.at.path, f"{package.name}>={wanted}", line=by.at.line)] if by and by.versions else []
+        version, mine = package.versions.removeprefix("=="), ".".join(map(str, OLDEST))
+        what = f"{package.name} {version} does not run on Python {mine}; {wanted} is the first that does"
+        yield Finding(by.at if by else package.at, what, fix, "invoke lock --upgrade")
+
+
+def _first(name: str) -> tuple[int, int]:
+    return FIRST.get(name, (0, 0))
+
+
 def _is_async(known: Known) -> bool:
     """Whether the site needs an ASGI server: it says so, or routes more than HTTP."""
     if known.declared.text("asgi"):
@@ -218,4 +256,4 @@ def _served_folders(known: Known, module: Module) -> Iterator[tuple[str, Locatio
                 yield path, found.at
 
 
-RULES = (unknown_keys, manage, settings_modules, python, locked_packages, postgres_only, assets)
+RULES = (unknown_keys, manage, settings_modules, python, locked_packages, too_old, postgres_only, assets)

@@ -124,6 +124,18 @@ CASES = {
         {".python-version": "3.13\n"},
         ".python-version:1: advice: .python-version names Python 3.13, and the locks are for 3.11",
     ),
+    "versions of long ago": Case(
+        ONE_FILE,
+        {
+            "requirements/base.in": "Django==2.2.20\n",
+            "requirements/base.txt": "django==2.2.20\n",
+            "requirements/prod.in": "-r base.in\ngunicorn\npsycopg2\n",
+            "requirements/prod.txt": "django==2.2.20\ngunicorn==25.0\npsycopg2==2.9.11\n",
+        },
+        "requirements/base.in:1: django 2.2.20 does not run on Python 3.11; 4.2 is the first that does;"
+        " requirements/base.in:1, instead: `django>=4.2`, and run `invoke lock --upgrade`",
+        then={"requirements/base.txt": "django==5.2.8\n"},
+    ),
     "no server": Case(
         ONE_FILE,
         {"requirements/prod.in": "-r base.in\npsycopg2\n", "requirements/prod.txt": "django==5\npsycopg2==2\n"},

@@ -41,6 +41,23 @@ def test_a_compiled_file_only_says_versions(tmp_path: Path) -> None:
     assert made.lock() == "asgiref==3.9.1\ndjango==5.2.8\n"
 
 
+def test_exact_versions_beside_in_files_of_another_folder_are_a_lock_too(tmp_path: Path) -> None:
+    made = of(
+        tmp_path,
+        requirements__base_DOT_in="Django\ncelery\n",
+        requirements__prod_DOT_in="-r base.in\ngunicorn\npsycopg2\n",
+        requirements_DOT_txt="Django==5.2.8\ngunicorn==25.0.0\nvine==5.1.0\n",
+    )
+    assert made.texts()["base.in"] == "Django\ncelery\n"
+    assert made.texts()["prod.in"] == "-r base.in\ngunicorn\npsycopg2\n"
+    assert made.lock() == "django==5.2.8\ngunicorn==25.0.0\nvine==5.1.0\n"
+
+
+def test_a_bare_name_beside_one_with_a_version_says_nothing(tmp_path: Path) -> None:
+    made = of(tmp_path, requirements_DOT_txt="Django==5.2.8\ncelery\ndjango\n")
+    assert made.texts()["base.in"] == "Django==5.2.8\ncelery\n"
+
+
 def test_a_pyproject_with_groups_and_the_lock_of_uv(tmp_path: Path) -> None:
     project = """
 [project]
