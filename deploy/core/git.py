@@ -47,14 +47,17 @@ def revision(root: Path, now: datetime | None = None) -> Revision:
     return Revision(f"{name}-changed", time) if changed else Revision(name, committed)
 
 
-def roots(root: Path) -> frozenset[str]:
-    """The first commits of a repository, which all of its clones share; none if they are not known here.
+def roots(root: Path) -> tuple[str, ...]:
+    """The first commits of a repository, which all of its clones share, the oldest last; none if they are not known.
 
     A shallow clone, such as one of continuous integration, ends at a commit that is not the first.
     """
+    git = ["git", "-C", str(root)]
     if shutil.which("git") is None:
-        return frozenset()
-    git = ["git", "-C", str(root), "rev-list", "--max-parents=0", "HEAD"]
-    listed = shell.run(Run(git, seconds=ROOTS_SECONDS), capture=True, check=False)
-    shallow = shell.run(Run([*git[:3], "rev-parse", "--is-shallow-repository"]), capture=True, check=False)
-    return frozenset() if listed.code or shallow.stdout.strip() != "false" else frozenset(listed.stdout.split())
+        return ()
+    shallow = shell.run(Run([*git, "rev-parse", "--is-shallow-repository"]), capture=True, check=False)
+    if shallow.stdout.strip() != "false":
+        return ()
+    listed = Run([*git, "rev-list", "--max-parents=0", "HEAD"], seconds=ROOTS_SECONDS)
+    found = shell.run(listed, capture=True, check=False)
+    return tuple(found.stdout.split()) if found.code == 0 else ()

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from deploy.core import shell
+from deploy.core import git
 from deploy.core.errors import Failure
-from deploy.core.shell import Run
 from deploy.hosts.environment.model import Environment
 from deploy.hosts.layout import OWNER
 
@@ -113,20 +112,7 @@ class Owner:
 
 def owner(root: Path, project: str, environment: Environment) -> Owner:
     """Who asks, for an environment of the project in a folder."""
-    return Owner(project, environment.name, first_commits(root))
-
-
-def first_commits(root: Path) -> tuple[str, ...]:
-    """The commits without a parent, the oldest last; none where Git does not know them, as in a shallow clone."""
-    git = ["git", "-C", str(root)]
-    try:
-        shallow = shell.run(Run([*git, "rev-parse", "--is-shallow-repository"]), capture=True, check=False)
-        if shallow.stdout.strip() != "false":
-            return ()
-        found = shell.run(Run([*git, "rev-list", "--max-parents=0", "HEAD"]), capture=True, check=False)
-    except Failure:  # there is no git
-        return ()
-    return tuple(found.stdout.split()) if found.code == 0 else ()
+    return Owner(project, environment.name, git.roots(root))
 
 
 def others(name: str, asking: Owner | None, stderr: str) -> Failure | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.core.errors import Failure
-from deploy.hosts.environment.owner import OTHERS_CODE, SETUP, Mark, Owner, first_commits, others
+from deploy.hosts.environment.owner import OTHERS_CODE, SETUP, Mark, Owner, others
 from deploy.hosts.layout import OWNER
 from deploy.hosts.release import state
 from deploy.hosts.setup import converge
@@ -62,21 +62,7 @@ def test_another_s_host_is_refused_by_name_with_the_remedy(found: Mark, said: st
     assert bool(refused) == bool(said)
 
 
-def test_a_shallow_clone_knows_no_first_commit_and_keeps_the_one_of_the_mark(tmp_path: Path) -> None:
-    def git(*words: str, cwd: Path = tmp_path) -> str:
-        who = ["-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "protocol.file.allow=always"]
-        return subprocess.run(["git", *who, *words], cwd=cwd, capture_output=True, text=True, check=True).stdout.strip()
-
-    first = tmp_path / "first"
-    git("init", "-q", str(first))
-    assert first_commits(first) == ()
-    for number in range(3):
-        git("commit", "-q", "--allow-empty", "-m", str(number), cwd=first)
-    root = git("rev-list", "--max-parents=0", "HEAD", cwd=first)
-    assert first_commits(first) == (root,)
-    git("clone", "-q", "--depth", "1", f"file://{first}", "shallow")
-    assert first_commits(tmp_path / "shallow") == ()
-    assert first_commits(tmp_path / "nowhere") == ()
+def test_who_does_not_know_the_first_commit_keeps_the_one_of_the_mark() -> None:
     unknown = replace(OURS, commits=())
     assert unknown.refusal(MARK) == ""
     assert unknown.mark(MARK) == MARK

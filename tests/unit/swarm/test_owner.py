@@ -21,12 +21,12 @@ def running(mark: str) -> Snapshot:
     ids=["not marked", "shallow clone", "clone", "theirs was merged", "ours was merged"],
 )
 def test_a_clone_of_the_same_repository_may_deploy(mark: str, ours: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(git, "roots", lambda _: frozenset(ours))
+    monkeypatch.setattr(git, "roots", lambda _: tuple(ours))
     owner.require_own(running(mark), stack())
 
 
 def test_another_project_s_stack_of_the_same_name_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(git, "roots", lambda _: frozenset({"b"}))
+    monkeypatch.setattr(git, "roots", lambda _: ("b",))
     with pytest.raises(Failure, match=r"is another project's: its repository begins with commit a.* another name"):
         owner.require_own(running("a"), stack())
 
