@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # Applies a plan to a host. Standard input: a line for each step, and `end`; nothing is done before all lines have
-# arrived. Names and paths have no spaces; contents are in base64. %PG% is the version of PostgreSQL.
+# arrived. Names and paths have no spaces; contents are in base64. %PG% is the cluster of PostgreSQL.
 #
 #   name NAME                               the project's name
 #   install PACKAGE…
@@ -9,6 +9,7 @@
 #   folder PATH OWNER GROUP MODE
 #   group                                   if a later check fails, restore the files from here on
 #   file PATH OWNER GROUP MODE CONTENT      if the owner is not root: written as the owner, with the owner's group
+#   keep PATH OWNER                         copy a file that is not ours to PATH.before-portico, once
 #   check sudoers|nginx|firewall
 #   absent PATH
 #   units                                   systemd reads its files again
@@ -136,6 +137,9 @@ file_of() { # OWNER PATH MODE
 }
 
 file() {
+    case $1 in
+        *%PG%*) cluster_make || fail "cannot make a cluster of PostgreSQL: pg_createcluster says why" ;;
+    esac
     path=$(real "$1")
     case $path in
         /etc/postgresql/none/*) fail "no PostgreSQL cluster listens on port 5432: pg_lsclusters lists the clusters" ;;
@@ -198,6 +202,12 @@ carry_out() {
             group) : >"$work/group" ;;
             file) file "$a" "$b" "$c" "$d" "$e" ;;
             check) check "$a" ;;
+            keep)
+                path=$(real "$a")
+                # As its owner, whose folder it is; never over an earlier copy.
+                [ ! -f "$path" ] || runuser -u "$b" -- cp -a -n "$path" "$path.before-portico" ||
+                    fail "cannot copy $path to $path.before-portico"
+                ;;
             absent)
                 save "$(real "$a")"
                 rm -f "$(real "$a")"

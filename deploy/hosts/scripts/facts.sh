@@ -1,8 +1,8 @@
 # shellcheck shell=sh
 # Reports the actual state of a host; changes nothing. Standard input: a query a line, and `end`. Output: a line for
-# each, and `end`. Names and paths have no spaces; contents are in base64. %PG% in a name is the version of PostgreSQL.
+# each, and `end`. Names and paths have no spaces; contents are in base64. %PG% in a name is the cluster of PostgreSQL.
 #
-#   name NAME               the project's name
+#   name NAME USER ROLE…    the project's name, the deploy user, the host's roles: what is there already (there.sh)
 #   package NAME            package NAME                      (only if installed)
 #   user NAME               user NAME HOME SHELL GROUP…       (only if it exists; its own group first)
 #   keys NAME               keys NAME                         (only if it has authorized keys)
@@ -98,11 +98,21 @@ system() {
     } | sort -nu | sed 's/^/port /'
 }
 
-while read -r what first second <&3; do
+while read -r what first second roles <&3; do
     case $what in
         name)
             name=$first
             system
+            is_mine "$name" || there_names "$name" "$second"
+            there_network
+            clusters | sed 's/^/cluster /'
+            for role in $roles; do
+                case $role in
+                    web | worker) there_nginx "$name" ;;
+                    database) there_database "$name" ;;
+                    broker) there_broker "$name" ;;
+                esac
+            done | sort -u
             if [ -s "/etc/$name/pending" ]; then sed 's/^/pending /' "/etc/$name/pending"; fi
             ;;
         package)

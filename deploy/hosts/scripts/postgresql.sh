@@ -2,7 +2,30 @@
 # shellcheck disable=SC2317,SC2329 # facts.sh and apply.sh, which follow, call these
 # The database on its host: functions for facts.sh and apply.sh. The role and the database are called `site`.
 
-# Replace %PG% in a name with the version of PostgreSQL that listens on the default port.
+# The clusters, a line each: version, name, port, status.
+clusters() {
+    pg_lsclusters -h 2>/dev/null | while read -r version cluster port status _; do
+        # Names become parts of paths and units.
+        case $version$cluster$port in
+            *[!A-Za-z0-9_.]*) continue ;;
+        esac
+        case $version$port in
+            *[!0-9]*) continue ;;
+        esac
+        echo "$version $cluster $port $status"
+    done
+}
+
+# Make the cluster that Debian's package does not make if the system's locale is not generated.
+cluster_make() {
+    [ -z "$(clusters)" ] || return 0
+    version=$(find /usr/lib/postgresql -mindepth 1 -maxdepth 1 -printf '%f\n' 2>/dev/null | sort -n | tail -n 1)
+    [ -n "$version" ] || return 0
+    (umask 022 && LC_ALL=C.UTF-8 pg_createcluster "$version" main --port 5432) >/dev/null
+}
+
+# Replace %PG% in a name with the cluster that listens on the default port: VERSION/NAME in a path, VERSION-NAME in a
+# unit.
 real() {
     case $1 in
         *%PG%*) ;;
@@ -11,17 +34,15 @@ real() {
             return
             ;;
     esac
-    version=none
-    for folder in /etc/postgresql/*/main; do
-        found=${folder#/etc/postgresql/}
-        found=${found%/main}
-        case $found in
-            # The folders belong to postgres, who could name one so that the path leads elsewhere.
-            *[!0-9]*) continue ;;
-        esac
-        if grep -qs '^port = 5432' "$folder/postgresql.conf"; then version=$found; fi
-    done
-    echo "${1%%\%PG%*}$version${1#*\%PG%}"
+    found=$(clusters | while read -r version cluster port _; do
+        if [ "$port" = 5432 ]; then echo "$version $cluster" && break; fi
+    done)
+    [ -n "$found" ] || found="none none"
+    case $1 in
+        *.service) found="${found% *}-${found#* }" ;;
+        *) found="${found% *}/${found#* }" ;;
+    esac
+    echo "${1%%\%PG%*}$found${1#*\%PG%}"
 }
 
 # Run SQL from standard input as the server's administrator.

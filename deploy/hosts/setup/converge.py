@@ -19,7 +19,7 @@ from deploy.hosts.environment.owner import owner
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, require_addresses, waits_for
 from deploy.hosts.setup.diff import Access, Change, Facts, Server, diff, render, steps
-from deploy.hosts.setup.refusal import TAKEN_OVER, not_ours, problems, refusal
+from deploy.hosts.setup.refusal import TAKEN_OVER, in_the_way, not_ours, problems, refusal, remarks
 from deploy.hosts.setup.site import SERVERS, Learned, Site
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import Result, run_script, script
@@ -40,7 +40,7 @@ def load(environment: Environment, project: Project) -> Site:
 
     Raises `Failure` for a file that cannot be read.
     """
-    if found := problems(environment):
+    if found := problems(environment, project.name):
         raise Failure("\n".join(found))
     try:
         nginx = {path.name: path.read_text() for path in sorted((project.root / "nginx").glob("*.conf"))}
@@ -134,9 +134,8 @@ def _converge(connections: Connections, site: Site, plans: Mapping[str, Changes]
         if host.name in failed:
             continue
         if changes := plans[host.name]:
-            failed[host.name] = Failure(
-                f"{host.name}: is not ready; still to do: {'; '.join(change.title for change in changes)}"
-            )
+            left = "; ".join(change.title for change in changes if not change.note)
+            failed[host.name] = Failure(f"{host.name}: is not ready; still to do: {left}")
         else:
             notify(f"{host.name}: ready")
     if error := failures(failed):
@@ -171,15 +170,16 @@ def _plan(site: Site, host: Host, facts: Facts, access: Mapping[Server, Access])
     changes = diff(desired(site, host, learned), facts)
     if others := waits_for(site, host, learned):
         title = f"+ {site.layout.services} (secret), once {' and '.join(others)} has generated its password"
-        return (*changes, Change(title, ()))
-    return changes
+        changes = (*changes, Change(title, ()))
+    notes = (Change(f"! {line}", (), note=True) for line in remarks(site, host, facts))
+    return (*notes, *changes) if changes else ()
 
 
 def _look(connection: Connection, site: Site) -> Facts:
     host = connection.host
     plan = desired(site, host, Learned(access=dict.fromkeys(SERVERS, Access(SecretStr(""), ""))))
-    text = script("postgresql.sh") + script("rabbitmq.sh") + script("facts.sh")
-    result = _as_root(connection, text, asking.questions(site.project.name, plan, site.addresses), FACTS_SECONDS)
+    text = "".join(map(script, ("postgresql.sh", "rabbitmq.sh", "there.sh", "facts.sh")))
+    result = _as_root(connection, text, asking.questions(site.project.name, host, plan, site.addresses), FACTS_SECONDS)
     try:
         facts = asking.parse(result.text)
     except Failure as failure:
@@ -187,6 +187,8 @@ def _look(connection: Connection, site: Site) -> Facts:
     whose = not_ours(site.owner, site.environment.domain, facts, site.take_over) if site.owner else ""
     if said := whose or refusal(host, facts, site.project.python):
         raise Failure(f"{connection.name}: {said}")
+    if lines := in_the_way(site, host, facts):
+        raise Failure("\n".join(f"{connection.name}: {line}" for line in lines))
     require_addresses(site, host, facts)
     return facts
 

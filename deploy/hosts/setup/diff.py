@@ -9,7 +9,7 @@ import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import unified_diff
 from typing import Literal
 
@@ -58,6 +58,9 @@ class File:
     group: str = "root"
     mode: int = 0o644
     secret: bool = False
+    #: For a file of a server that may have been there before: a copy of that is kept beside it, and with `merged` its
+    #: lines stay, below ours.
+    shared: Literal["", "copied", "merged"] = ""
 
     @property
     def rights(self) -> tuple[str, str, str]:
@@ -66,6 +69,20 @@ class File:
     @property
     def digest(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+#: In the first line of each file that setup writes.
+WRITTEN = "Written by remote-setup"
+#: Between our lines and those of a file that was there before.
+REST = "# --- End of remote-setup's lines. Those below were there before.\n"
+
+
+def merged(file: File, before: str) -> File:
+    """The file with the lines of what was there before below ours; they are kept when ours change later."""
+    _, mark, rest = before.partition(REST)
+    if not mark:
+        rest = "" if WRITTEN in before.partition("\n")[0] else before
+    return replace(file, text=file.text + REST + rest) if rest else file
 
 
 @dataclass(frozen=True)
@@ -101,7 +118,7 @@ class Idle:
 
 @dataclass(frozen=True)
 class Desired:
-    """The whole desired state of a host. Paths and names have no spaces; %PG% stands for the version of PostgreSQL."""
+    """The whole desired state of a host. Paths and names have no spaces; %PG% stands for the cluster of PostgreSQL."""
 
     packages: tuple[str, ...] = ()
     users: tuple[User, ...] = ()
@@ -160,6 +177,12 @@ class Facts:
     systemd: bool = True
     python: tuple[int, int] | None = None
     ipv6: bool = False
+    #: What is there that setup has not made: kind and name (`scripts/there.sh`).
+    there: tuple[tuple[str, str], ...] = ()
+    #: PostgreSQL's clusters: version, name, port.
+    clusters: tuple[tuple[str, str, int], ...] = ()
+    #: TCP ports, the programs that listen, and whether others may reach them.
+    listening: tuple[tuple[int, str, bool], ...] = ()
     #: Projects whose files of setup are there.
     sites: frozenset[str] = frozenset()
     #: SSH ports: those that sshd listens on, and the one that this connection used.
@@ -202,6 +225,8 @@ class Change:
     body: str = ""
     #: Whether the file is new.
     new: bool = False
+    #: Whether it is only said: nothing is to be done.
+    note: bool = False
 
 
 def diff(desired: Desired, facts: Facts) -> tuple[Change, ...]:
@@ -288,11 +313,18 @@ def _rights(rights: tuple[str, str, str]) -> str:
 
 
 def _group(group: Group, facts: Facts) -> Iterator[Change]:
-    changed = [file for file in group.files if not _same(file, facts)]
+    files = [
+        merged(file, facts.entries.get(file.path, ABSENT).text or "") if file.shared == "merged" else file
+        for file in group.files
+    ]
+    changed = [file for file in files if not _same(file, facts)]
     for number, file in enumerate(changed):
         first = ("group",) if number == 0 else ()
         last = (f"check {group.check}",) if group.check and number == len(changed) - 1 else ()
         entry = facts.entries.get(file.path, ABSENT)
+        theirs = file.shared and entry.kind == "file" and WRITTEN not in (entry.text or "").partition("\n")[0]
+        if theirs:
+            yield Change(f"+ {file.path}.before-portico: a copy", (f"keep {file.path} {file.owner}",))
         step = (*first, _file(file), *last)
         yield Change(_title(file, entry), step, _difference(file, entry), new=entry.kind != "file")
 

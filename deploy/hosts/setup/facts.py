@@ -10,6 +10,7 @@ from typing import cast
 from pydantic import SecretStr
 
 from deploy.core.errors import Failure
+from deploy.hosts.environment.model import Host
 from deploy.hosts.setup.diff import Access, Desired, Entry, Facts, Kind, Server
 
 #: States of a unit that starts by itself.
@@ -17,15 +18,15 @@ _ENABLED = {"enabled", "enabled-runtime", "generated", "alias"}
 _ACTIVE = {"active", "reloading", "activating"}
 _KNOWN = {
     *("system", "no-systemd", "python", "ipv6", "port", "package", "user", "keys", "entry", "unit"),
-    *("site", "address", "state", "password", "certificate", "pending"),
+    *("site", "there", "cluster", "listen", "address", "state", "password", "certificate", "pending"),
 }
 
 
-def questions(name: str, desired: Desired, addresses: Iterable[str]) -> bytes:
+def questions(name: str, host: Host, desired: Desired, addresses: Iterable[str]) -> bytes:
     """The input of `scripts/facts.sh`: everything that ``desired`` is compared with, and addresses to resolve there."""
     files = [file for group in desired.groups for file in group.files]
     lines = [
-        f"name {name}",
+        f"name {name} {host.user} {' '.join(host.roles)}",
         *(f"package {each}" for each in desired.packages),
         *(f"user {user.name}" for user in desired.users),
         *(f"keys {user.name}" for user in desired.users if not user.system),
@@ -65,6 +66,9 @@ def _facts(said: dict[str, list[list[str]]]) -> Facts:
         systemd=not said["no-systemd"],
         python=next((_version(words[0]) for words in said["python"]), None),
         ipv6=bool(said["ipv6"]),
+        there=tuple((kind, name) for kind, name, *_ in said["there"]),
+        clusters=tuple((version, name, int(port)) for version, name, port, *_ in said["cluster"]),
+        listening=tuple((int(port), program, reach == "open") for port, program, reach in said["listen"]),
         sites=frozenset(words[0] for words in said["site"]),
         ports=tuple(int(words[0]) for words in said["port"]),
         packages=frozenset(words[0] for words in said["package"]),

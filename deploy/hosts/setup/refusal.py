@@ -8,15 +8,17 @@ from collections.abc import Collection, Iterator
 from deploy import OLDEST
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.environment.owner import Owner
-from deploy.hosts.layout import APP, NGINX_GROUP
+from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP
+from deploy.hosts.setup import names
 from deploy.hosts.setup.diff import ABSENT, Facts
 from deploy.hosts.setup.servers import NGINX
-from deploy.hosts.setup.site import is_site
+from deploy.hosts.setup.site import Site, has_files, is_site
+from deploy.project.proxy import PEERS_PORT
 
 #: Users that cannot be the deploy user: it must have no rights except those that the helper gives.
 RESERVED = {"root", APP, NGINX_GROUP, "postgres", "rabbitmq"}
 #: What `--take-over` names.
-TAKEN_OVER = ("owner",)
+TAKEN_OVER = ("owner", "files", "users", "nginx", "database", "broker")
 #: Groups whose members have root's rights, or may read what root may.
 POWERFUL = {"root", "sudo", "wheel", "adm", "disk", "docker", "lxd", "systemd-journal"}
 
@@ -76,10 +78,102 @@ def _too_many_rights(facts: Facts) -> Iterator[str]:
             yield f"{user} has no group of its own: groupadd -f {user} && usermod -g {user} {user}"
 
 
-def problems(environment: Environment) -> list[str]:
+def problems(environment: Environment, project: str) -> list[str]:
     """The problems of an environment that are visible without its hosts, a line each."""
-    return [
+    named = names.refused(project)
+    users = [
         f"{environment.source}: {host.name}: {host.user} cannot be the deploy user; name another with user"
         for host in environment.hosts
         if host.user in RESERVED or host.user == host.admin
     ]
+    return [*([f"project.name is {project}, which {named}: choose another in invoke.yaml"] if named else []), *users]
+
+
+# --- What is there already ---
+
+_OTHERWISE = "name the project otherwise in invoke.yaml"
+
+
+def in_the_way(site: Site, host: Host, facts: Facts) -> list[str]:
+    """What setup would harm on a host, or what would stop it, a line each: that, and the remedy."""
+    return [*_names_taken(site, host, facts), *_servers_taken(site, host, facts), *_ports_taken(site, host, facts)]
+
+
+def _of(facts: Facts, *kinds: str) -> list[str]:
+    return [name for kind, name in facts.there if kind in kinds]
+
+
+def _take_over(site: Site, what: str) -> str:
+    return f"take it over: `invoke remote-setup --env {site.environment.name} --take-over {what}`"
+
+
+def _names_taken(site: Site, host: Host, facts: Facts) -> Iterator[str]:
+    for unit in _of(facts, "unit"):
+        yield f"{unit} is there already, and is not of remote-setup: {_OTHERWISE}"
+    if (paths := _of(facts, "path")) and "files" not in site.take_over:
+        be = "is" if len(paths) == 1 else "are"
+        what = f"{' and '.join(paths)} {be} there already, and not of remote-setup"
+        yield f"{what}: {_OTHERWISE}, move it away, or {_take_over(site, 'files')}"
+    for user in _of(facts, "user"):
+        if is_site(host) and "users" not in site.take_over:
+            what = f"the user {user} is there already, perhaps a person's: the site would run as it"
+            yield f"{what}; rename it (`usermod -l`), or {_take_over(site, 'users')}"
+    for group in _of(facts, "group"):
+        if is_site(host) or group != APP:
+            yield f"the group {group} is there without a user of that name: `groupdel {group}`, or rename it"
+
+
+def _servers_taken(site: Site, host: Host, facts: Facts) -> Iterator[str]:
+    if (files := _of(facts, "nginx")) and "nginx" not in site.take_over:
+        what = f"nginx serves something else here ({', '.join(files)}), which it would no longer read"
+        yield f"{what}: use another host, or {_take_over(site, 'nginx')}"
+    ours = [f"{kind} {name}" for kind, name in facts.there if kind in ("database", "role") and name == "site"]
+    if ours and "database" not in site.take_over:
+        what = f"PostgreSQL has the {' and the '.join(ours)}, not of remote-setup"
+        yield f"{what}: rename it there (ALTER … RENAME), or {_take_over(site, 'database')}"
+    if "database" in host.roles and facts.clusters and DATABASE_PORT not in [port for *_, port in facts.clusters]:
+        have = ", ".join(f"{version}/{name} on {port}" for version, name, port in facts.clusters)
+        version = facts.clusters[-1][0]
+        make = f"pg_createcluster {version} {site.layout.name.replace('-', '_')} --port {DATABASE_PORT} --start"
+        yield f"PostgreSQL's clusters ({have}) are not on port {DATABASE_PORT}: `{make}` makes one that is"
+    used = [f"{kind} {name}" for kind, name in facts.there if kind in ("vhost", "broker-user", "queue", "node")]
+    if used and "broker" not in site.take_over:
+        what = f"RabbitMQ is used by others here ({', '.join(used[:5])}); for the site it would start empty"
+        yield f"{what}: use another host for the broker, or {_take_over(site, 'broker')}"
+    if site.environment.firewall:
+        for program in _of(facts, "firewall"):
+            disable = "ufw disable" if program == "ufw" else "systemctl disable --now firewalld"
+            yield (
+                f"{program} is active, and closes what setup's own firewall opens: `{disable}`; or set firewall: false "
+                f"in {site.environment.source}, and open the site's ports in {program}"
+            )
+
+
+def _ports_needed(site: Site, host: Host) -> dict[int, str]:
+    """The ports of a host's servers, and the program that may listen there."""
+    web = {80: "nginx", **({443: "nginx"} if site.environment.tls else {})} if "web" in host.roles else {}
+    database = {DATABASE_PORT: "postgres"} if "database" in host.roles else {}
+    broker = {BROKER_PORT: "beam.smp"} if "broker" in host.roles else {}
+    return {**web, **({PEERS_PORT: "nginx"} if has_files(host) else {}), **database, **broker}
+
+
+def _ports_taken(site: Site, host: Host, facts: Facts) -> Iterator[str]:
+    needed = _ports_needed(site, host)
+    for port, program in dict.fromkeys((port, program) for port, program, _ in facts.listening):
+        if port in needed and program != needed[port]:
+            stop = f"`systemctl disable --now {program}`"
+            yield f"{program} listens on port {port}, which {needed[port]} needs: stop it ({stop}), or use another host"
+
+
+def remarks(site: Site, host: Host, facts: Facts) -> list[str]:
+    """What else a person should know before setup: what it changes for other programs of a host."""
+    lines = []
+    others = [name for name in _of(facts, "database") if name != "site"]
+    if "database" in host.roles and others:
+        lines.append(f"PostgreSQL has other databases ({', '.join(others)}), which stay; it restarts")
+    if site.environment.firewall and not facts.units.get(f"{site.layout.name}-firewall.service", (False, False))[1]:
+        kept = {*facts.ports, *_ports_needed(site, host), *(each.number for each in host.open_ports)}
+        for port, program in sorted({(port, program) for port, program, reach in facts.listening if reach}):
+            if port not in kept and program not in ("systemd", "epmd", "beam.smp", "nginx"):
+                lines.append(f"the firewall closes port {port} ({program}) to others; open_ports keeps it open")
+    return lines

@@ -17,7 +17,7 @@ _NGINX_FILES = (
     *("tls.crt", "tls.key"),
 )
 
-POSTGRESQL = "postgresql@%PG%-main.service"
+POSTGRESQL = "postgresql@%PG%.service"
 
 
 def with_nginx(site: Site, host: Host, learned: Learned) -> Desired:
@@ -92,11 +92,11 @@ def without_broker(site: Site) -> Desired:
 
 
 def with_database(site: Site, host: Host, learned: Learned) -> Desired:
-    folder = "/etc/postgresql/%PG%/main"
+    folder = "/etc/postgresql/%PG%"
     own = ("postgres", "postgres")
     configuration = File(f"{folder}/conf.d/{site.layout.name}.conf", template_text("files/postgresql.conf"), *own)
     lines = "\n".join(_admitted(site, host, learned))
-    rules = File(f"{folder}/pg_hba.conf", template_text("files/pg_hba.conf", lines=lines), *own, 0o640)
+    rules = File(f"{folder}/pg_hba.conf", template_text("files/pg_hba.conf", lines=lines), *own, 0o640, shared="merged")
     memory = memory_limit(site, host, "database", "postgresql@.service")
     watched = [configuration.path, *(file.path for group in memory.groups for file in group.files), *memory.absent]
     return Desired(
@@ -133,8 +133,8 @@ def with_broker(site: Site, host: Host) -> Desired:
     size = f"total_memory_available_override_value = {limit.replace('M', 'MB').replace('G', 'GB')}" if limit else ""
     own = ("rabbitmq", "rabbitmq")
     files = (
-        File("/etc/rabbitmq/rabbitmq.conf", template_text("files/rabbitmq.conf", memory=size), *own),
-        File("/etc/rabbitmq/rabbitmq-env.conf", template_text("files/rabbitmq-env.conf"), *own),
+        File("/etc/rabbitmq/rabbitmq.conf", template_text("files/rabbitmq.conf", memory=size), *own, shared="copied"),
+        File("/etc/rabbitmq/rabbitmq-env.conf", template_text("files/rabbitmq-env.conf"), *own, shared="copied"),
     )
     names = File(DROP_IN.format("epmd.socket", site.layout.name), template_text("files/epmd.drop-in.conf"))
     key = File(

@@ -142,7 +142,7 @@ def test_a_host_is_not_called_ready_before_the_passwords_are_known() -> None:
 
 def test_the_database_lets_in_the_site_s_hosts_only_with_a_password_over_tls() -> None:
     learned = Learned(addresses={"10.0.0.1": ("10.0.0.1", "fd00::1")})
-    rules = files(wanted("data1", learned=learned))["/etc/postgresql/%PG%/main/pg_hba.conf"]
+    rules = files(wanted("data1", learned=learned))["/etc/postgresql/%PG%/pg_hba.conf"]
     assert rules.rights == ("postgres", "postgres", "640")
     assert [line for line in rules.text.splitlines() if not line.startswith("#")] == [
         "local all postgres peer",
@@ -156,7 +156,7 @@ def test_the_database_lets_in_the_site_s_hosts_only_with_a_password_over_tls() -
 def test_a_database_beside_the_site_lets_that_in_by_whatever_address_of_its_own() -> None:
     text = TEXT.replace("roles: [database, broker]", "roles: [database, broker, web]")
     assert "hostssl site site samehost scram-sha-256" in (
-        files(wanted("data1", text))["/etc/postgresql/%PG%/main/pg_hba.conf"].text
+        files(wanted("data1", text))["/etc/postgresql/%PG%/pg_hba.conf"].text
     )
 
 
@@ -293,13 +293,13 @@ def test_what_a_deploy_compares_with_a_host_s_setup_reads_no_key(tmp_path: Path)
 
 @pytest.mark.parametrize("user", ["root", "app", "postgres"])
 def test_a_deploy_user_with_other_rights_is_refused(user: str) -> None:
-    [line, *_] = problems(environment(f"user: {user}\n{TEXT}"))
+    [line, *_] = problems(environment(f"user: {user}\n{TEXT}"), "shop")
     assert line == f"deploy/environments/x.yaml: web1: {user} cannot be the deploy user; name another with user"
-    assert problems(environment()) == []
+    assert problems(environment(), "shop") == []
 
 
 def test_the_administrator_is_not_the_one_who_deploys() -> None:
-    assert "jobs1: ops cannot be the deploy user" in problems(environment(f"user: ops\nadmin: ops\n{TEXT}"))[2]
+    assert "jobs1: ops cannot be the deploy user" in problems(environment(f"user: ops\nadmin: ops\n{TEXT}"), "shop")[2]
 
 
 # --- What a host may be ---

@@ -1,0 +1,91 @@
+# shellcheck shell=sh
+# shellcheck disable=SC2317,SC2329 # facts.sh, which follows, calls these
+# What is on a host that setup has not made, for facts.sh: `there KIND NAME WORD…`, a line each.
+#
+#   there path PATH | unit UNIT | user NAME UID | group NAME      of a name that setup would use
+#   there nginx FILE                                              a site, or a main file that was edited
+#   there database NAME | role NAME                               in the cluster on port 5432
+#   there vhost NAME | broker-user NAME | node NAME               of a RabbitMQ
+#   there firewall ufw|firewalld                                  that is active
+#   cluster VERSION NAME PORT STATUS
+#   listen PORT PROGRAM open|local                                a TCP port, and whether others may reach it
+
+# Whether an earlier run of setup has begun here.
+is_mine() { # NAME
+    [ -e "/etc/$1/roles" ] || [ -e "/etc/$1/pending" ] || grep -qs "^$1 " /etc/portico-owner
+}
+
+there_names() { # NAME USER
+    for path in "/etc/$1" "/srv/$1" "/usr/local/lib/$1" "/usr/local/sbin/$1-helper" "/etc/sudoers.d/$1" "/var/backups/$1" \
+        "/etc/apt/apt.conf.d/60$1"; do
+        if [ -e "$path" ] || [ -L "$path" ]; then echo "there path $path"; fi
+    done
+    for unit in "$1.service" "$1-web@.service" "$1-worker@.service" "$1-beat@.service" "$1-release@.service" \
+        "$1-firewall.service"; do
+        if systemctl cat "$unit" >/dev/null 2>&1; then echo "there unit $unit"; fi
+    done
+    for user in "$2" app; do
+        if entry=$(getent passwd "$user"); then
+            id=${entry#*:*:}
+            id=${id%%:*}
+            if [ "$user" = app ] && [ "$id" -ge 1000 ]; then echo "there user app $id"; fi
+        elif getent group "$user" >/dev/null; then
+            echo "there group $user"
+        fi
+    done
+}
+
+# Files of nginx with sites of others, unless nginx runs with our configuration.
+there_nginx() { # NAME
+    [ ! -e "/etc/systemd/system/nginx.service.d/$1.conf" ] || return 0
+    [ -e /etc/nginx/nginx.conf ] || return 0
+    for file in /etc/nginx/sites-enabled/* /etc/nginx/conf.d/*.conf; do
+        [ "$file" = /etc/nginx/sites-enabled/default ] || [ ! -e "$file" ] || echo "there nginx $file"
+    done
+    wanted=$(dpkg-query -W -f '${Conffiles}\n' nginx-common 2>/dev/null | sed -n 's,^ /etc/nginx/nginx.conf \([0-9a-f]*\).*,\1,p')
+    found=$(md5sum </etc/nginx/nginx.conf)
+    [ "$wanted" = "${found%% *}" ] || echo "there nginx /etc/nginx/nginx.conf"
+}
+
+there_database() { # NAME
+    [ ! -s "/etc/$1/database_password" ] || return 0
+    as_postgres 2>/dev/null <<SQL || true
+SELECT 'there database ' || datname FROM pg_database
+WHERE datname = 'site' OR (datname <> 'postgres' AND NOT datistemplate AND datname !~ '\\s');
+SELECT 'there role ' || rolname FROM pg_roles WHERE rolname = 'site';
+SQL
+}
+
+there_broker() { # NAME
+    [ ! -s "/etc/$1/broker_password" ] || return 0
+    if systemctl -q is-active rabbitmq-server && found=$(
+        broker_eval <<ERLANG
+Users = [proplists:get_value(user, User) || User <- rabbit_auth_backend_internal:list_users()],
+lists:foreach(fun(User) -> io:format("there broker-user ~s~n", [User]) end, Users -- [<<"guest">>]),
+lists:foreach(fun(Name) -> io:format("there vhost ~s~n", [Name]) end, rabbit_vhost:list_names() -- [<<"/">>]),
+lists:foreach(fun(Queue) -> io:format("there queue ~s~n", [element(4, amqqueue:get_name(Queue))]) end,
+    rabbit_amqqueue:list(<<"/">>)).
+ERLANG
+    ); then
+        echo "$found" | grep -E '^there [a-z-]+ [^ ]+$' || true
+        return 0
+    fi
+    for node in /var/lib/rabbitmq/mnesia/*@*; do
+        case $node in
+            *-plugins-expand | *-feature_flags | *.pid) continue ;;
+        esac
+        [ ! -d "$node" ] || echo "there node ${node##*/}"
+    done
+}
+
+there_network() {
+    if grep -qs '^ENABLED=yes' /etc/ufw/ufw.conf && systemctl -q is-active ufw; then echo "there firewall ufw"; fi
+    if systemctl -q is-active firewalld; then echo "there firewall firewalld"; fi
+    command -v ss >/dev/null || return 0
+    ss -Hltnp | awk '{
+        reach = ($4 ~ /^(127\.|\[::1\]|\[::ffff:127\.)/) ? "local" : "open"
+        port = $4; sub(/.*:/, "", port)
+        program = "unknown"; if (match($0, /\(\("[^"]*"/)) program = substr($0, RSTART + 3, RLENGTH - 4)
+        gsub(/[^A-Za-z0-9_.:-]/, "_", program); print "listen", port, program, reach
+    }' | sort -u
+}

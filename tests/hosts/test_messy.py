@@ -1,0 +1,95 @@
+"""Setup on a server as people have them: with sites, databases, queues, users and units of others."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.rig.machines import Fleet, Machine, bare_fleet
+
+ROLES = ("web", "worker", "beat", "database", "broker")
+#: What others run on the machine before anybody thinks of us, each in use.
+OTHERS = r"""
+export DEBIAN_FRONTEND=noninteractive
+apt-get -q update >/dev/null
+apt-get -q -y --no-install-recommends install nginx postgresql rabbitmq-server curl iproute2 >/dev/null 2>&1
+echo 'server { listen 80; server_name crm.example.org; return 200 "crm\n"; }' >/etc/nginx/sites-enabled/crm
+systemctl restart nginx
+runuser -u postgres -- psql -q -c "CREATE ROLE crm LOGIN PASSWORD 'secret'" -c "CREATE DATABASE crm OWNER crm"
+rabbitmqctl -q add_vhost crm
+rabbitmqctl -q add_user crm secret
+rabbitmqctl -q set_permissions -p crm crm '.*' '.*' '.*'
+"""
+#: Names that setup would use.
+NAMES = """
+useradd --create-home --uid 1500 app
+groupadd deploy
+mkdir -p /srv/portico && echo mine >/srv/portico/notes
+printf '[Service]\\nExecStart=/bin/sleep infinity\\n' >/etc/systemd/system/portico-web@.service
+systemctl daemon-reload
+echo 'use IO::Socket::INET; $s = IO::Socket::INET->new(LocalPort => 8082, Listen => 5); close $c while $c = $s->accept;' \
+    >/root/other.pl
+systemd-run -q --unit other perl /root/other.pl
+"""
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with bare_fleet(tmp_path_factory.mktemp("messy"), {"solo": 12}, {"solo": ROLES}) as fleet:
+        fleet["solo"].sh(OTHERS)
+        fleet["solo"].sh(NAMES)
+        yield fleet
+
+
+def served(machine: Machine) -> list[str]:
+    """What the others get: of the site, the database and the broker."""
+    return [
+        machine.sh("curl -s http://127.0.0.1/ -H 'Host: crm.example.org'").strip(),
+        machine.sh("psql -A -t postgres://crm:secret@127.0.0.1/crm -c 'SELECT 42'").strip(),
+        machine.sh("rabbitmqctl -q authenticate_user crm secret; rabbitmqctl -q list_vhosts | sort").strip(),
+        machine.sh("getent passwd app; cat /srv/portico/notes; md5sum /etc/systemd/system/portico-web@.service"),
+    ]
+
+
+def test_what_is_there_already_is_named_and_nothing_of_it_is_touched(bare: Fleet) -> None:
+    machine = bare["solo"]
+    before = served(machine)
+    assert before[:2] == ["crm", "42"]
+    refused = bare.invoke("remote-setup", "--yes")
+    assert refused.code != 0
+    for said in (
+        "solo: portico-web@.service is there already, and is not of remote-setup",
+        "solo: /srv/portico is there already, and not of remote-setup",
+        "--take-over files",
+        "solo: the user app is there already, perhaps a person's",
+        "solo: the group deploy is there without a user of that name: `groupdel deploy`",
+        "solo: nginx serves something else here (/etc/nginx/sites-enabled/crm)",
+        "solo: RabbitMQ is used by others here (broker-user crm, vhost crm)",
+        "solo: perl listens on port 8082, which nginx needs",
+    ):
+        assert said in refused.stderr, refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert served(machine) == before
+    assert machine.sh("ls -d /etc/portico /etc/portico-owner 2>/dev/null", check=False) == "", "nothing is begun"
+    assert "deploy" not in machine.sh("cat /etc/passwd")
+
+
+def test_a_database_of_others_stays_in_use_and_its_rules_have_a_copy(bare: Fleet) -> None:
+    """What can be worked with is kept; the remedies of the refusal, applied, work."""
+    machine = bare["solo"]
+    machine.sh("userdel -r app; groupdel deploy; mv /srv/portico /srv/jan; systemctl stop other", check=False)
+    machine.sh("rm /etc/systemd/system/portico-web@.service /etc/nginx/sites-enabled/crm; systemctl daemon-reload")
+    machine.sh("rabbitmqctl -q delete_vhost crm; rabbitmqctl -q delete_user crm")
+    rules = machine.sh("cat /etc/postgresql/15/main/pg_hba.conf")
+    shown = bare.must("remote-setup", "--dry-run").stdout
+    assert "! PostgreSQL has other databases (crm), which stay; it restarts" in shown
+    assert "+ /etc/postgresql/%PG%/pg_hba.conf.before-portico: a copy" in shown
+    bare.must("remote-setup", "--yes")
+    assert machine.sh("psql -A -t postgres://crm:secret@127.0.0.1/crm -c 'SELECT 42'").strip() == "42"
+    assert machine.sh("cat /etc/postgresql/15/main/pg_hba.conf.before-portico") == rules
+    assert machine.sh("cat /etc/postgresql/15/main/pg_hba.conf").endswith(rules)
+    assert machine.sh("cat /etc/portico-owner").splitlines()[-1].startswith("portico test ")
+    asked = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1/ -H 'Host: portico.test'"
+    assert machine.sh(asked) == "502", "the site's nginx, which has no release yet"
+    url = machine.sh("sed -n 's/^DATABASE_URL=//p' /etc/portico/services.env").strip()
+    assert machine.ssh("psql", "-A", "-t", url, "-c", "SELECT current_user").strip() == "site"
+    assert bare.must("remote-setup").stdout.splitlines() == ["solo: no change"]

@@ -1,0 +1,135 @@
+"""What is on a host already: names that are taken, and servers, files and ports of others."""
+
+from dataclasses import replace
+
+import pytest
+
+from deploy.core.errors import Failure
+from deploy.hosts.setup import converge
+from deploy.hosts.setup import facts as asking
+from deploy.hosts.setup.diff import REST, Desired, Entry, Facts, File, Group, diff, merged, steps
+from deploy.hosts.setup.names import refused
+from deploy.hosts.setup.refusal import TAKEN_OVER, in_the_way, remarks
+from tests.unit.hosts.test_setup import PROJECT, TEXT, environment, host, site
+
+ALL = TEXT.replace("roles: [web]", "roles: [web, database, broker]", 1).replace(
+    "  data1: {address: 10.0.0.4, roles: [database, broker]}\n", ""
+)
+
+
+# --- Names ---
+
+
+@pytest.mark.parametrize(
+    "name", ["ssh", "nginx", "postgres", "root", "www-data", "systemd-x", "cron", "hosts", "app", "a" * 33]
+)
+def test_a_name_of_the_system_is_refused_before_anything_connects(name: str) -> None:
+    assert refused(name)
+    with pytest.raises(Failure, match=rf"project.name is {name}, which .*choose another in invoke.yaml"):
+        converge.load(environment(), replace(PROJECT, name=name))
+
+
+@pytest.mark.parametrize("name", ["shop", "portico", "crm", "my-site", "blog_2", "a" * 32, "sshop", "postgrest"])
+def test_other_names_are_taken(name: str) -> None:
+    assert refused(name) == ""
+
+
+# --- The plan ---
+
+
+def said(facts: Facts, text: str = ALL, *take_over: str) -> list[str]:
+    here = replace(site(text), take_over=frozenset(take_over))
+    return in_the_way(here, host(here, "web1"), facts)
+
+
+@pytest.mark.parametrize(
+    ("facts", "line", "what"),
+    [
+        (
+            Facts(there=(("unit", "shop.service"),)),
+            "shop.service is there already, and is not of remote-setup: name",
+            "",
+        ),
+        (Facts(there=(("path", "/etc/shop"), ("path", "/srv/shop"))), "/etc/shop and /srv/shop are there", "files"),
+        (Facts(there=(("user", "app"),)), "the user app is there already", "users"),
+        (Facts(there=(("group", "app"),)), "the group app is there without a user of that name: `groupdel app`", ""),
+        (Facts(there=(("nginx", "/etc/nginx/sites-enabled/crm"),)), "nginx serves something else here (/etc", "nginx"),
+        (Facts(there=(("database", "site"),)), "PostgreSQL has the database site, not of remote-setup", "database"),
+        (Facts(there=(("vhost", "crm"), ("broker-user", "crm"))), "RabbitMQ is used by others here (vhost", "broker"),
+        (Facts(there=(("firewall", "ufw"),)), "ufw is active, and closes what setup's own firewall opens: `ufw", ""),
+        (Facts(listening=((80, "apache2", True),)), "apache2 listens on port 80, which nginx needs: stop it", ""),
+        (Facts(listening=((5432, "docker-proxy", False),)), "docker-proxy listens on port 5432, which postgres", ""),
+        (
+            Facts(clusters=(("15", "crm", 5433),)),
+            "PostgreSQL's clusters (15/crm on 5433) are not on port 5432: `pg_createcluster 15 shop --port 5432",
+            "",
+        ),
+    ],
+)
+def test_what_is_in_the_way_is_one_line_with_the_remedy(facts: Facts, line: str, what: str) -> None:
+    [found] = said(facts)
+    assert found.startswith(line)
+    assert ("--take-over" in found) == bool(what)
+    for each in TAKEN_OVER:
+        assert bool(said(facts, ALL, each)) == (each != what), each
+
+
+def test_a_host_with_its_own_servers_is_not_in_its_own_way() -> None:
+    ours = Facts(
+        listening=((80, "nginx", True), (5432, "postgres", True), (5671, "beam.smp", True), (22, "sshd", True)),
+        clusters=(("15", "crm", 5433), ("15", "main", 5432)),
+        there=(("database", "crm"),),
+    )
+    assert said(ours) == []
+    assert said(Facts(listening=((80, "apache2", True),)), ALL.replace("[web, d", "[d")) == [], "a host without the web"
+    with_ufw = Facts(there=(("firewall", "ufw"),))
+    assert said(with_ufw, f"firewall: false\n{ALL}") == []
+
+
+def test_what_setup_changes_for_others_is_said_in_the_plan() -> None:
+    here = site(ALL)
+    there = Facts(ports=(22,), listening=((3306, "mysqld", True), (6379, "redis", False), (22, "sshd", True)))
+    assert remarks(here, host(here, "web1"), there) == [
+        "the firewall closes port 3306 (mysqld) to others; open_ports keeps it open"
+    ]
+    assert remarks(here, host(here, "web1"), Facts(there=(("database", "crm"),))) == [
+        "PostgreSQL has other databases (crm), which stay; it restarts"
+    ]
+    assert remarks(here, host(here, "web1"), replace(there, units={"shop-firewall.service": (True, True)})) == []
+
+
+# --- Files that were there ---
+
+RULES = File("/etc/postgresql/%PG%/pg_hba.conf", "# Written by remote-setup: x\nours\n", "postgres", "postgres", 0o640)
+SHARED = replace(RULES, shared="merged")
+
+
+def test_lines_that_were_there_stay_below_ours_however_often_ours_change() -> None:
+    assert merged(SHARED, "").text == SHARED.text
+    assert merged(SHARED, "# Written by remote-setup: y\nold\n").text == SHARED.text, "a file of an earlier version"
+    once = merged(SHARED, "local all all peer\n").text
+    assert once == f"{SHARED.text}{REST}local all all peer\n"
+    assert merged(SHARED, once).text == once
+    again = merged(replace(SHARED, text="# Written by remote-setup: x\nmore\n"), once).text
+    assert again == f"# Written by remote-setup: x\nmore\n{REST}local all all peer\n"
+
+
+@pytest.mark.parametrize(("shared", "kept"), [("merged", True), ("copied", True), ("", False)])
+def test_a_file_of_a_server_that_was_there_has_a_copy_beside_it(shared: str, kept: bool) -> None:
+    file = replace(RULES, shared=shared)  # type: ignore[arg-type]
+    theirs = Facts(entries={file.path: Entry("file", "postgres", "postgres", "640", "0", "local all all peer\n")})
+    lines = steps("shop", diff(Desired(groups=(Group((file,)),)), theirs)).decode().splitlines()
+    assert (f"keep {file.path} postgres" in lines) == kept
+    if kept:
+        assert lines.index(f"keep {file.path} postgres") < next(i for i, line in enumerate(lines) if "file " in line)
+    ours = Facts(entries={file.path: Entry("file", "postgres", "postgres", "640", "0", file.text + "x\n")})
+    lines = steps("shop", diff(Desired(groups=(Group((file,)),)), ours)).decode().splitlines()
+    assert not any(line.startswith("keep") for line in lines)
+
+
+def test_answers_about_what_is_there_are_read_back() -> None:
+    text = "there unit shop.service\nthere user app 1000\ncluster 15 main 5432 online\nlisten 80 apache2 open\nend"
+    found = asking.parse(text)
+    assert found.there == (("unit", "shop.service"), ("user", "app"))
+    assert found.clusters == (("15", "main", 5432),)
+    assert found.listening == ((80, "apache2", True),)
