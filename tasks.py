@@ -233,7 +233,14 @@ def logs(
     carry_out(there.logs(service, follow=follow, lines=config.whole_number(lines, "--lines", 1, 1000)))
 
 
-@task(help={"service": "app or celery_worker.", "replicas": "Number of replicas, 1 to 64.", **ON, **DRY_RUN})
+@task(
+    help={
+        "service": "app, celery_worker, or another kind of workers, such as celery_worker_mail.",
+        "replicas": "Number of replicas, 1 to 64.",
+        **ON,
+        **DRY_RUN,
+    }
+)
 def scale(
     c: Context,
     service: str,
@@ -521,7 +528,14 @@ def remote_status(c: Context, env: str, only: str = "") -> None:
     tell(places(c).hosts(env, only).status())
 
 
-@task(help={**REMOTE, "role": "web, worker or beat (default: all).", "lines": "Lines of each role, 1 to 1000.", **ONLY})
+@task(
+    help={
+        **REMOTE,
+        "role": "web, worker, worker_KIND or beat (default: all).",
+        "lines": "Lines of each role, 1 to 1000.",
+        **ONLY,
+    }
+)
 def remote_logs(c: Context, env: str, role: str = "", lines: str = "100", only: str = "") -> None:
     """Show the last lines of the logs of the site's processes."""
     from deploy.project import config

@@ -19,6 +19,7 @@ from deploy.docker import images
 from deploy.docker.engine import require_engine
 from deploy.docker.stack import DEV, Stack, build_ca, prepare, secret_steps
 from deploy.project.config import Project
+from deploy.project.workers import SERVICE
 
 #: Seconds for `docker compose up` to end when it is interrupted; while it replaces containers it may ignore that.
 #: Then the same time for the containers, where a worker gives a running task 10 seconds.
@@ -40,11 +41,6 @@ def ports(stack: Stack) -> dict[str, tuple[str, int]]:
     }
 
 
-def processes(stack: Stack) -> tuple[str, ...]:
-    """The services that run the project's code."""
-    return ("app", "celery_worker", "celery_beat") if stack.celery else ("app",)
-
-
 def image(stack: Stack) -> Run:
     """The command that builds the image."""
     return images.build(stack.project, "dev", [stack.image], None, ca=build_ca(stack.env))
@@ -63,8 +59,8 @@ def first(stack: Stack) -> dict[str, Run]:
 
 def attached(stack: Stack, workers: int) -> Run:
     """The command that runs the site in the foreground, rebuilding and restarting it when a lock changes."""
-    scale = ["--scale", f"celery_worker={workers}"] if stack.celery else []
-    return stack.compose("up", "--no-deps", "--watch", *scale, *processes(stack))
+    scale = ["--scale", f"{SERVICE}={workers}"] if stack.celery else []
+    return stack.compose("up", "--no-deps", "--watch", *scale, *stack.site_services)
 
 
 def development(project: Project, port: int, workers: int, notify: Notify) -> Action:
@@ -74,6 +70,8 @@ def development(project: Project, port: int, workers: int, notify: Notify) -> Ac
         require_engine(project.free_gigabytes)
         stack = prepare(project, DEV, dry_run=dry_run, notify=notify)
         require_own(stack)
+        if workers > 1 and (why := stack.why_not_scaled(SERVICE)):
+            raise Failure(f"--workers: {why}")
         return replace(stack, env=stack.env.model_copy(update={"port": port})) if port else stack
 
     def show() -> None:
@@ -139,13 +137,13 @@ def _run(stack: Stack, workers: int) -> None:
 
 def _announce(stack: Stack, workers: int, child: subprocess.Popen[str]) -> None:
     def missing() -> list[str]:
-        waiting = not_ready(replicas(stack.name, *processes(stack)), processes(stack), workers)
+        waiting = not_ready(replicas(stack.name, *stack.site_services), stack.site_services, workers)
         return waiting or ([] if answers(f"{url(stack)}readyz") else ["app"])
 
-    announce(url(stack), [*processes(stack), *stack.datastores], missing, ended=lambda: child.poll() is not None)
+    announce(url(stack), [*stack.site_services, *stack.datastores], missing, ended=lambda: child.poll() is not None)
 
 
 def not_ready(now: Sequence[Replica], services: Sequence[str], workers: int) -> list[str]:
     """Those of the services that are not ready yet."""
-    want = {name: workers if name == "celery_worker" else 1 for name in services}
+    want = {name: workers if name == SERVICE else 1 for name in services}
     return [name for name, number in want.items() if sum(1 for r in now if r.service == name and r.ready) < number]

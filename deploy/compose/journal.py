@@ -13,13 +13,11 @@ from deploy.compose.ledger import Release
 from deploy.core import shell
 from deploy.core.running import Notify
 from deploy.core.shell import Remove, Run, WriteSecret
+from deploy.docker.kinds import BEAT
 from deploy.docker.stack import Stack, mounted, secret_steps
 from deploy.project import proxy
+from deploy.project.workers import is_worker
 
-#: The services whose new replicas start beside the old ones, and the service that must have exactly one.
-ROLLING, BEAT = ("app", "celery_worker"), "celery_beat"
-#: All of them that a stack may have.
-SITE = (*ROLLING, BEAT)
 JOURNAL = "rollout.json"
 
 
@@ -52,6 +50,11 @@ def read(stack: Stack) -> Note | None:
         return None
 
 
+def site_replicas(stack: Stack) -> list[Replica]:
+    """The containers that run the project, those of kinds of workers that there are no more too."""
+    return [each for each in replicas(stack.name) if each.service in ("app", BEAT) or is_worker(each.service)]
+
+
 def recover(stack: Stack, notify: Notify) -> None:
     """Finish or undo a rollout that was killed, or that could not undo itself.
 
@@ -59,8 +62,8 @@ def recover(stack: Stack, notify: Notify) -> None:
     which it was deployed.
     """
     serving, note = current_upstream(stack), read(stack)
-    now = replicas(stack.name, *SITE)
-    left = left_over(now, serving, note.old if note else None)
+    now = site_replicas(stack)
+    left = left_over(now, serving, note.old if note else None, stack.alone)
     if left:
         notify(f"remove what an interrupted command left: {', '.join(each.name for each in left)}")
         if names([each for each in left if each.running], "app"):
@@ -76,11 +79,12 @@ def recover(stack: Stack, notify: Notify) -> None:
 
 
 def finish(stack: Stack, note: Note, stay: Sequence[Replica], *, new: bool) -> None:
-    """Complete the ``new`` release or the old one, which is to be kept: its beat, image, secrets and record."""
-    beats = [each for each in stay if each.service == BEAT]
-    known = [each for each in beats if (each.name in note.old) != new]
-    for beat in [each for each in known or beats if each.running or not any(other.running for other in known)][:1]:
-        start_beat(stack, beat)
+    """Complete the ``new`` release or the old one, which is to be kept: what must be alone, image, secrets, record."""
+    for service in stack.alone:
+        some = [each for each in stay if each.service == service]
+        known = [each for each in some if (each.name in note.old) != new]
+        one = [each for each in known or some if each.running or not any(other.running for other in known)][:1]
+        start_alone(stack, service, one)
     if new:
         ledger.add(stack, note.release, note.env)
         return
@@ -89,11 +93,13 @@ def finish(stack: Stack, note: Note, stay: Sequence[Replica], *, new: bool) -> N
         shell.run(Run(["docker", "tag", image, stack.image]), capture=True)
 
 
-def start_beat(stack: Stack, beat: Replica) -> None:
-    """Run this beat and stop any other, because there must never be two. Raises `Failure` if the engine fails."""
-    if others := [each for each in replicas(stack.name, BEAT) if each.name != beat.name]:
+def start_alone(stack: Stack, service: str, some: Sequence[Replica]) -> None:
+    """Run these replicas of a service, and stop all others of it first. Raises `Failure` if the engine fails."""
+    known = [each.name for each in some]
+    if known and (others := [each for each in replicas(stack.name, service) if each.name not in known]):
         stop(others)
-    shell.run(Run(["docker", "start", beat.name]), capture=True)
+    for name in known:
+        shell.run(Run(["docker", "start", name]), capture=True)
 
 
 def serves(some: Sequence[Replica], serving: Sequence[str]) -> bool:
@@ -106,13 +112,16 @@ def switched(serving: Sequence[str], old: Sequence[str]) -> bool:
     return tuple(serving) != proxy.ALL and not set(serving) & set(old)
 
 
-def left_over(some: Sequence[Replica], serving: Sequence[str], old: Sequence[str] | None) -> list[Replica]:
+def left_over(
+    some: Sequence[Replica], serving: Sequence[str], old: Sequence[str] | None, alone: Sequence[str] = (BEAT,)
+) -> list[Replica]:
     """The containers that an interrupted command left and that must be removed.
 
     ``serving``: the replicas in nginx's upstream. ``old``: the containers before the rollout, if there is a journal. Of
-    the old and the new containers, those that do not serve are left over, including their workers and beat.
+    the old and the new containers, those that do not serve are left over, including their workers and beat. ``alone``:
+    the services of which one replica is stopped for another, and may be needed again.
     """
-    ended = [each for each in some if each.state in ENDED and each.service != BEAT]
+    ended = [each for each in some if each.state in ENDED and each.service not in alone]
     if not serves(some, serving):
         return ended
     if old is None:

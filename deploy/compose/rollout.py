@@ -11,6 +11,7 @@ Compose itself replaces a container by stopping it first. Measurements led to th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from deploy.compose.containers import (
 )
 from deploy.compose.definitions import changed, record
 from deploy.compose.front import route_only_to, switch_upstream
-from deploy.compose.journal import BEAT, ROLLING, SITE
+from deploy.compose.journal import site_replicas
 from deploy.compose.ledger import Release
 from deploy.core import git, shell
 from deploy.core.action import Action
@@ -41,10 +42,10 @@ from deploy.core.running import Notify, alone, run_once
 from deploy.core.shell import Run, Step
 from deploy.docker import images
 from deploy.docker.engine import require_engine
+from deploy.docker.kinds import BEAT
 from deploy.docker.releases import target
 from deploy.docker.stack import (
     DATASTORES,
-    DEFAULT_REPLICAS,
     PROD,
     Mounted,
     Stack,
@@ -71,15 +72,8 @@ def only_one(stack: Stack, what: str) -> AbstractContextManager[None]:
 
 def wanted(stack: Stack, running: Sequence[Replica]) -> dict[str, int]:
     """The number of replicas of each rolling service: from `.env`, else as many as run, else the default."""
-    named = {"app": stack.env.app_replicas, "celery_worker": stack.env.worker_replicas}
-    counts = {service: sum(1 for each in running if each.service == service and each.running) for service in ROLLING}
-    needed = ROLLING if stack.celery else ROLLING[:1]
-    return {service: named[service] or counts[service] or DEFAULT_REPLICAS[service] for service in needed}
-
-
-def site_services(stack: Stack) -> tuple[str, ...]:
-    """The services that run the project."""
-    return SITE if stack.celery else ROLLING[:1]
+    counts = Counter(each.service for each in running if each.running)
+    return stack.replicas(counts)
 
 
 # --- Actions ---
@@ -204,7 +198,7 @@ def release_steps(stack: Stack, image: Run) -> list[Step]:
         *nginx_steps(stack, proxy.ALL),
         stack.compose(*once, *stack.datastores),
         stack.compose("run", "--rm", "-T", "--no-deps", "release"),
-        stack.compose(*once, *scales(wanted(stack, replicas(stack.name))), *site_services(stack)),
+        stack.compose(*once, *scales(wanted(stack, replicas(stack.name))), *stack.site_services),
         stack.compose(*once, "nginx"),
     ]
 
@@ -231,7 +225,7 @@ def first_start(stack: Stack, notify: Notify) -> None:
     notify(f"start: {', '.join(stack.datastores)}")
     up(stack, *stack.datastores)
     release(stack, notify)
-    services = site_services(stack)
+    services = stack.site_services
     notify(f"start: {', '.join(f'{counts.get(service, 1)} {service}' for service in services)}")
     shell.run(stack.compose(*START, *scales(counts), *services), capture=True)
     await_healthy(replicas(stack.name, *services))
@@ -255,8 +249,8 @@ class Before:
 
 def update(stack: Stack, what: Wanted, notify: Notify) -> Release:
     """Replace the running release without losing a request. A failed update is undone by `restore`."""
-    now = replicas(stack.name, *SITE)
-    remove([each for each in now if each.service == BEAT and each.state in ENDED])
+    now = site_replicas(stack)
+    remove([each for each in now if each.service in stack.alone and each.state in ENDED])
     old = [each for each in now if each.state not in ENDED]  # a replica that keeps restarting must be replaced too
     before = Before(old, next(each.image for each in old if each.service == "app" and each.running), mounted(stack))
     counts = wanted(stack, old)
@@ -277,9 +271,9 @@ def update(stack: Stack, what: Wanted, notify: Notify) -> Release:
         release(stack, notify)
         notify(f"start beside the old ones: {', '.join(f'{number} {service}' for service, number in counts.items())}")
         new = start_replicas(stack, counts)
-        if stack.celery:
-            notify("replace beat")
-            replace_beat(stack)
+        for service in stack.alone:
+            notify("replace beat" if service == BEAT else f"replace {service}, when the old one has ended")
+            replace_alone(stack, service)
         notify(f"switch nginx to {', '.join(names(new, 'app'))}")
         switch_upstream(stack, names(new, "app"), wait=True)
     except BaseException:
@@ -297,16 +291,16 @@ def update(stack: Stack, what: Wanted, notify: Notify) -> Release:
     return coming
 
 
-def replace_beat(stack: Stack) -> None:
-    """Start a new beat. The old one is stopped first, because there must be only one, and is kept for `restore`.
+def replace_alone(stack: Stack, service: str) -> None:
+    """Start a new replica of a service that must have one. The old one is stopped first, and is kept for `restore`.
 
     Raises `Failure` if the new one does not become healthy.
     """
-    known = names(replicas(stack.name, BEAT), BEAT)
-    one_more = scales({BEAT: len(known) + 1})
-    shell.run(stack.compose("up", "--no-start", *START[2:], "--no-recreate", *one_more, BEAT), capture=True)
-    fresh = [each for each in replicas(stack.name, BEAT) if each.name not in known]
-    journal.start_beat(stack, fresh[0])
+    known = names(replicas(stack.name, service), service)
+    one_more = scales({service: len(known) + 1})
+    shell.run(stack.compose("up", "--no-start", *START[2:], "--no-recreate", *one_more, service), capture=True)
+    fresh = [each for each in replicas(stack.name, service) if each.name not in known]
+    journal.start_alone(stack, service, fresh[:1])
     await_healthy(fresh)
 
 
@@ -327,11 +321,11 @@ def restore(stack: Stack, before: Before, notify: Notify) -> None:
 
     def stop_new() -> None:
         known = {each.name for each in before.containers}
-        stop_replicas([each for each in replicas(stack.name, *SITE) if each.name not in known])
+        stop_replicas([each for each in site_replicas(stack) if each.name not in known])
 
-    def start_beat() -> None:
-        for beat in [each for each in before.containers if each.service == BEAT][:1]:
-            journal.start_beat(stack, beat)
+    def start_alone(*services: str) -> None:
+        for service in services:
+            journal.start_alone(stack, service, [each for each in before.containers if each.service == service])
 
     said: list[str] = []
     files = before.mounted.nginx
@@ -339,10 +333,12 @@ def restore(stack: Stack, before: Before, notify: Notify) -> None:
     tried("secrets", lambda: shell.perform(files_of(stack, before.mounted.secrets)))
     tried("the image", lambda: shell.run(Run(["docker", "tag", before.image, stack.image]), capture=True))
     # Before the new workers are stopped: that takes as long as their tasks, and beat would be missing meanwhile.
-    tried("beat", start_beat)
+    tried("beat", lambda: start_alone(*stack.alone[:1]))
     # In this order: nginx must not use stopped replicas, and by the service's name it would use the new ones too.
+    switched = tried("nginx", lambda: switch_upstream(stack, before.serving, wait=True, files=files))
     if (
-        tried("nginx", lambda: switch_upstream(stack, before.serving, wait=True, files=files))
+        tried("workers", lambda: start_alone(*stack.alone[1:]))
+        and switched
         and tried("the number of containers", stop_new)
         and tried("nginx", lambda: switch_upstream(stack, proxy.ALL, files=files))
         and not said
@@ -354,14 +350,10 @@ def restore(stack: Stack, before: Before, notify: Notify) -> None:
 
 def require_scalable(stack: Stack, service: str) -> None:
     """Raise `Failure` for a service whose number of replicas is fixed."""
-    allowed = tuple(wanted(stack, [])) if stack.kind == PROD else ROLLING[1:] if stack.celery else ()
+    allowed = stack.rolling if stack.kind == PROD else stack.rolling[1:]
     if service not in allowed:
-        why = (
-            "there must be one beat"
-            if service == BEAT
-            else f"{stack.kind} can scale only {' and '.join(allowed) or 'nothing'}"
-        )
-        raise Failure(f"--service is {service!r}: {why}")
+        some = f"{stack.kind} can scale only {' and '.join(allowed) or 'nothing'}"
+        raise Failure(f"--service is {service!r}: {stack.why_not_scaled(service) or some}")
 
 
 def scale(stack: Stack, service: str, number: int, notify: Notify) -> None:

@@ -16,15 +16,15 @@ from deploy.core.shell import MakeFolder, Run, Step, WriteSecret
 from deploy.docker import env as server_env
 from deploy.docker import images
 from deploy.docker.env import ServerEnv
+from deploy.docker.kinds import BEAT, documents
 from deploy.project import certificate, proxy
 from deploy.project.config import Project
+from deploy.project.workers import SERVICE
 
 DEV, PROD, SWARM = "dev", "prod", "swarm"
 
 #: The variables of the compose files that only development needs.
 OF_DEVELOPMENT = ("SITE", "SETTINGS", "CELERY", "SAMPLES", "PYTHON_IMAGE")
-#: The number of replicas if neither `.env` nor the running containers determine it.
-DEFAULT_REPLICAS = {"app": 2, "celery_worker": 1}
 DATASTORES = ("postgres", "rabbitmq")
 #: The mode of a file that containers of any user must read; only its owner can enter its folder.
 READABLE = 0o444
@@ -54,6 +54,40 @@ class Stack:
         return bool(self.project.names.celery)
 
     @property
+    def workers(self) -> tuple[str, ...]:
+        """The services of the kinds of workers."""
+        return tuple(kind.service for kind in self.project.kinds)
+
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """The services of which there must never be two: beat first, then the kinds of workers that say so."""
+        kinds = (kind.service for kind in self.project.kinds if kind.alone)
+        return (BEAT, *kinds) if self.celery else ()
+
+    @property
+    def rolling(self) -> tuple[str, ...]:
+        """The services whose new replicas start beside the old ones."""
+        return ("app", *(name for name in self.workers if name not in self.alone))
+
+    @property
+    def site_services(self) -> tuple[str, ...]:
+        """The services that run the project."""
+        return ("app", *self.workers, BEAT) if self.celery else ("app",)
+
+    def replicas(self, running: Mapping[str, int]) -> dict[str, int]:
+        """The replicas of each rolling service: from `.env`, else as many as are ``running``, else the default."""
+        named = {"app": self.env.app_replicas, SERVICE: self.env.worker_replicas}
+        default = {"app": 2}
+        return {name: named.get(name) or running.get(name) or default.get(name, 1) for name in self.rolling}
+
+    def why_not_scaled(self, service: str) -> str:
+        """Why a service has one replica; empty for one that may have more, or that there is not."""
+        if service not in self.alone:
+            return ""
+        kind = next((each.name for each in self.project.kinds if each.service == service), "")
+        return f"there must be one: project.workers.{kind}.alone in invoke.yaml" if kind else "there must be one beat"
+
+    @property
     def datastores(self) -> tuple[str, ...]:
         """The servers that the project needs."""
         return DATASTORES if self.celery else DATASTORES[:1]
@@ -68,6 +102,11 @@ class Stack:
         """The port of the development site."""
         return self.env.port or self.project.port
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the compose files."""
+        return ("base", PROD, SWARM) if self.kind == SWARM else ("base", self.kind)
+
     def front(self) -> proxy.Front:
         """How clients reach nginx."""
         trusted = [str(network) for network in self.env.trusted_proxies]
@@ -80,8 +119,7 @@ class Stack:
         values["CLOSED"] = "false" if self.project.egress or self.kind == DEV else "true"
         values |= self._development() if self.kind == DEV else dict.fromkeys(OF_DEVELOPMENT, "")
         ca = build_ca(self.env)
-        kinds = ("base", PROD, SWARM) if self.kind == SWARM else ("base", self.kind)
-        files = [word for kind in kinds for word in ("-f", f"deploy/compose/{kind}.yaml")]
+        files = [word for name in self.files for word in ("-f", f"deploy/compose/{name}.yaml")]
         own = ["-f", str(own_file(self))] if own_text(self) else []
         # No `.env`: its values are given here, and Compose would stop at a line that it reads in another way.
         return Run(
@@ -123,7 +161,7 @@ def load(project: Project, kind: str) -> Stack:
 def stack_of(project: Project, kind: str, env: ServerEnv) -> Stack:
     """The stack with these values. In development it always has its own servers: DATABASE_URL is for production.
 
-    The file with the project's own variables is written here: every command of Compose reads it.
+    The file with what the project declares is written here: every command of Compose reads it.
     """
     own = {"database_url": None, "celery_broker_url": None} if kind == DEV else {}
     stack = Stack(project, kind, env.model_copy(update=own))
@@ -133,16 +171,21 @@ def stack_of(project: Project, kind: str, env: ServerEnv) -> Stack:
 
 
 def own_text(stack: Stack) -> str:
-    """A compose file, as JSON, that gives the project's own variables to its services; empty if there are none.
+    """A compose file for what the project declares: kinds of workers, and variables of its own; empty for neither.
 
     It contains no secret: those are files, and NAME_FILE has the path.
     """
+    return "---\n".join(filter(None, (*documents(stack.files, stack.project.kinds), _variables(stack))))
+
+
+def _variables(stack: Stack) -> str:
+    """The document that gives the project's own variables to its services, as JSON; empty if there are none."""
     plain = {name: value.replace("$", "$$") for name, value in stack.env.own_plain.items()}
     secret = sorted(stack.env.own_secret)
     if not plain and not secret:
         return ""
     variables = {**plain, **{f"{name}_FILE": f"/run/secrets/{name}" for name in secret}}
-    services = ("release", "app", *(("celery_worker", "celery_beat") if stack.celery else ()))
+    services = ("release", *stack.site_services)
     return json.dumps(
         {
             "services": {each: {"environment": variables, "secrets": secret} for each in services},

@@ -144,7 +144,7 @@ class Layout:
         return PurePosixPath("/run", self.name, f"web-{release}", "sock")
 
     def template(self, kind: UnitKind) -> str:
-        """The template unit for the units of all releases."""
+        """The template unit for the units of all releases. All kinds of workers have one: `worker@NAME:RELEASE`."""
         return f"{self.name}-{kind}@.service"
 
     def unit(self, kind: UnitKind, release: str) -> str:

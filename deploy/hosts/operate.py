@@ -20,9 +20,6 @@ from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, failures
 
-#: The services on hosts, as `--service` and `--role` name them.
-_KINDS = ("web", "worker", "beat")
-
 
 @dataclass(frozen=True)
 class Hosts:
@@ -72,8 +69,9 @@ class Hosts:
 
     def logs(self, service: str, *, follow: bool, lines: int) -> Action:
         """The last log lines of the units of one kind, or of all: of those that run, and of those that should."""
-        if service not in ("", *_KINDS):
-            raise Failure(f"{service!r} is not {', '.join(_KINDS[:-1])} or {_KINDS[-1]}")
+        kinds = ("web", *(kind.process for kind in self.target.project.kinds), "beat")
+        if service not in ("", *kinds):
+            raise Failure(f"{service!r} is not {', '.join(kinds[:-1])} or {kinds[-1]}")
         if follow:
             raise Failure("--follow is not supported for hosts: remove it")
         return Action(lambda: None, lambda: self._print_logs(service, lines))

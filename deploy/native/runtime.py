@@ -27,8 +27,6 @@ from deploy.venvs.store import Store
 GRACE_SECONDS = 10
 #: Seconds until honcho kills what has not ended: more than a reloader needs for both of its attempts.
 KILL_SECONDS = GRACE_SECONDS + 10
-#: Tasks that one worker runs in parallel.
-CONCURRENCY = 2
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,9 @@ def manage(project: Project, store: Store, arguments: list[str]) -> Run:
 
 
 def plan(project: Project, store: Store, port: int, workers: int) -> Plan:
-    """Decide what runs."""
+    """Decide what runs; ``workers`` is the number of workers of the default kind. Raises `Failure` for one too many."""
+    if workers > 1 and project.kinds and project.kinds[0].alone:
+        raise Failure("--workers: there must be one: project.workers.default.alone in invoke.yaml")
     ready = project.run_folder / "ready"
     served = manage(project, store, ["runserver", "--noreload", f"{HOST}:{port}"])
     processes = {"web": reloading(project, store, served.argv, {})}
@@ -117,11 +117,13 @@ def plan(project: Project, store: Store, port: int, workers: int) -> Plan:
 def _celery(project: Project, store: Store, workers: int) -> dict[str, list[str]]:
     """The commands of the workers and beat, by their names."""
     celery = [str(store.link("dev") / "bin" / "celery"), "--quiet", *site.CELERY]
-    names = ["worker"] if workers == 1 else [f"worker{number}" for number in range(1, workers + 1)]
+    default, *others = project.kinds
+    names = [default.process] if workers == 1 else [f"{default.process}{number}" for number in range(1, workers + 1)]
     schedule = str(project.run_folder / "celerybeat-schedule")
     return {
         # Two workers with the same node name on one machine would share a mailbox.
-        **{name: [*celery, "worker", "-n", f"{name}@%h", "-c", str(CONCURRENCY), "-l", "info"] for name in names},
+        **{name: [*celery, "worker", *default.words(process=name)] for name in names},
+        **{kind.process: [*celery, "worker", *kind.words()] for kind in others},
         "beat": [*celery, "beat", "-s", schedule, "-l", "info"],
     }
 

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from deploy import OLDEST
 from deploy.core.errors import Failure
+from deploy.project import workers
 from deploy.project.names import Names
+from deploy.project.workers import Kind
 
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _MODULE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
@@ -87,6 +89,8 @@ class Project:
     test: str = ""
     #: Whether the site's processes reach what is outside of the stack.
     egress: bool = True
+    #: The kinds of workers that `invoke.yaml` declares, the default one first.
+    workers: tuple[Kind, ...] = workers.ONE
 
     @cached_property
     def names(self) -> Names:
@@ -101,6 +105,11 @@ class Project:
 
             found = detect.names(self.root, self.declared)
         return replace(found, celery="" if found.celery == "none" else found.celery)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of workers, the default one first; none for a project without Celery."""
+        return self.workers if self.names.celery else ()
 
     @property
     def site(self) -> str:
@@ -249,6 +258,7 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
         python=_python(values),
         test=_text(values, "test", re.compile(r"\S.*"), "a command"),
         egress=_truth(values, "egress", default=True),
+        workers=workers.parse(_inner(values, "workers")),
     )
 
 

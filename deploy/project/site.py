@@ -15,7 +15,9 @@ HEALTHCHECK = ("python", "-m", "portico_site.healthcheck")
 def variables(project: Project, mode: str) -> dict[str, str]:
     """The variables for a mode, `DEVELOPMENT` or `PRODUCTION`."""
     names = project.names
+    kinds = {"PORTICO_KINDS": ",".join(each.name for each in project.kinds)} if len(project.kinds) > 1 else {}
     return {
+        **kinds,
         "DJANGO_SETTINGS_MODULE": SETTINGS,
         "PORTICO_MODE": mode,
         "PORTICO_SETTINGS": names.dev if mode == DEVELOPMENT else names.prod,

@@ -20,6 +20,7 @@ from deploy.docker import stack as stacks
 from deploy.docker.releases import next_number, target
 from deploy.docker.stack import DATASTORES, SWARM, Stack, load
 from deploy.project.config import Project
+from deploy.project.workers import is_worker
 from deploy.swarm import ledger, owner
 from deploy.swarm.images import build_steps, pin_all, publish, repository
 from deploy.swarm.jobs import JOBS, Session, hand_over, remove_services, run_jobs, session
@@ -96,6 +97,10 @@ def rollback(manager: Manager, folder: Path, to: str, notify: Notify) -> None:
         file = as_release(goal.file, number, {each.name: each.wanted for each in snapshot.services})
         run_jobs(held, file, ["static"])
         put_into_service(held, file, entries)
+        # Kinds of workers that the release has not: they would go on with the code that was rolled back.
+        remove_services(
+            held, [each.name for each in snapshot.services if is_worker(each.name) and each.name not in file.services]
+        )
         held.change(ledger.record(manager, number, goal.of, goal.revision, file))
         held.clean_up()
     notify(f"release {number} serves: it repeats release {goal.of}. Migrations are not reverted")

@@ -15,13 +15,14 @@ from deploy.core.running import Notify
 from deploy.core.shell import Run
 from deploy.docker.engine import ANSWER_SECONDS
 from deploy.docker.releases import grid
-from deploy.docker.stack import DATASTORES, DEFAULT_REPLICAS, SWARM, Stack, load
+from deploy.docker.stack import DATASTORES, SWARM, Stack, load
 from deploy.project import limits
 from deploy.project.config import Project
 from deploy.swarm import deploy, ledger, owner
 from deploy.swarm.jobs import MANAGE, command_file, run_command
 from deploy.swarm.lock import held
 from deploy.swarm.manager import Manager
+from deploy.swarm.stack import can_scale
 from deploy.swarm.state import Service, Snapshot, standing
 from deploy.swarm.view import follow, word
 
@@ -56,10 +57,11 @@ class Swarm:
 
     def scale(self, service: str, number: int) -> Action:
         """Change the number of replicas. Raises `Failure` for a service that cannot be scaled."""
-        if service not in DEFAULT_REPLICAS:
-            can = " and ".join(DEFAULT_REPLICAS)
-            raise Failure(f"--service is {service!r}: {can} can be scaled; there must be one beat")
-        self._own(self._running(service))
+        found = self._own(self._running(service)).service(service)
+        if found and not can_scale(service, found.labels):
+            can = " and ".join(self.stack.rolling)
+            why = self.stack.why_not_scaled(service) or "it has a fixed number"
+            raise Failure(f"--service is {service!r}: {can} can be scaled; {why}")
         change = self.manager.docker("service", "scale", "--detach", f"{self.manager.stack}_{service}={number}")
 
         def do() -> None:

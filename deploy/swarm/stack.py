@@ -11,8 +11,10 @@ from typing import Any
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.shell import Run
-from deploy.docker.stack import DATASTORES, DEFAULT_REPLICAS, Stack, secret_texts
+from deploy.docker.kinds import ALONE
+from deploy.docker.stack import DATASTORES, Stack, secret_texts
 from deploy.project import proxy
+from deploy.project.workers import is_worker
 from deploy.swarm import render
 from deploy.swarm.render import StackFile
 from deploy.swarm.state import RELEASE, Snapshot, lost
@@ -84,10 +86,15 @@ def as_release(file: StackFile, number: int, replicas: Mapping[str, int]) -> Sta
     for name, service in file.services.items():
         deploy = service.get("deploy") or {}
         deploy = {**deploy, "labels": {**(deploy.get("labels") or {}), RELEASE: str(number)}}
-        if name in replicas and name in DEFAULT_REPLICAS:
+        if name in replicas and can_scale(name, deploy["labels"]):
             deploy["replicas"] = replicas[name]
         services[name] = {**service, "deploy": deploy}
     return replace(file, services=services)
+
+
+def can_scale(service: str, labels: Mapping[str, str]) -> bool:
+    """Whether a service may have any number of replicas: the app and workers, but for kinds that must be alone."""
+    return (service == "app" or is_worker(service)) and ALONE not in labels
 
 
 def without_rollback(file: StackFile) -> StackFile:
@@ -105,9 +112,7 @@ def without_rollback(file: StackFile) -> StackFile:
 
 def wanted(stack: Stack, snapshot: Snapshot) -> dict[str, int]:
     """The replicas of the services that can be scaled: from `.env`, else as they are scaled now, else the default."""
-    named = {"app": stack.env.app_replicas, "celery_worker": stack.env.worker_replicas}
-    running = {service.name: service.wanted for service in snapshot.services}
-    return {name: named[name] or running.get(name) or number for name, number in DEFAULT_REPLICAS.items()}
+    return stack.replicas({service.name: service.wanted for service in snapshot.services})
 
 
 def guard(snapshot: Snapshot, file: StackFile, remove: Sequence[str]) -> None:

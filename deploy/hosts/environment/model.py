@@ -11,10 +11,12 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, ValidationInfo
 from pydantic import field_validator as checked
 
+from deploy.core.errors import Failure
 from deploy.hosts.environment import values
 from deploy.hosts.environment.values import ROLES, Role
 from deploy.hosts.environment.yaml_lines import Problem
 from deploy.project.sources import Source
+from deploy.project.workers import Kind
 
 FOLDER = "deploy/environments"
 EXAMPLE = f"{FOLDER}/example.yaml"
@@ -76,6 +78,8 @@ class HostEntry(PerHost):
     """A host as written in the file."""
 
     roles: values.Roles
+    #: The kinds of workers that run there; None for all. `workers_of` applies it.
+    kinds: values.Kinds | None = None
     address: values.Address | None = None
     private_address: values.Address | None = None
 
@@ -88,6 +92,7 @@ class Host(PerHost):
     #: The address that the other hosts use.
     private_address: str
     roles: tuple[Role, ...]
+    kinds: tuple[str, ...] | None = None
 
 
 class Tls(_Model):
@@ -222,6 +227,37 @@ class Environment(Shared):
         others = tuple(host for host in self.hosts if "web" not in host.roles and SITE_ROLES & set(host.roles))
         first, *rest = (web[start : start + size] for start in range(0, len(web), size))
         return ((*first, *others), *rest)
+
+
+# --- Which workers run where ---
+
+
+def workers_of(environment: Environment, host: Host, kinds: Sequence[Kind]) -> tuple[Kind, ...]:
+    """The kinds of workers that a host runs: of its role `worker`, those that it names, or all.
+
+    A kind of which there must never be two runs on the first host that may run it.
+    """
+    return tuple(kind for kind in kinds if host in _running(environment, kind))
+
+
+def _running(environment: Environment, kind: Kind) -> tuple[Host, ...]:
+    able = tuple(host for host in environment.with_role("worker") if kind.name in (host.kinds or (kind.name,)))
+    return able[:1] if kind.alone else able
+
+
+def require_workers(environment: Environment, kinds: Sequence[Kind]) -> None:
+    """Raise `Failure` for a host that names a kind that there is not, and for a kind that no host runs."""
+    names = [kind.name for kind in kinds]
+    for host in environment.hosts:
+        for each in host.kinds or ():
+            if "worker" not in host.roles or each not in names:
+                why = f"there are: {', '.join(names)}" if "worker" in host.roles else "the host has not the role worker"
+                raise Failure(f"{environment.source}: hosts.{host.name}.kinds: {each!r} does not run there; {why}")
+    for kind in kinds:
+        if not _running(environment, kind):
+            raise Failure(
+                f"{environment.source}: no host runs workers of the kind {kind.name}; add it to the kinds of one"
+            )
 
 
 # --- What must fit together ---

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, SecretStr, ValidationInfo
 
-from deploy.project import config, sources
+from deploy.project import config, sources, workers
 from deploy.project.sources import Source
 
 Role = Literal["web", "worker", "beat", "database", "broker"]
@@ -80,6 +80,16 @@ def _role(value: object) -> object:
     if value not in ROLES:
         raise ValueError(f"{value!r} is not a role; there are: {', '.join(ROLES)}")
     return value
+
+
+def _kinds(value: object) -> tuple[str, ...]:
+    """The names of kinds of workers. Whether `invoke.yaml` declares them is known when the project is."""
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError("must be a list of kinds of workers, such as [default, mail]")
+    for each in value:
+        if not isinstance(each, str) or not workers.NAME.fullmatch(each):
+            raise ValueError(f"{each!r} is not the name of a kind of workers")
+    return tuple(value)
 
 
 def _some(value: tuple[Role, ...]) -> tuple[Role, ...]:
@@ -170,6 +180,7 @@ Port = Annotated[int, whole(1, 65535)]
 Count = Annotated[int, whole(1, 64)]
 Seconds = Annotated[int, whole(1, 3600)]
 RoleName = Annotated[Role, BeforeValidator(_role)]
+Kinds = Annotated[tuple[str, ...], PlainValidator(_kinds)]
 Roles = Annotated[tuple[RoleName, ...], AfterValidator(_some)]
 HostName = Annotated[str, _matching(_HOST_NAME, "host name")]
 Address = Annotated[str, PlainValidator(_address)]

@@ -89,7 +89,7 @@ def deploy(target: Target, ref: str, notify: Notify) -> None:
         states = phases.look(operation)
         for line in state.require_ready(states, roles(target), setup_marks(target), environment.name):
             view.notify(line)
-        require_one_beat(operation)
+        require_alone(operation)
         headers = {
             host.name: phases.ship_header(
                 target, release, {**variables(target, host, release.id, states[host.name].cores), **revealed}
@@ -111,20 +111,22 @@ def roles(target: Target) -> dict[str, tuple[str, ...]]:
     return {host.name: host.roles for host in target.hosts}
 
 
-def require_one_beat(operation: Operation) -> None:
-    """Raise `Failure` if an excluded host runs beat while an included host must run it: there must be only one.
+def require_alone(operation: Operation) -> None:
+    """Raise `Failure` if an excluded host runs beat, or a worker that must be alone, and an included host must run it.
 
-    Hosts that do not answer are reported and ignored: a host that is down runs no beat.
+    Hosts that do not answer are reported and ignored: a host that is down runs neither.
     """
     target = operation.target
+    due = {kind: name for kind, name in target.alone.items() if name in target.names}
     others = [host for host in target.environment.site_hosts if host not in target.hosts]
-    if not target.beat or not others:
+    if not due or not others:
         return
     for name, found in phases.ask_each(operation, others).items():
         if isinstance(found, Failure):
-            operation.view.notify(f"{found.message}; it is unknown whether beat runs there")
-        elif any(unit.kind == "beat" for unit in found.units):
-            raise Failure(f"{name}: runs beat, but beat must run on {target.beat} now: include both hosts in --only")
+            operation.view.notify(f"{found.message}; it is unknown whether {' or '.join(due)} runs there")
+            continue
+        for kind in sorted({unit.kind for unit in found.units} & set(due)):
+            raise Failure(f"{name}: runs {kind}, but {kind} must run on {due[kind]} now: include both hosts in --only")
 
 
 def setup_marks(target: Target) -> dict[str, str]:
@@ -219,7 +221,7 @@ def plan(target: Target, release: Release, states: Mapping[str, HostState]) -> l
         f"3. migrate.sh on {target.batches[0][0]}" + (", a backup before" if environment.backup_before_migrate else ""),
         f"4. activate.sh on {every}: start the new units beside the old, check {' '.join(target.project.probes)}",
         *(f"   then requests move on {', '.join(batch)}" for batch in target.batches),
-        *([f"   then beat on {target.beat}"] if target.beat else []),
+        *(f"   then {kind} on {name}" for kind, name in target.alone.items() if name in target.names),
         f"   then the old units stop: requests and tasks have {environment.drain} s to finish",
     ]
     plain = variables(target, target.hosts[0], release.id, 1)

@@ -104,6 +104,8 @@ class Fleet:
     #: Seconds for current requests and tasks to finish: a web unit that is still stopping must end before it restarts.
     drain: int = 0
     members: dict[str, Conversation] = field(default_factory=dict)
+    #: The hosts that may run new workers of which there must never be two.
+    joined: list[str] = field(default_factory=list)
     #: Whether `commit` was sent to any host.
     committed: bool = False
 
@@ -142,6 +144,17 @@ class Fleet:
     def move_beat(self, name: str) -> None:
         """Stop the old beat, then start the new one. Raises `Failure`."""
         self.do([name], "beat", "BEAT", START_SECONDS, "beat moved")
+
+    def move_alone(self, names: Sequence[str]) -> None:
+        """Stop the old workers of which there must never be two, on all of these hosts; then start the new ones.
+
+        An old one has `drain` seconds for its tasks. Raises `Failure`.
+        """
+        for word, answer in (("part", "PARTED"), ("alone", "ALONE")):
+            self.joined = list(names) if word == "alone" else []
+            for name in names:
+                self.members[name].tell(word)
+            _require_all(self._answers(names, answer, START_SECONDS + self.drain))
 
     def hold(self) -> None:
         """Check that every host still takes part. Raises `Failure` naming those that have restored themselves."""
@@ -189,9 +202,14 @@ class Fleet:
 
     def _put_back(self, why: str) -> None:
         others = [name for name, member in self.members.items() if not member.ended]
-        for name in others:
+        # Those first that run what there must not be two of: another host may have run it before.
+        for some in ([name for name in others if name in self.joined], [n for n in others if n not in self.joined]):
+            self._back(some, why, BACK_SECONDS + (self.drain if self.joined else 0))
+
+    def _back(self, names: Sequence[str], why: str, seconds: float) -> None:
+        for name in names:
             self.members[name].tell("back " + printable(why.splitlines()[0] if why else why)[:300])
-        for name, failure in self._answers(others, "BACK", BACK_SECONDS):
+        for name, failure in self._answers(names, "BACK", seconds):
             if failure:
                 self.view.notify(
                     f"{failure.message}; if it is only unreachable, it restores itself when the connection times out"

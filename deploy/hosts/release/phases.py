@@ -17,7 +17,7 @@ from deploy.core import running
 from deploy.core.errors import Failure
 from deploy.core.running import printable, quote
 from deploy.hosts.environment.file import chosen
-from deploy.hosts.environment.model import Environment, Host
+from deploy.hosts.environment.model import Environment, Host, require_workers, workers_of
 from deploy.hosts.environment.owner import Owner, owner
 from deploy.hosts.layout import Layout
 from deploy.hosts.release import archive, state
@@ -68,6 +68,17 @@ class Target:
         return [host.name for host in self.hosts if "worker" in host.roles]
 
     @property
+    def alone(self) -> dict[str, str]:
+        """The kinds of units of which there must never be two, each with the host that runs it."""
+        beats = self.environment.with_role("beat")
+        return ({"beat": beats[0].name} if beats else {}) | {
+            kind.process: host.name
+            for host in self.environment.hosts
+            for kind in workers_of(self.environment, host, self.project.kinds)
+            if kind.alone
+        }
+
+    @property
     def batches(self) -> list[list[str]]:
         """The names of the hosts in the order in which requests move; `Environment.batches`."""
         chosen = ([host.name for host in batch if host in self.hosts] for batch in self.environment.batches())
@@ -76,6 +87,7 @@ class Target:
 
 def choose(project: Project, environment: Environment, only: str = "") -> Target:
     """The hosts that run the site, or a comma-separated list of them. Raises `Failure` for an unknown name."""
+    require_workers(environment, project.kinds)
     what = f"{environment.source} that runs the site"
     return Target(project, environment, chosen(only, environment.site_hosts, what))
 
@@ -265,4 +277,5 @@ def activate(
             fleet.move_beat(target.beat)
         if workers_last:
             fleet.workers(target.workers)
+        fleet.move_alone(target.workers)
         fleet.commit()

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from deploy.hosts.environment.model import Environment, Host
+from deploy.hosts.environment.model import Environment, Host, workers_of
 from deploy.hosts.layout import Layout
 from deploy.project import site
 from deploy.project.config import Project
+from deploy.project.workers import PROCESS
 
 #: Digits of the commit in an id.
 _DIGITS = 7
@@ -80,13 +81,27 @@ def site_environment(
         "PROTECTED_ROOT": str(layout.protected),
         "PROTECTED_URL": "/protected/",
         "WEB_CONCURRENCY": str(host.workers or cores),
-        "CONCURRENCY": str(host.concurrency or cores),
+        **workers(project, environment, host, host.concurrency or cores),
         "WORKER_STOP_SECONDS": str(environment.drain),
         "GRACEFUL_SECONDS": str(environment.drain),
         # Workers of both releases run from the first batch to the last.
         "UNKNOWN_TASK_SECONDS": str(OVERLAP_SECONDS + environment.wait * (len(environment.batches()) - 1)),
     }
     return {**fixed, **environment.settings}
+
+
+def workers(project: Project, environment: Environment, host: Host, concurrency: int) -> dict[str, str]:
+    """The kinds of units of the workers on a host, those of which no two may run on any host, and their arguments.
+
+    `scripts/activate.sh`, `scripts/launch.sh` and the helper read them: a release brings its workers with it.
+    """
+    here = workers_of(environment, host, project.kinds)
+    arguments = {kind.process: " ".join(("-c", str(kind.parallel(concurrency)), *kind.more)) for kind in here}
+    return {
+        "PORTICO_WORKERS": ",".join(arguments),
+        "PORTICO_ALONE": ",".join(kind.process for kind in project.kinds if kind.alone),
+        **{f"PORTICO_{process.replace(PROCESS, PROCESS.upper(), 1)}": words for process, words in arguments.items()},
+    }
 
 
 def environment_file(variables: Mapping[str, str]) -> str:

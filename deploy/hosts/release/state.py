@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from deploy.core.errors import Failure
 from deploy.hosts.release import release
 from deploy.hosts.release.release import Release
+from deploy.project.workers import PROCESS
 
 #: What is said of a host without the mark of its owner.
 UNMARKED = "an earlier version has set it up, without a mark that says whose host it is"
-#: Kinds of units that run until they are stopped.
-_LASTING = ("web", "worker", "beat")
+#: Roles whose units run until they are stopped.
+_LASTING = ("web", PROCESS, "beat")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class HostState:
     #: The roles it was set up for.
     roles: tuple[str, ...] = ()
     cores: int = 1
+    #: The kinds of units of the workers that the release which serves has there.
+    workers: tuple[str, ...] = (PROCESS,)
     #: The id of the release that serves; empty for none.
     current: str = ""
     #: Kilobytes; None if the host could not tell.
@@ -100,8 +103,8 @@ def _take(state: HostState, key: str, value: str) -> None:
         case "unit":
             kind, release_id, unit_state = value.split()[:3]
             state.units.append(RunningUnit(kind, release_id, unit_state))
-        case "roles":
-            state.roles = tuple(value.split())
+        case "roles" | "workers":
+            setattr(state, key, tuple(value.split()))
         case "release":
             _, served, left, record = value.split(" ", 3)
             state.kept.append(Kept(release.parse(record), int(served), left == "left"))
@@ -149,15 +152,21 @@ def unready(state: HostState) -> str:
 
 
 def missing(state: HostState, roles: Sequence[str]) -> list[str]:
-    """The roles of a host that its current release should run but does not."""
+    """The kinds of units of a host that its current release should run but does not."""
     running = {unit.kind for unit in state.units if unit.release == state.current and unit.state == "active"}
-    return [role for role in roles if role in _LASTING and state.current and role not in running]
+    return [kind for kind in _due(state, roles) if kind not in running]
+
+
+def _due(state: HostState, roles: Sequence[str]) -> list[str]:
+    """The kinds of units that the current release of a host should run."""
+    lasting = [role for role in roles if role in _LASTING] if state.current else []
+    return [kind for role in lasting for kind in (state.workers if role == PROCESS else (role,))]
 
 
 def logging(state: HostState, roles: Sequence[str]) -> list[tuple[str, str]]:
     """Kind and release of the units of a host whose logs are shown: those that run, and those that should."""
-    running = [(unit.kind, unit.release) for unit in state.units if unit.kind in (*_LASTING, "release")]
-    due = [(role, state.current) for role in roles if role in _LASTING and state.current]
+    running = [(unit.kind, unit.release) for unit in state.units if unit.kind != "manage"]
+    due = [(kind, state.current) for kind in _due(state, roles)]
     return list(dict.fromkeys([*running, *due]))
 
 

@@ -2,8 +2,9 @@
 # Activates a release on this host in step with the other hosts, or restores the previous one.
 #
 # Standard input: the values below, each a line; then commands, each of which is answered: `workers` (wait until they
-# are ready), `flip`, `beat`, `hold` (do you still take part?), `commit` or `back`. A dot now and then is the client's
-# heartbeat: if the client disconnects, this host is restored.
+# are ready), `flip`, `beat`, `part` (stop the old workers of which there must never be two), `alone` (start the new ones
+# of these), `hold` (do you still take part?), `commit` or `back`. A dot now and then is the client's heartbeat: if the
+# client disconnects, this host is restored.
 # Standard output: `= WORD` when a command is done, `! WHY` when it has failed, `| LINE` of a journal.
 set -eu
 IFS= read -r name
@@ -25,6 +26,8 @@ patience=20
 
 helper() { sudo -n "/usr/local/sbin/$name-helper" "$@" </dev/null; }
 has() { case $roles in *" $1 "*) ;; *) return 1 ;; esac; }
+kinds() { sed -n "s/^$1=//p" "$srv/releases/$release/env" | tr -d "'" | tr , ' '; }
+among() { case " $2 " in *" $1 "*) ;; *) return 1 ;; esac; } # WORD, WORDS
 serving() { link=$(readlink "$state/current" || true) && printf '%s' "${link##*/}"; }
 
 # An interrupted deploy may still be restoring this host, although its client's lock is free.
@@ -37,7 +40,17 @@ flock -w 150 8 || {
 [ ! -L "$state/before" ] || mv -T "$state/before" "$state/current"
 old=$(serving)
 old_beat=$(helper units | sed -n '/^beat .* deactivating$/d; s/^beat \([^ ]*\) .*/\1/p' | head -n 1)
-started='' beat_moved=''
+started='' beat_moved='' parted='' joined=''
+# The kinds of units of this release's workers: of which there must never be two, on any host; of this host, the others
+# (`beside`), which start beside the old ones, and those (`lone`). A release of an earlier version names none.
+alone=$(kinds PORTICO_ALONE) beside='' lone=''
+if has worker; then
+    workers=$(kinds PORTICO_WORKERS)
+    [ -n "$workers" ] || grep -q '^PORTICO_WORKERS=' "$srv/releases/$release/env" || workers=worker
+    for kind in $workers; do
+        if among "$kind" "$alone"; then lone="$lone $kind"; else beside="$beside $kind"; fi
+    done
+fi
 
 flip() { # a rename, so that each request reaches either the old release or the new one
     [ "$old" != "$release" ] || return 0
@@ -80,12 +93,17 @@ restore() { # WHY
         [ -z "$old_beat" ] || helper start beat "$old_beat" later
     fi
     if [ -n "$started" ]; then
-        ! has worker || helper stop worker "$release" later
+        for kind in $beside; do helper stop "$kind" "$release" later; done
         if has web; then
             drain "$release"
             helper stop web "$release" later
         fi
     fi
+    # Last: each waits until the task that it runs has ended.
+    if [ -n "$joined" ]; then
+        for kind in $lone; do helper stop "$kind" "$release" now; done
+    fi
+    for each in $parted; do helper start "${each%@*}" "${each#*@}" later; done
     return 0
 }
 
@@ -108,7 +126,7 @@ trap 'interrupted "the script ended unexpectedly"' EXIT
 start() { # KIND
     # A worker of this release that still runs a task, such as after a rollback, is started again as soon as it has
     # ended. A web unit that still answers a request must end first, as nothing else can answer in its place.
-    if [ "$1" = worker ] && helper units | grep -q "^$1 $release deactivating"; then
+    if [ "${1#worker}" != "$1" ] && helper units | grep -q "^$1 $release deactivating"; then
         helper start "$1" "$release" later
     elif ! said=$(helper start "$1" "$release" now 2>&1); then
         printf '%s\n' "$said" | tail -n 20 | sed 's/^/| /'
@@ -150,7 +168,9 @@ next_command() {
 # --- Start the new units beside the old ones.
 
 started=1
-! has worker || helper start worker "$release" later
+for kind in $beside; do
+    helper start "$kind" "$release" later || fail "$kind cannot be started: run remote-setup, then this again"
+done
 if has web; then
     start web
     probe 'its own socket' http://localhost --unix-socket "/run/$name/web-$release/sock" \
@@ -165,7 +185,7 @@ while next_command; do
         echo '= HELD'
         ;;
     workers)
-        ! has worker || start worker
+        for kind in $beside; do start "$kind"; done
         echo '= WORKERS'
         ;;
     flip)
@@ -188,6 +208,22 @@ while next_command; do
         done
         start beat
         echo '= BEAT'
+        ;;
+    part)
+        running=$(helper units) || fail 'cannot list its units'
+        for kind in $alone; do
+            for other in $(printf '%s\n' "$running" | sed -n "s/^$kind \([^ ]*\) .*/\1/p"); do
+                [ "$other" != "$release" ] || ! among "$kind" "$lone" || continue
+                printf '%s\n' "$running" | grep -q "^$kind $other deactivating" || parted="$parted $kind@$other"
+                helper stop "$kind" "$other" now || fail "$kind of $other does not stop"
+            done
+        done
+        echo '= PARTED'
+        ;;
+    alone)
+        joined=1
+        for kind in $lone; do start "$kind"; done
+        echo '= ALONE'
         ;;
     commit)
         require_helper
@@ -217,7 +253,7 @@ record 'in service' || echo '! cannot write the ledger; check whether the disk i
 echo '= COMMITTED' || exec >/dev/null
 running=$(helper units) || echo '! the old units may still run: its helper cannot be run'
 printf '%s\n' "$running" | while read -r kind other _; do
-    case $kind in web | worker | beat) ;; *) continue ;; esac
+    case $kind in web | worker | worker_* | beat) ;; *) continue ;; esac
     [ "$other" != "$release" ] || continue
     [ "$kind" != web ] || drain "$other"
     helper stop "$kind" "$other" later

@@ -2,7 +2,7 @@
 # shellcheck shell=sh
 # Everything that the deploy user may do as root, as `sudo -n /usr/local/sbin/NAME-helper VERB …`:
 #
-#   start web|worker|beat REL [later]   start a unit and wait until it is ready; on failure print its journal, exit 1
+#   start KIND REL [later]              start a unit and wait until it is ready; on failure print its journal, exit 1
 #   stop KIND REL [now|later]           stop a unit and reset its failed state; `later` does not wait
 #   migrate REL                         apply a release's migrations; on failure print the journal's last lines, exit 1
 #   journal KIND REL LINES              print the last lines of a unit, 1 to 1000
@@ -11,8 +11,9 @@
 #   backup REL                          copy the database, on its host; prints the path
 #   boot                                start the current release's units without waiting
 #
-# KIND is web, worker, beat or release. The caller may be an attacker: each argument is compared with a strict pattern
-# before anything is done, and root follows, reads or runs nothing that the deploy user can write.
+# KIND is web, worker, worker_NAME, beat or release (which `migrate` starts). The caller may be an attacker: each
+# argument is compared with a strict pattern before anything is done, and root follows, reads or runs nothing that the
+# deploy user can write.
 # Exit code 64: an invalid argument.
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -47,10 +48,31 @@ require_release() {
     is_release "$1" || wrong "that is not a release"
 }
 
+# Whether a word is a kind of workers: worker, or worker_NAME.
+is_worker() {
+    case $1 in
+        worker) return 0 ;;
+        worker_[a-z]*) ;;
+        *) return 1 ;;
+    esac
+    case ${1#worker_} in
+        *[!a-z0-9_]*) return 1 ;;
+    esac
+    [ "${#1}" -le 37 ]
+}
+
 require_kind() {
     case $1 in
-        web | worker | beat | release) ;;
-        *) wrong "that is not a kind of unit: web, worker, beat or release" ;;
+        web | beat | release) ;;
+        *) is_worker "$1" || wrong "that is not a kind of unit: web, worker, worker_NAME, beat or release" ;;
+    esac
+}
+
+# All kinds of workers have one template: their name is the first part of the instance.
+unit_of() {
+    case $1 in
+        worker_*) unit=$name-worker@${1#worker_}:$2.service ;;
+        *) unit=$name-$1@$2.service ;;
     esac
 }
 
@@ -96,7 +118,7 @@ has_role() {
 }
 
 start() {
-    unit=$name-$1@$2.service
+    unit_of "$1" "$2"
     if [ "$3" = later ]; then
         exec env -i PATH="$PATH" systemctl --quiet --no-block start "$unit" </dev/null
     fi
@@ -110,7 +132,7 @@ start() {
 }
 
 stop() {
-    unit=$name-$1@$2.service
+    unit_of "$1" "$2"
     code=0
     if [ "$3" = later ]; then
         clean systemctl --quiet --no-block stop "$unit" </dev/null || code=1
@@ -139,9 +161,16 @@ units() {
         unit=${unit#"$name"-}
         unit=${unit%.service}
         kind=${unit%%@*}
-        case $kind in
-            web | worker | beat | release) ;;
-            manage) unit=${unit%:*} ;;
+        case $unit in
+            web@* | beat@* | release@*) ;;
+            worker@*:*)
+                kind=${unit#worker@}
+                kind=worker_${kind%%:*}
+                is_worker "$kind" || continue
+                unit=worker@${unit#*:}
+                ;;
+            worker@*) ;;
+            manage@*) unit=${unit%:*} ;;
             *) continue ;;
         esac
         if is_release "${unit#*@}" && [ "$active" != inactive ]; then
@@ -240,10 +269,27 @@ boot() {
     esac
     release=${release#../releases/}
     require_release "$release"
-    for kind in web worker beat; do
-        if has_role "$kind"; then
-            clean systemctl --quiet --no-block start "$name-$kind@$release.service" </dev/null
-        fi
+    for role in web worker beat; do
+        has_role "$role" || continue
+        kinds=$role
+        [ "$role" != worker ] || workers_of "$release"
+        for kind in $kinds; do
+            unit_of "$kind" "$release"
+            clean systemctl --quiet --no-block start "$unit" </dev/null
+        done
+    done
+}
+
+# Set `kinds` to those of a release's workers on this host. Its file belongs to the deploy user, who alone reads it.
+workers_of() {
+    said=$(clean timeout 10 runuser -u "$(stat -c %U "/srv/$name/state")" -- \
+        sed -n '/^PORTICO_WORKERS=/{s/^PORTICO_WORKERS=//p;q}' "/srv/$name/releases/$1/env" </dev/null) || said=worker
+    rest="${said:-worker},"
+    kinds=
+    while [ -n "$rest" ]; do
+        word=${rest%%,*}
+        rest=${rest#*,}
+        ! is_worker "$word" || kinds="$kinds $word"
     done
 }
 
@@ -278,7 +324,8 @@ case $verb in
             [1-9] | [1-9][0-9] | [1-9][0-9][0-9] | 1000) ;;
             *) wrong "LINES must be 1 to 1000" ;;
         esac
-        clean journalctl --no-pager --quiet --output cat --lines "$3" --unit "$name-$1@$2.service" </dev/null
+        unit_of "$1" "$2"
+        clean journalctl --no-pager --quiet --output cat --lines "$3" --unit "$unit" </dev/null
         ;;
     units)
         [ $# -eq 0 ] || wrong "units takes no arguments"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # shellcheck shell=sh
 # Runs one process of a release as the site's user: `/usr/local/lib/NAME/launch RELEASE web|worker|beat|release`, or
-# `… RELEASE manage WORDS…`. The release's `env` belongs to the deploy user, so only this script reads it, never root.
+# `… RELEASE manage WORDS…`. A kind of workers is named before the release, as NAME:RELEASE. The release's `env` belongs to the deploy user, so only this script reads it, never root.
 set -eu
 [ "$(id -u)" -ne 0 ] || {
     echo "launch: must not run as root" >&2
@@ -12,6 +12,16 @@ name=${name##*/}
 release=$1
 kind=$2
 shift 2
+worker=
+case $release in
+    *:*) worker=_${release%%:*} release=${release#*:} ;;
+esac
+case $worker in
+    *[!a-z0-9_]*)
+        echo "launch: that is not a kind of workers" >&2
+        exit 64
+        ;;
+esac
 case $release in
     *[!0-9a-f-]*)
         echo "launch: that is not a release" >&2
@@ -31,8 +41,16 @@ cd "$folder/${PORTICO_SITE:?is missing: the release is older than this setup of 
 case $kind in
     web) exec gunicorn -c python:portico_site.gunicorn_conf ;;
     worker)
-        exec celery --quiet -A portico_site.celery:app worker \
-            -n "worker-$release@%h" -c "${CONCURRENCY:-$(nproc)}" -l info
+        # The arguments of this kind; a release of an earlier version names none for its only one.
+        eval "words=\${PORTICO_WORKER$worker-}"
+        [ -n "$words$worker" ] || words="-c ${CONCURRENCY:-$(nproc)} -l info"
+        [ -n "$words" ] || {
+            echo "launch: this release has no workers of the kind ${worker#_}" >&2
+            exit 64
+        }
+        set -f
+        # shellcheck disable=SC2086 # words without spaces, which `deploy/project/workers.py` has checked
+        exec celery --quiet -A portico_site.celery:app worker -n "worker$worker-$release@%h" $words
         ;;
     beat) exec celery --quiet -A portico_site.celery:app beat -s /tmp/celerybeat-schedule -l info ;;
     release) exec python -m portico_site.release migrate ;;

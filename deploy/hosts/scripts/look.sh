@@ -16,6 +16,9 @@ units=$(sudo -n "$helper" units)
 [ -z "$units" ] || printf '%s\n' "$units" | sed 's/^/unit /'
 current=$(readlink "$srv/state/current" || true)
 printf 'current %s\n' "${current##*/}"
+if workers=$(grep '^PORTICO_WORKERS=' "$srv/state/current/env" 2>/dev/null); then
+    printf 'workers %s\n' "$(printf '%s' "${workers#*=}" | tr -d "'" | tr , ' ')"
+fi
 printf 'free %s\n' "$(df -Pk "$srv/releases" | awk 'NR == 2 { print $4 }')"
 # In order of arrival, by this machine's clock: the ids come from the clocks of clients.
 cd "$srv/releases"

@@ -16,7 +16,14 @@ from urllib.parse import urlsplit
 
 from amqp import Connection
 from celery import Celery
-from celery.signals import beat_init, heartbeat_sent, worker_init, worker_ready, worker_shutting_down
+from celery.signals import (
+    beat_init,
+    celeryd_init,
+    heartbeat_sent,
+    worker_init,
+    worker_ready,
+    worker_shutting_down,
+)
 from django.core.exceptions import ImproperlyConfigured
 
 from portico_site import overlay
@@ -76,6 +83,17 @@ def folders(run: Path) -> dict[str, Any]:
         "control_folder": str(run / "broker" / "control"),
         "polling_interval": POLLING_SECONDS,
     }
+
+
+@celeryd_init.connect
+def take_from_the_default_queue(conf: Any, **_: object) -> None:
+    """Where there are kinds of workers (PORTICO_KINDS), one without queues of its own has the default queue only.
+
+    Celery's own worker would take from all queues in `task_queues`, those of other kinds too. `-Q`, which Celery reads
+    after this, names others.
+    """
+    if os.environ.get("PORTICO_KINDS"):
+        app.amqp.queues.select([conf.task_default_queue])
 
 
 @worker_init.connect

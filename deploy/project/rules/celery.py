@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from deploy.project import workers
+from deploy.project.declared import FILE
 from deploy.project.findings import Edit, Finding
 from deploy.project.rules.known import Known, project
-from deploy.project.source.celery import App
+from deploy.project.source.celery import App, sent
 from deploy.project.source.modules import Module
 from deploy.project.source.packages import inner
 from deploy.project.source.tree import Location
@@ -58,31 +60,40 @@ def acknowledged_early(known: Known) -> Iterator[Finding]:
 def queues(known: Known) -> Iterator[Finding]:
     """Tasks in a queue that no worker takes from wait for ever."""
     app, module = known.app, known.production
-    if not (app and module) or app.setting(module, "task_queues"):  # a worker takes from all of these
+    if not (app and module):
+        return
+    declared = inner(known.declared.values, "workers")
+    if not declared and app.setting(module, "task_queues"):  # a worker takes from all of these
         return
     default = app.setting(module, "task_default_queue")
-    kinds = inner(known.declared.values, "workers")
-    taken = {text(default.value) if default else "celery"}
-    for kind in map(inner, kinds.values()):
-        named = kind.get("queues")
-        taken |= set(map(str, named)) if isinstance(named, list) else set()
+    usual = text(default.value) if default else "celery"
+    if not usual:  # only a run could tell
+        return
+    kinds = workers.parse(declared)
+    taken = {queue for kind in kinds for queue in kind.queues or (usual,)}
+    if usual not in taken:
+        line = known.declared.lines.get("workers.default", 1)
+        what = f"no worker takes from the default queue {usual!r}: its tasks wait for ever"
+        yield Finding(Location(FILE, line), what, [Edit(FILE, "default: {}", line)])
     for queue, at in dict(_queues(known, app, module)).items():
-        if queue not in taken:
+        if queue not in taken | {usual}:
             lines = [project(f"{queue}: {{queues: [{queue}]}}", "workers")]
-            lines += [] if kinds else [project("default: {}", "workers")]
             yield Finding(at, f"no worker takes from the queue {queue!r}: its tasks wait for ever", lines)
 
 
 def _queues(known: Known, app: App, module: Module) -> Iterator[tuple[str, Location]]:
-    """The queues that tasks are sent to, by their decorators and by routes."""
+    """The queues that tasks are sent to: by their decorators, where they are sent, by routes, by beat's schedule."""
     for each in known.detected.tasks:
         if each.queue:
             yield each.queue, each.at
-    routes = app.setting(module, "task_routes")
-    for task in routes.value.entries if routes and isinstance(routes.value, Table) else ():
-        route = routes.value.table(task) if routes and isinstance(routes.value, Table) else Table({}, {})
-        if queue := text(route.get("queue")):
-            yield queue, route.places.get("queue", app.at)
+    yield from sent(known.detected.tree, known.detected.site)
+    for setting, inside in (("task_routes", ""), ("beat_schedule", "options")):
+        found = app.setting(module, setting)
+        table = found.value if found and isinstance(found.value, Table) else Table({}, {})
+        for name in table.entries:
+            entry = table.table(name).table(inside) if inside else table.table(name)
+            if queue := text(entry.get("queue")):
+                yield queue, entry.places.get("queue", app.at)
 
 
 def always_eager(known: Known) -> Iterator[Finding]:

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from deploy import OLDEST
+from deploy.project import workers
 from deploy.project.config import KEYS
 from deploy.project.declared import FILE, SECTION
 from deploy.project.findings import Edit, Finding
 from deploy.project.rules.known import DEV, NATIVE, Known, project
 from deploy.project.source import packages
 from deploy.project.source.modules import Library, Module
+from deploy.project.source.packages import inner
 from deploy.project.source.tree import Location
 from deploy.project.source.values import text
 
@@ -151,6 +153,9 @@ def locked_packages(known: Known) -> Iterator[Finding]:
     if known.app:
         env = "prod" if known.serves else "dev"
         yield from _lacking(known, env, ("celery",), "celery", f"runs {known.app.name}", source="base")
+        for kind in workers.parse(inner(known.declared.values, "workers")):
+            for pool in (each for each in ("gevent", "eventlet") if f"--pool={each}" in kind.options):
+                yield from _lacking(known, env, (pool,), pool, f"is the pool of workers {kind.name}", source="base")
 
 
 def too_old(known: Known) -> Iterator[Finding]:

@@ -96,6 +96,22 @@ def tasks(tree: Tree, folder: str) -> Iterator[Task]:
                     yield Task(Location(path, decorator.lineno), late, queue if isinstance(queue, str) else "")
 
 
+#: Methods that send a task, or say how it will be sent, with the queue as a word.
+_SENDING = ("apply_async", "send_task", "signature", "subtask", "set")
+
+
+def sent(tree: Tree, folder: str) -> Iterator[tuple[str, Location]]:
+    """The queues that the site's code names where it sends a task, and where."""
+    for path in tree.containing(folder, "queue="):
+        parsed = tree.parse(path)
+        for node in ast.walk(parsed) if parsed else ():
+            match node:
+                case ast.Call(func=ast.Attribute(attr=name), keywords=words) if name in _SENDING:
+                    for word in words:
+                        if word.arg == "queue" and isinstance(word.value, ast.Constant) and word.value.value:
+                            yield str(word.value.value), Location(path, node.lineno)
+
+
 def _is_task(decorator: ast.expr) -> bool:
     name = ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator)
     return name.rsplit(".", 1)[-1] == "shared_task" or name in ("app.task", "celery_app.task", "celery.task")

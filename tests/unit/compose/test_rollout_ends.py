@@ -6,13 +6,12 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from deploy.compose import containers, dev, front, journal, rollout
-from deploy.compose.journal import BEAT, ROLLING
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.shell import Result, Run, Step, WriteSecret
@@ -20,14 +19,20 @@ from deploy.docker import env as server_env
 from deploy.docker.stack import Stack
 from deploy.project import proxy
 from deploy.project.config import Project
+from deploy.project.workers import Kind
 from tests.support import ROOT
 from tests.unit.examples import NAMES
 from tests.unit.stacks import VALUES
 
-RELEASED = (*ROLLING, BEAT)
+#: The services of which there must never be two.
+ALONE = ("celery_beat", "celery_worker_billing")
+RELEASED = ("app", "celery_worker", *ALONE)
 #: The files whose writing shows the progress of a rollout.
 TELLING = ("http.conf", journal.JOURNAL, "release.json")
-OLD = {"shop-app-1": "v1", "shop-app-2": "v1", "shop-celery_beat-1": "v1", "shop-celery_worker-1": "v1"}
+OLD = {
+    **dict.fromkeys(("shop-app-1", "shop-app-2", "shop-celery_beat-1", "shop-celery_worker-1"), "v1"),
+    "shop-celery_worker_billing-1": "v1",
+}
 
 
 class Killed(BaseException):
@@ -78,8 +83,9 @@ class Engine:
         self.moment(line)
         result = next((each for pattern, each in self.failing.items() if re.search(pattern, line)), None)
         result = result or self.answer(words)
-        beats = [name for name, each in self.containers.items() if each.service == "celery_beat" and each.alive]
-        assert len(beats) <= 1, f"two beats at once: {line}"
+        for service in ALONE:
+            alive = [name for name, each in self.containers.items() if each.service == service and each.alive]
+            assert len(alive) <= 1, f"two of {service} at once: {line}"
         if check and result.code:
             raise Failure(f"`{line}` failed: {result.stderr}", code=result.code)
         return result
@@ -206,6 +212,7 @@ class Clock:
 def stack(tmp_path: Path) -> Stack:
     shutil.copytree(ROOT / "nginx", tmp_path / "nginx")
     project = Project(tmp_path, "shop", NAMES, 8000, "", ".run", ("/readyz",), 3)
+    project = replace(project, workers=(Kind(), Kind("billing", ("billing",), alone=True)))
     path = tmp_path / ".env"
     path.write_text("".join(f"{name}={value}\n" for name, value in VALUES.items()))
     path.chmod(0o600)
@@ -250,12 +257,14 @@ def serves_alone(engine: Engine, stack: Stack, images: Sequence[str]) -> None:
     assert engine.released() == engine.running()
     assert set(engine.released().values()) == set(images)
     services = sorted(engine.containers[name].service for name in engine.released())
-    assert services == ["app", "app", "celery_beat", "celery_worker"]
+    assert services == ["app", *sorted(RELEASED)]
     assert (told(stack), engine.told) == (proxy.ALL, proxy.ALL)
     assert not (stack.secrets / journal.JOURNAL).exists()
 
 
-def test_an_update_replaces_everything_and_never_runs_two_beats(stack: Stack, engine: Engine) -> None:
+def test_an_update_replaces_everything_and_never_runs_two_beats_or_two_workers_that_must_be_alone(
+    stack: Stack, engine: Engine
+) -> None:
     prod(stack)
     serves_alone(engine, stack, ["v2"])
 
@@ -292,7 +301,7 @@ def test_nginx_that_does_not_take_the_new_release_leaves_the_old_one_serving(sta
 
     def stuck(words: list[str]) -> Result:
         # From the start of the new beat, nginx loads no configuration for a while.
-        if words[1] == "start":
+        if words[1] == "start" and "celery_beat" in words[2]:
             engine.nginx_takes = words[2] == "shop-celery_beat-1"
         return answer(words)
 
@@ -362,6 +371,24 @@ def test_ended_at_any_moment_it_leaves_one_release_to_the_next_command(
                 prod(stack)
             assert engine.latest != f"v{engine.built}"
             serves_alone(engine, stack, [engine.latest])
+
+
+def test_a_kind_of_workers_that_comes_goes_or_must_be_alone_from_now_on_is_replaced_with_the_rest(
+    stack: Stack, engine: Engine
+) -> None:
+    def update(*more: Kind) -> list[str]:
+        changed = replace(stack, project=replace(stack.project, workers=(Kind(), *more)))
+        prod(changed)
+        assert set(engine.running().values()) == {engine.latest}
+        assert engine.released() == engine.running()
+        if more and not more[0].alone:
+            rollout.scale(changed, more[0].service, 3, lambda _: None)
+        return sorted(each.service for each in engine.containers.values() if each.service.startswith("celery_worker_"))
+
+    update(Kind("mail", ("mail",)))
+    assert update(Kind("mail", ("mail",))) == ["celery_worker_mail"] * 3, "as many as ran"
+    assert update(Kind("mail", ("mail",), alone=True)) == ["celery_worker_mail"]
+    assert update() == []
 
 
 def test_a_first_start_whose_beat_fails_ends_in_one_line_and_does_not_start_nginx(stack: Stack, engine: Engine) -> None:

@@ -42,7 +42,7 @@ def test_development_runs_the_app_alone() -> None:
     words = dev.attached(alone("dev"), 3).argv
     assert words[-1] == "app"
     assert "--scale" not in words
-    assert dev.not_ready([], dev.processes(alone("dev")), 3) == ["app"]
+    assert dev.not_ready([], alone("dev").site_services, 3) == ["app"]
 
 
 def test_workers_that_are_not_there_cannot_be_scaled() -> None:
@@ -55,7 +55,7 @@ def test_workers_that_are_not_there_cannot_be_scaled() -> None:
 def test_an_update_that_drops_celery_takes_the_old_workers_away() -> None:
     old: list[Replica] = []
     assert rollout.wanted(alone(), old) == {"app": 2}
-    assert rollout.site_services(alone()) == ("app",)
+    assert alone().site_services == ("app",)
 
 
 # --- Whose stack it is ---

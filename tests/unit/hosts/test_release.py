@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import tarfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from deploy.hosts.layout import RELEASE
 from deploy.hosts.release import archive, deploy, phases, release, state
 from deploy.hosts.release.state import HostState
 from deploy.hosts.ssh.channel import script
-from deploy.project import config
+from deploy.project import config, workers
 from tests.support import ROOT
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -109,7 +110,7 @@ def test_a_shell_reads_each_variable_as_it_is() -> None:
 def test_the_site_is_told_its_names_socket_and_sizes(site: phases.Target) -> None:
     one, two = (deploy.variables(site, each, NEW, 4) for each in site.hosts[:2])
     assert one["WEB_CONCURRENCY"] == "3"
-    assert two["WEB_CONCURRENCY"] == two["CONCURRENCY"] == "4"  # cores
+    assert two["WEB_CONCURRENCY"] == "4"  # cores
     assert one["BIND"] == f"unix:/run/portico/web-{NEW}/sock"
     assert one["STATIC_ROOT"] == f"/srv/portico/releases/{NEW}/static"
     assert one["ALLOWED_HOSTS"] == "shop.example"
@@ -118,6 +119,58 @@ def test_the_site_is_told_its_names_socket_and_sizes(site: phases.Target) -> Non
     assert one["UNKNOWN_TASK_SECONDS"] == "180"
     assert one["GREETING"] == "it's $HOME"
     assert "SECRET_KEY" not in one
+
+
+KINDS = workers.parse(
+    {
+        "mail": {"queues": ["mail", "post"], "concurrency": 2, "celery": "--pool threads"},
+        "billing": {"queues": ["billing"], "alone": True},
+    }
+)
+
+
+def with_kinds(site: phases.Target, **kinds: tuple[str, ...]) -> phases.Target:
+    """The site with kinds of workers, and workers on all hosts; ``kinds`` are those of a host that names some."""
+    hosts = [
+        each.model_copy(update={"roles": ("web", "worker"), "kinds": kinds.get(each.name)})
+        for each in site.environment.hosts
+    ]
+    environment = site.environment.model_copy(update={"hosts": tuple(hosts)})
+    return phases.choose(replace(site.project, workers=KINDS), environment)
+
+
+def test_a_release_brings_the_kinds_of_its_workers_and_one_that_must_be_alone_runs_on_one_host(
+    site: phases.Target,
+) -> None:
+    several = with_kinds(site)
+    one, two = (deploy.variables(several, each, NEW, 4) for each in several.hosts[:2])
+    assert one["PORTICO_WORKERS"] == "worker,worker_mail,worker_billing"
+    assert two["PORTICO_WORKERS"] == "worker,worker_mail"
+    assert one["PORTICO_ALONE"] == two["PORTICO_ALONE"] == "worker_billing"
+    assert one["PORTICO_WORKER"] == "-c 4 --loglevel=info"
+    assert one["PORTICO_WORKER_mail"] == "-c 2 -Q mail,post --pool=threads --loglevel=info"
+    assert one["PORTICO_WORKER_billing"] == "-c 1 -Q billing --loglevel=info"
+    assert one["PORTICO_KINDS"] == "default,mail,billing"
+    assert several.alone["worker_billing"] == "web1"
+
+
+def test_a_host_may_name_the_kinds_of_its_workers(site: phases.Target) -> None:
+    some = with_kinds(site, web1=("default", "mail"), web2=("billing",), jobs1=("mail",))
+    names = [deploy.variables(some, each, NEW, 4)["PORTICO_WORKERS"] for each in some.hosts[:3]]
+    assert names == ["worker,worker_mail", "worker_billing", "worker_mail"]
+    few = dict.fromkeys(("web1", "web2", "jobs1", "data1"), ("default", "mail"))
+    assert "no host runs workers of the kind billing" in refusal(lambda: with_kinds(site, **few))
+    wrong = "hosts.web1.kinds: 'mial' does not run there; there are: default, mail, billing"
+    assert wrong in refusal(lambda: with_kinds(site, web1=("mial",)))
+
+
+def test_what_should_run_on_a_host_is_what_its_release_has(site: phases.Target) -> None:
+    found = state.parse("web1", f"current {NEW}\nworkers worker worker_mail\nunit worker_mail {NEW} active\n")
+    assert state.missing(found, ("web", "worker", "broker")) == ["web", "worker"]
+    assert ("worker_mail", NEW) in state.logging(found, ("worker",))
+    before = state.parse("web1", f"current {NEW}\n")
+    assert state.missing(before, ("worker",)) == ["worker"], "a release of an earlier version names no kinds"
+    assert state.missing(state.parse("web1", f"current {NEW}\nworkers \n"), ("worker",)) == []
 
 
 def test_what_scripts_read_has_a_line_for_each_value(site: phases.Target) -> None:

@@ -557,12 +557,18 @@ HOSTILE = st.one_of(
 @example(verb="journal", place=2, word="1001")
 @example(verb="journal", place=2, word="-1")
 @example(verb="stop", place=2, word="")
+@example(verb="start", place=0, word="worker_")
+@example(verb="start", place=0, word="worker_Mail")
+@example(verb="stop", place=0, word="worker_mail:x")
+@example(verb="stop", place=0, word="worker_mail\n")
+@example(verb="journal", place=0, word=f"worker_{'m' * 31}")
 def test_the_helper_runs_nothing_for_an_argument_that_is_not_its_own(
     helper: Path, verb: str, place: int, word: str
 ) -> None:
     words = list(RIGHT[verb])
     place %= len(words)
-    kind = "web|worker|beat" if verb == "start" else "web|worker|beat|release"
+    lasting = "web|worker(_[a-z][a-z0-9_]{0,29})?|beat"
+    kind = lasting if verb == "start" else f"{lasting}|release"
     right = [kind, RELEASE.pattern, "now|later|[1-9][0-9]{0,2}|1000"] if len(words) > 1 else [RELEASE.pattern]
     assume(not re.fullmatch(right[place], word))
     words[place] = word

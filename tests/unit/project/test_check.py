@@ -333,7 +333,43 @@ CASES = {
         TUTORIAL,
         {"polls/tasks.py": '@shared_task(queue="mail")\ndef send(): ...\n'},
         "polls/tasks.py:1: no worker takes from the queue 'mail': its tasks wait for ever; invoke.yaml, under"
-        " project.workers: `mail: {queues: [mail]}`, and invoke.yaml, under project.workers: `default: {}`",
+        " project.workers: `mail: {queues: [mail]}`",
+    ),
+    "a queue, where a task is sent, that no worker takes from": Case(
+        TUTORIAL,
+        {"polls/services.py": 'def post(task):\n    task.apply_async(countdown=5, queue="mail")\n'},
+        "polls/services.py:2: no worker takes from the queue 'mail': its tasks wait for ever; invoke.yaml, under"
+        " project.workers: `mail: {queues: [mail]}`",
+    ),
+    "a queue in beat's schedule that no worker takes from": Case(
+        SPLIT,
+        more(
+            BASE,
+            'CELERY_BEAT_SCHEDULER = "x"\n'
+            'CELERY_BEAT_SCHEDULE = {"a": {"task": "t", "schedule": 5, "options": {"queue": "mail"}}}\n',
+        ),
+        "config/settings/base.py:22: no worker takes from the queue 'mail': its tasks wait for ever; invoke.yaml, under"
+        " project.workers: `mail: {queues: [mail]}`",
+    ),
+    "a queue of the settings that the default workers do not take from, as there are kinds": Case(
+        SPLIT,
+        {
+            **more(BASE, 'CELERY_TASK_QUEUES = ["high"]\nCELERY_TASK_ROUTES = {"a": {"queue": "high"}}\n'),
+            "invoke.yaml": SPLIT["invoke.yaml"] + "  workers:\n    mail: {queues: [mail]}\n",
+        },
+        "config/settings/base.py:22: no worker takes from the queue 'high': its tasks wait for ever",
+    ),
+    "a default queue that no worker takes from": Case(
+        SPLIT,
+        {"invoke.yaml": SPLIT["invoke.yaml"] + "  workers:\n    default: {queues: [other]}\n"},
+        "invoke.yaml:7: no worker takes from the default queue 'celery': its tasks wait for ever; invoke.yaml:7,"
+        " instead: `default: {}`",
+    ),
+    "a pool of workers whose package is not locked": Case(
+        SPLIT,
+        {"invoke.yaml": SPLIT["invoke.yaml"] + "  workers:\n    default: {celery: --pool=gevent}\n"},
+        "requirements/base.in:1: nothing in requirements/prod.txt is the pool of workers default;"
+        " requirements/base.in: `gevent`, and run `invoke lock`",
     ),
     "a queue of a route that no worker takes from": Case(
         SPLIT,
