@@ -69,7 +69,8 @@ from notes.tasks import write
 
 
 def ask(request):
-    write.delay("asked")
+    said = {name: request.GET.get(name) for name in ("queue", "text", "countdown")}
+    write.apply_async([f"asked {said['text']}"], queue=said["queue"], countdown=float(said["countdown"] or 0))
     return HttpResponse("sent")
 
 
@@ -102,6 +103,8 @@ class Example:
     files: Mapping[str, str]
     site: str = "."
     celery: bool = False
+    #: The kinds of its workers beside the default one; each takes from the queue of its name.
+    kinds: Sequence[str] = ()
     #: The lowest Python that it runs on.
     python: tuple[int, int] = (3, 11)
     #: Values of the project's own variables, for `.env`.
@@ -151,6 +154,12 @@ DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DI
 #: manage.py at the top, config/ with base, local and production, variables of its own names, Celery; pyproject.toml.
 CONFIG = Example(
     celery=True,
+    kinds=("mail", "billing"),
+    written=[
+        "workers:",
+        "  mail: {queues: [mail], celery: --pool=threads}",
+        "  billing: {queues: [billing], alone: true}",
+    ],
     values={"SHOP_TOKEN": "tok$en", "SHOP_MAIL_HOST": "mail.example.org"},
     files={
         **APP,
@@ -187,15 +196,18 @@ app.autodiscover_tasks()
 """,
         "notes/tasks.py": """\
 import os
+import time
 
 from celery import shared_task
 
 from notes.models import Note
 
 
-@shared_task(acks_late=True)
-def write(text):
-    Note.objects.create(text=f"{text} {os.environ['SHOP_TOKEN']}")
+@shared_task(acks_late=True, bind=True)
+def write(self, text):
+    if "slowly" in text:
+        time.sleep(8)
+    Note.objects.create(text=f"{text} by {self.request.hostname} {os.environ['SHOP_TOKEN']}")
 """,
         "notes/tasks_views.py": TASKS_VIEWS,
         "config/settings/__init__.py": "",
@@ -309,9 +321,9 @@ from celery import shared_task
 from notes.models import Note
 
 
-@shared_task
-def write(text):
-    return Note.objects.create(text=f"{text} tok$en").pk
+@shared_task(bind=True)
+def write(self, text):
+    return Note.objects.create(text=f"{text} by {self.request.hostname} tok$en").pk
 """,
         "notes/tasks_views.py": TASKS_VIEWS,
         "mysite/settings/__init__.py": "from .settings import *\n",

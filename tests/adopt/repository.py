@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +100,26 @@ def serves(this: Adopted, url: str, host: str = "localhost") -> None:
     assert page[1] == "notes"
     assert "color: black" in client.get(page[2]).text
     if this.example.celery:
-        assert client.get("/ask/").text == "sent"
-        wait_until(lambda: "asked tok$en" in client.get("/answer/").text, 30, "the worker has done the task")
+        each_queue_has_its_worker(client, this.example.kinds)
     assert fingerprint(this.root, this.example) == this.before
+
+
+def each_queue_has_its_worker(client: httpx.Client, kinds: Sequence[str]) -> None:
+    """Tasks of each queue are done by its workers only, with a countdown too."""
+    workers = {"": "worker", **{kind: f"worker_{kind}" for kind in kinds}}
+    for count in ("0", "1"):
+        for queue, worker in workers.items():
+            query = {"text": f"{worker}-{count}", "countdown": count, **({"queue": queue} if queue else {})}
+            assert client.get("/ask/", params=query).text == "sent"
+    found: dict[str, str] = {}
+
+    def answered() -> bool:
+        lines = client.get("/answer/").text.splitlines()
+        found.update(line.removeprefix("asked ").split(" by ") for line in lines)
+        return len(found) >= 2 * len(workers)
+
+    wait_until(answered, 30, "the workers have done the tasks")
+    for text, by in found.items():
+        node, _, token = by.partition(" ")
+        # On hosts the name has the release, too.
+        assert (node.partition("@")[0].partition("-")[0], token) == (text.partition("-")[0], "tok$en")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests import support
@@ -57,6 +59,18 @@ def test_it_is_served_by_processes_of_this_machine(adopted: Adopted, tmp_path: P
         serves(adopted, dev.url)
 
 
+def most_at_once(name: str, since: float) -> int:
+    """The most containers of a service that have run at once since then, when one ran, by what the engine has seen."""
+    words = ["--filter", f"label=com.docker.compose.service={name}", "--format", "{{.Action}}"]
+    said = docker("events", "--since", f"{since:.6f}", "--until", f"{time.time():.6f}", *words).split()
+    running = [1]
+    for action in said:
+        running.append(running[-1] + {"start": 1, "die": -1}.get(action, 0))
+    assert running[-1] == 1, said
+    assert len(running) > 2, "it was replaced"
+    return max(running)
+
+
 def test_it_is_served_in_containers_as_in_production(adopted: Adopted) -> None:
     port = free_port()
     give_values(adopted, HTTP_PORT=str(port), HTTPS_PORT=str(free_port()))
@@ -67,11 +81,27 @@ def test_it_is_served_in_containers_as_in_production(adopted: Adopted) -> None:
             docker("ps", f"--filter=label=com.docker.compose.project={adopted.name}", "--format={{.Names}}").split()
         )
         kinds = {re.sub(r"-\d+$", "", name.removeprefix(f"{adopted.name}-")) for name in services}
-        celery = {"celery_worker", "celery_beat", "rabbitmq"} if adopted.example.celery else set()
+        workers = {"celery_worker", *(f"celery_worker_{kind}" for kind in adopted.example.kinds)}
+        celery = {*workers, "celery_beat", "rabbitmq"} if adopted.example.celery else set()
         assert kinds == {"app", "nginx", "postgres"} | celery
+        if adopted.example.kinds:
+            an_update_and_a_rollback_never_run_two_of_what_must_be_alone(adopted, f"http://127.0.0.1:{port}")
     finally:
         adopted.invoke("down", "--volumes", "--yes", "--on", "prod")
         docker("image", "rm", "-f", f"{adopted.name}:latest", check=False)
+
+
+def an_update_and_a_rollback_never_run_two_of_what_must_be_alone(adopted: Adopted, url: str) -> None:
+    client = httpx.Client(base_url=url, headers={"Host": "localhost"}, trust_env=False)
+    for words in (("prod", "--detach"), ("rollback", "--on", "prod")):
+        text, since = f"{words[0]}-slowly", time.time()
+        assert client.get("/ask/", params={"queue": "billing", "text": text}).text == "sent"
+        adopted.must(*words)
+        assert most_at_once("celery_worker_billing", since) == 1
+        assert f"asked {text} by worker_billing@" in client.get("/answer/").text, "the old worker ended with its task"
+    refused = one_line(adopted.invoke("scale", "--service", "celery_worker_billing", "--replicas", "2"))
+    assert refused.endswith("there must be one: project.workers.billing.alone in invoke.yaml")
+    adopted.must("scale", "--service", "celery_worker_mail", "--replicas", "2")
 
 
 def test_its_own_tests_run_with_its_own_runner(adopted: Adopted) -> None:
