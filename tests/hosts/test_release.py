@@ -27,6 +27,7 @@ from tests.hosts.release import (
     MIGRATION,
     SITE,
     WEB,
+    append,
     change,
     load,
     one_release,
@@ -261,12 +262,17 @@ def test_a_task_and_a_command_under_way_outlive_deploys_and_their_release_stays(
     site.commit("keep five")
 
 
-def test_there_are_never_two_beats(site: Fleet) -> None:
+KINDS = "  workers:\n    mail: {queues: [mail]}\n    billing: {queues: [billing], alone: true}\n"
+
+
+def test_there_are_never_two_beats_or_two_of_a_kind_of_workers_that_must_be_alone(site: Fleet) -> None:
     counting = (
-        "most=0; while [ ! -e /tmp/enough ]; do n=$(pgrep -fc 'bin/celery .* beat' || true);"
-        " [ $n -le $most ] || most=$n; sleep 0.05; done; echo $most; rm /tmp/enough"
+        "most=0 more=0; while [ ! -e /tmp/enough ]; do n=$(pgrep -fc 'bin/celery .* beat' || true);"
+        " m=$(pgrep -fc 'bin/celery .* -n worker_billing.* -Q billing' || true);"
+        " [ $n -le $most ] || most=$n; [ $m -le $more ] || more=$m; sleep 0.05; done; echo $most $more; rm /tmp/enough"
     )
-    machine = site["jobs1"]
+    machine, without = site["jobs1"], (site.project / "invoke.yaml").read_text()
+    append(site, "invoke.yaml", KINDS)
     found: list[str] = []
     counter = threading.Thread(target=lambda: found.append(machine.sh(counting, check=False)))
     counter.start()
@@ -274,11 +280,31 @@ def test_there_are_never_two_beats(site: Fleet) -> None:
         for number in range(2):
             change(site, 4000 + number)
             site.must("remote-deploy")
+            if number == 0:
+                old = one_release(site)
+                assert {("worker_mail", old), ("worker_billing", old)} <= set(units(machine))
+                for queue in ("mail", "billing"):
+                    words = f"['/opt/enough-{queue}', 'queue-{queue}'], queue={queue!r}, countdown=1"
+                    shell(site, f"from polls.tasks import nap; nap.apply_async({words})")
+                wait_until(lambda: _naps(site) >= {"worker_mail", "worker_billing"}, 60, "each queue has its worker")
+                machine.sh("nohup sh -c 'sleep 8; touch /opt/enough-mail /opt/enough-billing' >/dev/null 2>&1 &")
         site.must("remote-rollback")
+        assert "worker" not in _naps(site)
+        asked = "from polls.models import Question; print(Question.objects.get(text__startswith='queue-billing').text)"
+        assert shell(site, asked) == f"queue-billing /srv/portico/releases/{old}/static", "by the worker that began it"
     finally:
-        machine.sh("touch /tmp/enough")
+        machine.sh("touch /tmp/enough /opt/enough-mail /opt/enough-billing")
         counter.join(30)
-    assert found[0].strip() == "1"
+        (site.project / "invoke.yaml").write_text(without)
+        site.commit("without kinds of workers")
+    # As many processes as one worker with one task has, whatever was replaced.
+    assert found[0].split() == ["1", "2"]
+
+
+def _naps(site: Fleet) -> set[str]:
+    """The kinds of units whose log names the task."""
+    said = site.must("remote-logs", "--lines", "200").stdout
+    return {words[1] for words in map(str.split, said.splitlines()) if "polls.tasks.nap[" in " ".join(words)}
 
 
 def test_a_beat_that_moves_to_another_host_is_never_two(site: Fleet) -> None:
