@@ -115,7 +115,7 @@ def each_queue_has_its_worker(client: httpx.Client, kinds: Sequence[str]) -> Non
 
     def answered() -> bool:
         lines = client.get("/answer/").text.splitlines()
-        found.update(line.removeprefix("asked ").split(" by ") for line in lines)
+        found.update(line.removeprefix("asked ").partition(" by ")[::2] for line in lines)
         return len(found) >= 2 * len(workers)
 
     wait_until(answered, 30, "the workers have done the tasks")
