@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,15 @@ def test_a_single_node_builds_and_serves_it_and_keeps_its_images_in_a_registry_o
     must("swarm-init")  # a repetition changes nothing
     must("swarm-deploy")
     serves(this, f"http://127.0.0.1:{node.http_port}")
+    # The old worker of a kind that must be alone has ended before the new one starts.
+    began = time.time()
+    (this.root / "notes/static/notes/style.css").write_text("body { color: navy }\n")
+    must("swarm-deploy")
+    only = f"label=com.docker.swarm.service.name={this.name}_celery_worker_billing"
+    words = ["--since", f"{began:.6f}", "--until", f"{time.time():.6f}", "--filter", only, "--format", "{{.Action}}"]
+    assert [each for each in node.docker("events", *words).split() if each in ("start", "die")] == ["die", "start"]
+    words = ["scale", "--on", "swarm", "--service", "celery_worker_billing", "--replicas", "2"]
+    assert one_line(on(cluster, this.root, *words)).endswith("project.workers.billing.alone in invoke.yaml")
     form = "{{.Spec.TaskTemplate.ContainerSpec.Image}}"
     image = node.docker("service", "inspect", f"{this.name}_app", "--format", form).strip()
     assert image.startswith(f"127.0.0.1:5000/{this.name}:")
