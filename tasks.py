@@ -146,8 +146,6 @@ ON = {
 
 
 # --- start ----------------------------------------------------------------------------------------------------------
-
-
 @task(
     help={
         "native": "Run as processes of this machine, even if a container engine is available.",
@@ -281,8 +279,6 @@ def doctor(c: Context) -> None:
 
 
 # --- code -----------------------------------------------------------------------------------------------------------
-
-
 @task(help={"for_": "native, dev, prod, swarm, or an environment of hosts (default: all but hosts)."})
 def check(c: Context, for_: str = "") -> None:
     """Say what the project is, and what keeps it from running; runs nothing of it, exits 1 for an error."""
@@ -308,6 +304,25 @@ def adopt(
 
     action = adoption.adoption(bootstrap.ROOT, path, name, notify, set_aside=set_aside, confirmed=yes)
     carry_out(action, dry_run=dry_run)
+
+
+@task(
+    help={
+        "to": "A branch, tag or commit of Portico (default: the newest of its default branch).",
+        "from_": "Portico's repository, a URL or a folder (default: where the installed version came from).",
+        "replace": "Comma-separated files of Portico's that were edited here and may be replaced.",
+        "path": "Another repository, adopted by a version without this task.",
+        **DRY_RUN,
+    }
+)
+def upgrade(
+    c: Context, to: str = "", from_: str = "", replace: str = "", path: str = "", dry_run: bool = False
+) -> None:
+    """Install a newer Portico in an adopted repository. What is the project's own stays as it is."""
+    from deploy.project.upgrade import plan, run
+
+    wanted = plan.Options(path, to, from_, comma_separated(replace))
+    carry_out(run.upgrade(bootstrap.ROOT, wanted, notify), dry_run=dry_run)
 
 
 def _manage(
@@ -359,8 +374,6 @@ def lint(c: Context, fix: bool = False, dry_run: bool = False) -> None:
 
 
 # --- images ---------------------------------------------------------------------------------------------------------
-
-
 @task(
     help={
         "tag": "The image's tag (default: the revision).",
@@ -384,8 +397,6 @@ def push(c: Context, tag: str = "", dry_run: bool = False) -> None:
 
 
 # --- swarm ----------------------------------------------------------------------------------------------------------
-
-
 @task(help={"tag": "The tag of the site's image (default: latest)."})
 def swarm_render(c: Context, tag: str = "") -> None:
     """Print the stack file rendered from the compose files and `.env`. Needs no engine."""
@@ -557,8 +568,6 @@ def remote_unlock(c: Context, env: str, yes: bool = False, only: str = "", dry_r
 
 
 # --- environments ---------------------------------------------------------------------------------------------------
-
-
 @task(
     help={
         **ENV,
@@ -629,7 +638,7 @@ def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool =
 
 ns = Collection(
     *[dev, prod, down, status, logs, scale, releases, rollback, doctor],
-    *[check, adopt, manage, shell, test, lint],
+    *[check, adopt, upgrade, manage, shell, test, lint],
     *[build, push],
     *[swarm_init, swarm_render, swarm_deploy, swarm_status, swarm_rollback, swarm_rm, swarm_leave],
     *[remote_trust, remote_setup, remote_deploy, remote_rollback, remote_releases, remote_unlock],
@@ -642,9 +651,8 @@ ns.configure(
     {
         "project": {
             # Defaults, never edited: what the project is stands in invoke.yaml beside this file.
-            **dict.fromkeys(
-                ("name", "site", "wsgi", "asgi", "celery"), ""
-            ),  # the name must be set; the rest is detected
+            # The name must be set; the rest is detected.
+            **dict.fromkeys(("name", "site", "wsgi", "asgi", "celery"), ""),
             "port": "8000",  # of the development site, on 127.0.0.1
             "check": "on",  # whether findings of `invoke check` stop a start or a deploy
             "samples": "",  # the management command that fills a new development database

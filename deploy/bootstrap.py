@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The environment variable with our process id once we have restarted in the tools environment. It prevents an endless
 #: loop of restarts if that environment is broken.
 ENTERED = "PORTICO_ENTERED"
+#: An upgrade that was killed half-way: what was decided, and the program that finishes it (`project/upgrade/swap.py`).
+HALF_WAY, FINISH = ".portico-upgrade/plan.json", ".portico-upgrade/swap.py"
 
 
 def inside(root: Path) -> bool:
@@ -37,6 +39,10 @@ def enter(*, as_script: bool) -> None:
     if sys.version_info < OLDEST:
         wanted = ".".join(map(str, OLDEST))
         sys.exit(f"This needs Python {wanted} or newer; {sys.executable} is {sys.version.split()[0]}.")
+
+    # Before any other import: a half of the machinery may not be there.
+    if (ROOT / HALF_WAY).exists():
+        os.execv(sys.executable, [sys.executable, str(ROOT / FINISH), *sys.orig_argv])
 
     if not as_script and inside(ROOT):
         return

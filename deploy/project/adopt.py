@@ -61,7 +61,8 @@ def plan(ours: Path, target: Path, name: str) -> Plan:
     if not found.sites:
         raise Failure(f"{target}: there is no manage.py of a Django project in it")
     if (root / "deploy" / "bootstrap.py").exists():
-        raise Failure(f"{target} has Portico already: `python3 tasks.py upgrade` there installs a newer one")
+        there = "upgrade` there" if manifest.read(root) else f"upgrade --path {target}` here"
+        raise Failure(f"{target} has Portico already: `python3 tasks.py {there} installs a newer one")
     if name and not re.fullmatch(NAME, name):
         raise Failure(f"--name {name}: must be a short name in lower case: letters, digits, - and _")
     copies = {each: ours / each for each in (*manifest.present(ours), *SEEDED)}

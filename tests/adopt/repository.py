@@ -58,14 +58,14 @@ def write(root: Path, example: Example) -> None:
         subprocess.run([*git, *words], check=True)
 
 
-def adopt(folder: Path, name: str, example: Example) -> Adopted:
-    """Write the repository below a folder, and put Portico into it."""
+def adopt(folder: Path, name: str, example: Example, portico: Path = support.ROOT) -> Adopted:
+    """Write the repository below a folder, and put Portico into it, from a checkout of it."""
     root = folder / name
     root.mkdir(parents=True)
     write(root, example)
     before = fingerprint(root, example)
     aside = ["--set-aside"] if example.aside else []
-    done = support.invoke(support.ROOT, "adopt", str(root), "--yes", *aside)
+    done = support.invoke(portico, "adopt", str(root), "--yes", *aside)
     assert done.code == 0, done.stdout + done.stderr
     with (root / "invoke.yaml").open("a") as file:
         file.writelines(f"  {line}\n" for line in example.written)

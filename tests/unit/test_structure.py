@@ -45,7 +45,7 @@ BELOW: dict[str, set[str]] = {
     },
 }
 #: What a Python that has only its standard library runs.
-BARE = ("deploy.bootstrap", "deploy.hosts.store", "deploy.venvs.finish_layer")
+BARE = ("deploy.bootstrap", "deploy.hosts.store", "deploy.venvs.finish_layer", "deploy.project.upgrade.swap")
 LONGEST = 400
 
 
