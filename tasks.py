@@ -355,13 +355,14 @@ def shell(c: Context, on: str = "", host: str = "", context: str = "", stack: st
 def test(c: Context, suite: str = "", require: str = "", processes: str = "", dry_run: bool = False) -> None:
     """Run the tests; arguments after `--` are passed to pytest."""
     from deploy import checks
-    from deploy.core.action import command
+    from deploy.core.action import steps
     from deploy.project import config
 
     number = config.whole_number(processes, "--processes", 1, 32) if processes else None
-    run = checks.tests(project(c), store(), suite, require, arguments_after_dashes(), processes=number)
+    this = project(c, "native")
+    *first, last = checks.tests(this, store(), suite, require, arguments_after_dashes(), processes=number)
     make("test", dry_run=dry_run)
-    carry_out(command(run), dry_run=dry_run)
+    carry_out(steps(first, last), dry_run=dry_run)
 
 
 @task(help={"fix": "Fix what can be fixed automatically.", **DRY_RUN})

@@ -46,15 +46,25 @@ def is_portico(project: Project) -> bool:
 
 def tests(
     project: Project, store: Store, suite: str, require: str, arguments: list[str], *, processes: int | None = None
-) -> Run:
-    """The command that runs the tests: Portico's suites in its own repository, else the project's tests."""
+) -> list[Run]:
+    """The commands that run the tests: Portico's suites in its own repository, else the project's tests and health.
+
+    With arguments, which choose among the tests, health is not asked.
+    """
     if is_portico(project):
-        return pytest(project, store, suite, require, arguments, processes=processes)
+        return [pytest(project, store, suite, require, arguments, processes=processes)]
     if suite or require or processes:
         raise Failure(
             "--suite, --require and --processes are for Portico's own suites; arguments after -- reach the tests"
         )
-    return own_tests(project, store, arguments)
+    own = own_tests(project, store, arguments)
+    return [own] if arguments else [own, own_health(project, store, own)]
+
+
+def own_health(project: Project, store: Store, tests: Run) -> Run:
+    """The command that asks the site what a release is asked before it serves, in the environment of its tests."""
+    words = [str(store.link("test") / "bin" / "python"), "-m", "portico_site.self_check", *project.probes]
+    return replace(tests, argv=words, cwd=project.site_folder)
 
 
 def own_tests(project: Project, store: Store, arguments: list[str]) -> Run:

@@ -283,6 +283,7 @@ ORIGINAL = Example(
     aside=["Dockerfile", "requirements"],
     files={
         **APP,
+        "notes/tests.py": TESTS.replace('"/"', '"/notes/"'),
         "Dockerfile": "FROM python:3.7\nCOPY . /src\n",
         "docker-compose.yaml": "services:\n  app: {build: .}\n",
         "requirements.txt": "Django==5.2.8\ncelery==5.5.3\nsqlparse==0.5.3\n",

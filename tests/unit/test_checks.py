@@ -42,3 +42,12 @@ def test_the_files_that_are_begun_first_exist() -> None:
 def test_an_unknown_suite_is_refused_with_the_known_ones() -> None:
     with pytest.raises(Failure, match=r"--suite bogus: .* unit, kit, site, native, acceptance, browser"):
         checks.pytest(PROJECT, STORE, "bogus", "", [])
+
+
+def test_an_adopted_project_s_tests_end_with_its_health_unless_some_of_them_are_chosen() -> None:
+    project = replace(PROJECT, test="pytest -q")
+    chosen = checks.tests(project, STORE, "", "", ["-k", "vote"])
+    assert len(chosen) == 1
+    own, health = checks.tests(project, STORE, "", "", [])
+    assert health.argv[1:] == ["-m", "portico_site.self_check", *PROJECT.probes]
+    assert (health.env, health.cwd) == (own.env, PROJECT.site_folder)
