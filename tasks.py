@@ -74,11 +74,11 @@ def carry_out(action: "Action", *, dry_run: bool = False, yes: bool = False) -> 
         raise Exit(code=code)
 
 
-def tell(report: "Report") -> None:
-    """Print a report. Raises `Failure` if the report says that something is wrong."""
+def tell(report: "Report", *, json: bool = False) -> None:
+    """Print a report, or with ``json`` its data. Raises `Failure` if the report says that something is wrong."""
     from deploy.core import screen
 
-    screen.show(*report.grids)
+    screen.show_data(report.data) if json else screen.show(*report.grids)
     for line in report.remarks:
         notify(line)
     if report.wrong:
@@ -534,10 +534,10 @@ def remote_releases(c: Context, env: str) -> None:
     tell(places(c).hosts(env).releases())
 
 
-@task(help={**REMOTE, **ONLY})
-def remote_status(c: Context, env: str, only: str = "") -> None:
-    """List what runs on each host; exits 1 if something that should run does not, or if a setup failed."""
-    tell(places(c).hosts(env, only).status())
+@task(help={**REMOTE, **ONLY, "json": "Print one JSON object, for a program."})
+def remote_status(c: Context, env: str, only: str = "", json: bool = False) -> None:
+    """List what runs on each host, and what the site, its servers and disks answer; exits 1 if anything is wrong."""
+    tell(places(c).hosts(env, only).status(), json=json)
 
 
 @task(

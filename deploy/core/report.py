@@ -26,3 +26,5 @@ class Report:
     grids: Sequence[Grid]
     remarks: Sequence[str] = ()
     wrong: Sequence[str] = ()
+    #: The same for a program, as JSON can have it.
+    data: object = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Self
@@ -30,6 +31,11 @@ def console() -> Console:
     """Standard output, as wide as the terminal, or `WIDE` without one."""
     found = Console()
     return found if found.is_terminal else Console(width=WIDE)
+
+
+def show_data(data: object) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(data, indent=2, ensure_ascii=False), flush=True)
 
 
 def show(*grids: Grid) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deploy.core.action import Action, Question
@@ -12,7 +13,7 @@ from deploy.core.errors import Failure
 from deploy.core.report import ENTRIES, Grid, Report
 from deploy.core.running import Notify, printable
 from deploy.hosts.environment.model import Host
-from deploy.hosts.release import deploy, phases, state
+from deploy.hosts.release import deploy, health, phases, state
 from deploy.hosts.release.phases import Operation, Target
 from deploy.hosts.release.state import HostState
 from deploy.hosts.release.view import View
@@ -33,22 +34,34 @@ class Hosts:
         return self.target.environment.name
 
     def status(self) -> Report:
-        """A row for each host; reports units that should run and do not, and failed setups."""
-        with self._connections() as connections:
-            states = self._look(connections)
-        hosts = list(zip(self.target.hosts, states, strict=True))
-        alike = len({has.current for has in states}) <= 1
+        """A row for each host, also of those with a server alone; what is wrong, by what visitors and servers get."""
+        hosts = self._hosts()
+        with self._connections() as connections, View([]) as view:
+            found = phases.ask_health(Operation(self.target, connections, view), hosts)
+        now, seen, data = time.time(), list[_Seen](), list[dict[str, object]]()
+        wrong = []
+        for host in hosts:
+            said = found[host.name]
+            if isinstance(said, Failure):
+                wrong.append(said.message)
+                data.append({"name": host.name, "roles": list(host.roles), "problems": [said.message]})
+                continue
+            has, state_of = said
+            problems = list(map(printable, health.wrong(host.roles, has, state_of, self.name, now)))
+            wrong += [f"{host.name}: {line}" for line in problems]
+            seen.append(_Seen(host, has, state_of))
+            data.append(health.as_data(host.roles, has, state_of, problems, now))
+        alike = len({each.has.current for each in seen if each.host in self.target.hosts}) <= 1
         remarks = [] if alike else ["the hosts serve different releases: deploy to all of them to fix that"]
-        return Report([_units(hosts)], remarks, list(self._wrong(hosts)))
+        remarks += [f"{each.host.name}: {printable(each.health.lock)}" for each in seen if each.health.lock]
+        whole = {"environment": self.name, "project": self.target.project.name, "ok": not wrong, "hosts": data}
+        return Report([_units(seen), _servers(seen, now)], remarks, wrong, whole)
 
-    def _wrong(self, hosts: Sequence[tuple[Host, HostState]]) -> Iterator[str]:
-        for host, has in hosts:
-            if not has.setup:
-                yield f"{host.name}: {state.unready(has)}: `invoke remote-setup --env {self.name}`"
-            elif not has.marked:
-                yield f"{host.name}: {state.UNMARKED}: `invoke remote-setup --env {self.name}`"
-            for role in state.missing(has, host.roles):
-                yield f"{host.name}: {role} does not run: `invoke remote-logs` shows why"
+    def _hosts(self) -> list[Host]:
+        """The chosen hosts of the site, and if all are chosen, those with a server alone."""
+        every = self.target.environment.hosts
+        chosen = self.target.hosts
+        return list(every if chosen == self.target.environment.site_hosts else chosen)
 
     def releases(self) -> Report:
         """The releases on the hosts, and the last entries of their ledgers."""
@@ -172,13 +185,34 @@ class Hosts:
             return list(phases.look(Operation(self.target, connections, view)).values())
 
 
-def _units(hosts: Sequence[tuple[Host, HostState]]) -> Grid:
+@dataclass(frozen=True)
+class _Seen:
+    """A host, its state, and what a visitor and its servers get."""
+
+    host: Host
+    has: HostState
+    health: health.Health
+
+
+def _units(seen: Sequence[_Seen]) -> Grid:
     rows = []
-    for host, has in hosts:
-        units = [f"{unit.kind} {unit.state}{_other(unit, has)}" for unit in has.units]
-        free = "unknown" if has.free is None else f"{has.free / 1e6:.1f} GB"
-        rows.append((host.name, " ".join(host.roles), has.current or "none", ", ".join(units), free))
+    for each in seen:
+        units = [f"{unit.kind} {unit.state}{_other(unit, each.has)}" for unit in each.has.units]
+        free = min((disk.free for disk in each.health.disks), default=each.has.free)
+        least = "unknown" if free is None else f"{free / 1e6:.1f} GB"
+        rows.append((each.host.name, " ".join(each.host.roles), each.has.current or "none", ", ".join(units), least))
     return _grid(("host", "roles", "release", "units", "free"), rows)
+
+
+def _servers(seen: Sequence[_Seen], now: float) -> Grid:
+    rows = []
+    for each in seen:
+        answers = [f"{answer.path} {answer.code or 'no answer'}" for answer in each.health.answers]
+        servers = [f"{name} {said}" for name, said in each.health.servers.items()]
+        left = health.days(each.health, now)
+        certificate = "" if left is None else f"{left} days"
+        rows.append((each.host.name, ", ".join(answers), ", ".join(servers), certificate))
+    return _grid(("host", "answers", "servers", "certificate"), rows)
 
 
 def _other(unit: state.RunningUnit, has: HostState) -> str:

@@ -26,8 +26,11 @@ groupadd deploy
 mkdir -p /srv/portico && echo mine >/srv/portico/notes
 printf '[Service]\\nExecStart=/bin/sleep infinity\\n' >/etc/systemd/system/portico-web@.service
 systemctl daemon-reload
-echo 'use IO::Socket::INET; $s = IO::Socket::INET->new(LocalPort => 8082, Listen => 5); close $c while $c = $s->accept;' \
-    >/root/other.pl
+cat >/root/other.pl <<'END'
+use IO::Socket::INET;
+$s = IO::Socket::INET->new(LocalPort => 8082, Listen => 5);
+close $c while $c = $s->accept;
+END
 systemd-run -q --unit other perl /root/other.pl
 """
 

@@ -1,5 +1,6 @@
 """Whose host it is: other projects, environments and clones meet the hosts of the session's site."""
 
+import json
 import shutil
 
 import pytest
@@ -86,3 +87,24 @@ def test_a_start_up_file_that_prints_mixes_into_nothing(staging: Fleet) -> None:
     finally:
         for name in ("web1", "web2", "jobs1"):
             staging[name].sh("mv ~deploy/.bashrc.before ~deploy/.bashrc")
+
+
+def test_status_asks_what_a_visitor_gets_and_names_what_is_wrong(staging: Fleet) -> None:
+    good = json.loads(staging.must("remote-status", "--json").stdout)
+    assert good["ok"] is True
+    assert {host["name"]: host["answers"].get("/readyz") for host in good["hosts"]} == {
+        "web1": 200,
+        "web2": 200,
+        "jobs1": None,
+        "data1": None,
+    }
+    assert {"postgresql": "ok", "rabbitmq": "ok"}.items() <= good["hosts"][3]["servers"].items()
+    staging["web1"].sh("systemctl stop nginx")
+    try:
+        done = staging.invoke("remote-status")
+        assert done.code == 1
+        assert "web1: nginx: inactive" in done.stderr
+        assert "web1: /readyz does not answer through nginx" in done.stderr
+        assert "web2: " not in done.stderr
+    finally:
+        staging["web1"].sh("systemctl start nginx")

@@ -20,7 +20,7 @@ from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host, require_workers, workers_of
 from deploy.hosts.environment.owner import Owner, owner
 from deploy.hosts.layout import Layout
-from deploy.hosts.release import archive, state
+from deploy.hosts.release import archive, health, state
 from deploy.hosts.release.fleet import Fleet
 from deploy.hosts.release.release import Release, environment_file
 from deploy.hosts.release.state import HostState
@@ -187,6 +187,23 @@ def ask_each(operation: Operation, hosts: Sequence[Host]) -> dict[str, HostState
         if result.code:
             raise Failure(f"{connection.name}: {result.last_line}")
         return state.parse(connection.name, result.text)
+
+    return operation.connections.on_all(hosts, ask)
+
+
+def ask_health(operation: Operation, hosts: Sequence[Host]) -> dict[str, tuple[HostState, health.Health] | Failure]:
+    """The state of each of these hosts, and what a visitor and its servers get, in one script; or why not."""
+    target = operation.target
+    scheme = "https" if target.environment.tls else "http"
+    tls = "tls" if target.environment.tls else ""
+    values = (target.environment.domain, scheme, tls, " ".join(target.project.probes), _encoded(script("look.sh")))
+    header = _lines(target.project.name, *values)
+
+    def ask(connection: Connection) -> tuple[HostState, health.Health]:
+        result = run_script(connection, script("health.sh"), header.encode(), seconds=90)
+        if result.code:
+            raise Failure(f"{connection.name}: {result.last_line}")
+        return state.parse(connection.name, result.text), health.parse(result.text)
 
     return operation.connections.on_all(hosts, ask)
 

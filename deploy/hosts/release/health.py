@@ -1,0 +1,158 @@
+"""What a visitor and the servers of a host get, as reported by `scripts/health.sh`, and what is wrong with it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from deploy.core.running import printable
+from deploy.hosts.release import state
+from deploy.hosts.release.state import HostState
+
+#: Days before a certificate ends within which it is wrong: renewal begins 30 days before.
+CERTIFICATE_DAYS = 21
+#: Less is free: a share of a file system, and kilobytes. A release needs 200 MB.
+LEAST_SHARE, LEAST_KILOBYTES = 0.05, 200_000
+#: Restarts of a unit that say that it does not run well; a unit of a release begins at 0.
+RESTARTS = 3
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the site answers through nginx; the code is 0 for no answer."""
+
+    path: str
+    code: int
+    words: str = ""
+
+    @property
+    def is_good(self) -> bool:
+        return 100 <= self.code < 400
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A file system in use, in kilobytes."""
+
+    folder: str
+    free: int
+    total: int
+
+    @property
+    def is_full(self) -> bool:
+        return self.free < LEAST_KILOBYTES or self.free < LEAST_SHARE * self.total
+
+
+@dataclass
+class Health:
+    """What a host says."""
+
+    answers: list[Answer] = field(default_factory=list)
+    #: nginx, postgresql, rabbitmq, firewall, as far as the host has them: `ok`, or what is wrong.
+    servers: dict[str, str] = field(default_factory=dict)
+    disks: list[Disk] = field(default_factory=list)
+    #: When the certificate that nginx shows ends, in seconds since the epoch; None without one.
+    certificate: int | None = None
+    #: Who changes the host now.
+    lock: str = ""
+    restarts: dict[str, int] = field(default_factory=dict)
+
+
+def parse(text: str) -> Health:
+    """Parse the facts of a host. Skips lines that it cannot parse, and those of `state.parse`."""
+    health = Health()
+    for line in text.splitlines():
+        with suppress(ValueError):
+            _take(health, *line.partition(" ")[::2])
+    return health
+
+
+def _take(health: Health, key: str, value: str) -> None:
+    match key:
+        case "answer":
+            path, code, words = value.split(" ", 2)
+            health.answers.append(Answer(path, int(code), words.strip()))
+        case "server":
+            name, said = value.split(" ", 1)
+            health.servers[name] = said
+        case "disk":
+            folder, free, total = value.split()
+            health.disks.append(Disk(folder, int(free), int(total)))
+        case "certificate":
+            health.certificate = int(value)
+        case "lock":
+            health.lock = value
+        case "restarts":
+            unit, number = value.split()
+            health.restarts[unit] = int(number)
+
+
+def days(health: Health, now: float) -> int | None:
+    """Days that the certificate is still valid, rounded down."""
+    return None if health.certificate is None else int((health.certificate - now) // 86400)
+
+
+def wrong(roles: Sequence[str], has: HostState, health: Health, environment: str, now: float) -> Iterator[str]:
+    """What is wrong with a host, a line each, with the remedy."""
+    setup = f"`invoke remote-setup --env {environment}`"
+    if not has.setup:
+        yield f"{state.unready(has)}: {setup}"
+        if not has.roles:
+            return
+    elif not has.marked:
+        yield f"{state.UNMARKED}: {setup}"
+    yield from _wrong_units(roles, has, health, environment)
+    for server, said in health.servers.items():
+        if said != "ok":
+            unit = "rabbitmq-server" if server == "rabbitmq" else server
+            yield f"{server}: {said}: `journalctl -u {unit}` on the host shows why, {setup} starts it"
+    for answer in health.answers:
+        if has.current and not answer.is_good:
+            what = f"answers {answer.code}" if answer.code else "does not answer"
+            yield f"{answer.path} {what} through nginx{f': {answer.words}' if answer.words else ''}"
+    for disk in health.disks:
+        if disk.is_full:
+            yield f"{disk.folder} has {disk.free / 1e6:.1f} of {disk.total / 1e6:.1f} GB free: make room there"
+    left = days(health, now)
+    if left is not None and left < CERTIFICATE_DAYS:
+        ends = f"ends in {left} days" if left >= 0 else "has ended"
+        yield f"its certificate {ends}: renew it, then {setup}"
+
+
+def _wrong_units(roles: Sequence[str], has: HostState, health: Health, environment: str) -> Iterator[str]:
+    for role in state.missing(has, roles):
+        yield f"{role} does not run: `invoke remote-logs --env {environment} --role {role}` shows why"
+    if {"web", "worker", "beat"} & set(roles) and not has.current:
+        yield f"has no release: `invoke remote-deploy --env {environment}`"
+    for unit, number in health.restarts.items():
+        if number >= RESTARTS:
+            yield f"{unit} was restarted {number} times: `invoke remote-logs --env {environment}` shows why"
+
+
+def as_data(
+    roles: Sequence[str], has: HostState, health: Health, problems: Sequence[str], now: float
+) -> dict[str, object]:
+    """A host in the shape of `remote-status --json`, which the room's page documents."""
+    return {
+        "name": has.name,
+        "roles": list(roles),
+        "release": has.current or None,
+        "units": [
+            {"kind": unit.kind, "release": unit.release, "state": unit.state, "restarts": _restarts(health, unit)}
+            for unit in has.units
+        ],
+        "answers": {answer.path: answer.code for answer in health.answers},
+        "servers": {name: printable(said) for name, said in health.servers.items()},
+        "disks": [
+            {"folder": each.folder, "free_bytes": each.free * 1024, "total_bytes": each.total * 1024}
+            for each in health.disks
+        ],
+        "certificate_days": days(health, now),
+        "changed_by": printable(health.lock) or None,
+        "problems": list(problems),
+    }
+
+
+def _restarts(health: Health, unit: state.RunningUnit) -> int:
+    return next((n for name, n in health.restarts.items() if f"-{unit.kind}@{unit.release}." in name), 0)

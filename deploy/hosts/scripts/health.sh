@@ -1,0 +1,77 @@
+# shellcheck shell=sh
+# What a visitor and the servers of a host get, for remote-status: one fact a line, after those of look.sh.
+# Standard input, each a line: the project's name, a host name of the site, the scheme of clients' requests, `tls` or
+# nothing, the paths that must answer, and look.sh (base64).
+#
+#   answer PATH CODE WORDS…         of the site, through nginx; 000 for none
+#   server NAME STATE               nginx, postgresql, rabbitmq, firewall; `ok`, or what is wrong
+#   disk FOLDER FREE TOTAL          of each file system in use, in kilobytes
+#   certificate SECONDS             when it ends, since the epoch
+#   lock WHO                        who changes this host now
+#   restarts UNIT NUMBER            of the units that run
+set -eu
+IFS= read -r name
+IFS= read -r domain
+IFS= read -r scheme
+IFS= read -r tls
+IFS= read -r probes
+IFS= read -r look
+printf '%s\n' "$name" | sh -c "$(printf '%s' "$look" | base64 -d)"
+
+#: Seconds for each answer.
+patience=8
+roles=" $(cat "/etc/$name/roles" 2>/dev/null || true) "
+has() { case $roles in *" $1 "*) ;; *) return 1 ;; esac; }
+active() { # UNIT
+    state=$(systemctl is-active "$1" 2>/dev/null) || true
+    [ "$state" != active ] || state=ok
+    echo "${state:-unknown}"
+}
+
+if has web || has worker; then echo "server nginx $(active nginx.service)"; fi
+if has web; then
+    for path in $probes; do
+        said=$(curl -s -k -m "$patience" --noproxy '*' -w '\n%{http_code}' --resolve "$domain:80:127.0.0.1" \
+            --resolve "$domain:443:127.0.0.1" "$scheme://$domain$path" | tr -d '\000') || true
+        code=$(printf '%s\n' "$said" | tail -n 1)
+        words=
+        case $said in '{'*) words=$(printf '%s\n' "$said" | sed '$d' | tr '\n' ' ' | cut -c 1-300) ;; esac
+        echo "answer $path ${code:-000} $words"
+    done
+    if [ "$tls" = tls ]; then
+        until=$(timeout "$patience" openssl s_client -connect 127.0.0.1:443 -servername "$domain" </dev/null 2>/dev/null |
+            openssl x509 -noout -enddate 2>/dev/null) || until=
+        [ -z "$until" ] || echo "certificate $(date -d "${until#*=}" +%s)"
+    fi
+fi
+if has database; then
+    # Its own question; Debian's wrapper asks the cluster on the default port.
+    said=$(timeout "$patience" pg_isready -q -p 5432 2>&1) && said=ok || said=${said:-"no answer"}
+    echo "server postgresql $said"
+fi
+if has broker; then
+    # Asked for a version of AMQP that there is not, a running broker names its own and hangs up.
+    said=$(printf 'AMQP\000\000\000\000' | timeout "$patience" openssl s_client -quiet -connect 127.0.0.1:5671 2>/dev/null |
+        head -c 4 | tr -d '\000') || true
+    [ "$said" = AMQP ] && said=ok || said="no answer"
+    echo "server rabbitmq $said"
+fi
+[ ! -e "/etc/$name/firewall.nft" ] || echo "server firewall $(active "$name-firewall.service")"
+
+seen=' '
+for folder in / /var "/srv/$name" /var/log /var/lib/postgresql /var/lib/rabbitmq /var/backups; do
+    [ -e "$folder" ] || continue
+    # shellcheck disable=SC2046 # six words
+    set -- $(df -Pk "$folder" 2>/dev/null | awk 'NR == 2 { print $6, $4, $2 }')
+    case ${1:+$seen} in
+        '' | *" $1 "*) ;;
+        *) seen="$seen$1 " && echo "disk $*" ;;
+    esac
+done
+
+lock=/srv/$name/state/lock
+if [ -e "$lock" ] && ! flock -n "$lock" true 2>/dev/null; then echo "lock $(head -n 1 "$lock")"; fi
+systemctl list-units --plain --full --no-legend --no-pager --type service "$name-*@*.service" 2>/dev/null |
+    while read -r unit _; do
+        echo "restarts $unit $(systemctl show -P NRestarts "$unit")"
+    done
