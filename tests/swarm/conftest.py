@@ -161,7 +161,7 @@ def join(swarm: Swarm) -> None:
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
     """Three managers with the stack on them, sample polls and an administrator."""
     folder = tmp_path_factory.mktemp("swarm")
-    cluster = Cluster(folder / "cluster")
+    cluster = Cluster(folder / "cluster", shared_ssh=True)
     cluster.start()
     try:
         made = new_project(folder, cluster)

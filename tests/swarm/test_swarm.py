@@ -320,6 +320,7 @@ def test_a_client_that_slept_while_another_took_its_lock_changes_nothing(
 def test_a_host_whose_key_is_unknown_or_wrong_is_told_nothing(swarm: Swarm, tmp_path: Path) -> None:
     known = swarm.cluster.folder / "known_hosts"
     text = known.read_text()
+    swarm.cluster.node("node1").disconnect()
     try:
         known.write_text("")
         line = one_line(swarm.invoke("swarm-status"))
