@@ -10,7 +10,7 @@ from tests import support
 from tests.rig.visitor import ADMIN, Visitor, create_admin
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def base_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given := request.config.getoption("--base-url"):
         yield given.rstrip("/")

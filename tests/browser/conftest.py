@@ -19,7 +19,7 @@ VOTES, PAUSE = 20_000, "0.4"
 NewBrowser = Callable[..., webdriver.Chrome]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("browser") / "run"
     with support.Dev(support.ROOT, folder, env={"EXPORTS_PAUSE": PAUSE}) as dev:

@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         engine_or_skip(needing, f"{IMAGE}:{version}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
     """The machines."""
     made = Rack(tmp_path_factory.mktemp("rack"))
@@ -30,7 +30,7 @@ def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
         made.down()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet(rack: Rack, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     """The machines and the project; the keys are pinned, but nothing is set up yet."""
     made = Fleet(tmp_path_factory.mktemp("fleet") / "project", rack, dict(ROLES))
@@ -38,7 +38,7 @@ def fleet(rack: Rack, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(fleet: Fleet) -> Fleet:
     """The fleet after setup, with a first release, sample polls and an administrator."""
     first_release(fleet)

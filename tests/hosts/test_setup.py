@@ -25,7 +25,7 @@ UNITS = {"web1": "web", "web2": "web", "jobs1": "worker"}
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Machines for this module only: other modules may have set up those of the session."""
+    """Machines for this module only: other modules may have set up those of the suite."""
     with bare_fleet(tmp_path_factory.mktemp("bare"), VERSIONS, ROLES) as fleet:
         yield fleet
 

@@ -157,7 +157,7 @@ def join(swarm: Swarm) -> None:
         first.docker("node", "update", *labels, node.name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
     """Three managers with the stack on them, sample polls and an administrator."""
     folder = tmp_path_factory.mktemp("swarm")

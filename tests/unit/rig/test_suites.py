@@ -27,6 +27,11 @@ def test_sleeps():
 """
 
 
+def test_what_a_suite_has_started_ends_with_it_and_takes_no_processor_from_the_next() -> None:
+    for path in (ROOT / "tests").glob("*/conftest.py"):
+        assert 'scope="session"' not in path.read_text(), f"{path}: use the scope package, or module"
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_term_takes_down_what_each_process_of_a_run_has_started(tmp_path: Path, processes: int) -> None:
     (tmp_path / "conftest.py").write_text("from tests.conftest import pytest_configure\n")
