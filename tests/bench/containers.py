@@ -195,7 +195,7 @@ def update(made: Stack) -> None:
     figures = Figures("rollout", ".venvs/test/bin/python -m tests.bench.containers update")
     for name in ("invoke prod", "docker compose up -d", "invoke prod", "docker compose up -d"):
         release(made)
-        with Load(made.port) as load:
+        with Load(made.port, rest=0.04) as load:
             time.sleep(1)
             began = time.perf_counter()
             if name == "invoke prod":

@@ -100,7 +100,7 @@ def wait_settled(site: Fleet, seconds: float = SETTLED_SECONDS) -> None:
 @contextmanager
 def load(site: Fleet, seconds: float = 900) -> Iterator[list[Load]]:
     """A steady load on both web hosts, half of it POST. Fails the test if a request failed."""
-    loads = [Load(site[name].http_port, clients=4, rest=0.1, most_seconds=seconds) for name in WEB]
+    loads = [Load(site[name].http_port, clients=4, rest=0.15, most_seconds=seconds) for name in WEB]
     with ExitStack() as stack:
         for each in loads:
             stack.enter_context(each)
