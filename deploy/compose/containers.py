@@ -246,8 +246,14 @@ def await_ready(replica: Replica, probes: Sequence[str]) -> None:
         while (result := shell.run(asked, capture=True, check=False)).code:
             if time.monotonic() > deadline:
                 tell_last_lines([replica])
-                raise Failure(f"{replica.name} is not ready: {shell.last_line(result.stderr)}")
+                raise Failure(f"{replica.name} is not ready: {shell.last_line(result.stderr)}{hint(path)}")
             time.sleep(0.5)
+
+
+def hint(path: str) -> str:
+    """What to do about a probe that fails, where it is an address of the project's own."""
+    health = path in ("/readyz", "/healthz")
+    return "" if health else "; project.probes in invoke.yaml says which addresses a release must answer"
 
 
 def stop_replicas(some: Sequence[Replica]) -> None:

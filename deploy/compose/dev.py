@@ -13,7 +13,7 @@ from deploy.compose.containers import Replica, replicas, require_own, require_po
 from deploy.core import shell
 from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import HOST, Notify, announce, answers, run_once
+from deploy.core.running import HOST, Notify, announce, complaint, run_once
 from deploy.core.shell import Run
 from deploy.docker import images
 from deploy.docker.engine import require_engine
@@ -138,7 +138,7 @@ def _run(stack: Stack, workers: int) -> None:
 def _announce(stack: Stack, workers: int, child: subprocess.Popen[str]) -> None:
     def missing() -> list[str]:
         waiting = not_ready(replicas(stack.name, *stack.site_services), stack.site_services, workers)
-        return waiting or ([] if answers(f"{url(stack)}readyz") else ["app"])
+        return waiting or ([f"app ({said})"] if (said := complaint(f"{url(stack)}readyz")) else [])
 
     announce(url(stack), [*stack.site_services, *stack.datastores], missing, ended=lambda: child.poll() is not None)
 

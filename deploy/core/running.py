@@ -25,6 +25,8 @@ from deploy.core.shell import MakeFolder, Result, Run, Write
 Notify = Callable[[str], None]
 
 HOST = "127.0.0.1"
+#: Bytes of an answer that are shown.
+ANSWER_BYTES = 300
 #: Seconds after which `announce` reports what is not ready yet.
 PATIENCE_SECONDS = 60
 #: How many of the last lines of a failed program are shown.
@@ -176,7 +178,8 @@ def explain(stdout: str, stderr: str) -> str:
     """The reason why a management command failed: the line of the error, after the name of a failed migration."""
     applying = re.findall(r"Applying ([\w.]+)\.\.\.(?! OK)", stdout)
     errors = re.findall(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Configured|Exists)\b.*$", stderr, re.MULTILINE)
-    reason = errors[-1] if errors else shell.last_line(stderr) or shell.last_line(stdout)
+    checks = re.search(r"^ERRORS:\n.+$", stderr, re.MULTILINE)
+    reason = errors[-1] if errors and not checks else shell.last_line(stderr) or shell.last_line(stdout)
     return f"{applying[-1]}: {reason}" if applying else reason
 
 
@@ -194,14 +197,19 @@ def announce(url: str, names: Sequence[str], not_ready: Callable[[], list[str]],
     sys.stdout.flush()
 
 
-def answers(url: str) -> bool:
-    """Whether a GET of a URL on this machine succeeds; never through a proxy."""
+def complaint(url: str) -> str:
+    """What is wrong with the answer to a GET of a URL on this machine; empty for 200. Never through a proxy."""
     import urllib.error  # imported late because the import is slow
     import urllib.request
 
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    path = url[url.find("/", url.find("//") + 2) :]
     try:
         with opener.open(url, timeout=5) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+            return "" if response.status == 200 else f"{path} answers {response.status}"
+    except urllib.error.HTTPError as error:
+        said = error.read(ANSWER_BYTES).decode(errors="replace").strip()
+        is_page = said.startswith("<") or not said
+        return f"{path} answers {error.code}{'' if is_page else f': {printable(said)}'}"
+    except (urllib.error.URLError, OSError) as error:
+        return f"{path}: {getattr(error, 'reason', error)}"

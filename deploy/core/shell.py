@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -349,7 +350,13 @@ def exec_command(command: Run) -> None:
         raise cannot_start(command, error) from None
 
 
+#: The last words of many programs, which only say where their help is.
+_ADVICE = re.compile(r"(Type|Try|See|Run|Use) ['\"`].*\b(usage|help|information)\b.*")
+
+
 def last_line(text: str) -> str:
-    """The last line that is not empty. In a traceback, that is the error itself."""
+    """The last line that says something. In a traceback, that is the error itself."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    if "ERRORS:" in lines[:-1]:  # of Django's system checks, which go on with warnings
+        return lines[lines.index("ERRORS:") + 1]
+    return next((line for line in reversed(lines) if not _ADVICE.match(line)), lines[-1] if lines else "")

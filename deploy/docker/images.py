@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from deploy.core import shell
@@ -68,9 +69,10 @@ def python_image(project: Project) -> str:
 def perform(command: Run, folder: Path, notify: Notify) -> None:
     """Build an image, showing the current step if this is a terminal. Raises `Failure` if the build fails.
 
-    After a failure, the last lines are shown, and the full output is in a log.
+    After a failure, the last lines are shown, and the full output is in a log. An image that had these names before,
+    and has none now, is removed unless something uses it.
     """
-    began = time.monotonic()
+    began, before = time.monotonic(), set(_named(command).split())
     with Screen() as screen:
         result = shell.stream(
             replace(command, argv=[*command.argv, "--progress", "plain"]),
@@ -80,7 +82,19 @@ def perform(command: Run, folder: Path, notify: Notify) -> None:
         quote("build", result.stderr)
         full = replace(result, stderr=f"$ {shlex.join(command.argv)}\n{result.stderr}")
         raise Failure(f"the image was not built: {reason(result.stderr)}; {logged('build', full, folder)}")
+    if old := before - set(_named(command).split()):
+        tags = Run(["docker", "image", "inspect", "-f", "{{.Id}} {{len .RepoTags}}", *sorted(old)], command.env)
+        lines = shell.run(tags, capture=True, check=False).stdout.splitlines()
+        if unnamed := [line.split()[0] for line in lines if line.endswith(" 0")]:
+            shell.run(Run(["docker", "image", "rm", *unnamed], command.env), capture=True, check=False)
     notify(f"build: done in {time.monotonic() - began:.1f} s")
+
+
+def _named(build: Run) -> str:
+    """The ids of the images that have the names which a build gives."""
+    names = [name for word, name in pairwise(build.argv) if word == "--tag"]
+    ask = Run(["docker", "image", "inspect", "-f", "{{.Id}}", *names], build.env)
+    return shell.run(ask, capture=True, check=False).stdout
 
 
 def step(line: str) -> str:
@@ -94,7 +108,7 @@ def reason(said: str) -> str:
     lines = [line for line in said.splitlines() if line.strip()]
     outputs = [line.split(" ", 2)[2] for line in lines if re.match(r"#\d+ \d+\.\d+ \S", line)]
     errors = [line for line in lines if line.startswith(("ERROR:", "error:"))]
-    return (outputs or errors or lines or ["BuildKit gave no reason"])[-1].strip()
+    return shell.last_line("\n".join(outputs or errors or lines or ["BuildKit gave no reason"]))
 
 
 def push(name: str) -> Run:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import HOST, Notify, alone, announce, answers, free_port, port_in_use, run_once
+from deploy.core.running import HOST, Notify, alone, announce, complaint, free_port, port_in_use, run_once
 from deploy.core.shell import Run
 from deploy.project import site, sources
 from deploy.project.config import Project
@@ -202,4 +202,6 @@ def run_all(plan: Plan) -> None:
 def not_ready(plan: Plan) -> list[str]:
     """The processes that are not ready yet."""
     names = [path.name for path in plan.ready_files if not path.exists()]
-    return names or ([] if answers(f"{plan.url}readyz") else ["web"])
+    if names:
+        return [f"{name} (has not reported that it is ready)" for name in names]
+    return [f"web ({said})"] if (said := complaint(f"{plan.url}readyz")) else []

@@ -122,7 +122,7 @@ def gunicorn(env: dict[str, str]) -> Iterator[str]:
     command = [str(BIN / "gunicorn"), *options, "--no-control-socket", "mysite.wsgi"]
     with subprocess.Popen(command, env=env, cwd=SITE) as process:
         try:
-            wait_until(lambda: running.answers(f"http://{url}/healthz"), 30, "gunicorn answers")
+            wait_until(lambda: not running.complaint(f"http://{url}/healthz"), 30, "gunicorn answers")
             yield f"http://{url}"
         finally:
             process.terminate()

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -14,6 +16,7 @@ from deploy.core import action, running, shell
 from deploy.core.action import Action, Question
 from deploy.core.errors import Failure
 from deploy.core.shell import Run
+from tests.rig.ports import free_port
 from tests.support import ROOT, wait_until
 
 
@@ -148,3 +151,31 @@ def test_a_connection_that_is_gone_does_not_stop_what_goes_on(monkeypatch: pytes
     monkeypatch.setattr(sys, "stderr", Gone())
     running.tell("drain and stop app-1")
     running.quote("app-1", "ended")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (200, "ok", ""),
+        (503, '{"broker": "failed: OperationalError"}', '/readyz answers 503: {"broker": "failed: OperationalError"}'),
+        (404, "<!DOCTYPE html><html>…", "/readyz answers 404"),
+        (500, "\x1b[2J", "/readyz answers 500: [2J"),
+    ],
+)
+def test_what_a_site_that_is_not_ready_answers_is_said(status: int, body: str, said: str) -> None:
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Site) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        assert running.complaint(f"http://127.0.0.1:{server.server_port}/readyz") == said
+
+
+def test_a_site_that_does_not_listen_is_said() -> None:
+    assert "refused" in running.complaint(f"http://127.0.0.1:{free_port()}/readyz")

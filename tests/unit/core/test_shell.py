@@ -74,6 +74,21 @@ def test_the_last_line_of_a_traceback_is_the_error() -> None:
     assert last_line("Traceback\n  File x\nValueError: no\n\n") == "ValueError: no"
 
 
+def test_the_error_of_django_s_checks_is_named_and_not_the_warnings_after_it() -> None:
+    said = (
+        "SystemCheckError: System check identified some issues:\n\nERRORS:\nshop.Order: (models.E1) no\n\nWARNINGS:\n"
+    )
+    assert last_line(f"{said}shop.Item: (models.W042) auto\n\nSystem check identified 2 issues.\n").startswith(
+        "shop.Order:"
+    )
+
+
+@pytest.mark.parametrize("advice", ["Type 'manage.py help' for usage.", "Try 'celery --help' for help."])
+def test_where_a_program_s_help_is_says_nothing_of_what_went_wrong(advice: str) -> None:
+    assert last_line(f"Unknown command: 'lod'\n{advice}\n") == "Unknown command: 'lod'"
+    assert last_line(advice) == advice
+
+
 def test_a_link_is_replaced_in_one_step(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     Link(tmp_path / "link", "old").perform()
