@@ -89,7 +89,8 @@ def _http(front: Front, servers: str, log: str, listen: str) -> str:
         f"upstream app {{\n    zone app 64k;\n{servers}}}\n"
         f"map $host $static_root {{ default {front.static_root}; }}\n"
         f"map $host $protected_root {{ default {front.protected_root}; }}\n"
-        f"geo $realip_remote_addr $from_trusted_proxy {{\n    default 0;\n{trusted}}}\n{real}"
+        f"geo $realip_remote_addr $from_trusted_proxy {{\n    default 0;\n{trusted}}}\n"
+        f"geo $realip_remote_addr $may_probe {{\n    default 0;\n    127.0.0.0/8 1;\n    ::1 1;\n{trusted}}}\n{real}"
         f"{redirect if front.tls else ''}"
     )
 
@@ -108,6 +109,19 @@ location @elsewhere {
     proxy_connect_timeout 1s;
     proxy_max_temp_file_size 0;
     proxy_hide_header Content-Type;
+}
+"""
+
+
+#: Load balancers ask by address, and so does whoever is on the machine; nobody else gets an answer. The site answers
+#: before it checks the host's name.
+PROBED = """\
+location ~ ^/(healthz|readyz)$ {
+    if ($may_probe = 0) {
+        return 444;
+    }
+    access_log off;
+    include /etc/nginx/site/proxy.conf;
 }
 """
 
@@ -170,7 +184,9 @@ def host_files(here: Here) -> dict[str, str]:
     )
     unknown = "".join(f"{line} default_server;\n" for line in plain) + "server_name _;\n"
     if front.tls:
-        unknown += "".join(f"{line} http2 default_server;\n" for line in tls) + "ssl_reject_handshake on;\n"
+        # Who is trusted asks by address, so without a name: there must be a certificate to show.
+        shown = PAIR if front.trusted else "ssl_reject_handshake on;\n"
+        unknown += "".join(f"{line} http2 default_server;\n" for line in tls) + shown
     return {
         "http.conf": _http(front, f"    server unix:{here.socket} max_fails=0;\n", here.log, "; ".join(plain) + ";")
         + asked
@@ -178,7 +194,7 @@ def host_files(here: Here) -> dict[str, str]:
         # A link among the static files, made by the deploy user, must not give access to files of other users.
         "server.conf": f"{server}{names}disable_symlinks if_not_owner;\n{ELSEWHERE if here.others else ''}",
         "missing.conf": MISSING if here.others else ALL_HERE,
-        "unknown.conf": unknown,
+        "unknown.conf": unknown + PROBED,
     }
 
 

@@ -96,11 +96,13 @@ def deploy(target: Target, ref: str, notify: Notify) -> None:
             )
             for host in target.hosts
         }
-        phases.ship(operation, headers, code)
-        check()
-        phases.migrate(operation, release.id)
-        check()
-        phases.activate(operation, release.id, entry(release.id, "deploy", release.commit), check)
+        written = entry(release.id, "deploy", release.commit)
+        with phases.recorded(operation, written):
+            phases.ship(operation, headers, code)
+            check()
+            phases.migrate(operation, release.id)
+            check()
+        phases.activate(operation, release.id, written, check)
         figures = f"{code[1] / 1e6:.1f} MB sent to each, {view.seconds:.1f} s"
         notify(f"{release.title} serves on {', '.join(target.names)} ({figures})")
     _local_hook(environment, "after", release.id)

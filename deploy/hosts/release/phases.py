@@ -230,6 +230,20 @@ def ship(operation: Operation, headers: Mapping[str, str], code: tuple[IO[bytes]
     operation.everywhere(send)
 
 
+@contextmanager
+def recorded(operation: Operation, entry: Mapping[str, str]) -> Iterator[None]:
+    """Write a `Failure` of what comes before the activation to the ledgers; a migration may have been applied."""
+    try:
+        yield
+    except Failure as failure:
+        why = printable(failure.message.splitlines()[-1])[:300]
+        text = _lines(operation.target.project.name, json.dumps(dict(entry))[1:-1], json.dumps(f"failed: {why}"))
+        operation.connections.on_all(
+            operation.target.hosts, lambda each: run_script(each, script("record.sh"), text.encode(), seconds=20)
+        )
+        raise
+
+
 def migrate(operation: Operation, release: str) -> None:
     """Migrate the database once, after a backup if the environment asks for one. Raises `Failure`."""
     target = operation.target

@@ -56,6 +56,17 @@ cat >"$work/plan"
 [ "$(tail -n 1 "$work/plan")" = end ] || fail "the plan is incomplete; run the command again"
 mkdir "$work/old"
 
+# Why apt does not install: the package that dpkg fails for and what it says of it, else apt's own last error.
+why_not_installed() {
+    package=$(sed -n 's/^dpkg: error processing \(package\|archive\) \([^ ]*\).*/\2/p' "$work/log" | head -n 1)
+    [ -n "$package" ] || {
+        sed -n 's/^E: //p' "$work/log" | tail -n 1
+        return
+    }
+    said=$(sed -n '/^dpkg: error processing /{n;s/^ *//;p;q;}' "$work/log")
+    echo "$package: $said: \`dpkg --configure -a\` on the host shows more"
+}
+
 install() {
     echo "installing $*"
     # First finish an installation that was interrupted earlier.
@@ -72,7 +83,7 @@ install() {
     systemctl --quiet --runtime mask $eager 2>/dev/null || true
     apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
         --no-install-recommends install -- "$@" >"$work/log" 2>&1 ||
-        fail "apt-get install: $(sed -n 's/^E: //p' "$work/log" | tail -n 1)"
+        fail "apt-get install: $(why_not_installed)"
     # shellcheck disable=SC2086 # several words
     systemctl --quiet --runtime unmask $eager 2>/dev/null || true
 }
@@ -173,11 +184,27 @@ check() {
     fail "$1 rejects its configuration, so the previous one is restored: $(grep -m 1 -i -E 'emerg|error' "$work/log")"
 }
 
+# Why a unit does not start: in its program's words, not in systemd's, with who holds a port that is in use.
+why() { # UNIT
+    own=$(journalctl -q --no-pager -n 40 -o cat "_SYSTEMD_UNIT=$1" 2>/dev/null) || own=
+    said=$(printf '%s\n' "$own" | grep -i -E 'emerg|fatal|error|fail|denied|in use' | tail -n 1)
+    [ -n "$said" ] || said=$(printf '%s\n' "$own" | tail -n 1)
+    [ -n "$said" ] || said=$(journalctl -q --no-pager -n 1 -o cat -u "$1" 2>/dev/null || tail -n 1 "$work/log")
+    case $said in
+        *ddress*in*use*)
+            port=$(printf '%s\n' "$said" | sed -n 's/.*[]0-9*]:\([0-9][0-9]*\).*/\1/p')
+            who=$(ss -Hltnp "sport = :${port:-0}" | sed -n 's/.*users:(("\([^"]*\)".*/\1/p' | head -n 1)
+            [ -z "$who" ] || said="$who holds port $port ($said)"
+            ;;
+    esac
+    printf '%s\n' "$said" | cut -c 1-300
+}
+
 require() {
     "$@" >"$work/log" 2>&1 && return
     unit=
     for unit in "$@"; do :; done
-    fail "systemctl $2 $unit fails: $(journalctl -q --no-pager -n 1 -o cat -u "$unit" 2>/dev/null || tail -n 1 "$work/log")"
+    fail "systemctl $2 $unit fails: $(why "$unit")"
 }
 
 carry_out() {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import codecs
 import contextlib
+import re
 import select
 import threading
 import time
@@ -39,6 +40,8 @@ LOCK_SECONDS = 86400
 #: What `scripts/frame.sh` prints first, on both streams: what comes before it is the start-up files'.
 BEGIN = b"portico: begin\n"
 _PIECE = 32768
+#: What sudo says on a host whose own name cannot be resolved; it goes on, so that is never the reason.
+_NOISE = re.compile(rb"^sudo: unable to resolve host .*\n?", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,8 @@ class _Conversation:
             raise Failure(f"{self.name}: a script was not done within {self.seconds} s and was stopped")
         if code < 0:
             raise Failure(f"{self.name}: a signal killed a script there: the host's journal may show why")
-        return Result(code, after_begin(b"".join(self.stdout)), after_begin(b"".join(self.stderr)))
+        said = after_begin(b"".join(self.stderr))
+        return Result(code, after_begin(b"".join(self.stdout)), _NOISE.sub(b"", said))
 
     def _feed(self, data: Iterator[bytes]) -> None:
         try:
