@@ -24,6 +24,7 @@ SCRIPTS = (
     "tests/rig/images/node-entrypoint",
     "tests/rig/images/postgres-entrypoint",
     "tests/rig/images/rabbitmq-entrypoint",
+    "tests/rig/images/valkey-entrypoint",
 )
 #: Processes that share the files of all suites. On two processors, three processes were slower than two.
 PROCESSES = 2

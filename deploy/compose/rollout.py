@@ -49,6 +49,7 @@ from deploy.docker.stack import (
     PROD,
     Mounted,
     Stack,
+    absent_steps,
     build,
     check,
     files_of,
@@ -254,6 +255,7 @@ def update(stack: Stack, what: Wanted, notify: Notify) -> Release:
     old = [each for each in now if each.state not in ENDED]  # a replica that keeps restarting must be replaced too
     before = Before(old, next(each.image for each in old if each.service == "app" and each.running), mounted(stack))
     counts = wanted(stack, old)
+    shell.perform(absent_steps(stack))
     up(stack, *stack.datastores, recreate=False)
     other = changed(stack)
     for service in set(other) & set(DATASTORES):

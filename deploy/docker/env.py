@@ -16,8 +16,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 from pydantic import model_validator as checked
 
 from deploy.core.errors import Failure
-from deploy.project import sources
+from deploy.project import services, sources
 from deploy.project.config import HOST
+from deploy.project.services import Redis
 from deploy.project.sources import Source
 
 #: Characters that need no quoting in a URL, in a shell or in RabbitMQ's configuration.
@@ -48,6 +49,7 @@ class ServerEnv(BaseModel):
     secret_key: Annotated[SecretStr, Field(min_length=50)]
     postgres_password: Annotated[SecretStr, Field(min_length=16)]
     rabbitmq_password: Annotated[SecretStr, Field(min_length=16)]
+    redis_password: Annotated[SecretStr, Field(min_length=16)] | None = None
     http_port: Port = 80
     https_port: Port = 443
     tls_certificate: Path | None = None
@@ -76,10 +78,10 @@ class ServerEnv(BaseModel):
             raise ValueError("must be an image's name in lower case without a tag, such as registry.example.org/shop")
         return value
 
-    @field_validator("postgres_password", "rabbitmq_password")
+    @field_validator("postgres_password", "rabbitmq_password", "redis_password")
     @classmethod
-    def _is_plain(cls, value: SecretStr) -> SecretStr:
-        if not re.fullmatch(PLAIN, value.get_secret_value()):
+    def _is_plain(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.fullmatch(PLAIN, value.get_secret_value()):
             raise ValueError("may contain only letters, digits, _ and -")
         return value
 
@@ -138,6 +140,24 @@ class ServerEnv(BaseModel):
             "rabbitmq.conf": f"default_user = site\ndefault_pass = {broker}\n",
             **{f"own.{name}": value.get_secret_value() for name, value in self.own_secret.items()},
         }
+
+    def redis_files(self, redis: Redis | None) -> dict[str, str]:
+        """The same for Redis: its configuration, and the variables that name it; none without a password for it."""
+        if not redis or not self.redis_password:
+            return {}
+        password = self.redis_password.get_secret_value()
+        names = dict(services.variables(redis, f"redis://:{password}@redis:6379"))
+        broker = names.pop("CELERY_BROKER_URL", "")
+        return {
+            "redis.conf": services.configuration(redis, password),
+            **({"broker_url": broker} if broker and not self.celery_broker_url else {}),
+            **{f"own.{name}": value for name, value in names.items() if name not in self.own_names},
+        }
+
+    @property
+    def own_names(self) -> frozenset[str]:
+        """The variables of the project's own that have a value."""
+        return frozenset({*self.own_plain, *self.own_secret, *self.own_sources})
 
     def fetched(self, root: Path, environ: Mapping[str, str]) -> Self:
         """The same with the secrets that sources name. Raises `Failure` with a line for each that cannot be fetched."""

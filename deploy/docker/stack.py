@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +20,14 @@ from deploy.docker.env import ServerEnv
 from deploy.docker.kinds import BEAT, documents
 from deploy.project import certificate, proxy
 from deploy.project.config import Project
+from deploy.project.services import Redis
 from deploy.project.workers import SERVICE
 
 DEV, PROD, SWARM = "dev", "prod", "swarm"
 
 #: The variables of the compose files that only development needs.
 OF_DEVELOPMENT = ("SITE", "SETTINGS", "CELERY", "SAMPLES", "PYTHON_IMAGE")
-DATASTORES = ("postgres", "rabbitmq")
+DATASTORES = ("postgres", "rabbitmq", "redis")
 #: The mode of a file that containers of any user must read; only its owner can enter its folder.
 READABLE = 0o444
 
@@ -90,7 +92,16 @@ class Stack:
     @property
     def datastores(self) -> tuple[str, ...]:
         """The servers that the project needs."""
-        return DATASTORES if self.celery else DATASTORES[:1]
+        needed = {
+            "rabbitmq": self.celery and not (self.redis and self.redis.broker),
+            "redis": self.redis is not None,
+        }
+        return tuple(name for name in DATASTORES if needed.get(name, True))
+
+    @property
+    def redis(self) -> Redis | None:
+        """Redis, if the project declares it; None for a release whose `.env` has no password for it."""
+        return self.project.redis if self.env.redis_password else None
 
     @property
     def image(self) -> str:
@@ -116,6 +127,7 @@ class Stack:
     def compose(self, *words: str) -> Run:
         """A `docker compose` command on this stack. Values of `.env` take precedence over variables of the shell."""
         values = {**self.env.interpolated(), "PORT": str(self.port), "PROBES": " ".join(self.project.probes)}
+        values |= {"REDIS_LIMIT": f"{2 * self.redis.memory}m" if self.redis else ""}
         values["CLOSED"] = "false" if self.project.egress or self.kind == DEV else "true"
         values |= self._development() if self.kind == DEV else dict.fromkeys(OF_DEVELOPMENT, "")
         ca = build_ca(self.env)
@@ -129,7 +141,7 @@ class Stack:
                 **({"BUILD_CA_FILE": ca} if ca else {}),
                 "COMPOSE_PROJECT_NAME": "",
                 "COMPOSE_FILE": "",
-                "COMPOSE_PROFILES": "celery" if self.celery else "",
+                "COMPOSE_PROFILES": ",".join(["celery"] * self.celery + ["redis"] * (self.redis is not None)),
             },
             cwd=self.project.root,
         )
@@ -181,7 +193,8 @@ def own_text(stack: Stack) -> str:
 def _variables(stack: Stack) -> str:
     """The document that gives the project's own variables to its services, as JSON; empty if there are none."""
     plain = {name: value.replace("$", "$$") for name, value in stack.env.own_plain.items()}
-    secret = sorted(stack.env.own_secret)
+    given = {name.removeprefix("own.") for name in stack.env.redis_files(stack.redis) if name.startswith("own.")}
+    secret = sorted({*stack.env.own_secret, *given})
     if not plain and not secret:
         return ""
     variables = {**plain, **{f"{name}_FILE": f"/run/secrets/{name}" for name in secret}}
@@ -219,6 +232,12 @@ def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> St
     text = server_env.fresh(example, stack=project.name, development=kind == DEV, celery=celery)
     if path.exists():
         more = server_env.lacking(server_env.text_of(path), text)
+        if not more and project.redis and "REDIS_PASSWORD" not in (known := server_env.text_of(path)):
+            line = f"REDIS_PASSWORD={secrets.token_hex(24)}\n"
+            text = known + ("" if known.endswith("\n") else "\n") + line
+            notify(f"{path}: {'would add' if dry_run else 'added'} REDIS_PASSWORD, for project.services.redis")
+            shell.perform([WriteSecret(path, text)], dry_run=dry_run)
+            return stack_of(project, kind, server_env.read(text, path.name, project.env))
         if not more:
             return load(project, kind)
         notify(f"{path} is the project's own: {'would add' if dry_run else 'added'} the keys of .env.example")
@@ -244,7 +263,8 @@ def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> St
 
 def secret_texts(stack: Stack) -> dict[str, str]:
     """The secret files of containers, by name. Raises `Failure` for a secret whose source does not give it."""
-    return stack.env.fetched(stack.project.root, os.environ).secret_files()
+    fetched = stack.env.fetched(stack.project.root, os.environ)
+    return {**fetched.secret_files(), **fetched.redis_files(stack.redis)}
 
 
 def secret_steps(stack: Stack) -> list[Step]:
@@ -258,6 +278,13 @@ def files_of(stack: Stack, texts: Mapping[str, str]) -> list[Step]:
         MakeFolder(stack.secrets, 0o700),
         *(WriteSecret(stack.secrets / name, text, READABLE) for name, text in texts.items()),
     ]
+
+
+def absent_steps(stack: Stack) -> list[Step]:
+    """The steps that write the secret files that are not there yet, such as those of a server that is new."""
+    return files_of(
+        stack, {name: text for name, text in secret_texts(stack).items() if not (stack.secrets / name).exists()}
+    )
 
 
 def nginx_files(stack: Stack) -> dict[str, str]:
@@ -296,7 +323,8 @@ class Mounted:
 
 def mounted(stack: Stack) -> Mounted:
     """The files that are mounted now; none before the first start."""
-    return Mounted(_texts(stack.secrets, stack.env.secret_files()), _texts(stack.secrets / "nginx", None))
+    names = {*stack.env.secret_files(), *stack.env.redis_files(stack.redis)}
+    return Mounted(_texts(stack.secrets, names), _texts(stack.secrets / "nginx", None))
 
 
 def _texts(folder: Path, names: Collection[str] | None) -> dict[str, str]:
@@ -306,6 +334,9 @@ def _texts(folder: Path, names: Collection[str] | None) -> dict[str, str]:
 
 def check(stack: Stack) -> None:
     """Raise `Failure` for problems that would stop a rollout later, on a swarm or on this machine."""
+    if stack.project.redis and not stack.redis:
+        command = "python3 -c 'import secrets; print(\"REDIS_PASSWORD=\" + secrets.token_hex(24))' >>.env"
+        raise Failure(f".env: REDIS_PASSWORD is missing, which project.services.redis needs: `{command}` adds one")
     if stack.env.tls_certificate and stack.env.tls_key:
         certificate.check_certificate(stack.env.tls_certificate, stack.env.tls_key)
 

@@ -17,12 +17,14 @@ from deploy.core.action import Action
 from deploy.core.errors import Failure
 from deploy.core.running import HOST, Notify, alone, announce, complaint, free_port, port_in_use, run_once
 from deploy.core.shell import Run
-from deploy.project import site, sources
+from deploy.project import services, site, sources
 from deploy.project.config import Project
 from deploy.project.declared import server_values
 from deploy.venvs import build
 from deploy.venvs.store import Store
 
+#: The port of a Redis of this machine.
+REDIS_PORT = 6379
 #: Seconds for a running task to finish when everything stops; after that, the task returns to its queue.
 GRACE_SECONDS = 10
 #: Seconds until honcho kills what has not ended: more than a reloader needs for both of its attempts.
@@ -51,6 +53,7 @@ def environment(project: Project, given: Mapping[str, str] = os.environ) -> dict
     embedded = {
         "DATABASE_URL": f"sqlite:///{quote(str(run / 'db.sqlite3'))}",
         **({"CELERY_BROKER_URL": "filesystem://"} if project.names.celery else {}),
+        **(redis_variables(project) if project.redis else {}),
         "SECRET_KEY": "insecure-development-key",
         "ALLOWED_HOSTS": "localhost,127.0.0.1",
         "STATIC_ROOT": str(run / "static"),
@@ -64,6 +67,12 @@ def environment(project: Project, given: Mapping[str, str] = os.environ) -> dict
         "PYTHONPATH": str(project.root / site.KIT),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def redis_variables(project: Project) -> dict[str, str]:
+    """Redis on this machine. The broker stays embedded: only a server that is named is one."""
+    assert project.redis
+    return dict(services.variables(replace(project.redis, broker=False), f"redis://{HOST}:{REDIS_PORT}"))
 
 
 def own_variables(project: Project) -> dict[str, str]:
@@ -146,6 +155,11 @@ def precheck(plan: Plan) -> None:
     except OSError as error:
         why = f"cannot be written ({error.strerror}); change its owner or mode, or remove it"
         raise Failure(f"{folder}: {why}") from None
+    if plan.project.redis and not os.environ.get("REDIS_URL") and not port_in_use(REDIS_PORT):
+        raise Failure(
+            f"project.services.redis: nothing listens at {HOST}:{REDIS_PORT}: start a server"
+            " (`sudo apt install valkey-server`), name one with REDIS_URL, or run `invoke dev` in containers"
+        )
     try:
         if port_in_use(plan.port):
             raise Failure(f"port {plan.port} is in use by another program; try --port {free_port()}")

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from deploy import OLDEST
 from deploy.core.errors import Failure
-from deploy.project import workers
+from deploy.project import services, workers
 from deploy.project.names import Names
+from deploy.project.services import Redis
 from deploy.project.workers import Kind
 
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
@@ -91,6 +92,8 @@ class Project:
     egress: bool = True
     #: The kinds of workers that `invoke.yaml` declares, the default one first.
     workers: tuple[Kind, ...] = workers.ONE
+    #: Redis, if the project declares it.
+    redis: Redis | None = None
 
     @cached_property
     def names(self) -> Names:
@@ -211,6 +214,13 @@ def _env(values: Mapping[str, object]) -> dict[str, str]:
     return found
 
 
+def _redis(values: Mapping[str, object]) -> Redis | None:
+    found = services.parse(values.get("services"))
+    if found and "REDIS_URL" in _inner(values, "env"):
+        raise Failure("project.env.REDIS_URL: project.services.redis sets this variable; remove the line from env")
+    return found
+
+
 def _python(values: Mapping[str, object]) -> tuple[int, int]:
     said = values.get("python")
     if said in (None, ""):
@@ -259,6 +269,7 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
         test=_text(values, "test", re.compile(r"\S.*"), "a command"),
         egress=_truth(values, "egress", default=True),
         workers=workers.parse(_inner(values, "workers")),
+        redis=_redis(values),
     )
 
 

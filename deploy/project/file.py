@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 #: Keys of the section `project` that have keys of their own.
-NESTED = ("settings", "env", "workers", "assets")
+NESTED = ("settings", "env", "services", "workers", "assets")
 
 
 def problem(path: Path, yaml: ModuleType) -> str:

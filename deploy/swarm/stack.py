@@ -36,9 +36,10 @@ def document(stack: Stack) -> dict[str, Any]:
 
 
 def external(stack: Stack) -> list[str]:
-    """The services that `.env` replaces with a URL."""
+    """The services that the stack does not run: those that `.env` replaces with a URL, and RabbitMQ beside Redis."""
     given = {"postgres": stack.env.database_url, "rabbitmq": stack.env.celery_broker_url}
-    return [name for name, url in given.items() if url]
+    spared = {"rabbitmq"} - set(stack.datastores)
+    return [name for name, url in given.items() if url or name in spared]
 
 
 def without(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

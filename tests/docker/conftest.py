@@ -103,7 +103,7 @@ def new_stack(folder: Path, kind: str) -> Stack:
     (project / ".venvs").symlink_to(support.ROOT / ".venvs")
     run(Run(["git", "-C", str(project), "init", "-q"]))
     with (project / "invoke.yaml").open("a") as file:
-        file.write("  env: {OWN_PLACE: plain, OWN_TOKEN: secret}\n")
+        file.write("  env: {OWN_PLACE: plain, OWN_TOKEN: secret}\n  services: {redis: {}}\n")
     name = f"test{secrets.token_hex(3)}"
     from deploy.docker import env as server_env
 

@@ -233,6 +233,22 @@ def test_the_image_says_what_it_is_and_holds_no_tools(prod: Stack) -> None:
     assert compiled.count(".pyc") == 3
 
 
+def test_redis_answers_the_site_and_nobody_without_its_password(prod: Stack) -> None:
+    asking = """
+import socket, urllib.parse
+url = urllib.parse.urlsplit(open("/run/secrets/REDIS_URL").read())
+with socket.create_connection((url.hostname, url.port), 5) as server:
+    server.sendall(f"AUTH {url.password}\\r\\nCONFIG GET maxmemory-policy\\r\\nQUIT\\r\\n".encode())
+    print(server.makefile().read().split())
+"""
+    said = docker("exec", prod.containers("app")[0], "python", "-c", asking)
+    assert "'+OK'" in said
+    assert "'allkeys-lru'" in said
+    [redis] = prod.containers("redis")
+    assert "NOAUTH" in docker("exec", redis, "valkey-cli", "get", "x")
+    assert docker("port", redis).strip() == "", "published nowhere"
+
+
 def test_a_second_down_with_volumes_asks_first(prod: Stack) -> None:
     assert "add --yes" in one_line(prod.invoke("down", "--volumes"))
     assert len(prod.containers()) >= 7

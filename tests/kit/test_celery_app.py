@@ -53,3 +53,11 @@ def test_running_tasks_have_so_many_seconds_when_a_worker_is_told_to_stop(
     assert not told
     time.sleep(0.3)
     assert told == ([(os.getpid(), signals.SIGQUIT)] if sent else [])
+
+
+def test_redis_gives_no_task_away_that_may_still_run() -> None:
+    options = sys.modules["portico_site.celery"].redis_options
+    assert options({}, 60)["visibility_timeout"] == 3600, "Celery's own, which is longer"
+    assert options({"visibility_timeout": 30}, 660 + 60)["visibility_timeout"] == 660 + 60 + 300
+    assert options({"visibility_timeout": 86400}, 60)["visibility_timeout"] == 86400, "a longer one is the project's"
+    assert options({"socket_keepalive": False}, 0)["socket_keepalive"] is False

@@ -15,6 +15,7 @@ from deploy.core.errors import Failure
 from deploy.hosts.environment import values
 from deploy.hosts.environment.values import ROLES, Role
 from deploy.hosts.environment.yaml_lines import Problem
+from deploy.project.services import Redis
 from deploy.project.sources import Source
 from deploy.project.workers import Kind
 
@@ -107,6 +108,7 @@ class Services(_Model):
 
     database: values.Database | None = None
     broker: values.Broker | None = None
+    redis: values.Redis | None = None
 
 
 class Hooks(_Model):
@@ -258,6 +260,16 @@ def require_workers(environment: Environment, kinds: Sequence[Kind]) -> None:
             raise Failure(
                 f"{environment.source}: no host runs workers of the kind {kind.name}; add it to the kinds of one"
             )
+
+
+def require_redis(environment: Environment, redis: Redis | None) -> None:
+    """Raise `Failure` if the project declares Redis and nothing says where it is: no host runs it."""
+    if redis and not environment.services.redis and "REDIS_URL" not in environment.secrets:
+        raise Failure(f"{environment.source}: services.redis is missing: name the server of project.services.redis")
+    if redis and redis.broker and not environment.services.broker:
+        raise Failure(
+            f"{environment.source}: services.broker is missing: name Redis there too, with a database of its own"
+        )
 
 
 # --- What must fit together ---

@@ -12,7 +12,7 @@ from deploy.hosts.environment.values import SCHEMES, url_problem
 from deploy.project.sources import Runner, Source, captured, fetch
 
 #: The variables from which the site reads the URLs of its services.
-SERVICE_VARIABLES = {"database": "DATABASE_URL", "broker": "CELERY_BROKER_URL"}
+SERVICE_VARIABLES = {"database": "DATABASE_URL", "broker": "CELERY_BROKER_URL", "redis": "REDIS_URL"}
 #: Characters; the site's production settings refuse a shorter SECRET_KEY.
 SECRET_KEY_LENGTH = 50
 

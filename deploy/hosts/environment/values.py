@@ -21,7 +21,11 @@ from deploy.project.sources import Source
 Role = Literal["web", "worker", "beat", "database", "broker"]
 ROLES: tuple[Role, ...] = get_args(Role)
 #: The schemes of a service's URL.
-SCHEMES = {"database": ("postgres", "postgresql"), "broker": ("amqp", "amqps")}
+SCHEMES = {
+    "database": ("postgres", "postgresql"),
+    "broker": ("amqp", "amqps", "redis", "rediss"),
+    "redis": ("redis", "rediss"),
+}
 
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
@@ -196,6 +200,7 @@ Words = Annotated[tuple[str, ...], PlainValidator(sources.words)]
 SecretSource = Annotated[Source, PlainValidator(sources.parse)]
 Database = Annotated[Source | SecretStr, _service("database")]
 Broker = Annotated[Source | SecretStr, _service("broker")]
+Redis = Annotated[Source | SecretStr, _service("redis")]
 OpenPorts = tuple[Annotated[OpenPort, PlainValidator(_open_port)], ...]
 Jumps = Annotated[
     tuple[Annotated[Jump, PlainValidator(_jump)], ...],

@@ -30,6 +30,9 @@ from portico_site import overlay
 
 #: Seconds. After two missed heartbeats RabbitMQ gives the tasks of a worker whose machine is lost to another.
 HEARTBEAT_SECONDS = 30
+#: Seconds after which Redis gives a task that is not acknowledged to another worker (kombu's default), the least margin
+#: above a task's time limit, and between two questions whether the connection still lives.
+VISIBILITY_SECONDS, MARGIN_SECONDS, REDIS_CHECK_SECONDS = 3600, 300, 30
 #: Seconds between two looks of an idle worker into the filesystem broker; a task waits half of this on average.
 POLLING_SECONDS = 0.05
 #: Seconds between two ticks of a worker's timer; an idle worker on the filesystem broker takes as long to stop.
@@ -67,11 +70,27 @@ def configure(app: Celery) -> None:
         if authority := os.environ.get("CELERY_BROKER_CA"):
             # The path of the broker's certificate (amqps), or of the authority that has signed it.
             app.conf.broker_use_ssl = {"ca_certs": authority}
+    elif scheme in ("redis", "rediss"):
+        stop = float(os.environ.get("WORKER_STOP_SECONDS", "0"))
+        app.conf.broker_transport_options = redis_options(own, float(app.conf.task_time_limit or 0) + stop)
     app.conf.broker_connection_retry_on_startup = True
     if app.conf.worker_consumer == "celery.worker.consumer:Consumer":
         app.conf.worker_consumer = CONSUMER
     if str(app.conf.result_backend) in ("django-db", "django_celery_results.backends:DatabaseBackend"):
         app.conf.update(result_backend=RESULTS, result_backend_always_retry=True)
+
+
+def redis_options(own: dict[str, Any], longest: float) -> dict[str, Any]:
+    """The transport options of Redis; ``longest`` is the time in seconds that a task and its worker's stop may take.
+
+    A task that takes longer than the visibility timeout is given to a second worker while the first still runs it; so
+    is one with a longer countdown. A shorter timeout of the project's own is raised, a longer one kept.
+    """
+    least = longest + MARGIN_SECONDS
+    seconds = max(float(own.get("visibility_timeout", VISIBILITY_SECONDS)), least)
+    # Without these, a connection that a firewall has forgotten is waited on for ever.
+    alive = {"socket_keepalive": True, "health_check_interval": REDIS_CHECK_SECONDS}
+    return {**alive, **own, "visibility_timeout": seconds}
 
 
 def folders(run: Path) -> dict[str, Any]:

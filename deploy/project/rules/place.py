@@ -150,6 +150,9 @@ def locked_packages(known: Known) -> Iterator[Finding]:
     if DEV in known.runtimes:
         yield from _lacking(known, "dev", ("watchfiles",), "watchfiles", "reloads the code in containers")
         yield from _lacking(known, "dev", DRIVERS, "psycopg2-binary", "speaks to PostgreSQL")
+    if "redis" in known.declared.names("services"):
+        env = "prod" if known.serves else "dev"
+        yield from _lacking(known, env, ("redis",), "redis", "speaks to Redis", source="base")
     if known.app:
         env = "prod" if known.serves else "dev"
         yield from _lacking(known, env, ("celery",), "celery", f"runs {known.app.name}", source="base")

@@ -165,7 +165,9 @@ def redis(known: Known) -> Iterator[Finding]:
             seen.add(at)
             is_production = known.serves and role.name == known.detected.production_name
             advice = not (known.named or is_production)
-            yield Finding(at, f"{use} is in Redis, and there is none", [project("services: [redis]")], advice=advice)
+            yield Finding(
+                at, f"{use} is in Redis, and there is none", [project("services: {redis: {}}")], advice=advice
+            )
 
 
 def _redis(known: Known, module: Module) -> Iterator[tuple[Location, str, Value]]:

@@ -50,6 +50,17 @@ def other(path: str, before: str, after: str, shape: Files = SPLIT) -> Files:
     return {path: shape[path].replace(before, after)}
 
 
+#: The package that speaks to Redis is locked.
+SPEAKS: dict[str, str] = {
+    f"requirements/{name}": LOCKS[f"requirements/{name}"] + line
+    for name, line in (("base.in", "redis\n"), ("dev.txt", "redis==7.1.0\n"), ("prod.txt", "redis==7.1.0\n"))
+}
+
+
+def with_redis(files: Files) -> Files:
+    return {**SPEAKS, **files}
+
+
 @dataclass(frozen=True)
 class Case:
     """A project that has one thing wrong."""
@@ -263,26 +274,37 @@ CASES = {
     ),
     "a cache in Redis": Case(
         SPLIT,
-        more(
-            PRODUCTION, 'CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://r"}}\n'
+        with_redis(
+            more(
+                PRODUCTION,
+                'CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://r"}}\n',
+            )
         ),
         "config/settings/production.py:11: the cache 'default' is in Redis, and there is none;"
-        " invoke.yaml, under project: `services: [redis]`",
+        " invoke.yaml, under project: `services: {redis: {}}`",
     ),
     "channels in Redis": Case(
         SPLIT,
-        more(
-            PRODUCTION,
-            'CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer",'
-            ' "CONFIG": {"hosts": [env("REDIS_URL", default="redis://r")]}}}\n',
+        with_redis(
+            more(
+                PRODUCTION,
+                'CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer",'
+                ' "CONFIG": {"hosts": [env("REDIS_URL", default="redis://r")]}}}\n',
+            )
         ),
         "config/settings/production.py:11: the channel layer 'default' is in Redis, and there is none",
     ),
     "results in Redis": Case(
         SPLIT,
-        more(BASE, 'CELERY_RESULT_BACKEND = env("RESULTS", default="redis://r")\n'),
+        with_redis(more(BASE, 'CELERY_RESULT_BACKEND = env("RESULTS", default="redis://r")\n')),
         "config/settings/base.py:21: Celery's result backend is in Redis, and there is none",
         "swarm",
+    ),
+    "Redis without a package that speaks to it": Case(
+        SPLIT,
+        {"invoke.yaml": SPLIT["invoke.yaml"] + "  services: {redis: {}}\n"},
+        "requirements/base.in:1: nothing in requirements/prod.txt speaks to Redis; requirements/base.in: `redis`,"
+        " and run `invoke lock`",
     ),
     "a front page that is not found": Case(
         SPLIT,

@@ -258,8 +258,8 @@ def test_labels_are_given_once() -> None:
             return "abc\n"
 
     command = membership.label_steps(Here("shop"), {"postgres"})[0]
-    assert command.argv[1:] == ["node", "update", "--label-add", "rabbitmq=true", "abc"]
-    assert membership.label_steps(Here("shop"), {"postgres", "rabbitmq"}) == []
+    assert command.argv[1:] == ["node", "update", "--label-add", "rabbitmq=true", "--label-add", "redis=true", "abc"]
+    assert membership.label_steps(Here("shop"), {"postgres", "rabbitmq", "redis"}) == []
 
 
 # --- nginx ---
