@@ -65,7 +65,6 @@ def test_what_is_there_already_is_named_and_nothing_of_it_is_touched(bare: Fleet
         "--take-over files",
         "solo: the user app is there already, perhaps a person's",
         "solo: the group deploy is there without a user of that name: `groupdel deploy`",
-        "solo: nginx serves something else here (/etc/nginx/sites-enabled/crm)",
         "solo: RabbitMQ is used by others here (broker-user crm, vhost crm)",
         "solo: perl listens on port 8082, which nginx needs",
     ):
@@ -76,18 +75,21 @@ def test_what_is_there_already_is_named_and_nothing_of_it_is_touched(bare: Fleet
     assert "deploy" not in machine.sh("cat /etc/passwd")
 
 
-def test_a_database_of_others_stays_in_use_and_its_rules_have_a_copy(bare: Fleet) -> None:
+def test_sites_and_a_database_of_others_stay_in_use_beside_ours(bare: Fleet) -> None:
     """What can be worked with is kept; the remedies of the refusal, applied, work."""
     machine = bare["solo"]
     machine.sh("userdel -r app; groupdel deploy; mv /srv/portico /srv/jan; systemctl stop other", check=False)
-    machine.sh("rm /etc/systemd/system/portico-web@.service /etc/nginx/sites-enabled/crm; systemctl daemon-reload")
+    machine.sh("rm /etc/systemd/system/portico-web@.service; systemctl daemon-reload")
     machine.sh("rabbitmqctl -q delete_vhost crm; rabbitmqctl -q delete_user crm")
     rules = machine.sh("cat /etc/postgresql/15/main/pg_hba.conf")
     shown = bare.must("remote-setup", "--dry-run").stdout
     assert "! PostgreSQL has other databases (crm), which stay; it restarts" in shown
+    assert "! nginx has other sites (/etc/nginx/sites-enabled/crm), which it serves on" in shown
     assert "+ /etc/postgresql/%PG%/pg_hba.conf.before-portico: a copy" in shown
     bare.must("remote-setup", "--yes")
     assert machine.sh("psql -A -t postgres://crm:secret@127.0.0.1/crm -c 'SELECT 42'").strip() == "42"
+    assert machine.sh("curl -s http://127.0.0.1/ -H 'Host: crm.example.org'").strip() == "crm"
+    assert "Welcome to nginx" in machine.sh("curl -s http://127.0.0.1/ -H 'Host: nobody.example.org'"), "their default"
     assert machine.sh("cat /etc/postgresql/15/main/pg_hba.conf.before-portico") == rules
     assert machine.sh("cat /etc/postgresql/15/main/pg_hba.conf").endswith(rules)
     assert machine.sh("cat /etc/portico-owner").splitlines()[-1].startswith("portico test ")

@@ -10,7 +10,7 @@
 #   group                                   if a later check fails, restore the files from here on
 #   file PATH OWNER GROUP MODE CONTENT      if the owner is not root: written as the owner, with the owner's group
 #   keep PATH OWNER                         copy a file that is not ours to PATH.before-portico, once
-#   check sudoers|nginx|firewall
+#   check sudoers|nginx|nginx-beside|firewall
 #   absent PATH
 #   units                                   systemd reads its files again
 #   enable UNIT | disable UNIT              disable also stops it; for a template all its units, without waiting
@@ -178,6 +178,7 @@ check() {
     case $1 in
         # nginx creates its logs here; the umask gives them their rights.
         nginx) (umask 022 && nginx -t -q -c /etc/nginx/site/nginx.conf) >"$work/log" 2>&1 && return ;;
+        nginx-beside) (umask 022 && nginx -t -q) >"$work/log" 2>&1 && return ;;
         firewall) nft -c -f "/etc/$name/firewall.nft" >"$work/log" 2>&1 && return ;;
     esac
     restore

@@ -4,6 +4,8 @@
 #
 #   there path PATH | unit UNIT | user NAME UID | group NAME      of a name that setup would use
 #   there nginx FILE                                              a site, or a main file that was edited
+#   there nginx-main FILE                                         a main file that does not include sites-enabled
+#   there nginx-beside FILE                                       our part of an nginx that serves others too
 #   there database NAME | role NAME                               in the cluster on port 5432
 #   there vhost NAME | broker-user NAME | node NAME               of a RabbitMQ
 #   there firewall ufw|firewalld                                  that is active
@@ -39,6 +41,13 @@ there_names() { # NAME USER
 there_nginx() { # NAME
     [ ! -e "/etc/systemd/system/nginx.service.d/$1.conf" ] || return 0
     [ -e /etc/nginx/nginx.conf ] || return 0
+    beside=/etc/nginx/sites-enabled/zz-$1.conf
+    grep -Eq '^[[:space:]]*include[[:space:]]+(/etc/nginx/)?sites-enabled/\*;' /etc/nginx/nginx.conf ||
+        echo "there nginx-main /etc/nginx/nginx.conf"
+    if [ -e "$beside" ]; then
+        echo "there nginx-beside $beside"
+        return 0
+    fi
     for file in /etc/nginx/sites-enabled/* /etc/nginx/conf.d/*.conf; do
         [ "$file" = /etc/nginx/sites-enabled/default ] || [ ! -e "$file" ] || echo "there nginx $file"
     done

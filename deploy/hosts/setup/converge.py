@@ -19,7 +19,7 @@ from deploy.hosts.environment.owner import owner
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, require_addresses, waits_for
 from deploy.hosts.setup.diff import Access, Change, Facts, Server, diff, render, steps
-from deploy.hosts.setup.refusal import TAKEN_OVER, in_the_way, not_ours, problems, refusal, remarks
+from deploy.hosts.setup.refusal import TAKEN_OVER, in_the_way, not_ours, problems, refusal, remarks, shares_nginx
 from deploy.hosts.setup.site import SERVERS, Learned, Site
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import Result, run_script, script
@@ -166,7 +166,7 @@ def _require_all(plans: Mapping[str, Changes | Failure]) -> dict[str, Changes]:
 
 
 def _plan(site: Site, host: Host, facts: Facts, access: Mapping[Server, Access]) -> Changes:
-    learned = Learned(facts.ports, facts.ipv6, facts.addresses, access, facts.mark)
+    learned = Learned(facts.ports, facts.ipv6, facts.addresses, access, facts.mark, shares_nginx(site, facts))
     changes = diff(desired(site, host, learned), facts)
     if others := waits_for(site, host, learned):
         title = f"+ {site.layout.services} (secret), once {' and '.join(others)} has generated its password"

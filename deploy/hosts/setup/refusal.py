@@ -124,9 +124,9 @@ def _names_taken(site: Site, host: Host, facts: Facts) -> Iterator[str]:
 
 
 def _servers_taken(site: Site, host: Host, facts: Facts) -> Iterator[str]:
-    if (files := _of(facts, "nginx")) and "nginx" not in site.take_over:
-        what = f"nginx serves something else here ({', '.join(files)}), which it would no longer read"
-        yield f"{what}: use another host, or {_take_over(site, 'nginx')}"
+    if shares_nginx(site, facts) and _of(facts, "nginx-main"):
+        what = "nginx serves something else here, and /etc/nginx/nginx.conf does not include sites-enabled/*"
+        yield f"{what}: add `include /etc/nginx/sites-enabled/*;` to its http block, or {_take_over(site, 'nginx')}"
     ours = [f"{kind} {name}" for kind, name in facts.there if kind in ("database", "role") and name == "site"]
     if ours and "database" not in site.take_over:
         what = f"PostgreSQL has the {' and the '.join(ours)}, not of remote-setup"
@@ -165,9 +165,17 @@ def _ports_taken(site: Site, host: Host, facts: Facts) -> Iterator[str]:
             yield f"{program} listens on port {port}, which {needed[port]} needs: stop it ({stop}), or use another host"
 
 
+def shares_nginx(site: Site, facts: Facts) -> bool:
+    """Whether nginx serves others too, and is to go on with that."""
+    return bool(_of(facts, "nginx-beside")) or bool(_of(facts, "nginx") and "nginx" not in site.take_over)
+
+
 def remarks(site: Site, host: Host, facts: Facts) -> list[str]:
     """What else a person should know before setup: what it changes for other programs of a host."""
     lines = []
+    if sites := _of(facts, "nginx"):
+        stays = "which it serves on" if shares_nginx(site, facts) else "which it will no longer read"
+        lines.append(f"nginx has other sites ({', '.join(sites)}), {stays}")
     others = [name for name in _of(facts, "database") if name != "site"]
     if "database" in host.roles and others:
         lines.append(f"PostgreSQL has other databases ({', '.join(others)}), which stay; it restarts")

@@ -8,13 +8,13 @@ from ipaddress import ip_address
 from deploy.hosts.environment.model import Host
 from deploy.hosts.setup.diff import Desired, File, Folder, Group, Idle, Unit
 from deploy.hosts.setup.site import DROP_IN, Learned, Site, has_files, memory_limit, shows_certificate, template_text
-from deploy.project import proxy
+from deploy.project import beside, proxy
 
 NGINX = "/etc/nginx/site"
 #: All files that nginx may have on any host.
 _NGINX_FILES = (
     *("nginx.conf", "site.conf", "proxy.conf", "http.conf", "server.conf", "missing.conf", "unknown.conf"),
-    *("tls.crt", "tls.key"),
+    *("defaults.conf", "tls.crt", "tls.key"),
 )
 
 POSTGRESQL = "postgresql@%PG%.service"
@@ -40,16 +40,28 @@ def with_nginx(site: Site, host: Host, learned: Learned) -> Desired:
         askers=[address for other in others if "web" in other.roles for address in learned.of(other)],
         ipv6=learned.ipv6,
     )
+    main = "site.conf" if web else "http.conf"
     texts = {
-        "nginx.conf": template_text("files/nginx.conf", name=layout.name, main="site.conf" if web else "http.conf"),
+        "nginx.conf": template_text("files/nginx.conf", name=layout.name, main=main),
         **({name: site.nginx[name] for name in ("site.conf", "proxy.conf")} if web else {}),
         **proxy.host_files(here),
     }
+    if learned.shares_nginx:
+        texts = beside.beside(texts, layout.name)
     files = [File(f"{NGINX}/{name}", text) for name, text in texts.items()]
     if shows_certificate(site, host):
         files.append(File(f"{NGINX}/tls.crt", site.certificate))
         files.append(File(f"{NGINX}/tls.key", site.key, mode=0o600, secret=True))
     drop_in = _nginx_drop_in(site)
+    if learned.shares_nginx:
+        files.append(File(_beside_others(site), template_text("files/nginx.beside.conf", name=layout.name, main=main)))
+        return Desired(
+            packages=("nginx", "logrotate"),
+            folders=(Folder(NGINX),),
+            groups=(Group(tuple(files), check="nginx-beside"),),
+            absent=(drop_in, *_absent(site, files)),
+            units=(Unit("nginx.service", restart_for=(drop_in,), reload_for=tuple(file.path for file in files)),),
+        )
     return Desired(
         packages=("nginx", "logrotate"),
         folders=(Folder(NGINX),),
@@ -57,23 +69,32 @@ def with_nginx(site: Site, host: Host, learned: Learned) -> Desired:
             Group((File(drop_in, template_text("files/nginx.drop-in.conf")),)),
             Group(tuple(files), check="nginx"),
         ),
-        absent=tuple(path for path in _nginx_paths() if path not in [file.path for file in files]),
+        absent=_absent(site, files),
         units=(Unit("nginx.service", restart_for=(drop_in,), reload_for=tuple(file.path for file in files)),),
     )
+
+
+def _absent(site: Site, files: list[File]) -> tuple[str, ...]:
+    return tuple(path for path in _nginx_paths(site) if path not in [file.path for file in files])
+
+
+def _beside_others(site: Site) -> str:
+    """Our part of an nginx that serves others too; read after all of those, so that the default server is theirs."""
+    return f"/etc/nginx/sites-enabled/zz-{site.layout.name}.conf"
 
 
 def _nginx_drop_in(site: Site) -> str:
     return DROP_IN.format("nginx.service", site.layout.name)
 
 
-def _nginx_paths() -> list[str]:
-    return [f"{NGINX}/{name}" for name in _NGINX_FILES]
+def _nginx_paths(site: Site) -> list[str]:
+    return [_beside_others(site), *(f"{NGINX}/{name}" for name in _NGINX_FILES)]
 
 
 def without_nginx(site: Site) -> Desired:
     """Leave an nginx alone that does not use our configuration."""
     drop_in = _nginx_drop_in(site)
-    return Desired(absent=(drop_in, *_nginx_paths()), idle=(Idle("nginx.service", drop_in),))
+    return Desired(absent=(drop_in, *_nginx_paths(site)), idle=(Idle("nginx.service", drop_in),))
 
 
 # --- Servers ---

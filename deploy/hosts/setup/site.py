@@ -60,6 +60,8 @@ class Learned:
     access: Mapping[Server, Access] = field(default_factory=dict)
     #: The mark of its owner.
     mark: Mark | None = None
+    #: Whether nginx serves others too: it keeps its own main file, and ours is one of its sites.
+    shares_nginx: bool = False
 
     def of(self, host: Host) -> tuple[str, ...]:
         """The addresses of a host, as other hosts resolve them."""

@@ -9,8 +9,9 @@ from deploy.hosts.setup import converge
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.diff import REST, Desired, Entry, Facts, File, Group, diff, merged, steps
 from deploy.hosts.setup.names import refused
-from deploy.hosts.setup.refusal import TAKEN_OVER, in_the_way, remarks
-from tests.unit.hosts.test_setup import PROJECT, TEXT, environment, host, site
+from deploy.hosts.setup.refusal import TAKEN_OVER, in_the_way, remarks, shares_nginx
+from deploy.hosts.setup.site import Learned
+from tests.unit.hosts.test_setup import PROJECT, TEXT, environment, files, host, site, wanted
 
 ALL = TEXT.replace("roles: [web]", "roles: [web, database, broker]", 1).replace(
     "  data1: {address: 10.0.0.4, roles: [database, broker]}\n", ""
@@ -53,7 +54,11 @@ def said(facts: Facts, text: str = ALL, *take_over: str) -> list[str]:
         (Facts(there=(("path", "/etc/shop"), ("path", "/srv/shop"))), "/etc/shop and /srv/shop are there", "files"),
         (Facts(there=(("user", "app"),)), "the user app is there already", "users"),
         (Facts(there=(("group", "app"),)), "the group app is there without a user of that name: `groupdel app`", ""),
-        (Facts(there=(("nginx", "/etc/nginx/sites-enabled/crm"),)), "nginx serves something else here (/etc", "nginx"),
+        (
+            Facts(there=(("nginx", "/etc/nginx/conf.d/crm.conf"), ("nginx-main", "/etc/nginx/nginx.conf"))),
+            "nginx serves something else here, and /etc/nginx/nginx.conf does not include sites-enabled/*: add",
+            "nginx",
+        ),
         (Facts(there=(("database", "site"),)), "PostgreSQL has the database site, not of remote-setup", "database"),
         (Facts(there=(("vhost", "crm"), ("broker-user", "crm"))), "RabbitMQ is used by others here (vhost", "broker"),
         (Facts(there=(("firewall", "ufw"),)), "ufw is active, and closes what setup's own firewall opens: `ufw", ""),
@@ -96,6 +101,44 @@ def test_what_setup_changes_for_others_is_said_in_the_plan() -> None:
         "PostgreSQL has other databases (crm), which stay; it restarts"
     ]
     assert remarks(here, host(here, "web1"), replace(there, units={"shop-firewall.service": (True, True)})) == []
+
+
+# --- Sites of others ---
+
+CRM = Facts(there=(("nginx", "/etc/nginx/sites-enabled/crm"),))
+
+
+def test_sites_of_others_are_served_on_and_ours_is_one_of_them() -> None:
+    here = site(ALL)
+    assert said(CRM) == []
+    assert "which it serves on" in remarks(here, host(here, "web1"), CRM)[0]
+    beside = wanted("web1", learned=Learned(shares_nginx=True))
+    assert "/etc/nginx/sites-enabled/zz-shop.conf" in files(beside)
+    assert {"/etc/nginx/site/nginx.conf", "/etc/nginx/site/unknown.conf"} <= set(beside.absent)
+    assert "/etc/systemd/system/nginx.service.d/shop.conf" in beside.absent, "nginx keeps its own main file"
+    assert "/etc/nginx/sites-enabled/zz-shop.conf" in wanted("web1").absent
+    assert shares_nginx(here, CRM)
+    assert not shares_nginx(replace(here, take_over=frozenset({"nginx"})), CRM)
+    assert shares_nginx(here, Facts(there=(("nginx-beside", "/etc/nginx/sites-enabled/zz-shop.conf"),)))
+    assert not shares_nginx(here, Facts())
+
+
+@pytest.mark.parametrize("tls", ["", "tls: {certificate: c, key: k}\ntrusted_proxies: [10.0.0.0/8]\n"])
+def test_what_stands_outside_of_our_servers_touches_no_other(tls: str) -> None:
+    found = files(wanted("web1", f"{tls}{TEXT}", Learned(shares_nginx=True)))
+    http = found["/etc/nginx/site/http.conf"].text + found["/etc/nginx/site/site.conf"].text
+    outside = [line for line in http.splitlines() if line[:1].isalpha()]
+    assert {line.split()[0] for line in outside} <= {
+        *("map", "geo", "upstream", "log_format", "include", "limit_req_zone", "server")
+    }
+    assert not any("default_server" in file.text for file in found.values())
+    defaults = found["/etc/nginx/site/defaults.conf"].text
+    for line in ("access_log /var/log/nginx/shop.access.log shop_json", "gzip on;", "limit_req_status 429;"):
+        assert line in defaults
+    assert ("set_real_ip_from 10.0.0.0/8;" in defaults) == bool(tls)
+    assert found["/etc/nginx/site/server.conf"].text.endswith("include /etc/nginx/site/defaults.conf;\n")
+    assert "upstream shop_app {\n    zone shop_app 64k;" in http
+    assert "proxy_pass http://shop_app;" in found["/etc/nginx/site/proxy.conf"].text
 
 
 # --- Files that were there ---
