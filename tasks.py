@@ -325,6 +325,24 @@ def upgrade(
     carry_out(run.upgrade(bootstrap.ROOT, wanted, notify), dry_run=dry_run)
 
 
+@task(
+    help={
+        "name": "The project's short name, in lower case.",
+        "package": "The package with its settings (default: the name).",
+        "folder": "The folder of manage.py (default: as it is).",
+        **YES,
+        **DRY_RUN,
+    }
+)
+def rename(
+    c: Context, name: str, package: str = "", folder: str = "", yes: bool = False, dry_run: bool = False
+) -> None:
+    """Make a clone of Portico, with its demonstration, a project of its own name."""
+    from deploy.project import rename as names
+
+    carry_out(names.renaming(project(c), name, package, folder, notify), dry_run=dry_run, yes=yes)
+
+
 def _manage(
     c: Context, arguments: list[str], on: str, host: str = "", context: str = "", *, dry_run: bool = False
 ) -> None:
@@ -639,7 +657,7 @@ def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool =
 
 ns = Collection(
     *[dev, prod, down, status, logs, scale, releases, rollback, doctor],
-    *[check, adopt, upgrade, manage, shell, test, lint],
+    *[check, adopt, upgrade, rename, manage, shell, test, lint],
     *[build, push],
     *[swarm_init, swarm_render, swarm_deploy, swarm_status, swarm_rollback, swarm_rm, swarm_leave],
     *[remote_trust, remote_setup, remote_deploy, remote_rollback, remote_releases, remote_unlock],

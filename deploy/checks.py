@@ -96,19 +96,21 @@ def own_tests(project: Project, store: Store, arguments: list[str]) -> Run:
         {
             **variables,
             **{name: value for name, value in given.items() if name not in os.environ},
-            "PYTHONPATH": f"{project.root / site.KIT}:{project.site_folder}",
+            # The folder of pytest's configuration, too: settings for tests may be beside the tests.
+            "PYTHONPATH": ":".join(map(str, dict.fromkeys((project.root / site.KIT, project.site_folder, folder)))),
             "PATH": f"{store.link('test') / 'bin'}:{os.environ.get('PATH', '')}",
         },
         cwd=folder,
     )
 
 
-def own_lint(project: Project, store: Store) -> dict[str, Run]:
+def own_lint(project: Project, store: Store, *, fix: bool = False) -> dict[str, Run]:
     """The linters of a project: missing migrations, and ruff if the project locks it."""
     made = replace(own_tests(project, store, []), argv=[], cwd=project.site_folder)
     folder = store.link("test") / "bin"
     check = ["manage.py", "makemigrations", "--check", "--dry-run", "--verbosity", "0"]
-    ruff = {"style": Run([str(folder / "ruff"), "check", "."], cwd=project.root)} if (folder / "ruff").exists() else {}
+    style = Run([str(folder / "ruff"), "check", *(["--fix"] if fix else []), "."], cwd=project.root)
+    ruff = {"style": style} if (folder / "ruff").exists() else {}
     return {"migrations": replace(made, argv=[str(folder / "python"), *check]), **ruff}
 
 
@@ -161,7 +163,7 @@ def lint_commands(project: Project, store: Store, *, fix: bool) -> dict[str, Run
 def lint(project: Project, store: Store, *, fix: bool, dry_run: bool, notify: Callable[[str], None]) -> None:
     """Run every linter. Raises `Failure` naming those that found problems."""
     failed = []
-    commands = lint_commands(project, store, fix=fix) if is_portico(project) else own_lint(project, store)
+    commands = lint_commands(project, store, fix=fix) if is_portico(project) else own_lint(project, store, fix=fix)
     for name, command in commands.items():
         if dry_run:
             print(command.render())

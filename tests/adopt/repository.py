@@ -123,3 +123,22 @@ def each_queue_has_its_worker(client: httpx.Client, kinds: Sequence[str]) -> Non
         node, _, token = by.partition(" ")
         # On hosts the name has the release, too.
         assert (node.partition("@")[0].partition("-")[0], token) == (text.partition("-")[0], "tok$en")
+
+
+def git(root: Path, *words: str) -> str:
+    """What Git says in a repository."""
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    done = subprocess.run(["git", "-C", str(root), *who, *words], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def committed(root: Path, message: str) -> None:
+    """Commit all that is there."""
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", message)
+
+
+def unchanged(root: Path) -> bool:
+    """Whether each file of Portico's is as the manifest says."""
+    check = ["sha256sum", "--check", "--quiet", "deploy/MANIFEST"]
+    return subprocess.run(check, cwd=root, capture_output=True, check=False).returncode == 0

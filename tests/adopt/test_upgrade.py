@@ -11,7 +11,7 @@ import pytest
 
 from tests import support
 from tests.adopt.projects import EXAMPLES
-from tests.adopt.repository import Adopted, adopt
+from tests.adopt.repository import Adopted, adopt, committed, git, unchanged
 from tests.support import Dev
 
 #: What a project adds, one in each place that is its own.
@@ -39,23 +39,6 @@ os.rename, os.replace = counted(os.rename), counted(os.replace)
 from invoke.main import program
 program.run()
 """
-
-
-def git(root: Path, *words: str) -> str:
-    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    done = subprocess.run(["git", "-C", str(root), *who, *words], capture_output=True, text=True, check=True)
-    return done.stdout
-
-
-def committed(root: Path, message: str) -> None:
-    git(root, "add", "-A")
-    git(root, "commit", "-q", "-m", message)
-
-
-def unchanged(root: Path) -> bool:
-    """Whether each file of Portico's is as the manifest says."""
-    check = ["sha256sum", "--check", "--quiet", "deploy/MANIFEST"]
-    return subprocess.run(check, cwd=root, capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture(scope="module")

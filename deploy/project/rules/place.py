@@ -63,7 +63,7 @@ def manage(known: Known) -> Iterator[Finding]:
         yield Finding(
             known.declared.at("site"),
             "there is no manage.py in this repository",
-            command="django-admin startproject mysite .",
+            command="django-admin startproject config .",
         )
     elif said and said not in names:
         others = f"; there are more in {', '.join(names[1:])}" if names[1:] else ""

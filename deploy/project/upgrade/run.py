@@ -109,8 +109,8 @@ def _exchange(root: Path, this: Plan, fresh: Path, notify: Notify) -> None:
     affected = swap.units(changed)
     try:
         stage = swap.begin(root)
-        put = {each for each in affected if _copied(fresh / each, stage / swap.NEW / each)}
-        kept = {each for each in affected if _copied(root / each, stage / swap.OLD / each)}
+        put = {each for each in affected if copied(fresh / each, stage / swap.NEW / each)}
+        kept = {each for each in affected if copied(root / each, stage / swap.OLD / each)}
     except OSError as error:
         swap.clear(root)
         raise Failure(f"{error.filename or root}: {error.strerror}; nothing was changed") from None
@@ -129,7 +129,7 @@ def _exchange(root: Path, this: Plan, fresh: Path, notify: Notify) -> None:
     swap.clear(root)
 
 
-def _copied(source: Path, target: Path) -> bool:
+def copied(source: Path, target: Path) -> bool:
     """Copy a file or folder, if it is there; returns whether it is."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir() and not source.is_symlink():

@@ -621,7 +621,7 @@ def test_a_repository_without_a_django_project_is_told_so(tmp_path: Path) -> Non
     (first, *_) = found(tmp_path, "native")
     assert (
         str(first)
-        == "invoke.yaml:1: there is no manage.py in this repository; run `django-admin startproject mysite .`"
+        == "invoke.yaml:1: there is no manage.py in this repository; run `django-admin startproject config .`"
     )
 
 
