@@ -26,8 +26,8 @@ SCRIPTS = (
     "tests/rig/images/rabbitmq-entrypoint",
     "tests/rig/images/valkey-entrypoint",
 )
-#: Processes that share the files of all suites. On two processors, three processes were slower than two.
-PROCESSES = 2
+#: Processes that share the files of all suites. Two left a third of two processors idle, as the long suites wait much.
+PROCESSES = 3
 SUITES = ("unit", "kit", "site", "native", "acceptance", "browser", "adopt", "docker", "swarm", "hosts")
 
 
