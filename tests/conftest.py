@@ -5,6 +5,8 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler.loadfile import LoadFileScheduling
 from xdist.workermanage import NodeManager
 
 HERE = Path(__file__).parent
@@ -31,10 +33,30 @@ LONGEST = (
     "hosts/test_connect.py",
 )
 
+#: Files that use a set-up of minutes that another file has, and so run in its process, beside it.
+TOGETHER = {"hosts/test_owner.py": "hosts/test_release.py"}
+
+
+def unit_of(nodeid: str) -> str:
+    """What is given to one process as a whole: a test's file, or the one that this file belongs to."""
+    name = nodeid.split("::", 1)[0].removeprefix(f"{HERE.name}/")
+    return TOGETHER.get(name, name)
+
+
+class Files(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
+    """Shares units among processes, the one that takes longest first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return unit_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    return Files(config, log) if config.getoption("dist") == "loadfile" else None
+
 
 def position(path: Path) -> int:
     """The position of a test file in `LONGEST`; files that are not in it come after it."""
-    name = str(path.relative_to(HERE))
+    name = unit_of(str(path.relative_to(HERE)))
     return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 

@@ -9,7 +9,7 @@ import pytest
 from deploy import checks
 from deploy.core.errors import Failure
 from deploy.venvs.store import Store
-from tests.conftest import LONGEST
+from tests.conftest import LONGEST, TOGETHER, position, unit_of
 from tests.support import ROOT
 from tests.unit.examples import PROJECT
 
@@ -36,7 +36,14 @@ def test_all_suites_share_several_processes_and_what_is_named_has_one() -> None:
 
 
 def test_the_files_that_are_begun_first_exist() -> None:
-    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
+    assert [name for name in (*LONGEST, *TOGETHER, *TOGETHER.values()) if not (ROOT / "tests" / name).is_file()] == []
+
+
+def test_files_that_share_a_set_up_are_given_to_one_process_and_follow_each_other() -> None:
+    for name, other in TOGETHER.items():
+        assert unit_of(f"tests/{name}::test_a") == unit_of(f"tests/{other}::test_b[c]")
+        assert position(ROOT / "tests" / name) == position(ROOT / "tests" / other)
+    assert unit_of("tests/unit/test_checks.py::test_a") != unit_of("tests/unit/test_pages.py::test_a")
 
 
 def test_an_unknown_suite_is_refused_with_the_known_ones() -> None:
