@@ -33,6 +33,8 @@ LONGEST = (
     "hosts/test_connect.py",
 )
 
+#: Suites whose files take seconds: they come last, and fill the processes evenly to the end.
+QUICK = ("unit", "kit", "site")
 #: Files that use a set-up of minutes that another file has, and so run in its process, beside it.
 TOGETHER = {"hosts/test_owner.py": "hosts/test_release.py"}
 
@@ -55,9 +57,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
 
 
 def position(path: Path) -> int:
-    """The position of a test file in `LONGEST`; files that are not in it come after it."""
+    """The position of a test file: in `LONGEST`, after it, or last if its suite is in `QUICK`."""
     name = unit_of(str(path.relative_to(HERE)))
-    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+    if name in LONGEST:
+        return LONGEST.index(name)
+    return len(LONGEST) + (Path(name).parts[0] in QUICK)
 
 
 def pytest_configure(config: pytest.Config) -> None:

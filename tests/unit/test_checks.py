@@ -39,6 +39,12 @@ def test_the_files_that_are_begun_first_exist() -> None:
     assert [name for name in (*LONGEST, *TOGETHER, *TOGETHER.values()) if not (ROOT / "tests" / name).is_file()] == []
 
 
+def test_files_of_minutes_begin_first_then_other_real_ones_and_the_quick_suites_are_last() -> None:
+    names = ("hosts/test_release_faults.py", "hosts/test_connect.py", "docker/test_mistakes.py", "unit/test_checks.py")
+    positions = [position(ROOT / "tests" / name) for name in names]
+    assert positions == sorted(set(positions))
+
+
 def test_files_that_share_a_set_up_are_given_to_one_process_and_follow_each_other() -> None:
     for name, other in TOGETHER.items():
         assert unit_of(f"tests/{name}::test_a") == unit_of(f"tests/{other}::test_b[c]")
