@@ -151,6 +151,28 @@ def test_an_agent_and_the_configuration_of_the_user_are_asked(server: Server, tm
         agent.wait()
 
 
+def test_what_openssh_understands_of_the_configuration_holds_here_too(
+    server: Server, tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Include` and `IdentityAgent`, which paramiko does not know; the usual agent does not have the key."""
+    there = tmp_path / "own agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(there)], stdout=subprocess.DEVNULL) as agent:
+        try:
+            wait_until(there.exists, 5, "the agent is there")
+            subprocess.run(["ssh-add", "-q", str(key)], check=True, env={**os.environ, "SSH_AUTH_SOCK": str(there)})
+            more = tmp_path / "home/.ssh/more"
+            (tmp_path / "home/.ssh/config").write_text(f"Include {more}\n")
+            more.write_text(f'Host 127.0.0.1\n  IdentityAgent "{there}"\n')
+            connect(server.host(identity=None), trusting(server)).close()
+            more.write_text("Host 127.0.0.1\n  IdentityAgent none\n")
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(there))
+            assert "rejects all of your keys" in refusal(server, trusting(server), identity=None)
+            more.write_text("Host 127.0.0.1\n  Nonsense yes\n")
+            assert "configuration option: nonsense; fix it" in refusal(server, trusting(server), identity=None)
+        finally:
+            agent.terminate()
+
+
 def test_an_address_where_nothing_answers_is_one_line(server: Server) -> None:
     port = free_port()
     assert f"no SSH at 127.0.0.1:{port} (Connection refused)" in refusal(server, trusting(), port=port)
@@ -312,6 +334,21 @@ def test_a_host_that_allows_fewer_sessions_is_worked_on_all_the_same(tmp_path: P
     with Server(tmp_path / "few", key, "MaxSessions 3") as server, Connections(trusting(server), ahead=5) as found:
         for number in range(6):
             assert run_script(found.to(server.host()), f"echo {number}").text == f"{number}\n"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_deploy_s_lock_and_its_scripts_need_no_more_sessions_than_a_host_allows(
+    tmp_path: Path, key: Path, number: int
+) -> None:
+    with (
+        Server(tmp_path / "one", key, f"MaxSessions {number}") as server,
+        Connections(trusting(server), ahead=5) as found,
+        hold_lock(found.to(server.host()), str(tmp_path / "lock"), "me") as lock,
+    ):
+        for word in ("one", "two", "three"):
+            assert run_script(found.to(server.host()), f"echo {word}").text == f"{word}\n"
+        lock.check()
+        assert server.log.count("Accepted publickey") <= 2
 
 
 def test_hosts_that_cannot_be_reached_are_all_named_before_anything_is_done(server: Server) -> None:

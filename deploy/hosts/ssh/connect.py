@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -24,7 +25,7 @@ from deploy.core.errors import Failure
 from deploy.hosts.environment.model import Host
 from deploy.hosts.environment.owner import Owner
 from deploy.hosts.environment.values import Jump
-from deploy.hosts.ssh import background, known_hosts
+from deploy.hosts.ssh import background, known_hosts, openssh
 from deploy.hosts.ssh.hop import ANSWER_SECONDS, Hop, one_line, quiet_config
 from deploy.hosts.ssh.known_hosts import KnownHosts
 
@@ -39,6 +40,9 @@ T = TypeVar("T")
 AT_A_TIME = 20
 #: Seconds for running operations to end after we were told to stop and have cut their connections.
 STOP_SECONDS = 2
+#: Connections to one host, for one that allows few sessions in each. A deploy needs two sessions at a time.
+MOST_CONNECTIONS = 4
+_FEW_SESSIONS = "sshd there allows too few sessions in a connection: set MaxSessions to 10, its default, or more"
 #: The command that every channel runs: it reads the frame of a script (`channel`) from its first line of input.
 SHELL = """exec /bin/sh -c 'IFS= read -r frame && eval "$(printf %s "$frame" | base64 -d)"'"""
 
@@ -54,6 +58,9 @@ class Connection:
     ahead: int = 0
     #: Who asks: a host with another's mark refuses each script. None asks any host.
     owner: Owner | None = None
+    #: A further connection, for a host that allows fewer sessions in one than a command needs.
+    another: Callable[[], Hop] | None = None
+    _more: list[Hop] = field(default_factory=list)
     _waiting: deque[Future[paramiko.Channel]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -66,7 +73,7 @@ class Connection:
         with self._lock:
             self.end.open()
             if self.ahead:
-                self._waiting.extend(background.start([self._new_shell] * self.ahead, self.ahead))
+                self._waiting.extend(background.start([partial(self._shell_on, self.end)] * self.ahead, self.ahead))
                 self.ahead = 0
         return self
 
@@ -80,18 +87,44 @@ class Connection:
         return self._new_shell()
 
     def _new_shell(self) -> paramiko.Channel:
+        """A new channel: on this connection, or on a further one if sshd allows no more sessions (MaxSessions)."""
+        with self._lock:
+            # A host counts a session that has just ended for a moment more.
+            for _ in range(20 if self._more else 1):
+                for hop in (self.end, *self._more):
+                    with suppress(_Full):
+                        return self._shell_on(hop)
+                time.sleep(0.1 if self._more else 0)
+            if self.another is None or len(self._more) >= MOST_CONNECTIONS:
+                raise Failure(f"{self.name}: {_FEW_SESSIONS}")
+            further = self.another()
+            further.open()
+            self._more.append(further)
+        try:
+            return self._shell_on(further)
+        except _Full:
+            raise Failure(f"{self.name}: {_FEW_SESSIONS}") from None
+
+    def _shell_on(self, hop: Hop) -> paramiko.Channel:
         import paramiko
 
         try:
-            channel = self.end.fabric.transport.open_session(timeout=ANSWER_SECONDS)
+            channel = hop.fabric.transport.open_session(timeout=ANSWER_SECONDS)
             channel.exec_command(SHELL)
+        except paramiko.ChannelException:
+            raise _Full(f"{self.name}: {_FEW_SESSIONS}") from None
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise Failure(f"{self.name}: cannot open a channel ({one_line(error)}); run the command again") from None
         return channel
 
     def close(self) -> None:
         """Cut the connection: the host stops the scripts that run over it."""
-        self.end.fabric.client.close()
+        for hop in (self.end, *self._more):
+            hop.fabric.client.close()
+
+
+class _Full(Failure):
+    """sshd allows no more sessions in a connection."""
 
 
 class Connections:
@@ -146,8 +179,17 @@ class Connections:
                     end.hint = (
                         f"; `invoke remote-setup --env {self.known.environment}` creates that user if it is missing"
                     )
-                self._open[host.name] = Connection(host, end, self.ahead, self.owner)
+                again = partial(self._another, host, user)
+                self._open[host.name] = Connection(host, end, self.ahead, self.owner, again)
             return self._open[host.name]
+
+    def _another(self, host: Host, user: str) -> Hop:
+        with self._lock:
+            if self._closed:
+                raise Failure(f"{host.name}: the command was stopped")
+            hop = self._hop(host.name, Jump(user, host.address, host.port), host.jump, host.identity)
+            self._others.append(hop)
+            return hop
 
     def way(self, host: Host) -> list[Hop]:
         """The hops to a host in order; the last is the host itself."""
@@ -163,19 +205,23 @@ class Connections:
 
         known_hosts.entry_name(to.host, to.port)
         before = self._jump(tuple(jumps), identity) if jumps else None
+        meant = openssh.meaning(to)
         keys = {"key_filename": str(identity), "look_for_keys": False} if identity else {}
+        if meant and meant.agent == "none":
+            keys["allow_agent"] = False
         seconds = dict.fromkeys(("banner_timeout", "auth_timeout", "channel_timeout"), ANSWER_SECONDS)
         made = fabric.Connection(
             to.host,
             user=to.user,
             port=to.port,
-            config=quiet_config(),
+            config=quiet_config(meant),
             gateway=before.fabric if before else None,
             forward_agent=False,
             connect_timeout=ANSWER_SECONDS,
             connect_kwargs={**keys, **seconds},
         )
-        return Hop(label, self.known, made, before or self._configured(made))
+        own = meant.agent if meant and meant.agent != "none" else ""
+        return Hop(label, self.known, made, before or self._configured(made), agent=own)
 
     def _jump(self, jumps: tuple[Jump, ...], identity: Path | None) -> Hop:
         if (jumps, identity) not in self._jumps:

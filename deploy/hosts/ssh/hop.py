@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from deploy.core.errors import Failure
 from deploy.hosts.ssh import known_hosts
 from deploy.hosts.ssh.known_hosts import HostKey, KnownHosts
+from deploy.hosts.ssh.openssh import Meaning
 
 if TYPE_CHECKING:
     import fabric
@@ -79,6 +81,8 @@ class Hop:
     failed: Failure | None = None
     #: Another possible remedy when the login is refused.
     hint: str = ""
+    #: The socket of the agent to ask, if not the usual one (`openssh.Meaning`).
+    agent: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -109,6 +113,8 @@ class Hop:
             return _preferring(paramiko.Transport(sock, **options), pinned)
 
         self.fabric.connect_kwargs["transport_factory"] = transport
+        if self.agent:
+            _use_agent(client, self.agent)
         try:
             self.fabric.open()
         except (Failure, OSError, EOFError, paramiko.SSHException) as error:
@@ -182,6 +188,25 @@ class Hop:
         )
 
 
+def _use_agent(client: paramiko.SSHClient, path: str) -> None:
+    """Let a client ask the agent at a socket; without one, paramiko asks the usual agent."""
+    from paramiko import agent
+
+    class Agent(agent.AgentSSH):  # type: ignore[misc] # paramiko has no types here
+        def __init__(self) -> None:
+            super().__init__()
+            there = socket.socket(socket.AF_UNIX)
+            there.settimeout(ANSWER_SECONDS)
+            there.connect(path)
+            self._connect(there)
+
+        def close(self) -> None:
+            self._close()
+
+    with suppress(OSError, EOFError, agent.SSHException):
+        client._agent = Agent()
+
+
 def _reason(error: OSError) -> str:
     import paramiko
 
@@ -206,11 +231,13 @@ def _has_passphrase(path: Path) -> bool:
     return False
 
 
-def quiet_config() -> fabric.Config:
+def quiet_config(meaning: Meaning | None) -> fabric.Config:
     """Fabric's configuration with `~/.ssh/config`, but without `fabric.yaml` files, which could change anything."""
     import fabric
     import paramiko
 
+    if meaning:
+        return fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig.from_text(meaning.text))
     config = fabric.Config(lazy=True)
     try:
         config.load_ssh_config()
