@@ -14,7 +14,7 @@ RUN apt-get update -qq \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 app \
     && useradd --uid 10001 --gid app --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin app \
-    && install -d -o app -g app -m 2750 /srv/protected \
+    && install -d -o app -g app -m 2750 /srv/protected /srv/media \
     && install -d -o app -g app -m 2755 /srv/static
 # DJANGO_SETTINGS_MODULE: the project's settings with what the place decides laid over them, see deploy/kit.
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 STATIC_ROOT=/usr/share/static \
@@ -76,6 +76,8 @@ COPY --from=dev-packages /opt/venv /opt/venv
 ARG SETTINGS CELERY=""
 ENV PYTHONPATH=/opt/machinery/deploy/kit PORTICO_MODE=development PORTICO_SETTINGS=${SETTINGS} PORTICO_CELERY=${CELERY} \
     STATIC_ROOT=/tmp/static
+# Development runs as the user whose code is mounted, whoever that is.
+RUN chmod 2777 /srv/protected
 USER app
 CMD ["python", "manage.py", "runserver", "--noreload", "0.0.0.0:8000"]
 

@@ -26,8 +26,10 @@ from deploy.project.workers import SERVICE
 DEV, PROD, SWARM = "dev", "prod", "swarm"
 
 #: The variables of the compose files that only development needs.
-OF_DEVELOPMENT = ("SITE", "SETTINGS", "CELERY", "SAMPLES", "PYTHON_IMAGE")
+OF_DEVELOPMENT = ("SITE", "SETTINGS", "CELERY", "SAMPLES", "PYTHON_IMAGE", "DEV_USER")
 DATASTORES = ("postgres", "rabbitmq", "redis")
+#: The volume of uploads, also the label of the node of a swarm that keeps them; and where containers have it.
+MEDIA, MEDIA_ROOT = "media", "/srv/media"
 #: The mode of a file that containers of any user must read; only its owner can enter its folder.
 READABLE = 0o444
 
@@ -118,11 +120,25 @@ class Stack:
         """The names of the compose files."""
         return ("base", PROD, SWARM) if self.kind == SWARM else ("base", self.kind)
 
+    @property
+    def media_url(self) -> str:
+        """The path of uploads; empty in development, where Django serves them, and where there are none."""
+        return "" if self.kind == DEV else self.project.media_url
+
     def front(self) -> proxy.Front:
         """How clients reach nginx."""
         trusted = [str(network) for network in self.env.trusted_proxies]
-        peers = "nginx" if self.kind == SWARM else ""
-        return proxy.Front(self.env.allowed_hosts, self.env.tls, self.env.https_port, trusted, peers=peers)
+        return proxy.Front(
+            self.env.allowed_hosts,
+            self.env.tls,
+            self.env.https_port,
+            trusted,
+            peers="nginx" if self.kind == SWARM else "",
+            media_url=self.media_url,
+            media_root=MEDIA_ROOT,
+            media_shared=self.project.media == "shared",
+            upload_megabytes=self.project.upload_megabytes,
+        )
 
     def compose(self, *words: str) -> Run:
         """A `docker compose` command on this stack. Values of `.env` take precedence over variables of the shell."""
@@ -149,7 +165,8 @@ class Stack:
     def _development(self) -> dict[str, str]:
         """The project's own names. In production the image has them."""
         names = self.project.names
-        values = (names.site, names.dev, names.celery, self.project.samples, images.python_image(self.project))
+        image, user = images.python_image(self.project), f"{os.getuid()}:{os.getgid()}"
+        values = (names.site, names.dev, names.celery, self.project.samples, image, user)
         return dict(zip(OF_DEVELOPMENT, values, strict=True))
 
 
@@ -195,18 +212,29 @@ def _variables(stack: Stack) -> str:
     plain = {name: value.replace("$", "$$") for name, value in stack.env.own_plain.items()}
     given = {name.removeprefix("own.") for name in stack.env.redis_files(stack.redis) if name.startswith("own.")}
     secret = sorted({*stack.env.own_secret, *given})
-    if not plain and not secret:
+    url = stack.media_url
+    if not plain and not secret and not url:
         return ""
     variables = {**plain, **{f"{name}_FILE": f"/run/secrets/{name}" for name in secret}}
-    services = ("release", *stack.site_services)
-    return json.dumps(
-        {
-            "services": {each: {"environment": variables, "secrets": secret} for each in services},
-            "secrets": {name: {"file": str(stack.secrets / f"own.{name}")} for name in secret},
-        },
-        indent=2,
-        sort_keys=True,
-    )
+    names = ("release", *stack.site_services)
+    services: dict[str, dict[str, object]] = {each: {"environment": variables, "secrets": secret} for each in names}
+    document: dict[str, object] = {"services": services}
+    document["secrets"] = {name: {"file": str(stack.secrets / f"own.{name}")} for name in secret}
+    if url:
+        document["volumes"] = {MEDIA: {}}
+        services["nginx"] = {"volumes": [f"{MEDIA}:{MEDIA_ROOT}:ro"]}
+        for each in names:
+            services[each] |= _with_uploads(stack, variables, url)
+    return json.dumps(document, indent=2, sort_keys=True)
+
+
+def _with_uploads(stack: Stack, variables: Mapping[str, str], url: str) -> dict[str, object]:
+    """What a service of the site has more that writes uploads. On a swarm, it runs where they are kept."""
+    more = {"MEDIA_ROOT": MEDIA_ROOT, "MEDIA_URL": url}
+    found: dict[str, object] = {"environment": {**variables, **more}, "volumes": [f"{MEDIA}:{MEDIA_ROOT}"]}
+    if stack.kind == SWARM and stack.project.media == "local":
+        found["deploy"] = {"placement": {"constraints": [f"node.labels.{MEDIA} == true"]}}
+    return found
 
 
 def own_file(stack: Stack) -> Path:

@@ -126,6 +126,11 @@ class Layout:
         return self.root / "protected"
 
     @property
+    def media(self) -> PurePosixPath:
+        """Uploads, which nginx serves; outside of releases, so each release has them."""
+        return self.root / "media"
+
+    @property
     def upstream(self) -> PurePosixPath:
         """The socket that nginx proxies to: each release's folder has a link to that release's socket (`socket`)."""
         return self.current / "web.sock"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from deploy import OLDEST
 from deploy.core.errors import Failure
@@ -50,7 +51,8 @@ KEYS = {
     "env": "variables of the project's own, each plain or secret",
     "packages": "system packages, in the image and on hosts",
     "test": "the command that runs the project's tests",
-    "media": "whether uploads are kept and served",
+    "media": "whether uploads are kept and served: true, false, or shared for one folder on all machines",
+    "upload_megabytes": "the largest request body that nginx takes",
     "services": "servers beside the database and the broker",
     "workers": "kinds of workers and their queues",
     "assets": "the command that builds the front end",
@@ -61,6 +63,11 @@ KEYS = {
 FORMER = {
     "package": "remove it: settings, WSGI and Celery are detected, and `settings`, `wsgi` and `celery` name others"
 }
+
+
+Media: TypeAlias = Literal["", "local", "shared"]
+#: The largest request body, in megabytes, unless `upload_megabytes` says otherwise; and the most that it may say.
+UPLOAD_MEGABYTES, MOST_MEGABYTES = 10, 4096
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,10 @@ class Project:
     workers: tuple[Kind, ...] = workers.ONE
     #: Redis, if the project declares it.
     redis: Redis | None = None
+    #: Who keeps uploads: nobody, the machine that writes them, or one folder that all machines share.
+    media: Media = ""
+    #: The largest request body that nginx takes, in megabytes.
+    upload_megabytes: int = UPLOAD_MEGABYTES
 
     @cached_property
     def names(self) -> Names:
@@ -108,6 +119,18 @@ class Project:
 
             found = detect.names(self.root, self.declared)
         return replace(found, celery="" if found.celery == "none" else found.celery)
+
+    @cached_property
+    def media_url(self) -> str:
+        """The path below which nginx serves uploads; empty if it serves none.
+
+        Raises `Failure` for a MEDIA_URL that cannot be served.
+        """
+        if not self.media:
+            return ""
+        from deploy.project import media
+
+        return media.address(self.root, self.declared)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -243,6 +266,17 @@ def _truth(values: Mapping[str, object], key: str, default: bool) -> bool:
     return value
 
 
+def _media(values: Mapping[str, object]) -> Media:
+    value = values.get("media")
+    if value in (None, "", False):
+        return ""
+    if value is True:
+        return "local"
+    if value == "shared":
+        return "shared"
+    raise Failure(f"project.media is {value!r}, but must be true, false or shared; set it in invoke.yaml")
+
+
 def load(root: Path, values: Mapping[str, object]) -> Project:
     """The project from the merged `project` section. Raises `Failure` naming an invalid key."""
     require_known(values)
@@ -270,6 +304,10 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
         egress=_truth(values, "egress", default=True),
         workers=workers.parse(_inner(values, "workers")),
         redis=_redis(values),
+        media=_media(values),
+        upload_megabytes=whole_number(
+            values.get("upload_megabytes") or UPLOAD_MEGABYTES, "project.upload_megabytes", 1, MOST_MEGABYTES
+        ),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: The upstream by the name of the service: all replicas that the engine's DNS server knows at this moment.
 ALL = ("app",)
@@ -26,6 +26,13 @@ class Front:
     protected_root: str = "/srv/protected"
     #: The host name of the nginx on other machines, which have the files that this machine lacks; empty without any.
     peers: str = ""
+    #: The path below which uploads are served; empty without any.
+    media_url: str = ""
+    media_root: str = "/srv/media"
+    #: Whether all machines share the folder of uploads; otherwise another machine may have the file.
+    media_shared: bool = False
+    #: The largest request body, in megabytes.
+    upload_megabytes: int = 10
 
 
 #: The access log of a container; the engine stores it.
@@ -44,7 +51,9 @@ def runtime_files(front: Front, upstream: Iterable[str], resolved: Iterable[str]
     return {
         "http.conf": http(front, upstream, resolved) + peers(front),
         "server.conf": (f"listen 443 ssl;\n{PAIR}http2 on;\nserver_name {names};\n" if front.tls else plain)
-        + (ELSEWHERE if front.peers else ""),
+        + _bodies(front)
+        + (ELSEWHERE if front.peers else "")
+        + media(front, elsewhere=bool(front.peers) and not front.media_shared),
         "missing.conf": MISSING if front.peers else ALL_HERE,
         "unknown.conf": "listen 80 default_server;\nserver_name _;\n"
         + ("listen 443 ssl default_server;\nssl_reject_handshake on;\n" if front.tls else ""),
@@ -89,6 +98,7 @@ def _http(front: Front, servers: str, log: str, listen: str) -> str:
         f"upstream app {{\n    zone app 64k;\n{servers}}}\n"
         f"map $host $static_root {{ default {front.static_root}; }}\n"
         f"map $host $protected_root {{ default {front.protected_root}; }}\n"
+        f"{_media_root(front)}"
         f"geo $realip_remote_addr $from_trusted_proxy {{\n    default 0;\n{trusted}}}\n"
         f"geo $realip_remote_addr $may_probe {{\n    default 0;\n    127.0.0.0/8 1;\n    ::1 1;\n{trusted}}}\n{real}"
         f"{redirect if front.tls else ''}"
@@ -130,19 +140,83 @@ def peers(front: Front) -> str:
     """The server for the nginx of other machines, on an unpublished port, with the files that workers wrote here."""
     if not front.peers:
         return ""
-    return _asked([f"{front.peers}:{PEERS_PORT} resolve max_fails=0"]) + _peer([f"listen {PEERS_PORT};"])
+    return _asked([f"{front.peers}:{PEERS_PORT} resolve max_fails=0"]) + _peer([f"listen {PEERS_PORT};"], front)
 
 
 def _asked(servers: Iterable[str]) -> str:
     return "upstream peers {\n    zone peers 64k;\n" + "".join(f"    server {each};\n" for each in servers) + "}\n"
 
 
-def _peer(lines: Iterable[str]) -> str:
+def _peer(lines: Iterable[str], front: Front) -> str:
+    uploads = f"    location {front.media_url} {{\n        alias $media_root/;\n    }}\n" if front.media_url else ""
     return (
         "server {\n" + "".join(f"    {line}\n" for line in lines) + "    access_log off;\n"
-        "    location /protected/ {\n        alias $protected_root/;\n    }\n"
+        f"    location /protected/ {{\n        alias $protected_root/;\n    }}\n{uploads}"
         "    location / {\n        return 404;\n    }\n}\n"
     )
+
+
+# --- Uploads ---
+
+#: Types that a browser shows without running anything. All others are downloaded: of HTML, SVG, XML and scripts that
+#: somebody has uploaded, a browser would run what is inside, with the rights of the visitor.
+SHOWN = "~^(image/(png|jpeg|gif|webp|avif|bmp|x-ms-bmp|x-icon|tiff)|audio/[^;]+|video/[^;]+)(;|$)"
+#: For the http block. An empty value adds no header.
+MEDIA_TYPES = f"""\
+map $sent_http_content_type $media_disposition {{
+    default attachment;
+    "{SHOWN}" "";
+}}
+map $sent_http_content_type $media_policy {{
+    default "default-src 'none'; sandbox";
+    "{SHOWN}" "";
+}}
+"""
+_MEDIA_HEADERS = """\
+    add_header X-Content-Type-Options nosniff always;
+    add_header Content-Disposition $media_disposition;
+    add_header Content-Security-Policy $media_policy;
+    add_header Cache-Control "public, max-age=60";
+"""
+
+
+def media(front: Front, *, elsewhere: bool) -> str:
+    """The locations of uploads, for the site's server; ``elsewhere`` if another machine may have the file."""
+    if not front.media_url:
+        return ""
+    missing = "@media_elsewhere" if elsewhere else "=404"
+    return (
+        # `^~`: no location by a regular expression takes these addresses over.
+        f"location ^~ {front.media_url} {{\n"
+        "    location ~ /$ {\n        return 404;\n    }\n"  # no directory listing
+        "    location ~ /\\. {\n        return 404;\n    }\n"
+        "    alias $media_root/;\n"
+        f"    try_files $uri {missing};\n{_MEDIA_HEADERS}}}\n" + (MEDIA_ELSEWHERE if elsewhere else "")
+    )
+
+
+#: A visitor's cookies are for the site, not for a connection between machines.
+MEDIA_ELSEWHERE = f"""\
+location @media_elsewhere {{
+    internal;
+    proxy_pass http://peers;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_set_header Cookie "";
+    proxy_set_header Authorization "";
+    proxy_next_upstream error timeout http_404;
+    proxy_connect_timeout 1s;
+    proxy_max_temp_file_size 0;
+{_MEDIA_HEADERS}}}
+"""
+
+
+def _media_root(front: Front) -> str:
+    return f"map $host $media_root {{ default {front.media_root}; }}\n{MEDIA_TYPES}" if front.media_url else ""
+
+
+def _bodies(front: Front) -> str:
+    return f"client_max_body_size {front.upload_megabytes}m;\n"
 
 
 @dataclass(frozen=True)
@@ -172,7 +246,9 @@ def host_files(here: Here) -> dict[str, str]:
     peer = ""
     if here.askers:
         listen = [f"listen {host}{PEERS_PORT};" for host in both]
-        peer = _peer([*listen, *(f"allow {address};" for address in here.askers), "deny all;"])
+        askers = [f"allow {address};" for address in here.askers]
+        # On hosts, uploads are on the one that serves them, or in a folder that all share.
+        peer = _peer([*listen, *askers, "deny all;"], replace(front, media_url=""))
     if not here.web:
         return {"http.conf": f"map $host $protected_root {{ default {front.protected_root}; }}\n{peer}"}
     names = f"server_name {' '.join(front.hosts)};\n"
@@ -192,7 +268,8 @@ def host_files(here: Here) -> dict[str, str]:
         + asked
         + peer,
         # A link among the static files, made by the deploy user, must not give access to files of other users.
-        "server.conf": f"{server}{names}disable_symlinks if_not_owner;\n{ELSEWHERE if here.others else ''}",
+        "server.conf": f"{server}{names}{_bodies(front)}disable_symlinks if_not_owner;\n"
+        f"{ELSEWHERE if here.others else ''}{media(front, elsewhere=False)}",
         "missing.conf": MISSING if here.others else ALL_HERE,
         "unknown.conf": unknown + PROBED,
     }

@@ -29,6 +29,7 @@ from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
 from deploy.swarm.stack import as_release, guard, stack_file, wanted, without_rollback
 from deploy.swarm.state import Snapshot
+from deploy.swarm.uploads import require_place
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ def deploy(manager: Manager, stack: Stack, options: Options, notify: Notify) -> 
     with session(manager, "a deploy", stack.project.run_folder, notify) as held:
         snapshot = manager.look()
         owner.require_own(snapshot, stack)
-        guard(snapshot, stack_file(stack, {}), options.remove)
+        wished = stack_file(stack, {})
+        guard(snapshot, wished, options.remove)
+        require_place(stack.project.media, snapshot.nodes, wished.sections["volumes"])
         image = publish(manager, stack, options.tag, notify)
         file = stack_file(stack, pin_all(manager, stack, snapshot, image, pull=options.pull))
         entries = ledger.read(manager)

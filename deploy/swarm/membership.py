@@ -10,7 +10,7 @@ from deploy.core.action import Action, Question
 from deploy.core.errors import Failure
 from deploy.core.running import Notify
 from deploy.core.shell import Run
-from deploy.docker.stack import DATASTORES, SWARM, Stack, load, prepare
+from deploy.docker.stack import DATASTORES, MEDIA, SWARM, Stack, load, prepare
 from deploy.project.config import Project
 from deploy.swarm.images import LOCAL_REGISTRY
 from deploy.swarm.manager import CHANGE_SECONDS, TRANSFER_SECONDS, Manager, engine, limited, require_engine
@@ -52,7 +52,7 @@ def create(manager: Manager, stack: Stack, advertise: str, notify: Notify, *, dr
         manager.tell(step)
     if steps or swarm["LocalNodeState"] != "active":
         notify("This engine is a manager. `docker swarm join-token manager` on it shows how others join.")
-        notify("Three managers survive the loss of one. The databases stay on the node labelled for them:")
+        notify("Three managers survive the loss of one. Databases and uploads stay on the node labelled for them:")
         notify("`invoke swarm-status` shows which.")
 
 
@@ -69,13 +69,13 @@ def require_env(manager: Manager, env: Path) -> None:
 
 
 def labelled(manager: Manager) -> set[str]:
-    """The data services for which a node is labelled."""
-    return {name for node in manager.nodes() for name in DATASTORES if node.labels.get(name) == "true"}
+    """What a node is labelled to keep: the data of which services, and uploads."""
+    return {name for node in manager.nodes() for name in (*DATASTORES, MEDIA) if node.labels.get(name) == "true"}
 
 
 def label_steps(manager: Manager, there: set[str]) -> list[Run]:
-    """The command that labels this node for the data services for which no node is labelled."""
-    words = [word for name in DATASTORES if name not in there for word in ("--label-add", f"{name}=true")]
+    """The command that labels this node for the data for which no node is labelled."""
+    words = [word for name in (*DATASTORES, MEDIA) if name not in there for word in ("--label-add", f"{name}=true")]
     node = manager.ask("info", "--format", "{{.Swarm.NodeID}}").strip() or "NODE"
     return [manager.docker("node", "update", *words, node)] if words else []
 

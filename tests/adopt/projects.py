@@ -19,6 +19,15 @@ def index(request):
     Note.objects.create(text="seen")
     return HttpResponse(f"{Note.objects.count()} notes\\n{static('notes/style.css')}\\n")
 """
+#: A page that keeps what a visitor uploads, and answers with its address; other URLs do not serve it.
+UPLOAD = """
+
+def upload(request):
+    from django.core.files.storage import default_storage
+
+    file = request.FILES["file"]
+    return HttpResponse(default_storage.url(default_storage.save(f"{request.POST['folder']}/{file.name}", file)))
+"""
 MODELS = """\
 from django.db import models
 
@@ -107,6 +116,8 @@ class Example:
     kinds: Sequence[str] = ()
     #: The lowest Python that it runs on.
     python: tuple[int, int] = (3, 11)
+    #: The folder of uploads in a checkout; empty without any.
+    uploads: str = ""
     #: Values of the project's own variables, for `.env`.
     values: Mapping[str, str] = field(default_factory=dict)
     #: The address of its first page.
@@ -124,18 +135,20 @@ def below(folder: str, files: Mapping[str, str]) -> dict[str, str]:
 #: One settings.py, in a folder of its own, with SQLite beside the code; no Celery, no requirements but a plain list.
 PLAIN = Example(
     site="backend",
+    uploads="backend/files",
     files={
         "requirements.txt": "Django>=5.2,<5.3\n",
         "README.md": "# Notes\n",
-        ".gitignore": "*.sqlite3\n",
+        ".gitignore": "*.sqlite3\nfiles/\n",
         **below(
             "backend",
             {
                 **APP,
+                "notes/views.py": VIEWS + UPLOAD,
                 "manage.py": MANAGE.format(settings="journal.settings"),
                 "journal/__init__.py": "",
                 "journal/wsgi.py": WSGI.format(settings="journal.settings"),
-                "journal/urls.py": URLS,
+                "journal/urls.py": URLS.replace("views.index)", 'views.index), path("upload/", views.upload)'),
                 "journal/settings.py": COMMON.format(more=".parent", package="journal")
                 + """
 import os
@@ -144,6 +157,8 @@ SECRET_KEY = os.environ.get("SECRET_KEY", "django-insecure-of-the-template")
 DEBUG = os.environ.get("DEBUG", "") == "1"
 ALLOWED_HOSTS = ["journal.example.org"]
 MIDDLEWARE = ("django.middleware.common.CommonMiddleware",)
+MEDIA_ROOT = BASE_DIR / "files"
+MEDIA_URL = "notes/files/"
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}
 """,
             },

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests import support
+from tests.adopt import uploads
 from tests.adopt.projects import EXAMPLES
 from tests.adopt.repository import Adopted, adopt, fingerprint, give_values, has_python, serves, write
 from tests.rig.engine import docker
@@ -57,6 +58,14 @@ def test_it_is_served_by_processes_of_this_machine(adopted: Adopted, tmp_path: P
     with Dev(adopted.root, tmp_path / "run", seconds=300) as dev:
         dev.wait_ready()
         serves(adopted, dev.url)
+        if adopted.example.uploads:
+            with visitor(dev.url) as client:
+                uploads.kept(client)
+            assert list((adopted.root / adopted.example.uploads).rglob("*.png")), "in the project's own folder"
+
+
+def visitor(url: str, host: str = "localhost") -> httpx.Client:
+    return httpx.Client(base_url=url, headers={"Host": host}, trust_env=False, follow_redirects=True)
 
 
 def most_at_once(name: str, since: float) -> int:
@@ -86,6 +95,8 @@ def test_it_is_served_in_containers_as_in_production(adopted: Adopted) -> None:
         assert kinds == {"app", "nginx", "postgres"} | celery
         if adopted.example.kinds:
             an_update_and_a_rollback_never_run_two_of_what_must_be_alone(adopted, f"http://127.0.0.1:{port}")
+        if adopted.example.uploads:
+            keeps_uploads(adopted, f"http://127.0.0.1:{port}")
     finally:
         adopted.invoke("down", "--volumes", "--yes", "--on", "prod")
         docker("image", "rm", "-f", f"{adopted.name}:latest", check=False)
@@ -102,6 +113,17 @@ def an_update_and_a_rollback_never_run_two_of_what_must_be_alone(adopted: Adopte
     refused = one_line(adopted.invoke("scale", "--service", "celery_worker_billing", "--replicas", "2"))
     assert refused.endswith("there must be one: project.workers.billing.alone in invoke.yaml")
     adopted.must("scale", "--service", "celery_worker_mail", "--replicas", "2")
+
+
+def keeps_uploads(adopted: Adopted, url: str) -> None:
+    """What is uploaded is fetched through nginx, run by no browser, and there after an update."""
+    with visitor(url) as client:
+        address = uploads.kept(client)
+        uploads.not_run(client, "run")
+        uploads.nothing_else(client, "/notes/files/")
+    adopted.must("prod", "--detach")
+    with visitor(url) as client:
+        assert client.get(address).content == uploads.PNG
 
 
 def test_its_own_tests_run_with_its_own_runner(adopted: Adopted) -> None:

@@ -746,6 +746,8 @@ def solo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     try:
         roles: dict[str, tuple[str, ...]] = {"solo": ("web", "worker", "beat", "database", "broker")}
         fleet = Fleet(tmp_path_factory.mktemp("one") / "project", own, roles, more)
+        with (fleet.project / "invoke.yaml").open("a") as file:
+            file.write("  media: true\n")
         fleet.prepare()
         yield fleet
     finally:
@@ -800,6 +802,23 @@ def test_limits_and_tls_are_in_force_and_keys_are_the_administrator_s(solo: Flee
     assert host.sh(f"{ask} portico.test:443:127.0.0.1 https://portico.test/") == "502 2"
     assert host.sh(f"{ask} portico.test:80:127.0.0.1 http://portico.test/").startswith("308")
     assert host.sh("stat -c '%U %a' /etc/nginx/site/tls.key").split() == ["root", "600"]
+
+
+def test_what_the_site_uploads_is_served_and_nothing_of_it_is_run(solo: Fleet) -> None:
+    host = solo["solo"]
+    host.sh(
+        "cd /srv/portico/media && setpriv --reuid app --regid www-data --init-groups sh -c '"
+        'umask 027 && mkdir "a b" && echo x >"a b/ü.png" && echo "<svg/>" >"a b/x.svg"\''
+    )
+    ask = "curl -s -i -k --resolve portico.test:443:127.0.0.1 https://portico.test/media/"
+    image, script = host.sh(f"{ask}a%20b/%C3%BC.png"), host.sh(f"{ask}a%20b/x.svg")
+    assert image.startswith("HTTP/2 200")
+    assert "content-disposition" not in image
+    for line in ("HTTP/2 200", "content-disposition: attachment", "x-content-type-options: nosniff", "; sandbox"):
+        assert line in script
+    for path in ("", "a%20b", "a%20b/", "..%2fstate/", "%2e%2e/%2e%2e/etc/passwd"):
+        assert host.sh(f"{ask}{path}").split()[1] in ("404", "502"), path  # 502: the address is the site's
+    assert host.sh("runuser -u deploy -- ls /srv/portico/media 2>&1", check=False).endswith("Permission denied\n")
 
 
 def test_only_a_setup_needs_certificate_and_key_and_a_renewed_one_is_told(solo: Fleet, tmp_path: Path) -> None:

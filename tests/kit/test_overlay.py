@@ -307,3 +307,31 @@ def test_a_site_that_is_not_named_says_what_is_missing() -> None:
     environ = {**demonstration.SITE, "PORTICO_SETTINGS": ""}
     result = run(Run([python, "-c", "import portico_site.settings"], environ), capture=True, check=False)
     assert "PORTICO_SETTINGS is missing" in result.stderr
+
+
+# --- Uploads ---
+
+
+def test_uploads_go_where_the_place_keeps_them_and_nginx_may_read_them() -> None:
+    made = over({"MEDIA_URL": "files/"}, MEDIA_ROOT="/srv/media", MEDIA_URL="/files/")
+    assert (made["MEDIA_ROOT"], made["MEDIA_URL"]) == ("/srv/media", "/files/")
+    assert made["FILE_UPLOAD_TEMP_DIR"] == "/srv/media"
+    assert over({}, MEDIA_ROOT="/srv/media")["MEDIA_URL"] == "/media/"
+    for mode, readable in ((0o600, 0o640), (None, 0o640), (0o644, 0o644)):
+        assert over({"FILE_UPLOAD_PERMISSIONS": mode}, MEDIA_ROOT="/m")["FILE_UPLOAD_PERMISSIONS"] == readable
+    folders = over({"FILE_UPLOAD_DIRECTORY_PERMISSIONS": 0o700}, MEDIA_ROOT="/m")
+    assert folders["FILE_UPLOAD_DIRECTORY_PERMISSIONS"] == 0o750
+
+
+def test_what_the_project_says_of_uploads_stays_otherwise() -> None:
+    own = {"MEDIA_URL": "https://cdn.example.org/", "FILE_UPLOAD_TEMP_DIR": "/big"}
+    made = over(own, MEDIA_ROOT="/srv/media", MEDIA_URL="/")
+    assert not {"MEDIA_URL", "FILE_UPLOAD_TEMP_DIR"} & set(made)
+    assert not {"MEDIA_ROOT", "MEDIA_URL", "FILE_UPLOAD_PERMISSIONS"} & set(over({"MEDIA_ROOT": "/own"}))
+
+
+def test_development_serves_uploads_where_the_projects_urls_do_not() -> None:
+    own = {"MEDIA_ROOT": "/own", "MEDIA_URL": "/media/", "MIDDLEWARE": ["a.B"]}
+    assert overlay.laid_over(own, DEV)["MIDDLEWARE"] == [overlay.HEALTH, overlay.UPLOADS, "a.B"]
+    assert overlay.UPLOADS not in overlay.laid_over({"MEDIA_URL": ""}, DEV)["MIDDLEWARE"]
+    assert overlay.UPLOADS not in over(own)["MIDDLEWARE"]

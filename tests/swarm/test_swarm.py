@@ -416,6 +416,32 @@ def test_a_node_is_killed_and_comes_back_then_the_leader_then_the_one_with_the_d
         accept(swarm.url(node))
 
 
+def test_an_upload_is_fetched_through_any_node_and_no_browser_runs_it(swarm: Swarm) -> None:
+    with (swarm.project / "invoke.yaml").open("a") as file:
+        file.write("  media: true\n")
+    swarm.ask("node", "update", "--label-rm", "media", "node1")
+    assert "docker node update --label-add media=true NODE" in one_line(swarm.invoke("swarm-deploy"))
+    swarm.ask("node", "update", "--label-add", "media=true", "node2")
+    swarm.must("swarm-deploy")
+    assert {node for name in ("app", "celery_worker") for _, node in swarm.tasks(name)} == {"node2"}
+    save = (
+        "from django.core.files.base import ContentFile as C;"
+        "from django.core.files.storage import default_storage as s;"
+        "print(s.url(s.save('a b/ü.png', C(b'png'))), s.url(s.save('x.svg', C(b'<svg/>'))))"
+    )
+    image, script = swarm.shell(save).split()
+    for node in swarm.nodes:
+        visitor = Visitor(swarm.url(node))
+        shown = visitor.get(image)
+        assert (shown.content, shown.headers["Content-Type"]) == (b"png", "image/png")
+        assert "Content-Disposition" not in shown.headers
+        run = visitor.get(script)
+        assert (run.content, run.headers["Content-Disposition"]) == (b"<svg/>", "attachment")
+        assert run.headers["X-Content-Type-Options"] == "nosniff"
+        for path in ("/media/", "/media/a%20b/", "/media/none.png", "/media/..%2fprotected/"):
+            assert visitor.get(path).status_code == 404
+
+
 def test_the_stack_goes_and_its_data_stays(swarm: Swarm) -> None:
     before = votes(swarm)
     assert "add --yes" in one_line(swarm.invoke("swarm-rm"))

@@ -87,7 +87,9 @@ def site_environment(
         # Workers of both releases run from the first batch to the last.
         "UNKNOWN_TASK_SECONDS": str(OVERLAP_SECONDS + environment.wait * (len(environment.batches()) - 1)),
     }
-    return {**fixed, **environment.settings}
+    uploads = {"MEDIA_ROOT": str(layout.media), "MEDIA_URL": url} if (url := project.media_url) else {}
+    shared = {"PORTICO_SHARED": str(layout.media)} if project.media == "shared" else {}
+    return {**fixed, **environment.settings, **uploads, **shared}
 
 
 def workers(project: Project, environment: Environment, host: Host, concurrency: int) -> dict[str, str]:

@@ -88,6 +88,12 @@ tar -xz --ignore-zeros --no-same-owner --no-same-permissions -f - -C "$coming"
 rm -rf "$coming/env" "$coming/release.json" "$coming/venv" "$coming/web.sock" "$coming/static" "$coming/served" "$coming/left"
 (umask 027 && printf '%s' "$environment" | base64 -d >"$coming/env")
 printf '%s' "$record" | base64 -d >"$coming/release.json"
+shared=$(sed -n 's/^PORTICO_SHARED=//p' "$coming/env")
+if [ -n "$shared" ]; then
+    # Without the share, uploads would go into the folder of this host below it.
+    step="$shared is not mounted, and \`media: shared\` says that all hosts share it: mount it, with a line in /etc/fstab"
+    mountpoint -q "$shared"
+fi
 ln -s "/run/$name/web-$release/sock" "$coming/web.sock"
 
 # --- The layers of its locks. Layers that exist are not built again.

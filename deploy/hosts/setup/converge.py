@@ -19,7 +19,16 @@ from deploy.hosts.environment.owner import owner
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, require_addresses, waits_for
 from deploy.hosts.setup.diff import Access, Change, Facts, Server, diff, render, steps
-from deploy.hosts.setup.refusal import TAKEN_OVER, in_the_way, not_ours, problems, refusal, remarks, shares_nginx
+from deploy.hosts.setup.refusal import (
+    TAKEN_OVER,
+    in_the_way,
+    not_ours,
+    problems,
+    refusal,
+    remarks,
+    shares_nginx,
+    uploads_apart,
+)
 from deploy.hosts.setup.site import SERVERS, Learned, Site
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import Result, run_script, script
@@ -40,7 +49,7 @@ def load(environment: Environment, project: Project) -> Site:
 
     Raises `Failure` for a file that cannot be read.
     """
-    if found := problems(environment, project.name):
+    if found := [*problems(environment, project.name), *uploads_apart(environment, project.media)]:
         raise Failure("\n".join(found))
     try:
         nginx = {path.name: path.read_text() for path in sorted((project.root / "nginx").glob("*.conf"))}

@@ -124,6 +124,7 @@ def _site(site: Site, host: Host, learned: Learned) -> Desired:
             Folder(str(layout.layers), host.user, APP, 0o2755),
             Folder(str(layout.static), host.user, host.user),
             Folder(str(layout.protected), APP, NGINX_GROUP, 0o2750),
+            *([Folder(str(layout.media), APP, NGINX_GROUP, 0o2750)] if site.project.media == "local" else []),
         ),
         groups=(
             Group(

@@ -13,6 +13,7 @@ from deploy.hosts.setup import names
 from deploy.hosts.setup.diff import ABSENT, Facts
 from deploy.hosts.setup.servers import NGINX
 from deploy.hosts.setup.site import Site, has_files, is_site
+from deploy.project.config import Media
 from deploy.project.proxy import PEERS_PORT
 
 #: Users that cannot be the deploy user: it must have no rights except those that the helper gives.
@@ -87,6 +88,18 @@ def problems(environment: Environment, project: str) -> list[str]:
         if host.user in RESERVED or host.user == host.admin
     ]
     return [*([f"project.name is {project}, which {named}: choose another in invoke.yaml"] if named else []), *users]
+
+
+def uploads_apart(environment: Environment, media: Media) -> list[str]:
+    """Why uploads cannot be on the hosts that write them; empty if they can."""
+    writers = [host.name for host in environment.hosts if {"web", "worker"} & set(host.roles)]
+    if media != "local" or len(writers) < 2:
+        return []
+    return [
+        f"{environment.source}: media: true, but each of {', '.join(writers)} would keep uploads of its own: mount one"
+        " folder on all of them and write `media: shared` in invoke.yaml, or keep uploads in an object store"
+        " (django-storages) and write `media: false`, or give one host the roles web and worker"
+    ]
 
 
 # --- What is there already ---

@@ -29,6 +29,9 @@ def with_nginx(site: Site, host: Host, learned: Learned) -> Desired:
         [str(network) for network in environment.trusted_proxies],
         static_root=str(layout.static),
         protected_root=str(layout.protected),
+        media_url=site.project.media_url,
+        media_root=str(layout.media),
+        upload_megabytes=site.project.upload_megabytes,
     )
     others = [other for other in environment.hosts if other.name != host.name]
     here = proxy.Here(

@@ -22,10 +22,14 @@ ROWS = {
     "STATIC_URL": "production: /static/, where it is a path",
     "STORAGES": "production: a manifest for static files, where they have none",
     "MEDIA_ROOT": "MEDIA_ROOT",
+    "MEDIA_URL": "MEDIA_URL, where it is a path; nginx serves uploads there",
+    "FILE_UPLOAD_PERMISSIONS": "with MEDIA_ROOT: readable for the group, which nginx is in",
+    "FILE_UPLOAD_DIRECTORY_PERMISSIONS": "with MEDIA_ROOT: the same, where they have any",
+    "FILE_UPLOAD_TEMP_DIR": "with MEDIA_ROOT: there, where there is none; a large upload is then moved, not copied",
     "PROTECTED_ROOT": "PROTECTED_ROOT",
     "PROTECTED_URL": "PROTECTED_URL",
     "SECURE_PROXY_SSL_HEADER": "behind our proxy: the header that it sets",
-    "MIDDLEWARE": "first: /healthz and /readyz; development without DEBUG: then static files",
+    "MIDDLEWARE": "first: /healthz and /readyz; development: then uploads and, without DEBUG, static files",
     "INSTALLED_APPS": "with Celery: one app, which configures the broker",
 }
 #: Variables that may come as NAME_FILE from any path. Others are read from a file in `SECRETS` only: a project may have
@@ -60,6 +64,7 @@ WITHOUT_MANIFEST = (
     "whitenoise.storage.CompressedStaticFilesStorage",
 )
 STATIC = "portico_site.static.StaticMiddleware"
+UPLOADS = "portico_site.static.UploadsMiddleware"
 HEALTH = "portico_site.health.HealthMiddleware"
 APP = "portico_site.apps.KitConfig"
 
@@ -93,14 +98,33 @@ def laid_over(own: Settings, environ: Mapping[str, str]) -> dict[str, Any]:
     for name in ("STATIC_ROOT", "MEDIA_ROOT", "PROTECTED_ROOT", "PROTECTED_URL"):
         if value := environ.get(name):
             found[name] = value
+    found.update(_uploads(own, environ))
     middleware = own.get("MIDDLEWARE")
     apps = own.get("INSTALLED_APPS") or ()
     if development and not own.get("DEBUG") and "django.contrib.staticfiles" in apps and own.get("STATIC_URL"):
         middleware = _with(middleware, STATIC, first=True)
+    if development and own.get("MEDIA_ROOT") and own.get("MEDIA_URL"):
+        middleware = _with(middleware, UPLOADS, first=True)
     found["MIDDLEWARE"] = _with(middleware, HEALTH, first=True)
     if environ.get("PORTICO_CELERY"):
         found["INSTALLED_APPS"] = _with(own.get("INSTALLED_APPS"), APP)
     return found
+
+
+def _uploads(own: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    """Where the place keeps uploads: at the address that nginx knows, readable for nginx's group."""
+    root = environ.get("MEDIA_ROOT")
+    if not root:
+        return
+    if not urlsplit(str(own.get("MEDIA_URL") or "")).netloc:
+        yield "MEDIA_URL", environ.get("MEDIA_URL") or own.get("MEDIA_URL") or "/media/"
+    # Without a mode of its own, a file that came in pieces keeps that of a temporary one: for its owner alone.
+    files = own.get("FILE_UPLOAD_PERMISSIONS", 0o644)
+    yield "FILE_UPLOAD_PERMISSIONS", (0o640 if files is None else files | 0o040)
+    if folders := own.get("FILE_UPLOAD_DIRECTORY_PERMISSIONS"):
+        yield "FILE_UPLOAD_DIRECTORY_PERMISSIONS", folders | 0o050
+    if not own.get("FILE_UPLOAD_TEMP_DIR"):
+        yield "FILE_UPLOAD_TEMP_DIR", root
 
 
 def _with(own: Any, entry: str, *, first: bool = False) -> Any:

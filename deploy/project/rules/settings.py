@@ -96,7 +96,7 @@ def static_files(known: Known) -> Iterator[Finding]:
 def media(known: Known) -> Iterator[Finding]:
     """Uploads are written to a disk that is read-only, or is gone with the release, unless they are declared."""
     module = known.production
-    if not (known.serves and module) or known.declared.values.get("media"):
+    if not (known.serves and module) or known.declared.values.get("media") is not None:
         return
     root, uploads = module.get("MEDIA_ROOT"), _uploads(known, module)
     if not root or not uploads or root.value in (None, ""):
