@@ -9,8 +9,10 @@ ARG PYTHON_IMAGE=python:3.13-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS runtime
 ARG DEBIAN_FRONTEND=noninteractive
+# PACKAGES: `packages` in invoke.yaml.
+ARG PACKAGES=""
 RUN apt-get update -qq \
-    && apt-get install -qq --no-install-recommends libpq5 >/dev/null \
+    && apt-get install -qq --no-install-recommends libpq5 ${PACKAGES} >/dev/null \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 app \
     && useradd --uid 10001 --gid app --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin app \
@@ -20,6 +22,7 @@ RUN apt-get update -qq \
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 STATIC_ROOT=/usr/share/static \
     PROTECTED_ROOT=/srv/protected PROTECTED_URL="" PYTHONPATH=/opt/kit DJANGO_SETTINGS_MODULE=portico_site.settings
 WORKDIR /app
+# --- deploy/local/Dockerfile follows here.
 
 # --- Build tools: a compiler, headers, and uv from our own lock. The images contain none of them.
 

@@ -15,7 +15,7 @@ from deploy.core.action import Action
 from deploy.core.errors import Failure
 from deploy.core.running import HOST, Notify, announce, complaint, run_once
 from deploy.core.shell import Run
-from deploy.docker import images
+from deploy.docker import additions, images
 from deploy.docker.engine import require_engine
 from deploy.docker.stack import DEV, Stack, build_ca, prepare, secret_steps
 from deploy.project.config import Project
@@ -48,7 +48,7 @@ def image(stack: Stack) -> Run:
 
 def servers(stack: Stack) -> Run:
     """The command that starts the servers that the site needs."""
-    return stack.compose("up", "-d", "--no-deps", "--no-build", "--wait", *stack.datastores)
+    return stack.compose("up", "-d", "--no-deps", "--no-build", "--wait", *additions.beside(stack))
 
 
 def first(stack: Stack) -> dict[str, Run]:

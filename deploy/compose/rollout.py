@@ -40,7 +40,7 @@ from deploy.core.action import Action
 from deploy.core.errors import Failure
 from deploy.core.running import Notify, alone, run_once
 from deploy.core.shell import Run, Step
-from deploy.docker import images
+from deploy.docker import additions, images
 from deploy.docker.engine import require_engine
 from deploy.docker.kinds import BEAT
 from deploy.docker.releases import target
@@ -51,7 +51,6 @@ from deploy.docker.stack import (
     Stack,
     absent_steps,
     build,
-    check,
     files_of,
     mounted,
     nginx_steps,
@@ -88,7 +87,7 @@ def production(project: Project, tag: str, notify: Notify, *, detach: bool) -> A
         stack = prepare(project, PROD, dry_run=dry_run, notify=notify)
         require_own(stack)
         require_own_servers(stack)
-        check(stack)
+        additions.check(stack)
         return stack
 
     def do() -> Run | None:
@@ -197,7 +196,7 @@ def release_steps(stack: Stack, image: Run) -> list[Step]:
         image,
         *secret_steps(stack),
         *nginx_steps(stack, proxy.ALL),
-        stack.compose(*once, *stack.datastores),
+        stack.compose(*once, *additions.beside(stack)),
         stack.compose("run", "--rm", "-T", "--no-deps", "release"),
         stack.compose(*once, *scales(wanted(stack, replicas(stack.name))), *stack.site_services),
         stack.compose(*once, "nginx"),
@@ -223,8 +222,8 @@ def first_start(stack: Stack, notify: Notify) -> None:
     """Start all services in the order of their dependencies."""
     shell.perform(nginx_steps(stack, proxy.ALL))
     counts = wanted(stack, replicas(stack.name))
-    notify(f"start: {', '.join(stack.datastores)}")
-    up(stack, *stack.datastores)
+    notify(f"start: {', '.join(additions.beside(stack))}")
+    up(stack, *additions.beside(stack))
     release(stack, notify)
     services = stack.site_services
     notify(f"start: {', '.join(f'{counts.get(service, 1)} {service}' for service in services)}")
@@ -257,6 +256,8 @@ def update(stack: Stack, what: Wanted, notify: Notify) -> Release:
     counts = wanted(stack, old)
     shell.perform(absent_steps(stack))
     up(stack, *stack.datastores, recreate=False)
+    for service in additions.services(stack):
+        up(stack, service)
     other = changed(stack)
     for service in set(other) & set(DATASTORES):
         notify(

@@ -8,6 +8,7 @@ environments, uploads) never reaches an image. In the archive are `Dockerfile`, 
 
 from __future__ import annotations
 
+import io
 import sys
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from typing import IO
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.shell import Run
+from deploy.project import local
 from deploy.project.site import KIT
 
 #: At the root, these are not the project's: they matter where manage.py is there too.
@@ -71,7 +73,13 @@ def write(root: Path, site: str, output: IO[bytes]) -> None:
         return entry
 
     with tarfile.open(fileobj=output, mode="w|") as archive:
+        own = local.dockerfile(root).encode()
         for name, place in sorted(places(known(root), site).items()):
+            if place == "Dockerfile" and own:
+                entry = tarfile.TarInfo(place)
+                entry.size = len(own)
+                archive.addfile(plain(entry), io.BytesIO(own))
+                continue
             archive.add(root / name, place, recursive=False, filter=plain)
 
 

@@ -17,7 +17,7 @@ from deploy.core.running import Notify, logged, quote
 from deploy.core.screen import Screen
 from deploy.core.shell import Run
 from deploy.docker import context
-from deploy.project import site
+from deploy.project import local, site
 from deploy.project.config import Project
 
 #: The Python of the Dockerfile.
@@ -44,6 +44,9 @@ def build(
     parts, code = project.names, target == "app"
     own = {"SETTINGS": parts.prod, "WSGI": parts.wsgi} if code else {"SETTINGS": parts.dev}
     arguments = {"PYTHON_IMAGE": python_image(project), **own, "CELERY": parts.celery, **labels}
+    if project.packages:
+        arguments["PACKAGES"] = " ".join(project.packages)
+    changed = None if code else own_dockerfile(project)
     if code and project.env:
         arguments["OWN"] = " ".join(f"{name}={site.stand_in(name)}" for name in sorted(project.env))
     return Run(
@@ -52,12 +55,21 @@ def build(
             *(word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")),
             *(["--secret", f"id=build_ca,src={ca}"] if ca else []),
             *(["--platform", platform] if platform else []),
+            *(["--file", str(changed)] if changed else []),
             *(word for name in names for word in ("--tag", name)),
             "-" if code else ".",
         ],
         cwd=project.root,
         source=context.command(project.root, parts.site) if code else None,
     )
+
+
+def own_dockerfile(project: Project) -> Path | None:
+    """Where the Dockerfile with the project's own lines is for development; None without any.
+
+    For production, the archive that an image is built from has it.
+    """
+    return project.root / ".secrets" / "Dockerfile" if local.dockerfile(project.root) else None
 
 
 def python_image(project: Project) -> str:

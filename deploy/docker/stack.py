@@ -18,7 +18,7 @@ from deploy.docker import env as server_env
 from deploy.docker import images
 from deploy.docker.env import ServerEnv
 from deploy.docker.kinds import BEAT, documents
-from deploy.project import certificate, proxy
+from deploy.project import certificate, local, proxy
 from deploy.project.config import Project
 from deploy.project.services import Redis
 from deploy.project.workers import SERVICE
@@ -26,7 +26,7 @@ from deploy.project.workers import SERVICE
 DEV, PROD, SWARM = "dev", "prod", "swarm"
 
 #: The variables of the compose files that only development needs.
-OF_DEVELOPMENT = ("SITE", "SETTINGS", "CELERY", "SAMPLES", "PYTHON_IMAGE", "DEV_USER")
+OF_DEVELOPMENT = ("SITE", "SETTINGS", "CELERY", "SAMPLES", "PYTHON_IMAGE", "DEV_USER", "PACKAGES", "DOCKERFILE")
 DATASTORES = ("postgres", "rabbitmq", "redis")
 #: The volume of uploads, also the label of the node of a swarm that keeps them; and where containers have it.
 MEDIA, MEDIA_ROOT = "media", "/srv/media"
@@ -138,6 +138,7 @@ class Stack:
             media_root=MEDIA_ROOT,
             media_shared=self.project.media == "shared",
             upload_megabytes=self.project.upload_megabytes,
+            own=local.nginx(self.project.root),
         )
 
     def compose(self, *words: str) -> Run:
@@ -149,6 +150,7 @@ class Stack:
         ca = build_ca(self.env)
         files = [word for name in self.files for word in ("-f", f"deploy/compose/{name}.yaml")]
         own = ["-f", str(own_file(self))] if own_text(self) else []
+        own += [word for name in local.compose_files(self.project.root, self.kind) for word in ("-f", name)]
         # No `.env`: its values are given here, and Compose would stop at a line that it reads in another way.
         return Run(
             ["docker", "compose", "--env-file", "/dev/null", *files, *own, *words],
@@ -166,7 +168,8 @@ class Stack:
         """The project's own names. In production the image has them."""
         names = self.project.names
         image, user = images.python_image(self.project), f"{os.getuid()}:{os.getgid()}"
-        values = (names.site, names.dev, names.celery, self.project.samples, image, user)
+        packages, dockerfile = " ".join(self.project.packages), images.own_dockerfile(self.project) or "Dockerfile"
+        values = (names.site, names.dev, names.celery, self.project.samples, image, user, packages, str(dockerfile))
         return dict(zip(OF_DEVELOPMENT, values, strict=True))
 
 
@@ -196,6 +199,8 @@ def stack_of(project: Project, kind: str, env: ServerEnv) -> Stack:
     stack = Stack(project, kind, env.model_copy(update=own))
     if text := own_text(stack):
         shell.perform([MakeFolder(stack.secrets, 0o700), WriteSecret(own_file(stack), text)])
+    if kind == DEV and (path := images.own_dockerfile(project)):
+        shell.perform([MakeFolder(stack.secrets, 0o700), WriteSecret(path, local.dockerfile(project.root))])
     return stack
 
 

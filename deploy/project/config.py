@@ -26,6 +26,8 @@ _MODULE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _OBJECT = re.compile(rf"{_MODULE}:[A-Za-z_]\w*")
 
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
+#: https://www.debian.org/doc/debian-policy/ch-controlfields.html#source
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 
 #: Variables that every runtime gives the site: a project reads them without declaring them.
 GIVEN = frozenset(
@@ -101,6 +103,8 @@ class Project:
     workers: tuple[Kind, ...] = workers.ONE
     #: Redis, if the project declares it.
     redis: Redis | None = None
+    #: Debian packages that the site needs, in the image and on hosts.
+    packages: tuple[str, ...] = ()
     #: Who keeps uploads: nobody, the machine that writes them, or one folder that all machines share.
     media: Media = ""
     #: The largest request body that nginx takes, in megabytes.
@@ -266,6 +270,17 @@ def _truth(values: Mapping[str, object], key: str, default: bool) -> bool:
     return value
 
 
+def _packages(values: Mapping[str, object]) -> tuple[str, ...]:
+    value = values.get("packages")
+    if value in (None, ""):
+        return ()
+    names = value.split() if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
+    for name in names:
+        if not isinstance(name, str) or not _PACKAGE.fullmatch(name):
+            raise Failure(f"project.packages: {name!r} is not the name of a Debian package; set it in invoke.yaml")
+    return tuple(dict.fromkeys(names))
+
+
 def _media(values: Mapping[str, object]) -> Media:
     value = values.get("media")
     if value in (None, "", False):
@@ -304,6 +319,7 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
         egress=_truth(values, "egress", default=True),
         workers=workers.parse(_inner(values, "workers")),
         redis=_redis(values),
+        packages=_packages(values),
         media=_media(values),
         upload_megabytes=whole_number(
             values.get("upload_megabytes") or UPLOAD_MEGABYTES, "project.upload_megabytes", 1, MOST_MEGABYTES

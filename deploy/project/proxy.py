@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from deploy.project.local import NOTHING, nginx_line
+
 #: The upstream by the name of the service: all replicas that the engine's DNS server knows at this moment.
 ALL = ("app",)
 #: The port on which nginx offers the files of its machine to the nginx of other machines.
@@ -33,6 +35,8 @@ class Front:
     media_shared: bool = False
     #: The largest request body, in megabytes.
     upload_megabytes: int = 10
+    #: What the project adds to the server.
+    own: str = NOTHING
 
 
 #: The access log of a container; the engine stores it.
@@ -55,6 +59,7 @@ def runtime_files(front: Front, upstream: Iterable[str], resolved: Iterable[str]
         + (ELSEWHERE if front.peers else "")
         + media(front, elsewhere=bool(front.peers) and not front.media_shared),
         "missing.conf": MISSING if front.peers else ALL_HERE,
+        "local.conf": front.own,
         "unknown.conf": "listen 80 default_server;\nserver_name _;\n"
         + ("listen 443 ssl default_server;\nssl_reject_handshake on;\n" if front.tls else ""),
     }
@@ -271,6 +276,7 @@ def host_files(here: Here) -> dict[str, str]:
         "server.conf": f"{server}{names}{_bodies(front)}disable_symlinks if_not_owner;\n"
         f"{ELSEWHERE if here.others else ''}{media(front, elsewhere=False)}",
         "missing.conf": MISSING if here.others else ALL_HERE,
+        "local.conf": front.own,
         "unknown.conf": unknown + PROBED,
     }
 
@@ -287,4 +293,4 @@ def serving(text: str) -> tuple[str, ...]:
 def complaint(text: str) -> str:
     """The error that `nginx -t` reports, with file names as in the work tree."""
     found = re.search(r"\[emerg\] (?:\d+#\d+: )?(.+)", text)
-    return (found[1] if found else text.strip()).replace("/etc/nginx/site/", "nginx/")
+    return nginx_line(found[1] if found else text.strip()).replace("/etc/nginx/site/", "nginx/")

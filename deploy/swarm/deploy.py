@@ -15,7 +15,7 @@ from deploy.core import git, shell
 from deploy.core.errors import Failure
 from deploy.core.running import Notify
 from deploy.core.shell import Run
-from deploy.docker import images
+from deploy.docker import additions, images
 from deploy.docker import stack as stacks
 from deploy.docker.releases import next_number, target
 from deploy.docker.stack import DATASTORES, SWARM, Stack, load
@@ -50,6 +50,8 @@ def deploy(manager: Manager, stack: Stack, options: Options, notify: Notify) -> 
     Raises `Failure` if the deploy fails; the previous release then keeps running.
     """
     stacks.check(stack)
+    additions.services(stack)
+    additions.require_nginx(stack, manager.engine)
     no_containers(manager)
     with session(manager, "a deploy", stack.project.run_folder, notify) as held:
         snapshot = manager.look()

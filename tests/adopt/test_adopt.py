@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import support
+from deploy.project import local
+from tests import pages, support
 from tests.adopt import uploads
 from tests.adopt.projects import EXAMPLES
 from tests.adopt.repository import Adopted, adopt, fingerprint, give_values, has_python, serves, write
@@ -83,6 +84,8 @@ def most_at_once(name: str, since: float) -> int:
 def test_it_is_served_in_containers_as_in_production(adopted: Adopted) -> None:
     port = free_port()
     give_values(adopted, HTTP_PORT=str(port), HTTPS_PORT=str(free_port()))
+    if adopted.example.uploads:
+        write_additions(adopted.root)
     try:
         adopted.must("prod", "--detach")
         serves(adopted, f"http://127.0.0.1:{port}")
@@ -92,10 +95,12 @@ def test_it_is_served_in_containers_as_in_production(adopted: Adopted) -> None:
         kinds = {re.sub(r"-\d+$", "", name.removeprefix(f"{adopted.name}-")) for name in services}
         workers = {"celery_worker", *(f"celery_worker_{kind}" for kind in adopted.example.kinds)}
         celery = {*workers, "celery_beat", "rabbitmq"} if adopted.example.celery else set()
-        assert kinds == {"app", "nginx", "postgres"} | celery
+        own = {"pages"} if adopted.example.uploads else set()
+        assert kinds == {"app", "nginx", "postgres"} | celery | own
         if adopted.example.kinds:
             an_update_and_a_rollback_never_run_two_of_what_must_be_alone(adopted, f"http://127.0.0.1:{port}")
         if adopted.example.uploads:
+            has_additions(adopted, f"http://127.0.0.1:{port}")
             keeps_uploads(adopted, f"http://127.0.0.1:{port}")
     finally:
         adopted.invoke("down", "--volumes", "--yes", "--on", "prod")
@@ -113,6 +118,30 @@ def an_update_and_a_rollback_never_run_two_of_what_must_be_alone(adopted: Adopte
     refused = one_line(adopted.invoke("scale", "--service", "celery_worker_billing", "--replicas", "2"))
     assert refused.endswith("there must be one: project.workers.billing.alone in invoke.yaml")
     adopted.must("scale", "--service", "celery_worker_mail", "--replicas", "2")
+
+
+def write_additions(root: Path) -> None:
+    """The examples in the page of deploy/local, as files."""
+    for block in pages.blocks((root / local.FOLDER / "README.md").read_text()):
+        if block.remark.startswith(local.FOLDER):
+            (root / block.remark).parent.mkdir(parents=True, exist_ok=True)
+            (root / block.remark).write_text(block.body)
+
+
+def has_additions(adopted: Adopted, url: str) -> None:
+    """Each example has its effect, and a mistake in nginx's lines is said before anything is replaced."""
+    with visitor(url) as client:
+        assert client.get("/robots.txt").text == "User-agent: *\nDisallow: /search/\n"
+    said = docker("exec", f"{adopted.name}-app-1", "sh", "-c", "echo $TZ $WEB_THREADS; ls -d /opt/fonts")
+    assert said.split() == ["Europe/Paris", "4", "/opt/fonts"]
+    path = adopted.root / local.NGINX
+    right = path.read_text()
+    path.write_text(f"{right}nonsense;\n")
+    began = docker("inspect", "-f", "{{.State.StartedAt}}", f"{adopted.name}-app-1")
+    wrong = one_line(adopted.invoke("prod", "--detach"))
+    assert wrong == 'nginx rejects its configuration: unknown directive "nonsense" in deploy/local/nginx.conf:5'
+    assert docker("inspect", "-f", "{{.State.StartedAt}}", f"{adopted.name}-app-1") == began
+    path.write_text(right)
 
 
 def keeps_uploads(adopted: Adopted, url: str) -> None:

@@ -16,6 +16,7 @@ from deploy.core.running import Notify, confirm, printable
 from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.environment.owner import owner
+from deploy.hosts.setup import additions
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, require_addresses, waits_for
 from deploy.hosts.setup.diff import Access, Change, Facts, Server, diff, render, steps
@@ -29,10 +30,11 @@ from deploy.hosts.setup.refusal import (
     shares_nginx,
     uploads_apart,
 )
-from deploy.hosts.setup.site import SERVERS, Learned, Site
+from deploy.hosts.setup.site import SERVERS, Learned, Own, Site
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import Result, run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, failures
+from deploy.project import local
 from deploy.project.config import Project
 
 Changes = tuple[Change, ...]
@@ -55,7 +57,12 @@ def load(environment: Environment, project: Project) -> Site:
         nginx = {path.name: path.read_text() for path in sorted((project.root / "nginx").glob("*.conf"))}
     except OSError as error:
         raise _unreadable(error) from None
-    return Site(environment, project, nginx)
+    root = project.root
+    own = Own(local.nginx(root), local.drop_ins(root), local.services(root))
+    site = Site(environment, project, nginx, own=own)
+    if found := additions.problems(site):
+        raise Failure("\n".join(found))
+    return site
 
 
 def with_pair(site: Site) -> Site:
@@ -225,5 +232,6 @@ def _as_root(
     if result.code == 77:
         raise Failure(f"{connection.name}: {result.last_line}; allow it there, or set another admin in the environment")
     if result.code:
-        raise Failure(f"{connection.name}: {result.last_line or f'its setup failed with exit code {result.code}'}")
+        last = local.nginx_line(result.last_line)
+        raise Failure(f"{connection.name}: {last or f'its setup failed with exit code {result.code}'}")
     return result

@@ -9,6 +9,7 @@ from dataclasses import replace
 from deploy.core.errors import Failure
 from deploy.hosts.environment.model import Host
 from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP, OWNER, UNIT_KINDS, Layout, UnitKind
+from deploy.hosts.setup.additions import with_additions
 from deploy.hosts.setup.diff import Desired, Facts, File, Folder, Group, Idle, Server, Unit, User, digest
 from deploy.hosts.setup.firewall import with_firewall
 from deploy.hosts.setup.servers import (
@@ -71,6 +72,7 @@ def _without_mark(site: Site, host: Host, learned: Learned) -> Desired:
             with_database(site, host, learned) if "database" in host.roles else without_database(site),
             with_broker(site, host) if "broker" in host.roles else without_broker(site),
             with_firewall(site, host, learned),
+            with_additions(site, host),
             _upgrades(site),
         ]
     )
@@ -117,7 +119,7 @@ def _site(site: Site, host: Host, learned: Learned) -> Desired:
     kinds: list[UnitKind] = ["release", *(kind for kind in ("web", "worker", "beat") if kind in host.roles)]
     others: list[UnitKind] = [kind for kind in ("web", "worker", "beat") if kind not in host.roles]
     return Desired(
-        packages=_SITE_PACKAGES,
+        packages=(*_SITE_PACKAGES, *(name for name in site.project.packages if name not in _SITE_PACKAGES)),
         users=(User(APP, system=True),),
         folders=(
             Folder(str(layout.releases), host.user, APP, 0o2755),

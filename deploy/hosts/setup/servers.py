@@ -14,7 +14,7 @@ NGINX = "/etc/nginx/site"
 #: All files that nginx may have on any host.
 _NGINX_FILES = (
     *("nginx.conf", "site.conf", "proxy.conf", "http.conf", "server.conf", "missing.conf", "unknown.conf"),
-    *("defaults.conf", "tls.crt", "tls.key"),
+    *("defaults.conf", "local.conf", "tls.crt", "tls.key"),
 )
 
 POSTGRESQL = "postgresql@%PG%.service"
@@ -32,6 +32,7 @@ def with_nginx(site: Site, host: Host, learned: Learned) -> Desired:
         media_url=site.project.media_url,
         media_root=str(layout.media),
         upload_megabytes=site.project.upload_megabytes,
+        own=site.own.nginx,
     )
     others = [other for other in environment.hosts if other.name != host.name]
     here = proxy.Here(

@@ -12,12 +12,24 @@ from deploy.hosts.environment.owner import Mark, Owner
 from deploy.hosts.environment.values import Role
 from deploy.hosts.layout import Layout
 from deploy.hosts.setup.diff import Access, Desired, File, Group, Server
+from deploy.project import local
 from deploy.project.config import Project
 
 FOLDER = Path(__file__).parent.parent
 SERVERS: tuple[Server, ...] = ("database", "broker")
 
 DROP_IN = "/etc/systemd/system/{}.d/{}.conf"
+
+
+@dataclass(frozen=True)
+class Own:
+    """What the project adds on hosts: `deploy/local/`."""
+
+    nginx: str = local.NOTHING
+    #: Additions to the site's units, by their kind.
+    drop_ins: Mapping[str, str] = field(default_factory=dict)
+    #: Units of its own, by name; an empty text means that the unit must go.
+    services: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,7 @@ class Site:
     nginx: Mapping[str, str]
     certificate: str = ""
     key: str = field(default="", repr=False)
+    own: Own = Own()
     #: Whose hosts they are to be; None where only the rest is compared.
     owner: Owner | None = None
     #: What was there before and may become ours.

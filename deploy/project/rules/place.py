@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from deploy import OLDEST
-from deploy.project import workers
+from deploy.project import local, workers
 from deploy.project.config import KEYS
 from deploy.project.declared import FILE, SECTION
 from deploy.project.findings import Edit, Finding
@@ -264,4 +264,10 @@ def _served_folders(known: Known, module: Module) -> Iterator[tuple[str, Locatio
                 yield path, found.at
 
 
-RULES = (unknown_keys, manage, settings_modules, python, locked_packages, too_old, postgres_only, assets)
+def additions(known: Known) -> Iterator[Finding]:
+    """A file of `deploy/local/` whose name is not quite the one that is read."""
+    for name, right in local.misnamed(known.detected.root).items():
+        yield Finding(Location(name), f"nothing reads this file: the name is {right}", command=f"git mv {name} {right}")
+
+
+RULES = (additions, unknown_keys, manage, settings_modules, python, locked_packages, too_old, postgres_only, assets)
