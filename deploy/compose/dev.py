@@ -18,6 +18,7 @@ from deploy.core.shell import Run
 from deploy.docker import additions, images
 from deploy.docker.engine import require_engine
 from deploy.docker.stack import DEV, Stack, build_ca, prepare, secret_steps
+from deploy.project import mail
 from deploy.project.config import Project
 from deploy.project.workers import SERVICE
 
@@ -82,6 +83,8 @@ def development(project: Project, port: int, workers: int, notify: Notify) -> Ac
     def do() -> None:
         stack = stack_of(dry_run=False)
         require_ports(ports(stack), replicas(stack.name))
+        if said := mail.where(project):
+            notify(said)
         run(stack, workers, notify)
 
     return Action(show, do)

@@ -17,7 +17,7 @@ from deploy.core.action import Action
 from deploy.core.errors import Failure
 from deploy.core.running import HOST, Notify, alone, announce, complaint, free_port, port_in_use, run_once
 from deploy.core.shell import Run
-from deploy.project import services, site, sources
+from deploy.project import mail, services, site, sources
 from deploy.project.config import Project
 from deploy.project.declared import server_values
 from deploy.venvs import build
@@ -180,6 +180,8 @@ def development(project: Project, store: Store, port: int, workers: int, notify:
 
     def do() -> None:
         precheck(this)
+        if said := mail.where(project):
+            notify(said)
         os.environ.update(own_variables(project))
         build.ensure(store, "dev", notify=notify)
         folder = project.run_folder

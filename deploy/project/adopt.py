@@ -25,7 +25,7 @@ from deploy.project.translate import translate
 from deploy.project.upgrade import manifest
 
 #: What is copied once, and is the project's from then on.
-SEEDED = (".env.example", ".dockerignore")
+SEEDED = (".env.example", ".dockerignore", "deploy/local/README.md")
 #: Lines of `.gitignore`: what is made on a machine, or is secret.
 IGNORED = ("/.venvs", "/.run/", "/.env", "/.secrets/", "__pycache__/")
 #: The end of the name of what is set aside; `tasks.py` becomes the file whose tasks Portico's adds to its own.

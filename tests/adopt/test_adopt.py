@@ -122,7 +122,7 @@ def an_update_and_a_rollback_never_run_two_of_what_must_be_alone(adopted: Adopte
 
 def write_additions(root: Path) -> None:
     """The examples in the page of deploy/local, as files."""
-    for block in pages.blocks((root / local.FOLDER / "README.md").read_text()):
+    for block in pages.blocks((support.ROOT / local.FOLDER / "README.md").read_text()):
         if block.remark.startswith(local.FOLDER):
             (root / block.remark).parent.mkdir(parents=True, exist_ok=True)
             (root / block.remark).write_text(block.body)

@@ -149,8 +149,9 @@ def test_development_answers_to_this_machines_names(own: Any, hosts: list[str]) 
 
 def test_development_keeps_the_projects_key_and_has_one_where_it_has_none() -> None:
     assert "SECRET_KEY" not in overlay.laid_over({"SECRET_KEY": "own"}, DEV)
-    assert overlay.laid_over({"ALLOWED_HOSTS": ["*"]}, DEV) == {"SECRET_KEY": "insecure-development-key"} | {
-        "MIDDLEWARE": [overlay.HEALTH]
+    assert overlay.laid_over({"ALLOWED_HOSTS": ["*"], "EMAIL_PORT": 1025}, DEV) == {
+        "SECRET_KEY": "insecure-development-key",
+        "MIDDLEWARE": [overlay.HEALTH],
     }
 
 
@@ -335,3 +336,27 @@ def test_development_serves_uploads_where_the_projects_urls_do_not() -> None:
     assert overlay.laid_over(own, DEV)["MIDDLEWARE"] == [overlay.HEALTH, overlay.UPLOADS, "a.B"]
     assert overlay.UPLOADS not in overlay.laid_over({"MEDIA_URL": ""}, DEV)["MIDDLEWARE"]
     assert overlay.UPLOADS not in over(own)["MIDDLEWARE"]
+
+
+# --- Mail ---
+
+
+def test_mail_of_development_is_printed_unless_the_project_says_where_it_goes() -> None:
+    assert overlay.laid_over({}, DEV)["EMAIL_BACKEND"] == overlay.PRINTED
+    assert overlay.laid_over({"EMAIL_HOST": "localhost"}, DEV)["EMAIL_BACKEND"] == overlay.PRINTED
+    said: dict[str, Any] = {"EMAIL_HOST": "mail.example.org", "EMAIL_PORT": 1025, "EMAIL_BACKEND": "a.B", "MAILERS": {}}
+    for name, value in said.items():
+        assert "EMAIL_BACKEND" not in overlay.laid_over({name: value}, DEV)
+    assert "EMAIL_BACKEND" not in over({})
+
+
+def test_production_has_the_usual_names_from_its_environment_where_the_project_has_none() -> None:
+    given = {"EMAIL_HOST": "mail.example.org", "EMAIL_PORT": "587", "EMAIL_USE_TLS": "true", "EMAIL_USE_SSL": "0"}
+    made = over({}, **given)
+    assert (made["EMAIL_HOST"], made["EMAIL_PORT"]) == ("mail.example.org", 587)
+    assert (made["EMAIL_USE_TLS"], made["EMAIL_USE_SSL"]) == (True, False)
+    assert made["EMAIL_TIMEOUT"] == overlay.EMAIL_SECONDS
+    own = {"EMAIL_HOST": "own", "EMAIL_PORT": 25, "EMAIL_TIMEOUT": 5, "EMAIL_USE_TLS": False, "EMAIL_USE_SSL": False}
+    assert not set(own) & set(over(own, **given))
+    with pytest.raises(ImproperlyConfigured, match="EMAIL_PORT: must be a number"):
+        over({}, EMAIL_PORT="smtp")

@@ -95,11 +95,12 @@ def uploads_apart(environment: Environment, media: Media) -> list[str]:
     writers = [host.name for host in environment.hosts if {"web", "worker"} & set(host.roles)]
     if media != "local" or len(writers) < 2:
         return []
-    return [
+    why = (
         f"{environment.source}: media: true, but each of {', '.join(writers)} would keep uploads of its own: mount one"
         " folder on all of them and write `media: shared` in invoke.yaml, or keep uploads in an object store"
         " (django-storages) and write `media: false`, or give one host the roles web and worker"
-    ]
+    )
+    return [why]
 
 
 # --- What is there already ---

@@ -28,6 +28,15 @@ ROWS = {
     "FILE_UPLOAD_TEMP_DIR": "with MEDIA_ROOT: there, where there is none; a large upload is then moved, not copied",
     "PROTECTED_ROOT": "PROTECTED_ROOT",
     "PROTECTED_URL": "PROTECTED_URL",
+    "EMAIL_BACKEND": "development: mail is printed, where they name neither a back end nor a server",
+    "EMAIL_HOST": "production: EMAIL_HOST, where they have none",
+    "EMAIL_PORT": "production: EMAIL_PORT, where they have none",
+    "EMAIL_HOST_USER": "production: EMAIL_HOST_USER, where they have none",
+    "EMAIL_HOST_PASSWORD": "production: EMAIL_HOST_PASSWORD, where they have none",
+    "EMAIL_USE_TLS": "production: EMAIL_USE_TLS, where they have none",
+    "EMAIL_USE_SSL": "production: EMAIL_USE_SSL, where they have none",
+    "EMAIL_TIMEOUT": "production: 20 seconds, where they have none: without it, a send waits for ever",
+    "DEFAULT_FROM_EMAIL": "production: DEFAULT_FROM_EMAIL, where they have none",
     "SECURE_PROXY_SSL_HEADER": "behind our proxy: the header that it sets",
     "MIDDLEWARE": "first: /healthz and /readyz; development: then uploads and, without DEBUG, static files",
     "INSTALLED_APPS": "with Celery: one app, which configures the broker",
@@ -54,6 +63,12 @@ SQLITE_SECONDS = 20
 #: For web and worker processes: nginx is in the group of what they write, others read nothing. Builds keep their own:
 #: static files are for everybody.
 UMASK = 0o027
+#: Seconds for each step of sending a mail. Django has no limit of its own.
+EMAIL_SECONDS = 20
+#: Settings of mail that a project may have from its environment without naming them in its settings.
+EMAIL = ("EMAIL_HOST", "EMAIL_PORT", "EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD", "EMAIL_USE_TLS", "EMAIL_USE_SSL")
+PRINTED = "django.core.mail.backends.console.EmailBackend"
+FALSE = ("", "0", "false", "no", "off")
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 DEVELOPMENT_KEY = "insecure-development-key"
 
@@ -140,6 +155,12 @@ def _development(own: Settings) -> Iterator[tuple[str, Any]]:
         yield "ALLOWED_HOSTS", [*hosts, *(name for name in LOCAL_NAMES if name not in hosts)]
     if not own.get("SECRET_KEY"):
         yield "SECRET_KEY", DEVELOPMENT_KEY
+    if own.get("EMAIL_HOST", "localhost") in ("", *LOCAL_NAMES) and not {
+        "EMAIL_BACKEND",
+        "EMAIL_PORT",
+        "MAILERS",
+    } & set(own):
+        yield "EMAIL_BACKEND", PRINTED
 
 
 def _production(own: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
@@ -153,6 +174,21 @@ def _production(own: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str
     if not urlsplit(str(own.get("STATIC_URL") or "")).netloc:
         yield "STATIC_URL", "/static/"
     yield from _storages(own)
+    if "MAILERS" not in own:
+        yield from _mail(own, environ)
+
+
+def _mail(own: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    for name in (*EMAIL, "DEFAULT_FROM_EMAIL"):
+        value = environ.get(name)
+        if name in own or not value:
+            continue
+        if name == "EMAIL_PORT" and not value.isdecimal():
+            raise ImproperlyConfigured("EMAIL_PORT: must be a number")
+        is_switch = name.startswith("EMAIL_USE_")
+        yield name, value.lower() not in FALSE if is_switch else int(value) if name == "EMAIL_PORT" else value
+    if own.get("EMAIL_TIMEOUT") is None:
+        yield "EMAIL_TIMEOUT", EMAIL_SECONDS
 
 
 def _storages(own: Settings) -> Iterator[tuple[str, Any]]:

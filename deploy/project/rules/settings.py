@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from deploy.project import mail
 from deploy.project.config import GIVEN
 from deploy.project.findings import Edit, Finding
 from deploy.project.rules.known import Known, project, reading
 from deploy.project.source.modules import Library, Module
 from deploy.project.source.tree import Location
-from deploy.project.source.values import Read, Table, Value, Variable, text, truth
+from deploy.project.source.values import Read, Table, Unknown, Value, Variable, text, truth
 
 #: A variable with one of these words in its name is a secret.
 SECRET = re.compile(r"SECRET|KEY|TOKEN|PASSWORD|PASSWD|DSN|CREDENTIAL|PRIVATE")
@@ -23,6 +24,8 @@ MANIFEST = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
 REDIS = ("django_redis.", "django.core.cache.backends.redis.", "channels_redis.")
 #: Apps of packages that keep uploads.
 UPLOADING = frozenset({"wagtail.images", "wagtail.documents", "filer", "easy_thumbnails", "cms", "photologue"})
+#: What sends mail.
+_SENDING = ("send_mail", "send_mass_mail", "mail_admins", "mail_managers", "EmailMessage", "EmailMultiAlternatives")
 _UPLOAD = re.compile(r"\b(?:File|Image)Field\(|default_storage\.save\(")
 
 
@@ -248,6 +251,43 @@ def _included(library: Library, call: ast.expr, seen: set[str]) -> bool | None:
     return None
 
 
+def sending(known: Known) -> Iterator[Finding]:
+    """Mail that production sends to nobody: printed, or to a server that is not on the machine."""
+    module = known.production
+    if not (known.serves and module) or "EMAIL_HOST" in known.env:
+        return
+    wish = [project("EMAIL_HOST: plain", "env"), known.given("EMAIL_HOST", "plain", "mail.example.org")]
+    found, server = module.get("EMAIL_BACKEND"), module.get("EMAIL_HOST")
+    if found and isinstance(found.value, str) and found.value in mail.NOWHERE:
+        here = found.at.path == module.path
+        edit = Edit(module.path, f'EMAIL_BACKEND = "{mail.SMTP}"', found.at.line if here else 0)
+        what = "mail of production is sent to nobody: this back end prints or keeps it"
+        yield Finding(found.at, what, [edit, *wish], advice=True)
+    elif text(mail.backend(module)) == mail.SMTP and _is_here(mail.host(module)):
+        what = "mail of production goes to localhost, where no server takes it"
+        if server:
+            owner = known.module_of(server.at.path) or module
+            read, imported = reading(owner, "EMAIL_HOST", '"localhost"')
+            edit = Edit(server.at.path, f"EMAIL_HOST = {read}", server.at.line)
+            yield Finding(server.at, what, [edit, *imported, *wish], advice=True)
+        elif at := _sends(known):
+            yield Finding(at, what, wish, advice=True)
+
+
+def _is_here(host: Value) -> bool:
+    return not isinstance(host, Unknown) and text(host) in mail.HERE
+
+
+def _sends(known: Known) -> Location | None:
+    """Where the project sends mail, by what it calls."""
+    tree = known.detected.tree
+    for path in tree.containing(known.detected.site, *_SENDING):
+        for number, line in tree.lines(path):
+            if any(f"{each}(" in line for each in _SENDING) and not line.lstrip().startswith(("#", "def ")):
+                return Location(path, number)
+    return None
+
+
 def samples(known: Known) -> Iterator[Finding]:
     """The command that fills a new database."""
     name = known.declared.text("samples")
@@ -257,4 +297,4 @@ def samples(known: Known) -> Iterator[Finding]:
         yield Finding(known.declared.at("samples"), what, [project('samples: ""')], advice=True)
 
 
-RULES = (variables, debug, static_files, media, hosts, redis, front_page, samples)
+RULES = (variables, debug, static_files, media, hosts, redis, front_page, sending, samples)

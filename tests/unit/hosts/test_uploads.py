@@ -9,7 +9,7 @@ from deploy.hosts.layout import Layout
 from deploy.hosts.release.release import site_environment
 from deploy.hosts.setup.desired import desired
 from deploy.hosts.setup.diff import Desired
-from deploy.hosts.setup.refusal import problems
+from deploy.hosts.setup.refusal import uploads_apart
 from deploy.hosts.setup.site import Learned
 from deploy.project.config import Media, Project
 from tests.support import ROOT
@@ -51,13 +51,13 @@ def test_uploads_are_outside_of_releases_and_nginx_reads_them() -> None:
 
 
 def test_hosts_that_would_each_keep_their_own_are_refused_with_the_remedy() -> None:
-    [line] = problems(environment(), "local")
+    [line] = uploads_apart(environment(), "local")
     assert line.startswith(
         "deploy/environments/x.yaml: media: true, but each of web1, web2, jobs1 would keep uploads of its own"
     )
     assert "`media: shared`" in line
     assert "django-storages" in line
-    assert problems(environment(), "shared") == problems(environment(ONE), "local") == []
+    assert uploads_apart(environment(), "shared") == uploads_apart(environment(ONE), "local") == []
 
 
 def test_a_share_is_the_administrators_and_a_deploy_asks_whether_it_is_there() -> None:

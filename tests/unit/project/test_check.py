@@ -255,6 +255,25 @@ CASES = {
         "config/settings/base.py:21: MEDIA_ROOT is on disk, and shop/models.py:2 uploads; nothing keeps or serves them;"
         " invoke.yaml, under project: `media: true`",
     ),
+    "mail of production that is printed": Case(
+        SPLIT,
+        more(BASE, 'EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"\n'),
+        "config/settings/base.py:21: advice: mail of production is sent to nobody: this back end prints or keeps it;"
+        ' config/settings/production.py: `EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"`,'
+        " and invoke.yaml, under project.env: `EMAIL_HOST: plain`, and .env: `EMAIL_HOST=mail.example.org`",
+    ),
+    "mail of production to a server that is not there": Case(
+        SPLIT,
+        {"shop/mail.py": "from django.core.mail import send_mail\n\nsend_mail('a', 'b', None, ['c'])\n"},
+        "shop/mail.py:3: advice: mail of production goes to localhost, where no server takes it;"
+        " invoke.yaml, under project.env: `EMAIL_HOST: plain`, and .env: `EMAIL_HOST=mail.example.org`",
+    ),
+    "mail of production to localhost by name": Case(
+        SPLIT,
+        more(BASE, 'EMAIL_HOST = "localhost"\n'),
+        "config/settings/base.py:21: advice: mail of production goes to localhost, where no server takes it;"
+        ' config/settings/base.py:21, instead: `EMAIL_HOST = env("EMAIL_HOST", default="localhost")`, and invoke.yaml',
+    ),
     "a host of the default database": Case(
         SPLIT,
         other(BASE, 'env.db("DATABASE_URL")}', '{\n    "HOST": "postgres",\n}}'),
@@ -500,6 +519,23 @@ def test_a_front_page_that_may_be_there_is_not_reported(tmp_path: Path, files: F
 def test_a_storage_that_has_hashes_or_is_elsewhere_is_not_reported(tmp_path: Path, storages: str) -> None:
     production = f"from .base import *\n\n{shapes.STORAGES if storages.startswith('STORAGES[') else ''}{storages}"
     assert found(write(tmp_path, SPLIT, {PRODUCTION: production, "invoke.yaml": ""})) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'EMAIL_BACKEND = "anymail.backends.mailgun.EmailBackend"\n',
+        'EMAIL_HOST = "mail.example.org"\n',
+        'EMAIL_BACKEND = env("EMAIL_BACKEND", default="django.core.mail.backends.console.EmailBackend")\n',
+        "EMAIL_HOST = find_host()\n",
+        'vars().update(env.email_url("EMAIL_URL", default="smtp://mail.example.org"))\nEMAIL_HOST = some["x"]\n',
+    ],
+)
+def test_mail_that_goes_somewhere_is_not_reported(tmp_path: Path, text: str) -> None:
+    sends = {"shop/mail.py": "send_mail('a', 'b', None, ['c'])\n"}
+    assert [
+        str(each) for each in found(write(tmp_path, SPLIT, {**more(BASE, text), **sends})) if "mail" in each.what
+    ] == []
 
 
 def test_uploads_that_go_elsewhere_are_not_reported(tmp_path: Path) -> None:
