@@ -76,9 +76,9 @@ RUN chmod -R u=rwX,go=rX /app /opt/kit \
 
 FROM runtime AS dev
 COPY --from=dev-packages /opt/venv /opt/venv
-ARG SETTINGS CELERY=""
+ARG SETTINGS ASGI="" CELERY=""
 ENV PYTHONPATH=/opt/machinery/deploy/kit PORTICO_MODE=development PORTICO_SETTINGS=${SETTINGS} PORTICO_CELERY=${CELERY} \
-    STATIC_ROOT=/tmp/static
+    PORTICO_ASGI=${ASGI} STATIC_ROOT=/tmp/static
 # Development runs as the user whose code is mounted, whoever that is.
 RUN chmod 2777 /srv/protected
 USER app
@@ -91,8 +91,8 @@ COPY --from=prod-packages /opt/venv /opt/venv
 COPY --from=site /usr/share/static /usr/share/static
 COPY --from=site /opt/kit /opt/kit
 COPY --from=site /app /app
-ARG SETTINGS WSGI="" CELERY=""
-ENV PORTICO_SETTINGS=${SETTINGS} PORTICO_WSGI=${WSGI} PORTICO_CELERY=${CELERY}
+ARG SETTINGS WSGI="" ASGI="" CELERY=""
+ENV PORTICO_SETTINGS=${SETTINGS} PORTICO_WSGI=${WSGI} PORTICO_ASGI=${ASGI} PORTICO_CELERY=${CELERY}
 USER app
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \

@@ -43,7 +43,7 @@ def build(
     labels = {"REVISION": version.name, "CREATED": version.created} if version else {}
     parts, code = project.names, target == "app"
     own = {"SETTINGS": parts.prod, "WSGI": parts.wsgi} if code else {"SETTINGS": parts.dev}
-    arguments = {"PYTHON_IMAGE": python_image(project), **own, "CELERY": parts.celery, **labels}
+    arguments = {"PYTHON_IMAGE": python_image(project), **own, "ASGI": parts.asgi, "CELERY": parts.celery, **labels}
     if project.packages:
         arguments["PACKAGES"] = " ".join(project.packages)
     changed = None if code else own_dockerfile(project)

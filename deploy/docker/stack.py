@@ -26,7 +26,10 @@ from deploy.project.workers import SERVICE
 DEV, PROD, SWARM = "dev", "prod", "swarm"
 
 #: The variables of the compose files that only development needs.
-OF_DEVELOPMENT = ("SITE", "SETTINGS", "CELERY", "SAMPLES", "PYTHON_IMAGE", "DEV_USER", "PACKAGES", "DOCKERFILE")
+OF_DEVELOPMENT = (
+    *("SITE", "SETTINGS", "ASGI", "CELERY", "SAMPLES"),
+    *("PYTHON_IMAGE", "DEV_USER", "PACKAGES", "DOCKERFILE"),
+)
 DATASTORES = ("postgres", "rabbitmq", "redis")
 #: The volume of uploads, also the label of the node of a swarm that keeps them; and where containers have it.
 MEDIA, MEDIA_ROOT = "media", "/srv/media"
@@ -169,7 +172,8 @@ class Stack:
         names = self.project.names
         image, user = images.python_image(self.project), f"{os.getuid()}:{os.getgid()}"
         packages, dockerfile = " ".join(self.project.packages), images.own_dockerfile(self.project) or "Dockerfile"
-        values = (names.site, names.dev, names.celery, self.project.samples, image, user, packages, str(dockerfile))
+        parts = (names.site, names.dev, names.asgi, names.celery, self.project.samples)
+        values = (*parts, image, user, packages, str(dockerfile))
         return dict(zip(OF_DEVELOPMENT, values, strict=True))
 
 

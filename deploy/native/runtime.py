@@ -108,6 +108,8 @@ def plan(project: Project, store: Store, port: int, workers: int) -> Plan:
         raise Failure("--workers: there must be one: project.workers.default.alone in invoke.yaml")
     ready = project.run_folder / "ready"
     served = manage(project, store, ["runserver", "--noreload", f"{HOST}:{port}"])
+    if project.names.asgi:
+        served = python(project, store, "-m", "portico_site.serve", f"{HOST}:{port}")
     processes = {"web": reloading(project, store, served.argv, {})}
     background = _celery(project, store, workers) if project.names.celery else {}
     for name, command in background.items():

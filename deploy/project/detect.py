@@ -173,9 +173,18 @@ def names(root: Path, declared: Names) -> Names:
         dev=found.development.name,
         prod=found.production.name,
         wsgi=found.wsgi.name if found.wsgi else "",
-        asgi=found.asgi.name if found.asgi else "",
+        asgi=found.asgi.name if found.asgi and (declared.asgi or is_asynchronous(found)) else "",
         celery=declared.celery or (found.celery[0].name if found.celery else "none"),
     )
+
+
+def is_asynchronous(found: Detected) -> bool:
+    """Whether a site needs an ASGI server: it has channels or daphne, or routes more than HTTP."""
+    settings = found.module(found.production)
+    if settings and {"channels", "daphne"} & set(found.apps(settings)):
+        return True
+    path = Library(found.tree, found.site).path(found.asgi.name.partition(":")[0]) if found.asgi else None
+    return bool(path) and "ProtocolTypeRouter" in found.tree.text(path or "")
 
 
 # --- manage.py, and what starts the site ---

@@ -22,6 +22,7 @@ def variables(project: Project, mode: str) -> dict[str, str]:
         "PORTICO_MODE": mode,
         "PORTICO_SETTINGS": names.dev if mode == DEVELOPMENT else names.prod,
         "PORTICO_WSGI": names.wsgi,
+        "PORTICO_ASGI": names.asgi,
         "PORTICO_CELERY": names.celery,
     }
 

@@ -105,6 +105,26 @@ urlpatterns = [path("", views.index)]
 """
 
 
+#: Pages, and a websocket that sends back what it gets.
+ECHO = """\
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "{settings}")
+pages = get_asgi_application()
+
+
+async def application(scope, receive, send):
+    if scope["type"] != "websocket":
+        return await pages(scope, receive, send)
+    await receive()
+    await send({{"type": "websocket.accept"}})
+    while (event := await receive())["type"] != "websocket.disconnect":
+        await send({{"type": "websocket.send", "text": event.get("text", "")}})
+"""
+
+
 @dataclass(frozen=True)
 class Example:
     """A repository: its files, the folder of manage.py, and what it has beside pages."""
@@ -112,6 +132,8 @@ class Example:
     files: Mapping[str, str]
     site: str = "."
     celery: bool = False
+    #: Whether it has a websocket, which sends back what it gets.
+    websocket: bool = False
     #: The kinds of its workers beside the default one; each takes from the queue of its name.
     kinds: Sequence[str] = ()
     #: The lowest Python that it runs on.
@@ -136,8 +158,10 @@ def below(folder: str, files: Mapping[str, str]) -> dict[str, str]:
 PLAIN = Example(
     site="backend",
     uploads="backend/files",
+    websocket=True,
+    written=["asgi: journal.asgi:application"],
     files={
-        "requirements.txt": "Django>=5.2,<5.3\n",
+        "requirements.txt": "Django>=5.2,<5.3\nuvicorn-worker\nwebsockets\n",
         "README.md": "# Notes\n",
         ".gitignore": "*.sqlite3\nfiles/\n",
         **below(
@@ -148,6 +172,7 @@ PLAIN = Example(
                 "manage.py": MANAGE.format(settings="journal.settings"),
                 "journal/__init__.py": "",
                 "journal/wsgi.py": WSGI.format(settings="journal.settings"),
+                "journal/asgi.py": ECHO.format(settings="journal.settings"),
                 "journal/urls.py": URLS.replace("views.index)", 'views.index), path("upload/", views.upload)'),
                 "journal/settings.py": COMMON.format(more=".parent", package="journal")
                 + """

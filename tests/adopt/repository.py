@@ -16,6 +16,7 @@ from deploy.core.shell import Result
 from deploy.docker import env as server_env
 from tests import support
 from tests.adopt.projects import Example
+from tests.rig.websocket import WebSocket
 from tests.support import wait_until
 
 
@@ -99,6 +100,10 @@ def serves(this: Adopted, url: str, host: str = "localhost") -> None:
     page = client.get(this.example.front).text.split()
     assert page[1] == "notes"
     assert "color: black" in client.get(page[2]).text
+    if this.example.websocket:
+        websocket = WebSocket.connect(int(url.rpartition(":")[2]), host)
+        websocket.send("hello")
+        assert websocket.receive() == "hello"
     if this.example.celery:
         each_queue_has_its_worker(client, this.example.kinds)
     assert fingerprint(this.root, this.example) == this.before

@@ -1,7 +1,8 @@
 """gunicorn's configuration, the same in containers and on plain hosts: `gunicorn -c python:portico_site.gunicorn_conf`.
 
-PORTICO_WSGI is the project's application, `module:variable`; without it, Django makes one from the settings. BIND is an
-address or `unix:PATH`; WEB_CONCURRENCY processes with WEB_THREADS threads each share it.
+PORTICO_WSGI is the project's application, `module:variable`; without it, Django makes one from the settings. Where
+there is PORTICO_ASGI, that is served instead, by uvicorn's worker. BIND is an address or `unix:PATH`; WEB_CONCURRENCY
+processes with WEB_THREADS threads each share it.
 """
 
 import os
@@ -16,6 +17,9 @@ bind = os.environ.get("BIND", "0.0.0.0:8000")
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 #: A request that waits for a database or another service blocks one thread, not a whole process.
 worker_class = "gthread"
+if asgi := os.environ.get("PORTICO_ASGI"):
+    # uvicorn's worker closes websockets with 1012 (service restart) when it is told to stop.
+    wsgi_app, worker_class = asgi, "uvicorn_worker.UvicornWorker"
 threads = int(os.environ.get("WEB_THREADS", "8"))
 
 #: Load the site once, before the socket exists: a site that cannot boot accepts no request, and processes share memory.

@@ -11,6 +11,7 @@ from deploy import OLDEST
 from deploy.project import local, workers
 from deploy.project.config import KEYS
 from deploy.project.declared import FILE, SECTION
+from deploy.project.detect import is_asynchronous
 from deploy.project.findings import Edit, Finding
 from deploy.project.rules.known import DEV, NATIVE, Known, project
 from deploy.project.source import packages
@@ -35,7 +36,6 @@ FIRST = {
     "psycopg2-binary": (2, 9),
     "gunicorn": (20, 1),
 }
-ASGI_SERVERS = ("uvicorn", "daphne", "hypercorn", "granian")
 
 
 def unknown_keys(known: Known) -> Iterator[Finding]:
@@ -144,9 +144,11 @@ def locked_packages(known: Known) -> Iterator[Finding]:
     if known.serves:
         yield from _lacking(known, "prod", ("gunicorn",), "gunicorn", "serves the site")
         yield from _lacking(known, "prod", DRIVERS, "psycopg2", "speaks to PostgreSQL")
-        if _is_async(known):
-            what = "serves what is asynchronous"
-            yield from _lacking(known, "prod", ASGI_SERVERS, "uvicorn", what)
+        if _serves_asgi(known):
+            yield from _lacking(known, "prod", ("uvicorn-worker",), "uvicorn-worker", "serves what is asynchronous")
+            yield from _lacking(known, "prod", ("websockets", "wsproto"), "websockets", "speaks to websockets")
+    if known.develops and _serves_asgi(known):
+        yield from _lacking(known, "dev", ("uvicorn", "daphne"), "uvicorn", "serves what is asynchronous")
     if DEV in known.runtimes:
         yield from _lacking(known, "dev", ("watchfiles",), "watchfiles", "reloads the code in containers")
         yield from _lacking(known, "dev", DRIVERS, "psycopg2-binary", "speaks to PostgreSQL")
@@ -183,15 +185,10 @@ def _first(name: str) -> tuple[int, int]:
     return FIRST.get(name, (0, 0))
 
 
-def _is_async(known: Known) -> bool:
-    """Whether the site needs an ASGI server: it says so, or routes more than HTTP."""
-    if known.declared.text("asgi"):
-        return True
-    settings, asgi = known.production, known.detected.asgi
-    if settings and {"channels", "daphne"} & set(known.detected.apps(settings)):
-        return True
-    routed = asgi and "ProtocolTypeRouter" in known.detected.tree.text(_file_of(known, asgi.name.partition(":")[0]))
-    return bool(routed)
+def _serves_asgi(known: Known) -> bool:
+    """Whether gunicorn runs the ASGI application: `names` of `detect.py` decides in the same way."""
+    found = known.detected
+    return found.asgi is not None and (bool(known.declared.text("asgi")) or is_asynchronous(found))
 
 
 def _lacking(

@@ -20,7 +20,8 @@ def test_the_image_is_built_under_its_revision() -> None:
         *["docker", "buildx", "build", "--load", "--target", "app"],
         *["--build-arg", "PYTHON_IMAGE=python:3.13-slim-trixie"],
         *["--build-arg", "SETTINGS=mysite.settings.production", "--build-arg", "WSGI=mysite.wsgi:application"],
-        *["--build-arg", "CELERY=mysite.celery_app:app", "--build-arg", "REVISION=0123456789abcdef"],
+        *["--build-arg", "ASGI=", "--build-arg", "CELERY=mysite.celery_app:app"],
+        *["--build-arg", "REVISION=0123456789abcdef"],
         *["--build-arg", "CREATED=2026-01-01T00:00:00+00:00", "--secret", "id=build_ca,src=/ca"],
         *["--platform", "linux/arm64", "--tag", "shop:x", "-"],
     ]

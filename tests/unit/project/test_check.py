@@ -176,9 +176,28 @@ CASES = {
     ),
     "ASGI without a server": Case(
         SPLIT,
-        other(BASE, '"django.contrib.auth"]', '"channels"]'),
+        {
+            **other(BASE, '"django.contrib.auth"]', '"channels"]'),
+            "config/asgi.py": "application = get_asgi_application()\n",
+            "requirements/base.in": LOCKS["requirements/base.in"] + "uvicorn\nwebsockets\n",
+            "requirements/dev.txt": LOCKS["requirements/dev.txt"] + "uvicorn==0.40.0\n",
+            "requirements/prod.txt": LOCKS["requirements/prod.txt"] + "uvicorn==0.40.0\nwebsockets==15.0\n",
+        },
         "requirements/prod.in:1: nothing in requirements/prod.txt serves what is asynchronous;"
-        " requirements/prod.in: `uvicorn`, and run `invoke lock`",
+        " requirements/prod.in: `uvicorn-worker`, and run `invoke lock`",
+    ),
+    "ASGI that is said, without websockets": Case(
+        SPLIT,
+        {
+            "config/asgi.py": "application = get_asgi_application()\n",
+            "invoke.yaml": SPLIT["invoke.yaml"] + "  asgi: config.asgi:application\n",
+            "requirements/base.in": LOCKS["requirements/base.in"] + "uvicorn-worker\n",
+            "requirements/dev.txt": LOCKS["requirements/dev.txt"] + "uvicorn==0.40.0\n",
+            "requirements/prod.txt": LOCKS["requirements/prod.txt"] + "uvicorn-worker==0.4.0\n",
+        },
+        "requirements/prod.in:1: nothing in requirements/prod.txt speaks to websockets;"
+        " requirements/prod.in: `websockets`, and run `invoke lock`",
+        "prod",
     ),
     "a migration that only PostgreSQL runs": Case(
         SPLIT,
