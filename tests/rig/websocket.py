@@ -8,7 +8,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
-TEXT, CLOSE, PING = 1, 8, 9
+TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
 
 @dataclass
@@ -41,14 +41,10 @@ class WebSocket:
 
     def send(self, text: str) -> None:
         """A short text in one frame, masked as a client must."""
-        data, mask = text.encode(), os.urandom(4)
-        assert len(data) < 126
-        masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(data))
-        self.connection.sendall(bytes([0x80 | TEXT, 0x80 | len(data)]) + mask + masked)
+        self._frame(TEXT, text.encode())
 
     def receive(self) -> str | int:
-        """The next text, or the code of the close; 1006 if the connection ends without one. Answers to pings are left
-        out: no test lasts as long as a server waits for them."""
+        """The next text, or the code of the close; 1006 if the connection ends without one."""
         while True:
             head = self._read(2)
             if len(head) < 2:
@@ -59,6 +55,13 @@ class WebSocket:
                 return int(struct.unpack("!H", data[:2])[0]) if len(data) >= 2 else 1005
             if kind != PING:
                 return data.decode()
+            self._frame(PONG, data)
+
+    def _frame(self, kind: int, data: bytes) -> None:
+        mask = os.urandom(4)
+        assert len(data) < 126
+        masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(data))
+        self.connection.sendall(bytes([0x80 | kind, 0x80 | len(data)]) + mask + masked)
 
     def _read(self, number: int) -> bytes:
         found = b""

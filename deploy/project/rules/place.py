@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from deploy import OLDEST
@@ -154,7 +155,9 @@ def locked_packages(known: Known) -> Iterator[Finding]:
         yield from _lacking(known, "dev", DRIVERS, "psycopg2-binary", "speaks to PostgreSQL")
     if "redis" in known.declared.names("services"):
         env = "prod" if known.serves else "dev"
-        yield from _lacking(known, env, ("redis",), "redis", "speaks to Redis", source="base")
+        broker = inner(known.declared.values, "services", "redis").get("broker") is True
+        for each in _lacking(known, env, ("redis", "valkey"), "redis", "speaks to Redis", source="base"):
+            yield replace(each, advice=not broker)
     if known.app:
         env = "prod" if known.serves else "dev"
         yield from _lacking(known, env, ("celery",), "celery", f"runs {known.app.name}", source="base")

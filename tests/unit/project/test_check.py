@@ -341,6 +341,12 @@ CASES = {
     "Redis without a package that speaks to it": Case(
         SPLIT,
         {"invoke.yaml": SPLIT["invoke.yaml"] + "  services: {redis: {}}\n"},
+        "requirements/base.in:1: advice: nothing in requirements/prod.txt speaks to Redis;"
+        " requirements/base.in: `redis`, and run `invoke lock`",
+    ),
+    "a broker in Redis without a package that speaks to it": Case(
+        SPLIT,
+        {"invoke.yaml": SPLIT["invoke.yaml"] + "  services: {redis: {broker: true}}\n"},
         "requirements/base.in:1: nothing in requirements/prod.txt speaks to Redis; requirements/base.in: `redis`,"
         " and run `invoke lock`",
     ),
