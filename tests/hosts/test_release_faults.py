@@ -13,10 +13,15 @@ from typing import NamedTuple
 
 import pytest
 
-from deploy.core.running import answers
+from deploy.core.running import complaint
 from tests.hosts.release import MIGRATION, SITE, WEB, change, load, one_release, peek, start, wait_settled, whole
 from tests.rig.machines import Fleet, Machine
 from tests.support import wait_until
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of a URL is answered with 200."""
+    return not complaint(url)
 
 
 def test_a_restart_brings_everything_back_by_itself(site: Fleet) -> None:
