@@ -1,6 +1,7 @@
 # The site's image. Targets: `app` for production, and `dev`, which contains no code because the code is mounted.
 #
-# `invoke build` passes the revision. A private CA, for a proxy in front of the package index, is the secret `build_ca`.
+# `invoke build` passes the revision. A private CA, for a proxy in front of the package index, is the secret `build_ca`,
+# and indexes that pip's or uv's settings name are the secret `package_sources`.
 # `deploy/docker/context.py` says which files are there to copy: those that Git knows, in the same folders for every project.
 
 ARG PYTHON_IMAGE=python:3.13-slim-trixie
@@ -32,7 +33,9 @@ RUN apt-get update -qq \
     && apt-get install -qq --no-install-recommends gcc libc6-dev libpq-dev >/dev/null \
     && rm -rf /var/lib/apt/lists/*
 COPY requirements/tools.txt /tmp/tools.txt
-RUN --mount=type=secret,id=build_ca --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=secret,id=build_ca --mount=type=secret,id=package_sources \
+    --mount=type=cache,target=/root/.cache/pip \
+    if [ -s /run/secrets/package_sources ]; then . /run/secrets/package_sources; fi; \
     if [ -s /run/secrets/build_ca ]; then export PIP_CERT=/run/secrets/build_ca; fi; \
     awk '/^[^ #]/ { wanted = /^uv==/ } wanted' /tmp/tools.txt >/tmp/uv.txt \
     && pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes -r /tmp/uv.txt
@@ -43,14 +46,18 @@ ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never
 
 FROM builder AS prod-packages
 COPY requirements/prod.txt /tmp/packages.txt
-RUN --mount=type=secret,id=build_ca --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=secret,id=build_ca --mount=type=secret,id=package_sources \
+    --mount=type=cache,target=/root/.cache/uv \
+    if [ -s /run/secrets/package_sources ]; then . /run/secrets/package_sources; fi; \
     if [ -s /run/secrets/build_ca ]; then export SSL_CERT_FILE=/run/secrets/build_ca; fi; \
     uv venv --quiet /opt/venv \
     && uv pip install --quiet --python /opt/venv --no-deps --require-hashes -r /tmp/packages.txt
 
 FROM builder AS dev-packages
 COPY requirements/dev.txt /tmp/packages.txt
-RUN --mount=type=secret,id=build_ca --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=secret,id=build_ca --mount=type=secret,id=package_sources \
+    --mount=type=cache,target=/root/.cache/uv \
+    if [ -s /run/secrets/package_sources ]; then . /run/secrets/package_sources; fi; \
     if [ -s /run/secrets/build_ca ]; then export SSL_CERT_FILE=/run/secrets/build_ca; fi; \
     uv venv --quiet /opt/venv \
     && uv pip install --quiet --python /opt/venv --no-deps --require-hashes -r /tmp/packages.txt

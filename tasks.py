@@ -3,6 +3,9 @@
 `python3 tasks.py X` does the same as `invoke X`, and needs nothing but Python.
 """
 
+import sys
+
+sys.path.insert(0, __file__.rpartition("/")[0])  # also under `python3 -I`, and before PYTHONPATH
 from deploy import bootstrap
 
 bootstrap.enter(as_script=__name__ == "__main__")
@@ -10,7 +13,6 @@ bootstrap.enter(as_script=__name__ == "__main__")
 import functools
 import importlib
 import os
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ParamSpec
 

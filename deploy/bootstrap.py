@@ -25,9 +25,11 @@ def inside(root: Path) -> bool:
     tools = root / ".venvs" / "tools"
     try:
         unchanged = (tools / "lock.txt").read_bytes() == (root / "requirements" / "tools.txt").read_bytes()
-    except OSError:
+        packages = next(path for path in sys.path if path.startswith(sys.prefix) and path.endswith("site-packages"))
+        whole = set((tools / "contents.txt").read_text().splitlines()) <= set(os.listdir(packages))
+    except (OSError, StopIteration):
         return False
-    return unchanged and os.path.realpath(sys.prefix) == os.path.realpath(tools)
+    return unchanged and whole and os.path.realpath(sys.prefix) == os.path.realpath(tools)
 
 
 def enter(*, as_script: bool) -> None:
@@ -76,4 +78,8 @@ def enter(*, as_script: bool) -> None:
     if as_script:
         arguments = ["--search-root", str(ROOT), *(arguments or ["--list"])]
     os.environ[ENTERED] = str(os.getpid())
+    if sys.flags.isolated or any(name in os.environ for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH")):
+        # Packages found there must not shadow those of the tools. What the task starts still gets the variables.
+        python = str(store.link(layer_store.TOOLS) / "bin" / "python")
+        os.execv(python, [python, "-I", invoke, *arguments])
     os.execv(invoke, ["invoke", *arguments])

@@ -58,9 +58,12 @@ class Run:
     seconds: float | None = None
     #: A command in the same folder whose output is its standard input. It runs to its end before.
     source: Run | None = None
+    #: Variables of ours that the command does not get.
+    unset: tuple[str, ...] = ()
 
     def render(self) -> str:
-        words = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
+        words = [f"{name}={shlex.quote(without_password(value))}" for name, value in self.env.items()]
+        words = ["env", *(word for name in self.unset for word in ("-u", name)), *words] if self.unset else words
         line = " ".join([*words, shlex.join(self.argv)])
         line = f"{shlex.join(self.source.argv)} | {line}" if self.source else line
         line = f"(cd {shlex.quote(str(self.cwd))} && {line})" if self.cwd else line
@@ -68,8 +71,19 @@ class Run:
             return line
         return f"{line}   # with a secret on its standard input" if self.secret else heredoc(line, self.input)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """All variables that the command gets."""
+        ours = {name: value for name, value in os.environ.items() if name not in self.unset}
+        return {**ours, **self.env}
+
     def perform(self) -> None:
         run(self)
+
+
+def without_password(text: str) -> str:
+    """A text to show: in a URL with a password, `***` is in place of user and password."""
+    return re.sub(r"(?<=://)[^/@\s]*:[^/@\s]*@", "***@", text)
 
 
 def heredoc(line: str, text: str) -> str:
@@ -254,7 +268,7 @@ def _start(
     try:
         return subprocess.Popen(
             list(command.argv),
-            env={**os.environ, **command.env},
+            env=command.environment,
             cwd=command.cwd,
             stdin=given or (subprocess.PIPE if command.input else subprocess.DEVNULL if capture else None),
             stdout=output or pipe,
@@ -345,7 +359,7 @@ def exec_command(command: Run) -> None:
     try:
         if command.cwd:
             os.chdir(command.cwd)
-        os.execvpe(command.argv[0], list(command.argv), {**os.environ, **command.env})
+        os.execvpe(command.argv[0], list(command.argv), command.environment)
     except OSError as error:
         raise cannot_start(command, error) from None
 

@@ -22,6 +22,8 @@ from deploy.project.config import Project
 
 #: The Python of the Dockerfile.
 PYTHON = (3, 13)
+#: A file of shell variables in `.secrets` that says where packages come from; `stack` writes it.
+SOURCES = "package-sources"
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -33,7 +35,13 @@ def tag(text: str) -> str:
 
 
 def build(
-    project: Project, target: str, names: Sequence[str], version: Revision | None, *, ca: str = "", platform: str = ""
+    project: Project,
+    target: str,
+    names: Sequence[str],
+    version: Revision | None,
+    *,
+    ca: str = "",
+    platform: str = "",
 ) -> Run:
     """The command that builds a target of the Dockerfile under these names, labelled with a revision if given.
 
@@ -41,6 +49,7 @@ def build(
     project's folder, of which `.dockerignore` leaves the locks, as for Compose's own rebuild when they change.
     """
     labels = {"REVISION": version.name, "CREATED": version.created} if version else {}
+    sources = project.root / ".secrets" / SOURCES
     parts, code = project.names, target == "app"
     own = {"SETTINGS": parts.prod, "WSGI": parts.wsgi} if code else {"SETTINGS": parts.dev}
     arguments = {"PYTHON_IMAGE": python_image(project), **own, "ASGI": parts.asgi, "CELERY": parts.celery, **labels}
@@ -54,6 +63,7 @@ def build(
             *["docker", "buildx", "build", "--load", "--target", target],
             *(word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")),
             *(["--secret", f"id=build_ca,src={ca}"] if ca else []),
+            *(["--secret", f"id=package_sources,src={sources}"] if sources.is_file() else []),
             *(["--platform", platform] if platform else []),
             *(["--file", str(changed)] if changed else []),
             *(word for name in names for word in ("--tag", name)),

@@ -22,6 +22,7 @@ from deploy.project import certificate, local, proxy
 from deploy.project.config import Project
 from deploy.project.services import Redis
 from deploy.project.workers import SERVICE
+from deploy.venvs import installers
 
 DEV, PROD, SWARM = "dev", "prod", "swarm"
 
@@ -150,7 +151,7 @@ class Stack:
         values |= {"REDIS_LIMIT": f"{2 * self.redis.memory}m" if self.redis else ""}
         values["CLOSED"] = "false" if self.project.egress or self.kind == DEV else "true"
         values |= self._development() if self.kind == DEV else dict.fromkeys(OF_DEVELOPMENT, "")
-        ca = build_ca(self.env)
+        ca, sources = build_ca(self.env), self.secrets / images.SOURCES
         files = [word for name in self.files for word in ("-f", f"deploy/compose/{name}.yaml")]
         own = ["-f", str(own_file(self))] if own_text(self) else []
         own += [word for name in local.compose_files(self.project.root, self.kind) for word in ("-f", name)]
@@ -160,6 +161,7 @@ class Stack:
             {
                 **values,
                 **({"BUILD_CA_FILE": ca} if ca else {}),
+                "PACKAGE_SOURCES_FILE": str(sources) if sources.is_file() else "",
                 "COMPOSE_PROJECT_NAME": "",
                 "COMPOSE_FILE": "",
                 "COMPOSE_PROFILES": ",".join(["celery"] * self.celery + ["redis"] * (self.redis is not None)),
@@ -182,6 +184,17 @@ def build_ca(env: ServerEnv) -> str:
     return str(env.build_ca_file or os.environ.get("SSL_CERT_FILE", ""))
 
 
+def write_package_sources(project: Project) -> None:
+    """Write the file that tells builds where packages come from, as pip's and uv's settings here say it.
+
+    It may contain passwords of indexes and proxies.
+    """
+    text = installers.configured(project.root, os.environ).elsewhere
+    path = project.root / ".secrets" / images.SOURCES
+    if text or path.exists():
+        shell.perform([MakeFolder(path.parent, 0o700), WriteSecret(path, text)])
+
+
 # --- .env ---
 
 
@@ -197,10 +210,12 @@ def load(project: Project, kind: str) -> Stack:
 def stack_of(project: Project, kind: str, env: ServerEnv) -> Stack:
     """The stack with these values. In development it always has its own servers: DATABASE_URL is for production.
 
-    The file with what the project declares is written here: every command of Compose reads it.
+    The files with what the project declares and with the sources of packages are written here: every command of Compose,
+    and every build, reads them.
     """
     own = {"database_url": None, "celery_broker_url": None} if kind == DEV else {}
     stack = Stack(project, kind, env.model_copy(update=own))
+    write_package_sources(project)
     if text := own_text(stack):
         shell.perform([MakeFolder(stack.secrets, 0o700), WriteSecret(own_file(stack), text)])
     if kind == DEV and (path := images.own_dockerfile(project)):

@@ -17,7 +17,7 @@ from pathlib import Path
 from deploy.core.errors import Failure
 from deploy.core.shell import Link, Remove, Run, Write, perform
 from deploy.venvs import build as venvs
-from deploy.venvs import layers
+from deploy.venvs import installers, layers
 from deploy.venvs import store as layer_store
 from deploy.venvs.store import Store
 
@@ -44,22 +44,28 @@ def installer(store: Store) -> Path:
     pins = [pin for pin in layers.read_lock(store.requirements, INSTALLER_LOCK) if pin.name == INSTALLER]
     lock = "".join(f"{pin.line}\n" for pin in pins)
     final = store.folder / f".{INSTALLER}-{hashlib.sha256(lock.encode()).hexdigest()[:16]}"
-    if not final.is_dir():
+    if not (final / "bin" / INSTALLER).is_file():
+        shutil.rmtree(final, ignore_errors=True)
         coming = final.with_name(f"{final.name}.coming")
         shutil.rmtree(coming, ignore_errors=True)
+        unset = installers.unset(os.environ)
         quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
         perform(
             [
-                Run([sys.executable, "-m", "venv", str(coming)]),
+                Run([sys.executable, "-m", "venv", str(coming)], unset=unset),
                 Write(coming / "lock.txt", lock),
                 Run(
                     [
                         *[str(coming / "bin" / "python"), "-m", "pip", "install", *quiet],
                         *["--no-deps", "--require-hashes", "-r", str(coming / "lock.txt")],
-                    ]
+                    ],
+                    installers.configured(store.requirements.parent, os.environ).pip,
+                    unset=unset,
                 ),
             ]
         )
+        if not (coming / "bin" / INSTALLER).is_file():
+            raise Failure(f"{INSTALLER} was not installed into {coming}; remove that folder and repeat the command")
         coming.rename(final)  # uv is a binary, not a script with a fixed path: it can be moved
         for other in store.folder.glob(f".{INSTALLER}-*"):
             if other != final:

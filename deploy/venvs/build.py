@@ -11,12 +11,14 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.core.errors import Failure
 from deploy.core.running import Notify
-from deploy.core.shell import Link, MakeFolder, Move, Remove, Run, Step, Write, perform
-from deploy.venvs import layers
+from deploy.core.shell import Link, MakeFolder, Move, Remove, Run, Step, Write, last_line, perform, run
+from deploy.venvs import installers, layers
+from deploy.venvs.installers import Sources
 from deploy.venvs.layers import Layer
 from deploy.venvs.store import (
     FINISH,
@@ -37,30 +39,45 @@ from deploy.venvs.store import (
 NO_DOWNLOADS = {"UV_PYTHON_DOWNLOADS": "never"}
 
 
+@dataclass(frozen=True)
+class Finish(Run):
+    """The command that finishes a layer. It says why a layer is not whole."""
+
+    def perform(self) -> None:
+        result = run(self, capture=True, check=False)
+        if result.code:
+            raise Failure(last_line(result.stderr) or f"finish_layer failed with exit code {result.code}")
+
+
 def creation(layer: Layer, building: Path, python: Python, uv: str | None) -> Run:
     """The command that creates the empty environment."""
+    unset = installers.unset(os.environ)
     if uv:
-        options = ["--quiet", "--no-project", "--python", python.executable, "--prompt", layer.name]
-        return Run([uv, "venv", *options, str(building)], NO_DOWNLOADS)
+        options = ["--quiet", "--no-project", "--no-config", "--python", python.executable, "--prompt", layer.name]
+        return Run([uv, "venv", *options, str(building)], NO_DOWNLOADS, unset=unset)
     pip = [] if layer.name == TOOLS else ["--without-pip"]
-    return Run([python.executable, "-m", "venv", "--prompt", layer.name, *pip, str(building)])
+    return Run([python.executable, "-m", "venv", "--prompt", layer.name, *pip, str(building)], unset=unset)
 
 
-def installation(store: Store, layer: Layer, building: Path, uv: str | None, keep: tuple[int, ...]) -> Run:
+def installation(
+    store: Store, layer: Layer, building: Path, uv: str | None, *, keep: tuple[int, ...] = (), sources: Sources
+) -> Run:
     """The command that installs the layer's own packages: hashes are checked, dependencies are not added."""
+    unset = installers.unset(os.environ)
     python = str(building / "bin" / "python")
     quiet = [] if sys.stderr.isatty() else ["--quiet"]  # progress bars and names are for people
     what = ["--no-deps", "--require-hashes", "-r", str(building / "requirements.txt")]
     if uv:
         bytecode = ["--compile-bytecode"] if store.compiled else []
-        return Run([uv, "pip", "install", *quiet, *bytecode, "--python", python, *what], NO_DOWNLOADS, keep=keep)
+        argv = [uv, "pip", "install", *quiet, *bytecode, *sources.uv_options, "--python", python, *what]
+        return Run(argv, {**NO_DOWNLOADS, **sources.uv}, keep=keep, unset=unset)
     if layer.name == TOOLS:
         pip = [python, "-m", "pip"]
     else:
         pip = [str(store.link(TOOLS) / "bin" / "python"), "-m", "pip", "--python", python]
     bytecode = [] if store.compiled else ["--no-compile"]
     options = ["--disable-pip-version-check", "--no-input", *bytecode]
-    return Run([*pip, "install", *quiet, *options, *what], keep=keep)
+    return Run([*pip, "install", *quiet, *options, *what], sources.pip, keep=keep, unset=unset)
 
 
 def building_steps(
@@ -77,7 +94,9 @@ def building_steps(
         "link": str(store.link(layer.name)),
         "below": [str(store.path(lower)) for lower in layer.below],
         "lock": str(store.requirements / f"{layer.name}.txt"),
+        "pins": [[pin.name, pin.version, pin.marker] for pin in layer.pins],
     }
+    sources = installers.configured(store.requirements.parent, os.environ)
     steps: list[Step] = [
         MakeFolder(building.parent),
         Remove(building),
@@ -85,11 +104,11 @@ def building_steps(
         Write(building / "requirements.txt", layer.requirements),
     ]
     if layer.pins:
-        steps.append(installation(store, layer, building, uv, keep))
+        steps.append(installation(store, layer, building, uv, keep=keep, sources=sources))
     return [
         *steps,
         Write(building / "plan.json", json.dumps(plan, indent=1) + "\n"),
-        Run([str(building / "bin" / "python"), "-I", str(FINISH), str(building / "plan.json")], keep=keep),
+        Finish([str(building / "bin" / "python"), "-I", str(FINISH), str(building / "plan.json")], keep=keep),
         Remove(path),
         Move(building, path),
     ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -12,16 +13,17 @@ from deploy.core.running import Notify
 from deploy.core.shell import Run, run
 from deploy.venvs import layers
 from deploy.venvs import store as layer_store
+from deploy.venvs.finish_layer import incomplete
 from deploy.venvs.layers import Layer
 from deploy.venvs.store import Record, Store
 
 
 def check_all(store: Store, names: Sequence[str], notify: Notify) -> None:
     """Check environments, reporting progress. Raises `Failure` with a line for each problem."""
-    problems = []
+    problems: dict[str, None] = {}
     for name in names:
         notify(f"{name} …")
-        problems += check(store, name)
+        problems |= dict.fromkeys(check(store, name))
     if problems:
         raise Failure("\n".join(problems))
     notify(f"{', '.join(names)}: in order")
@@ -43,7 +45,12 @@ def check(store: Store, name: str) -> list[str]:
     if layer.folder != path.name:
         lock = changed_lock(store, layer, record)
         problems.append(f"{name}: requirements/{lock} changed since it was built: {again}")
-    return [*problems, *package_problems(name, record, path), *dependency_problems(store, name, path)]
+    problems += package_problems(name, record, path)
+    for lower in map(Path, record.below):
+        if found := layer_store.read_record(lower):
+            problems += package_problems(found.name, found, lower)
+    problems += shadowed(name, package_folders(path, record), os.environ)
+    return [*problems, *dependency_problems(store, name, path)]
 
 
 def python_problems(name: str, record: Record, path: Path, again: str) -> list[str]:
@@ -80,7 +87,8 @@ def package_problems(name: str, record: Record, path: Path) -> list[str]:
     """Packages that were installed, removed or changed by hand since the layer was finished."""
     fix = f"add it to requirements/{name}.in and run `invoke lock`, or `invoke venv --env {name} --rebuild`"
     packages = next((path / "lib").glob("python*/site-packages"), path)
-    now = {distribution.name: distribution.version for distribution in distributions(path=[str(packages)])}
+    there = list(distributions(path=[str(packages)]))
+    now = {distribution.name: distribution.version for distribution in there}
     new = sorted(now.keys() - record.installed.keys())
     lines = [f"{name}: {each} {now[each]} was installed by hand: {fix}" for each in new]
     for each, version in sorted(record.installed.items()):
@@ -88,7 +96,36 @@ def package_problems(name: str, record: Record, path: Path) -> list[str]:
             lines.append(f"{name}: {each} {version} was removed by hand: {fix}")
         elif now[each] != version:
             lines.append(f"{name}: {each} is {now[each]}, but {version} is locked: {fix}")
-    return lines
+    again = f"`invoke venv --env {name} --rebuild`"
+    return lines + [f"{name}: {wrong}: {again}" for wrong in incomplete(there, package_folders(path, record))]
+
+
+def package_folders(layer: Path, record: Record) -> list[Path]:
+    """The folders of packages of a layer and of those below it, without any that is gone."""
+    found = []
+    for each in (layer, *map(Path, record.below)):
+        with suppress(OSError):
+            found.append(layer_store.packages_of(each))
+    return [folder for folder in found if folder.is_dir()]
+
+
+def shadowed(name: str, folders: Sequence[Path], environ: Mapping[str, str]) -> list[str]:
+    """The packages of an environment that PYTHONPATH hides: Python looks there first."""
+    installed = {module(entry) for folder in folders for entry in os.listdir(folder)} - {""}
+    problems = []
+    for folder in filter(None, environ.get("PYTHONPATH", "").split(os.pathsep)):
+        found = sorted({module(entry) for entry in os.listdir(folder)} & installed) if os.path.isdir(folder) else []
+        if found:
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            hidden = ", ".join(found[:3]) + more
+            problems.append(f"{name}: PYTHONPATH has {folder}, which hides {hidden} of the environment: unset it")
+    return problems
+
+
+def module(entry: str) -> str:
+    """The top-level module that an entry of a folder is; empty if it is none."""
+    name, dot, kind = entry.partition(".")
+    return name if name.isidentifier() and name != "__pycache__" and (not dot or kind in ("py", "so")) else ""
 
 
 def dependency_problems(store: Store, name: str, path: Path) -> list[str]:

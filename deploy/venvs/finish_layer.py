@@ -2,18 +2,24 @@
 
     python -I finish_layer.py PLAN.json
 
-It puts the lower layers on the import path, rewrites their console scripts for this Python, and makes every script
-refer to the folder that the layer will be renamed to. It writes `layer.json` last, which marks a complete layer.
+It checks that what was asked for is there. It puts the lower layers on the import path, rewrites their console scripts
+for this Python, and makes every script refer to the folder that the layer will be renamed to. It writes `layer.json`
+last, which marks a complete layer.
 Standard library only, and no imports of ours: neither packages nor `deploy` are available where it runs.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import platform
+import re
 import shlex
 import shutil
 import sys
 import sysconfig
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.machinery import all_suffixes
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -23,6 +29,8 @@ PATH_FILE = "~layers.pth"
 HARMLESS = {PATH_FILE, "_virtualenv.pth", "distutils-precedence.pth"}
 #: A copy of the lock, with which the bootstrap compares the lock without parsing it.
 LOCK_COPY = "lock.txt"
+#: The names of the distributions' folders when the layer was finished: a glance shows whether they are all there.
+CONTENTS = "contents.txt"
 #: How much of a `#!` line Linux reads (BINPRM_BUF_SIZE less `#!` and the line's end).
 SHEBANG_LENGTH = 253
 
@@ -123,6 +131,200 @@ def refuse_path_files(layer: Path) -> None:
             )
 
 
+# --- whether what was asked for is there ---------------------------------------------------------------------------
+
+
+def marker_environment() -> dict[str, str]:
+    """What environment markers are about, for the Python that runs this (PEP 508)."""
+    implementation = sys.implementation.version
+    kind = "" if implementation.releaselevel == "final" else f"{implementation.releaselevel[0]}{implementation.serial}"
+    return {
+        "implementation_name": sys.implementation.name,
+        "implementation_version": f"{implementation.major}.{implementation.minor}.{implementation.micro}{kind}",
+        "os_name": os.name,
+        "platform_machine": platform.machine(),
+        "platform_python_implementation": platform.python_implementation(),
+        "platform_release": platform.release(),
+        "platform_system": platform.system(),
+        "platform_version": platform.version(),
+        "python_full_version": platform.python_version(),
+        "python_version": ".".join(platform.python_version_tuple()[:2]),
+        "sys_platform": sys.platform,
+        "extra": "",
+    }
+
+
+#: The variables of markers that are compared as versions.
+VERSIONS = ("implementation_version", "platform_release", "python_full_version", "python_version")
+_TOKEN = re.compile(r"""\s*(?:(\()|(\))|("[^"]*"|'[^']*')|(===|==|!=|<=|>=|~=|<|>)|([A-Za-z_.]+))\s*""")
+
+
+def selected(marker: str, environment: Mapping[str, str]) -> bool:
+    """Whether an environment marker holds (PEP 508). Raises `ValueError` for a text that is none."""
+    tokens: list[str] = []
+    position = 0
+    while position < len(marker):
+        found = _TOKEN.match(marker, position)
+        if found is None:
+            raise ValueError(marker)
+        tokens.append(found[0].strip())
+        position = found.end()
+    tokens.append("")
+
+    def either() -> bool:
+        holds = both()
+        while tokens[0] == "or":
+            tokens.pop(0)
+            holds = both() or holds
+        return holds
+
+    def both() -> bool:
+        holds = one()
+        while tokens[0] == "and":
+            tokens.pop(0)
+            holds = one() and holds
+        return holds
+
+    def one() -> bool:
+        if tokens[0] == "(":
+            tokens.pop(0)
+            holds = either()
+            if tokens.pop(0) != ")":
+                raise ValueError(marker)
+            return holds
+        left, operator = tokens.pop(0), tokens.pop(0)
+        if operator == "not":
+            operator = f"not {tokens.pop(0)}"
+        return compared(left, operator, tokens.pop(0), environment)
+
+    try:
+        holds = not marker.strip() or either()
+    except (IndexError, KeyError):
+        raise ValueError(marker) from None
+    if marker.strip() and tokens != [""]:
+        raise ValueError(marker)
+    return holds
+
+
+def compared(left: str, operator: str, right: str, environment: Mapping[str, str]) -> bool:
+    """One comparison of a marker: of versions if it is about one, else of texts."""
+    one, other = (word[1:-1] if word[:1] in "\"'" else environment[word] for word in (left, right))
+    if operator in ("in", "not in"):
+        return (one in other) == (operator == "in")
+    if (left in VERSIONS or right in VERSIONS) and _numbers(one) and _numbers(other):
+        wild = other.endswith(".*")
+        there, wanted = _numbers(one), _numbers(other.removesuffix(".*"))
+        if operator == "~=":
+            return there >= wanted and there[: len(_dotted(other)) - 1] == wanted[: len(_dotted(other)) - 1]
+        if wild:
+            there = there[: len(_dotted(other)) - 1]
+            wanted = wanted[: len(_dotted(other)) - 1]
+        return _holds(there, operator, wanted)
+    if operator not in ("==", "===", "!=", "<", "<=", ">", ">=", "~="):
+        raise ValueError(operator)
+    # Texts have no order: only equal ones are at most and at least each other.
+    return operator in ("==", "===", "<=", ">=") if one == other else operator == "!="
+
+
+def _holds(one: tuple[int, ...], operator: str, other: tuple[int, ...]) -> bool:
+    compare = {
+        "==": one == other,
+        "===": one == other,
+        "!=": one != other,
+        "<": one < other,
+        "<=": one <= other,
+        ">": one > other,
+        ">=": one >= other,
+    }
+    if operator not in compare:
+        raise ValueError(operator)
+    return compare[operator]
+
+
+def _dotted(version: str) -> list[str]:
+    return version.split(".")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """A version for comparisons, as long as any; empty for any other text. A release comes after its candidates."""
+    found = re.fullmatch(r"v?(\d+(?:\.\d+)*)(?:\.\*)?(?:(a|b|rc|c)(\d+))?(?:\+.*)?", version.strip())
+    if found is None:
+        return ()
+    parts = [int(part) for part in found[1].split(".")]
+    stage = {"a": 0, "b": 1, "c": 2, "rc": 2, None: 3}[found[2]]
+    return (*parts, *[0] * (6 - len(parts)), stage, int(found[3] or 0))
+
+
+def normal(version: str) -> str:
+    """A version in the spelling that indexes use (PEP 440), without the zeros at its end."""
+    text, plus, local = version.strip().lower().removeprefix("v").replace("_", "-").partition("+")
+    text = re.sub(
+        r"[-.]?(alpha|beta|preview|pre|c|rc|a|b)[-.]?(\d*)", lambda m: f"{_STAGES[m[1]]}{int(m[2] or 0)}", text
+    )
+    text = re.sub(r"(?:[-.]?(?:post|rev|r(?!c))[-.]?(\d*)|-(\d+))", lambda m: f".post{int(m[1] or m[2] or 0)}", text)
+    text = re.sub(r"[-.]?dev[-.]?(\d*)", lambda m: f".dev{int(m[1] or 0)}", text)
+    release = re.match(r"(?:\d+!)?\d+(?:\.\d+)*", text)
+    if release is None:
+        return text
+    parts = [str(int(part)) if part.isdigit() else part for part in release[0].split(".")]
+    while len(parts) > 1 and parts[-1] == "0":
+        parts.pop()
+    return ".".join(parts) + text[release.end() :] + plus + local.replace("-", ".")
+
+
+_STAGES = {"alpha": "a", "beta": "b", "preview": "rc", "pre": "rc", "c": "rc", "rc": "rc", "a": "a", "b": "b"}
+
+
+def lacking(pins: Iterable[Sequence[str]], installed: Sequence[Distribution]) -> list[str]:
+    """The pins, each as name, version and marker, that this Python needs and that are not installed."""
+    environment = marker_environment()
+    there = {re.sub(r"[-_.]+", "-", each.name or "").lower(): each.version for each in installed}
+    wrong = []
+    for name, version, marker in pins:
+        if not selected(marker, environment):
+            continue
+        if name not in there:
+            wrong.append(f"{name} {version}")
+        elif normal(there[name]) != normal(version):
+            wrong.append(f"{name} {version} ({there[name]} is there)")
+    return wrong
+
+
+def incomplete(installed: Iterable[Distribution], folders: Sequence[Path]) -> list[str]:
+    """The files that distributions lack, and their console scripts whose modules are in none of the folders."""
+    wrong = []
+    for each in installed:
+        for file in each.files or ():
+            if "__pycache__" not in file.parts and not os.path.exists(file.locate()):
+                wrong.append(f"{each.name} {each.version} lacks {file}")
+                break
+        for entry in each.entry_points:
+            if entry.group in ("console_scripts", "gui_scripts") and not found_module(entry.module, folders):
+                wrong.append(f"{each.name} {each.version} has the script {entry.name}, but no module {entry.module}")
+    return wrong
+
+
+def found_module(module: str, folders: Sequence[Path]) -> bool:
+    """Whether a module is in one of the folders. Imports nothing."""
+    paths = [folder.joinpath(*module.split(".")) for folder in folders]
+    return any(path.is_dir() or any(Path(f"{path}{suffix}").is_file() for suffix in all_suffixes()) for path in paths)
+
+
+def contents(packages: Path) -> str:
+    """The names of the distributions' folders, one a line."""
+    return "".join(f"{name}\n" for name in sorted(os.listdir(packages)) if name.endswith((".dist-info", ".egg-info")))
+
+
+def require_whole(name: str, pins: Sequence[Sequence[str]], packages: Path, below: Sequence[Path]) -> None:
+    """Exit unless each pin that this Python needs is installed, with its files and its scripts' modules."""
+    own = list(distributions(path=[str(packages)]))
+    if wrong := lacking(pins, own):
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        sys.exit(f"{name}: the installer ended without an error, but did not install {', '.join(wrong[:3])}{more}")
+    if wrong := incomplete(own, [packages, *map(site_packages, below)]):
+        sys.exit(f"{name}: {wrong[0]}; report it to the package's authors, or pin another version of it")
+
+
 def main(plan_path: str) -> None:
     plan = json.loads(Path(plan_path).read_text())
     building, final, link = plan["building"], plan["path"], plan["link"]
@@ -132,6 +334,7 @@ def main(plan_path: str) -> None:
         refuse_path_files(lower)
 
     packages = site_packages(layer)
+    require_whole(plan["name"], plan["pins"], packages, below)
     own = list(distributions(path=[str(packages)]))
     python = str(Path(final) / "bin" / "python")
     scripts = {name: text for each in own for name, text in entry_points(each, python).items()}
@@ -153,6 +356,7 @@ def main(plan_path: str) -> None:
         "installed": {distribution.name: distribution.version for distribution in own},
     }
     shutil.copyfile(plan["lock"], layer / LOCK_COPY)
+    (layer / CONTENTS).write_text(contents(packages))
     Path(plan_path).unlink()
     (layer / "layer.json").write_text(json.dumps(record, indent=1) + "\n")
 

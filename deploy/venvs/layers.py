@@ -18,7 +18,7 @@ from deploy import OLDEST
 from deploy.core.errors import Failure
 
 #: Increased when the format of built layers changes, so that older layers are not used.
-FORMAT = "1"
+FORMAT = "2"
 
 #: The environment of the machinery itself.
 TOOLS = "tools"

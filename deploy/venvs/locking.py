@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import os
 import re
 import shutil
 import tempfile
@@ -12,8 +13,12 @@ from pathlib import Path
 from deploy import OLDEST
 from deploy.core.errors import Failure
 from deploy.core.shell import Run, run
-from deploy.venvs import layers
+from deploy.venvs import installers, layers
+from deploy.venvs.installers import Sources
 from deploy.venvs.store import Store, find_uv
+
+#: The public index alone.
+PUBLIC = Sources()
 
 
 def python_of(name: str, python: tuple[int, int]) -> tuple[int, int]:
@@ -22,7 +27,14 @@ def python_of(name: str, python: tuple[int, int]) -> tuple[int, int]:
 
 
 def compilation(
-    uv: str, name: str, constraints: list[str], folder: Path, python: tuple[int, int] = OLDEST, *, upgrade: bool = False
+    uv: str,
+    name: str,
+    constraints: list[str],
+    folder: Path,
+    python: tuple[int, int] = OLDEST,
+    *,
+    upgrade: bool = False,
+    sources: Sources = PUBLIC,
 ) -> Run:
     """The command that locks one file. `fewest`: one version of a package for all Python versions, if possible."""
     version = ".".join(map(str, python_of(name, python)))
@@ -32,19 +44,27 @@ def compilation(
             *["--fork-strategy", "fewest", "--generate-hashes", "--custom-compile-command", "invoke lock"],
             *(["--upgrade"] if upgrade else []),
             *(word for each in constraints for word in ("-c", f"{each}.txt")),
+            *sources.uv_options,
             *[f"{name}.in", "-o", f"{name}.txt"],
         ],
-        env={"UV_PYTHON_DOWNLOADS": "never"},
+        env={"UV_PYTHON_DOWNLOADS": "never", **sources.uv},
         cwd=folder,
+        unset=installers.unset(os.environ),
     )
 
 
 def commands(
-    graph: layers.Graph, uv: str, folder: Path, python: tuple[int, int] = OLDEST, *, upgrade: bool = False
+    graph: layers.Graph,
+    uv: str,
+    folder: Path,
+    python: tuple[int, int] = OLDEST,
+    *,
+    upgrade: bool = False,
+    sources: Sources = PUBLIC,
 ) -> dict[str, Run]:
     """One command for each environment, in the order in which they must be locked."""
     return {
-        name: compilation(uv, name, layers.companions(graph, name), folder, python, upgrade=upgrade)
+        name: compilation(uv, name, layers.companions(graph, name), folder, python, upgrade=upgrade, sources=sources)
         for name in layers.sequence_of(graph)
     }
 
@@ -64,7 +84,9 @@ def compile_into(
     """
     shutil.copytree(requirements, folder, dirs_exist_ok=True)
     graph = layers.read_graph(folder)
-    for number, (name, command) in enumerate(commands(graph, uv, folder, python, upgrade=upgrade).items(), start=1):
+    sources = installers.configured(requirements.parent, os.environ)
+    planned = commands(graph, uv, folder, python, upgrade=upgrade, sources=sources)
+    for number, (name, command) in enumerate(planned.items(), start=1):
         notify(f"lock: {name} ({number} of {len(graph)})")
         result = run(command, capture=True, check=False)
         if result.code:
@@ -110,7 +132,9 @@ def lock(
     if uv is None:
         raise Failure("locking needs uv, which is in the tools environment: unset PORTICO_INSTALLER and retry")
     if dry_run:
-        for command in commands(layers.read_graph(requirements), uv, requirements, python, upgrade=upgrade).values():
+        sources = installers.configured(requirements.parent, os.environ)
+        graph = layers.read_graph(requirements)
+        for command in commands(graph, uv, requirements, python, upgrade=upgrade, sources=sources).values():
             print(command.render())
         return
     with tempfile.TemporaryDirectory(prefix="lock-") as scratch:

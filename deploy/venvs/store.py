@@ -29,6 +29,8 @@ from deploy.venvs.layers import Layer
 
 TOOLS = layers.TOOLS
 RECORD = "layer.json"
+#: What `finish_layer` writes: the names of the folders of a layer's packages.
+CONTENTS = "contents.txt"
 
 FINISH = Path(__file__).with_name("finish_layer.py")
 
@@ -213,11 +215,29 @@ def is_current(store: Store, layer: Layer) -> bool:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether a layer is complete, has not been moved, and still has the Python with which it was built."""
+    """Whether a layer is complete, has not been moved, and still has its packages and the Python it was built with.
+
+    This is a glance; `venv-check` looks at every file.
+    """
     record = read_record(path)
-    if record is None or record.path != str(path):
+    if record is None or record.path != str(path) or not has_contents(path):
         return False
     return record.interpreter == os.path.realpath(path / "bin" / "python")
+
+
+def has_contents(layer: Path) -> bool:
+    """Whether the folders of a layer's packages are those with which it was finished. Packages added by hand may be."""
+    try:
+        expected = (layer / CONTENTS).read_text().splitlines()
+        return set(expected) <= set(os.listdir(packages_of(layer)))
+    except OSError:
+        return False
+
+
+def packages_of(layer: Path) -> Path:
+    """The folder of a layer's packages. Raises OSError if there is none."""
+    lib = layer / "lib"
+    return lib / next((name for name in os.listdir(lib) if name.startswith(("python", "pypy"))), "") / "site-packages"
 
 
 def built(store: Store) -> list[str]:

@@ -19,6 +19,16 @@ UV = {"PATH": f"{support.TOOLS}:{os.environ['PATH']}"}
 PIP = {"PORTICO_INSTALLER": "pip"}
 
 
+#: Settings of a user who sends packages elsewhere. They are for other projects, and change nothing here.
+ELSEWHERE = {
+    **dict.fromkeys(("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_CONSTRAINT", "PIP_SRC"), "/nowhere/of-pip"),
+    **dict.fromkeys(("PIP_USER", "PIP_DRY_RUN", "PIP_REQUIRE_VIRTUALENV", "PIP_BREAK_SYSTEM_PACKAGES"), "1"),
+    **dict.fromkeys(("UV_SYSTEM_PYTHON", "UV_BREAK_SYSTEM_PACKAGES", "UV_NO_VERIFY_HASHES"), "1"),
+    "UV_PROJECT_ENVIRONMENT": "/nowhere/of-uv",
+    "UV_PYTHON": "/nowhere/python",
+}
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A fresh clone, under a path with a space."""
@@ -29,7 +39,10 @@ def project(tmp_path: Path) -> Path:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh clone with dev built, for tests that restore what they change."""
     project = support.copy_project(tmp_path_factory.mktemp("shared") / "a project")
-    assert invoke(project, "venv", "--env", "dev").code == 0
+    (project / "uv.toml").write_text('[pip]\ntarget = "/nowhere/of-uv"\nsystem = true\n')
+    result = invoke(project, "venv", "--env", "dev", env=ELSEWHERE)
+    assert result.code == 0, result.stderr
+    (project / "uv.toml").unlink()
     return project
 
 
@@ -126,9 +139,16 @@ def test_killed_at_ten_random_moments_the_next_one_makes_it_whole(project: Path,
     assert not list((project / ".venvs" / ".layers").glob(".building-*"))
 
 
-def test_with_pip_alone_every_step_works(project: Path) -> None:
+def test_with_pip_alone_every_step_works_whatever_the_users_settings_say_about_where(
+    project: Path, tmp_path: Path
+) -> None:
+    settings = tmp_path / "pip.conf"
+    settings.write_text("[install]\ntarget = /nowhere/of-pip\n")
+    (tmp_path / "shadow").mkdir()
+    (tmp_path / "shadow" / "invoke.py").write_text("raise ImportError('another invoke')")
+    settings_and_shadow = {**ELSEWHERE, "PIP_CONFIG_FILE": str(settings), "PYTHONPATH": str(tmp_path / "shadow")}
     path = ":".join(part for part in os.environ["PATH"].split(":") if not (Path(part) / "uv").exists())
-    result = invoke(project, "venv", "--env", "dev", env={**PIP, "PATH": path}, uv=False)
+    result = invoke(project, "venv", "--env", "dev", env={**settings_and_shadow, **PIP, "PATH": path}, uv=False)
     assert re.search(r"tools: installing \d+ packages with pip", result.stderr)
     assert re.search(r"dev: installing \d+ packages? with pip", result.stderr)
     assert check(project).code == 0
@@ -203,6 +223,32 @@ def test_a_base_that_is_gone_is_named_and_built_again(shared: Path) -> None:
     assert line.startswith(f"dev: stands on {base.name}, which is no longer at {base.parent}")
     assert invoke(shared, "venv", "--env", "dev").code == 0
     assert check(shared, "--env", "dev").code == 0
+
+
+@pytest.mark.parametrize("gone", ["base/lib/python3.*/site-packages/celery-*.dist-info", "base/lib"])
+def test_an_empty_or_partial_layer_is_named_and_built_again_by_itself(shared: Path, gone: str) -> None:
+    for path in (shared / ".venvs").glob(gone):
+        shutil.rmtree(path)
+    assert "celery" in check(shared, "--env", "dev").stderr
+    assert re.search(r"base +broken", invoke(shared, "venv-list").stdout)
+    assert invoke(shared, "venv", "--env", "dev").code == 0
+    assert check(shared, "--env", "dev").code == 0
+
+
+@pytest.mark.parametrize("words", [[], ["-I"], ["-P"]])
+def test_an_empty_tools_layer_is_built_again_by_itself(shared: Path, words: list[str]) -> None:
+    for path in (shared / ".venvs").glob("tools/lib/python3.*/site-packages/*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    done = subprocess.run(
+        ["python3", *words, "tasks.py", "venv-tree"],
+        cwd=shared,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=support.environment(PATH=f"{support.TOOLS}:{os.environ['PATH']}"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tools: installing" in done.stderr
 
 
 def test_another_minor_version_of_python_is_named(shared: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy.venvs import build as venvs
+from deploy.venvs.installers import Sources
 from deploy.venvs.layers import Layer, Pin
 from deploy.venvs.store import Python
 from tests.unit.test_checks import STORE
@@ -16,21 +17,21 @@ LAYER = Layer("dev", "cpython-3.11", (Pin("six", "1", "", ("--hash=sha256:00",))
 
 
 def test_the_difference_is_installed_with_hashes_and_nothing_else() -> None:
-    command = venvs.installation(STORE, LAYER, Path("/b"), "/uv", ())
+    command = venvs.installation(STORE, LAYER, Path("/b"), "/uv", sources=Sources())
     assert command.argv[:3] == ["/uv", "pip", "install"]
     assert {"--no-deps", "--require-hashes"} <= set(command.argv)
-    assert command.env == {"UV_PYTHON_DOWNLOADS": "never"}
+    assert command.env == {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_CONFIG": "1"}
 
 
 def test_without_uv_the_tools_environments_pip_installs_into_the_others() -> None:
-    command = venvs.installation(STORE, LAYER, Path("/b"), None, ())
+    command = venvs.installation(STORE, LAYER, Path("/b"), None, sources=Sources())
     assert command.argv[:5] == ["/p q/.venvs/tools/bin/python", "-m", "pip", "--python", "/b/bin/python"]
 
 
 @pytest.mark.parametrize("uv", ["/uv", None])
 def test_packages_are_compiled_where_those_who_run_them_may_not_write(uv: str | None) -> None:
     for store, compiled in ((STORE, False), (replace(STORE, compiled=True), True)):
-        words = venvs.installation(store, LAYER, Path("/b"), uv, ()).argv
+        words = venvs.installation(store, LAYER, Path("/b"), uv, sources=Sources()).argv
         assert ("--compile-bytecode" in words or (uv is None and "--no-compile" not in words)) == compiled
 
 
