@@ -15,7 +15,9 @@ from functools import cached_property
 from pathlib import Path
 
 from deploy import OLDEST
+from deploy.core import text
 from deploy.core.errors import Failure
+from deploy.venvs import infile
 
 #: Increased when the format of built layers changes, so that older layers are not used.
 FORMAT = "2"
@@ -25,7 +27,6 @@ TOOLS = "tools"
 
 Graph = Mapping[str, tuple[str, ...]]
 
-_PARENT = re.compile(r"^(?:-r|--requirement)[ =]\s*(?P<name>[\w.-]+)\.in\s*(?:#.*)?$")
 #: The comment in a lock that is not for `OLDEST`.
 _LOWEST = re.compile(r"^# For Python (\d+)\.(\d+) and newer\.$", re.MULTILINE)
 _PIN = re.compile(
@@ -82,7 +83,7 @@ def read_graph(requirements: Path) -> dict[str, tuple[str, ...]]:
 
     Raises `Failure` if a parent does not exist.
     """
-    graph = {source.stem: parents(source.read_text()) for source in sorted(requirements.glob("*.in"))}
+    graph = {source.stem: infile.graph(source) for source in sorted(requirements.glob("*.in"))}
     if not graph:
         raise Failure(f"{requirements}: there are no .in files here; restore them from the repository")
     for name, lower in graph.items():
@@ -92,10 +93,20 @@ def read_graph(requirements: Path) -> dict[str, tuple[str, ...]]:
     return graph
 
 
-def parents(text: str) -> tuple[str, ...]:
-    """The layers named by the `-r` lines of an ``.in`` file, in order."""
-    found = (_PARENT.match(line.strip()) for line in text.splitlines())
-    return tuple(match["name"] for match in found if match)
+def chain(requirements: Path, name: str) -> dict[str, tuple[str, ...]]:
+    """The same for one environment and those below it: a mistake in another environment's file is no matter."""
+    if not (requirements / f"{name}.in").is_file():
+        return read_graph(requirements)
+    graph: dict[str, tuple[str, ...]] = {}
+    missing = [name]
+    while missing:
+        each = missing.pop()
+        graph[each] = infile.graph(requirements / f"{each}.in")
+        for parent in graph[each]:
+            if not (requirements / f"{parent}.in").is_file():
+                raise Failure(f"requirements/{each}.in stands on {parent}.in, which does not exist; fix its -r line")
+        missing += [parent for parent in graph[each] if parent not in graph and parent not in missing]
+    return graph
 
 
 def order(graph: Graph, names: Iterable[str]) -> list[str]:
@@ -146,7 +157,7 @@ def read_lock(requirements: Path, name: str) -> tuple[Pin, ...]:
     """The pins of ``NAME.txt``. Raises `Failure` if it is missing or not a lock with hashes."""
     path = requirements / f"{name}.txt"
     try:
-        return parse_lock(path.read_text(), f"requirements/{name}.txt")
+        return parse_lock(text.read(path, f"requirements/{name}.txt"), f"requirements/{name}.txt")
     except FileNotFoundError:
         raise Failure(f"requirements/{name}.txt is missing; `invoke lock` makes it from {name}.in") from None
 
@@ -154,19 +165,19 @@ def read_lock(requirements: Path, name: str) -> tuple[Pin, ...]:
 def lowest(requirements: Path, name: str) -> tuple[int, int]:
     """The oldest Python that a lock is for."""
     path = requirements / f"{name}.txt"
-    found = _LOWEST.search(path.read_text()) if path.exists() else None
+    found = _LOWEST.search(text.read(path, f"requirements/{name}.txt")) if path.exists() else None
     return (int(found[1]), int(found[2])) if found else OLDEST
 
 
-def for_python(text: str, python: tuple[int, int]) -> str:
+def for_python(lock: str, python: tuple[int, int]) -> str:
     """The text of a lock that says for which Python it is; one for `OLDEST` says nothing."""
-    return text if python <= OLDEST else f"# For Python {python[0]}.{python[1]} and newer.\n{text}"
+    return lock if python <= OLDEST else f"# For Python {python[0]}.{python[1]} and newer.\n{lock}"
 
 
-def parse_lock(text: str, source: str) -> tuple[Pin, ...]:
+def parse_lock(lock: str, source: str) -> tuple[Pin, ...]:
     """The pins in the text of a lock file; ``source`` names it in errors."""
     pins = []
-    logical = text.replace("\\\n", " ").splitlines()
+    logical = lock.replace("\\\n", " ").splitlines()
     for line in (line.strip() for line in logical):
         if not line or line.startswith("#"):
             continue
@@ -204,7 +215,7 @@ def difference(name: str, lock: Iterable[Pin], below: Iterable[Layer]) -> tuple[
 
 def resolve(requirements: Path, name: str, python: str) -> Layer:
     """The layer of an environment according to the current lock files, with all layers below it."""
-    graph = read_graph(requirements)
+    graph = chain(requirements, name)
     made: dict[str, Layer] = {}
     for each in order(graph, [name]):
         lower = [made[other] for other in reversed(order(graph, graph[each]))]

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deploy import OLDEST
+from deploy.core import text
 from deploy.core.errors import Failure
 from deploy.core.shell import Run, run
-from deploy.venvs import installers, layers
+from deploy.venvs import infile, installers, layers
 from deploy.venvs.installers import Sources
 from deploy.venvs.store import Store, find_uv
 
@@ -80,19 +81,27 @@ def compile_into(
 ) -> list[str]:
     """Lock everything in a copy of the requirements; returns the names of the locks that changed.
 
-    Raises `Failure` naming the file and those with which it conflicts.
+    Each lock is read back by what installs it. Raises `Failure` naming the file and those with which it conflicts, or
+    the line that could be locked but not installed.
     """
+    graph = layers.read_graph(requirements)
+    for name in graph:
+        infile.check(requirements / f"{name}.in")
     shutil.copytree(requirements, folder, dirs_exist_ok=True)
-    graph = layers.read_graph(folder)
+    for source in folder.glob("*.in"):
+        source.write_text(text.read(source))  # without a byte order mark
     sources = installers.configured(requirements.parent, os.environ)
     planned = commands(graph, uv, folder, python, upgrade=upgrade, sources=sources)
     for number, (name, command) in enumerate(planned.items(), start=1):
         notify(f"lock: {name} ({number} of {len(graph)})")
         result = run(command, capture=True, check=False)
         if result.code:
-            raise Failure(explain(name, layers.companions(graph, name), result.stderr))
+            said = result.stderr.replace(f"{folder}/", "requirements/")
+            raise Failure(missing(requirements, name, said) or explain(name, layers.companions(graph, name), said))
         made = folder / f"{name}.txt"
         made.write_text(layers.for_python(made.read_text(), python_of(name, python)))
+    for name in graph:
+        layers.resolve(folder, name, "")
     return [name for name in graph if not same(folder / f"{name}.txt", requirements / f"{name}.txt")]
 
 
@@ -101,13 +110,31 @@ def same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and filecmp.cmp(one, other, shallow=False)
 
 
+def missing(requirements: Path, name: str, stderr: str) -> str:
+    """The message for a package that no index has, or not in the wanted version; empty for another problem."""
+    words = " ".join(re.sub(r"[^\x00-\x7f]+", " ", stderr).split())
+    unknown = re.search(r"[Bb]ecause (\S+) was not found in the (?:package registry|provided package locations)", words)
+    version = re.search(r"[Bb]ecause only \S+ (?:is|are) available and you require (\S+?)([=<>~!]\S*), we", words)
+    version = version or re.search(
+        r"[Bb]ecause there (?:is no version of|are no versions of) (\S+?)([=<>~!]\S+)? ", words
+    )
+    if not unknown and not (version and version[2]):
+        return ""
+    package = (unknown or version)[1]  # type: ignore[index]
+    where = infile.line_of(requirements / f"{name}.in", package)
+    if unknown:
+        return f"{where}: there is no package {package} in the package index; check its name; no lock was changed"
+    found = f"{package}{version[2]}" if version else package
+    return f"{where}: there is no version {found} in the package index; change the line; no lock was changed"
+
+
 def explain(name: str, constraints: list[str], stderr: str) -> str:
     """The resolver's reason in one line, with the files that conflict."""
     words = re.sub(r"[^\x00-\x7f]+", " ", stderr)  # without the characters of its drawing
     words = " ".join(words.split())
     if "No solution found" not in words:
         return f"requirements/{name}.in could not be locked: {words or 'uv printed no reason'}"
-    reason = words.split("resolving dependencies:", 1)[-1].strip()
+    reason = re.split(r"resolving dependencies(?: cause)?:", words, maxsplit=1)[-1].strip()
     others = " and ".join(f"{each}.in" for each in constraints)
     conflict = f"conflicts with {others}" if others else "contains a conflict"
     newer = re.search(r"depends on Python>=?(\d+\.\d+)", reason)

@@ -39,3 +39,18 @@ def test_a_conflict_names_both_files_and_the_reason() -> None:
     )
     line = lock.explain("dev", ["base"], said)
     assert line.startswith("requirements/dev.in conflicts with base.in: Because you require a and b, none fits.")
+
+
+def test_a_package_that_does_not_exist_is_told_as_that(tmp_path: Path) -> None:
+    (tmp_path / "dev.in").write_text("six\nno-such-package>=1\n")
+    said = (
+        "  x No solution found when resolving dependencies:\n  Because no-such-package was not found in the package"
+        " registry and you require no-such-package>=1, we can conclude that your requirements are unsatisfiable."
+    )
+    line = lock.missing(tmp_path, "dev", said)
+    assert line.startswith(f"{tmp_path.name}/dev.in:2: there is no package no-such-package in the package index")
+    said = "Because there is no version of six==99 and you require six==99, we can conclude …"
+    assert lock.missing(tmp_path, "dev", said).startswith(f"{tmp_path.name}/dev.in:1: there is no version six==99")
+    said = "Because only six<=1.17.0 is available and you require six>99, we can conclude …"
+    assert lock.missing(tmp_path, "dev", said).startswith(f"{tmp_path.name}/dev.in:1: there is no version six>99")
+    assert lock.missing(tmp_path, "dev", "Because you require a and b, none fits.") == ""

@@ -1,0 +1,205 @@
+"""The one reader of requirements/*.in. What it does not understand as pip does, it refuses, naming file and line.
+
+`graph` reads the `-r` lines only, for every command; `check` reads all lines, before they are locked. Standard library
+only: the bootstrap and the hosts read these files.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from deploy.core import text
+from deploy.core.errors import Failure
+
+#: pip's own expressions, of `pip/_internal/req/req_file.py`.
+_COMMENT = re.compile(r"(^|\s+)#.*$")
+_VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
+#: Options that name another file, with their other spellings.
+_FILES = {"-r": "-r", "--requirement": "-r", "-c": "-c", "--constraint": "-c", "-e": "-e", "--editable": "-e"}
+_INDEXES = (
+    "-i",
+    "--index-url",
+    "--pypi-url",
+    "--extra-index-url",
+    "-f",
+    "--find-links",
+    "--no-index",
+    "--trusted-host",
+)
+_REQUIREMENT = re.compile(
+    r"""(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[[A-Za-z0-9._,\s-]*\])?\s*
+    (?P<versions>\(?\s*(?:(?:===|==|~=|!=|<=|>=|<|>)\s*[^\s,;()]+\s*(?:,\s*(?:===|==|~=|!=|<=|>=|<|>)\s*[^\s,;()]+\s*)*)?,?\s*\)?)
+    \s*(?:;(?P<marker>.*))?""",
+    re.VERBOSE,
+)
+_ARCHIVE = re.compile(r"\.(whl|zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A logical line: its text without comments and continuations, and the number of its first line in the file."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True)
+class File:
+    """An .in file: its name in messages, and its lines."""
+
+    path: Path
+    lines: tuple[Line, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    def refuse(self, line: Line, why: str) -> NoReturn:
+        """Raise `Failure` for a line."""
+        raise Failure(f"{self.name}:{line.number}: {line.text[:80]}: {why}")
+
+
+def read(path: Path) -> File:
+    """The lines of a file. Raises `Failure` if it is not UTF-8."""
+    return File(path, tuple(_lines(text.read(path, name=f"{path.parent.name}/{path.name}"))))
+
+
+def _lines(content: str) -> Iterator[Line]:
+    """The logical lines: a backslash at the end of a line continues it, but not that of a comment, as pip has it."""
+    joined, first = "", 0
+    for number, raw in enumerate([*content.splitlines(), ""], start=1):
+        comment = _COMMENT.match(raw)
+        if raw.endswith("\\") and not comment:
+            joined, first = joined + raw.strip("\\"), first or number
+            continue
+        whole = _COMMENT.sub("", joined + (f" {raw}" if comment else raw)).strip()
+        if whole:
+            yield Line(first or number, whole)
+        joined, first = "", 0
+
+
+def option(line: Line) -> tuple[str, str]:
+    """An option of a line and its value, in any of pip's spellings: `-rX`, `-r X`, `--requirement=X`. Else empty."""
+    if not line.text.startswith("-"):
+        return "", ""
+    try:
+        words = shlex.split(line.text)
+    except ValueError:
+        words = line.text.split()
+    first = words[0]
+    if first.startswith("--"):
+        name, equals, value = first.partition("=")
+        return name, " ".join([value, *words[1:]] if equals else words[1:])
+    return first[:2], " ".join([*([first[2:].removeprefix("=")] if first[2:] else []), *words[1:]])
+
+
+def graph(path: Path) -> tuple[str, ...]:
+    """The layers that an .in file stands on, by its `-r` lines in order. Raises `Failure` if one names no layer."""
+    file = read(path)
+    found = []
+    for line in file.lines:
+        name, value = option(line)
+        if _FILES.get(name) == "-r":
+            found.append(_layer(file, line, value))
+    return tuple(found)
+
+
+def _layer(file: File, line: Line, value: str) -> str:
+    """The layer that an `-r` line names."""
+    folder = file.path.parent
+    target = Path(_normal(folder, value))
+    if target.parent == folder and target.suffix == ".in":
+        return target.stem
+    if target.parent == folder and target.with_suffix(".in").exists():
+        return file.refuse(line, f"a lock is not something to stand on: write -r {target.stem}.in")
+    return file.refuse(
+        line, f"only an .in file of {folder.name}/ can be stood on: move that file there, or copy its lines here"
+    )
+
+
+def _normal(folder: Path, value: str) -> str:
+    """A path as pip resolves it, from the folder of the file; URLs stay what they are."""
+    parts: list[str] = []
+    for part in (folder / value).parts:
+        if part == ".." and len(parts) > 1:
+            parts.pop()
+        else:
+            parts.append(part)
+    return str(Path(*parts))
+
+
+def check(path: Path) -> None:
+    """Raise `Failure` for the first line that could be locked, but not installed everywhere, or is not understood."""
+    file = read(path)
+    for line in file.lines:
+        if found := _VARIABLE.search(line.text):
+            file.refuse(line, f"{found[0]} differs between machines: write its value")
+        name, value = option(line)
+        if name:
+            _check_option(file, line, name, value)
+        else:
+            _check_requirement(file, line)
+
+
+def _check_option(file: File, line: Line, name: str, value: str) -> None:
+    kind = _FILES.get(name)
+    if kind == "-r":
+        _layer(file, line, value)
+    elif kind == "-c":
+        target = Path(_normal(file.path.parent, value))
+        if target.parent != file.path.parent:
+            file.refuse(line, f"lies outside {file.path.parent.name}/: move it there, and write -c {target.name}")
+        if not target.is_file():
+            file.refuse(line, "there is no such file")
+        if target.suffix == ".in" or target.with_suffix(".in").exists():
+            return  # a layer's own file is checked by itself
+        check(target)
+    elif kind == "-e":
+        _refuse_direct(file, line)
+    elif name in _INDEXES:
+        file.refuse(
+            line,
+            "an index belongs in pyproject.toml, where every installer finds it: [[tool.uv.index]] with its url"
+            if name not in ("-f", "--find-links", "--no-index")
+            else "this belongs in pyproject.toml, where every installer finds it: find-links or no-index in [tool.uv]",
+        )
+    elif name == "--pre":
+        file.refuse(line, "name the pre-release in place of it, as in django>=6.0rc1")
+    else:
+        file.refuse(line, "this option is not carried to where the lock is installed: remove it")
+
+
+def _check_requirement(file: File, line: Line) -> None:
+    words = re.split(r"\s+--hash[= ]", line.text)[0].strip()
+    if re.match(r"[^;#]*?\s@\s|[^;#\[\]]*\]?\s*@\s*[A-Za-z./]|[A-Za-z][A-Za-z0-9+.-]*://|[A-Za-z]+\+", words):
+        _refuse_direct(file, line)
+    start = words.partition(";")[0].strip()
+    if start.startswith((".", "/", "~")) or "/" in start or _ARCHIVE.search(start.partition("[")[0]):
+        _refuse_direct(file, line)
+    found = _REQUIREMENT.fullmatch(words)
+    versions = found["versions"].strip() if found else ""
+    if found is None or versions.startswith("(") != versions.endswith(")"):
+        file.refuse(line, "is not understood; write it as NAME>=VERSION")
+
+
+def _refuse_direct(file: File, line: Line) -> NoReturn:
+    file.refuse(
+        line,
+        "a file, folder or repository has no hash that every machine could check: publish the package to an index"
+        " ([[tool.uv.index]] in pyproject.toml) and write NAME==VERSION, or make its code part of the site",
+    )
+
+
+def line_of(path: Path, package: str) -> str:
+    """Where a file names a package, as FILE:LINE; the file alone if it does not."""
+    file = read(path)
+    for line in file.lines:
+        found = _REQUIREMENT.match(line.text)
+        if found and re.sub(r"[-_.]+", "-", found["name"]).lower() == re.sub(r"[-_.]+", "-", package).lower():
+            return f"{file.name}:{line.number}"
+    return file.name
