@@ -34,7 +34,7 @@ def decoded(content: bytes, name: str) -> str:
         text = content.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise Failure(f"{name}:{line}: is not UTF-8, as a file in Latin-1 would be; save it as UTF-8") from None
+        raise Failure(f"{name}:{line}: is not UTF-8; save it as UTF-8") from None
     if "\0" in text:
         raise Failure(f"{name}:{text[: text.index(chr(0))].count(chr(10)) + 1}: has a zero byte; it is not a text file")
     return text.replace("\r\n", "\n").replace("\r", "\n")

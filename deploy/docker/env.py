@@ -5,18 +5,26 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
-from io import StringIO
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import quote
 
-from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic import model_validator as checked
 
+from deploy.core import text as texts
 from deploy.core.errors import Failure
-from deploy.project import services, sources
+from deploy.project import env_file, services, sources, values
 from deploy.project.config import HOST
 from deploy.project.services import Redis
 from deploy.project.sources import Source
@@ -46,7 +54,7 @@ class ServerEnv(BaseModel):
     stack: Name
     image: str
     allowed_hosts: Annotated[list[str], BeforeValidator(_words), Field(min_length=1)]
-    secret_key: Annotated[SecretStr, Field(min_length=50)]
+    secret_key: SecretStr
     postgres_password: Annotated[SecretStr, Field(min_length=16)]
     rabbitmq_password: Annotated[SecretStr, Field(min_length=16)]
     redis_password: Annotated[SecretStr, Field(min_length=16)] | None = None
@@ -84,6 +92,23 @@ class ServerEnv(BaseModel):
         if value and not re.fullmatch(PLAIN, value.get_secret_value()):
             raise ValueError("may contain only letters, digits, _ and -")
         return value
+
+    @field_validator("secret_key", "database_url", "celery_broker_url")
+    @classmethod
+    def _suits_the_site(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value and value.get_secret_value().startswith("sqlite:"):
+            return value  # of a project's own `.env`, for its developers; `stack.check` refuses it for servers
+        if value and (said := values.problem(str(info.field_name).upper(), value.get_secret_value())):
+            raise ValueError(said)
+        return value
+
+    @field_validator("tls_certificate", "tls_key", "build_ca_file")
+    @classmethod
+    def _is_a_path(cls, value: Path | None) -> Path | None:
+        try:
+            return value and value.expanduser()
+        except RuntimeError:
+            raise ValueError("begins with the ~ of an unknown user; fix the path") from None
 
     @field_validator("allowed_hosts")
     @classmethod
@@ -201,7 +226,7 @@ def _source(name: str, value: str, file: str) -> Source | None:
         raise Failure(f"{file}: {name}: {error}") from None
 
 
-def parse(values: Mapping[str, str | None], source: str, own: Mapping[str, str] | None = None) -> ServerEnv:
+def parse(said: Mapping[str, str | None], source: str, own: Mapping[str, str] | None = None) -> ServerEnv:
     """The checked values; ``own`` are the variables that the project declares, with their kinds.
 
     Raises `Failure` with a line for each invalid one; secrets are not printed.
@@ -211,7 +236,7 @@ def parse(values: Mapping[str, str | None], source: str, own: Mapping[str, str] 
         raise Failure(
             f"project.env.{taken[0]} is a key of .env with a meaning of its own; give the variable another name"
         )
-    given = {name: value for name, value in values.items() if value and not name.startswith("COMPOSE_")}
+    given = {name: value for name, value in said.items() if value and not name.startswith("COMPOSE_")}
     ours = {name: value for name, value in given.items() if name not in kinds}
     plain = {name: given[name] for name, kind in kinds.items() if kind == "plain" and name in given}
     own_secret = {name: given[name] for name, kind in kinds.items() if kind == "secret" and name in given}
@@ -229,7 +254,7 @@ def parse(values: Mapping[str, str | None], source: str, own: Mapping[str, str] 
         for each in error.errors(include_url=False):
             name = str(each["loc"][0]) if each["loc"] else ""
             known = sorted(field.upper() for field in ServerEnv.model_fields if not field.startswith("own_"))
-            said = {
+            why = {
                 "missing": "is missing; .env.example explains it",
                 "extra_forbidden": f"is not a known key; declare a variable of the project's own under project.env in"
                 f" invoke.yaml; the keys are: {', '.join(known)}",
@@ -243,18 +268,18 @@ def parse(values: Mapping[str, str | None], source: str, own: Mapping[str, str] 
                 or each["type"] == "extra_forbidden"
             )
             shown = "" if hidden or not ours.get(name) else f" is {ours[name]!r}:"
-            problems.append(" ".join(f"{source}: {name}{shown} {said}".split()))
+            problems.append(" ".join(f"{source}: {name}{shown} {why}".split()))
         raise Failure("\n".join(problems)) from None
 
 
 def read(text: str, source: str, own: Mapping[str, str] | None = None) -> ServerEnv:
     """The checked values of a `.env` file's text, with `$` taken literally. Raises `Failure` as `parse` does."""
-    return parse(dotenv_values(stream=StringIO(text), interpolate=False), source, own)
+    return parse(env_file.values(text, source), source, own)
 
 
 def lacking(text: str, fresh: str) -> str:
     """The lines to add to a `.env` of the project's own, which has none of our keys; empty for one that is ours."""
-    there = dotenv_values(stream=StringIO(text), interpolate=False)
+    there = env_file.values(text, ".env")
     if "STACK" in there:
         return ""
     lines = [line for line in fresh.splitlines() if not line.startswith("#") and line.partition("=")[0] not in there]
@@ -268,7 +293,7 @@ def text_of(path: Path) -> str:
     try:
         if path.stat().st_mode & 0o077:
             raise Failure(f"{path.name} holds secrets, but others may read it: chmod 600 {path}")
-        return path.read_text()
+        return texts.read(path)
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}; change its owner or mode, or remove it") from None
 

@@ -18,7 +18,7 @@ from deploy.docker import env as server_env
 from deploy.docker import images
 from deploy.docker.env import ServerEnv
 from deploy.docker.kinds import BEAT, documents
-from deploy.project import certificate, local, proxy
+from deploy.project import certificate, local, proxy, values
 from deploy.project.config import Project
 from deploy.project.services import Redis
 from deploy.project.workers import SERVICE
@@ -147,10 +147,10 @@ class Stack:
 
     def compose(self, *words: str) -> Run:
         """A `docker compose` command on this stack. Values of `.env` take precedence over variables of the shell."""
-        values = {**self.env.interpolated(), "PORT": str(self.port), "PROBES": " ".join(self.project.probes)}
-        values |= {"REDIS_LIMIT": f"{2 * self.redis.memory}m" if self.redis else ""}
-        values["CLOSED"] = "false" if self.project.egress or self.kind == DEV else "true"
-        values |= self._development() if self.kind == DEV else dict.fromkeys(OF_DEVELOPMENT, "")
+        given = {**self.env.interpolated(), "PORT": str(self.port), "PROBES": " ".join(self.project.probes)}
+        given |= {"REDIS_LIMIT": f"{2 * self.redis.memory}m" if self.redis else ""}
+        given["CLOSED"] = "false" if self.project.egress or self.kind == DEV else "true"
+        given |= self._development() if self.kind == DEV else dict.fromkeys(OF_DEVELOPMENT, "")
         ca, sources = build_ca(self.env), self.secrets / images.SOURCES
         files = [word for name in self.files for word in ("-f", f"deploy/compose/{name}.yaml")]
         own = ["-f", str(own_file(self))] if own_text(self) else []
@@ -159,7 +159,7 @@ class Stack:
         return Run(
             ["docker", "compose", "--env-file", "/dev/null", *files, *own, *words],
             {
-                **values,
+                **given,
                 **({"BUILD_CA_FILE": ca} if ca else {}),
                 "PACKAGE_SOURCES_FILE": str(sources) if sources.is_file() else "",
                 "COMPOSE_PROJECT_NAME": "",
@@ -210,8 +210,8 @@ def load(project: Project, kind: str) -> Stack:
 def stack_of(project: Project, kind: str, env: ServerEnv) -> Stack:
     """The stack with these values. In development it always has its own servers: DATABASE_URL is for production.
 
-    The files with what the project declares and with the sources of packages are written here: every command of Compose,
-    and every build, reads them.
+    The files with what the project declares and with the sources of packages are written here: every command of
+    Compose, and every build, reads them.
     """
     own = {"database_url": None, "celery_broker_url": None} if kind == DEV else {}
     stack = Stack(project, kind, env.model_copy(update=own))
@@ -389,8 +389,12 @@ def check(stack: Stack) -> None:
     if stack.project.redis and not stack.redis:
         command = "python3 -c 'import secrets; print(\"REDIS_PASSWORD=\" + secrets.token_hex(24))' >>.env"
         raise Failure(f".env: REDIS_PASSWORD is missing, which project.services.redis needs: `{command}` adds one")
+    if stack.env.database_url and (
+        said := values.problem("DATABASE_URL", stack.env.database_url.get_secret_value())
+    ):  # SQLite
+        raise Failure(f".env: DATABASE_URL {said}")
     if stack.env.tls_certificate and stack.env.tls_key:
-        certificate.check_certificate(stack.env.tls_certificate, stack.env.tls_key)
+        certificate.check_certificate(stack.env.tls_certificate, stack.env.tls_key, names=stack.env.allowed_hosts)
 
 
 def build(stack: Stack, tag: str = "", platform: str = "") -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from cryptography import x509
 from deploy.core.errors import Failure
 
 
-def check_certificate(certificate: Path, key: Path, now: datetime | None = None, source: str = ".env") -> None:
+def check_certificate(
+    certificate: Path, key: Path, now: datetime | None = None, source: str = ".env", names: Iterable[str] = ()
+) -> None:
     """Raise `Failure` for a pair that nginx or clients would reject, naming the file and the reason.
 
-    ``source`` is the file that configures the pair, for the message.
+    ``source`` is the file that configures the pair, for the message. ``names`` are the site's: the certificate must be
+    for one of them.
     """
     for path in (certificate, key):
         if not path.is_file():
@@ -22,11 +26,36 @@ def check_certificate(certificate: Path, key: Path, now: datetime | None = None,
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key, password=lambda: "")
-        ends = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
     except ssl.SSLError as error:
         reason = (error.reason or str(error)).lower().replace("_", " ")
         raise Failure(f"{source}: {certificate} and {key} do not work as a pair: {reason}") from None
     except (OSError, ValueError) as error:
         raise Failure(f"{source}: {certificate}: {error}") from None
-    if ends < (now or datetime.now(UTC)):
-        raise Failure(f"{source}: {certificate} expired on {ends:%Y-%m-%d}; renew it")
+    today = now or datetime.now(UTC)
+    if found.not_valid_after_utc < today:
+        raise Failure(f"{source}: {certificate} expired on {found.not_valid_after_utc:%Y-%m-%d}; renew it")
+    if found.not_valid_before_utc > today:
+        since = f"{found.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+        raise Failure(f"{source}: {certificate} is valid from {since}; check this machine's clock, or wait")
+    there, wanted = names_of(found), list(names)
+    if wanted and there and not any(covers(each, name) for each in there for name in wanted):
+        raise Failure(f"{source}: {certificate} is for {', '.join(there)}, but the site is {', '.join(wanted)}")
+
+
+def names_of(certificate: x509.Certificate) -> list[str]:
+    """The names that clients look at; the common name alone is none of them (RFC 9110, section 4.3.4)."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    addresses = map(str, names.get_values_for_type(x509.IPAddress))
+    return [*names.get_values_for_type(x509.DNSName), *addresses]
+
+
+def covers(name: str, host: str) -> bool:
+    """Whether a name of a certificate is for a host; the host `.example.org` stands for all below it."""
+    one, other = name.lower(), host.lower()
+    if other.startswith("."):
+        return one.removeprefix("*").endswith(other)
+    return one == other or (one.startswith("*.") and other.partition(".")[2] == one[2:])

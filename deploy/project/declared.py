@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import yaml
-from dotenv import dotenv_values
 
+from deploy.core import text as texts
 from deploy.core.errors import Failure
+from deploy.project import env_file
 from deploy.project.detect import Said
 from deploy.project.source.packages import inner
 from deploy.project.source.tree import Location
@@ -60,7 +60,7 @@ def declared(root: Path, merged: Mapping[str, object]) -> Declared:
     Raises `Failure` for a file that is no YAML, naming the line.
     """
     path = root / FILE
-    text = path.read_text() if path.exists() else ""
+    text = texts.read(path) if path.exists() else ""
     try:
         values: object = yaml.safe_load(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -89,17 +89,15 @@ def _lines(node: object, keys: Sequence[str]) -> list[tuple[str, int]]:
 
 def server_values(root: Path) -> dict[str, str]:
     """The variables in `.env` that have a value."""
-    path = root / ".env"
-    text = path.read_text() if path.is_file() else ""
-    return {name: value for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items() if value}
+    return {name: value for name, value in env_file.load(root / ".env").items() if value}
 
 
 def host_values(root: Path, environment: str) -> dict[str, str]:
     """The variables that an environment of hosts gives, by `settings` and `secrets`: of these, where they come from."""
     path = root / "deploy" / "environments" / f"{environment}.yaml"
     try:
-        values: object = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError):
+        values: object = yaml.safe_load(texts.read(path))
+    except (OSError, Failure, yaml.YAMLError):
         return {}
     given = {**inner(values, "settings"), **inner(values, "secrets")}
     return {name: str(value) for name, value in given.items()}

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from deploy.core import text as texts
 from deploy.core.errors import Failure
 from deploy.hosts.environment import yaml_lines
 from deploy.hosts.environment.model import (
@@ -129,7 +130,8 @@ def load(root: Path, name: str, *, pair: bool = False, celery: bool = True) -> E
     if pair and (tls := environment.tls):
         try:
             source = f"{environment.source}:{document.line(('tls',))}: tls"
-            certificate.check_certificate(tls.certificate, tls.key, source=source)
+            names = (environment.domain, *environment.allowed_hosts)
+            certificate.check_certificate(tls.certificate, tls.key, source=source, names=names)
         except Failure as failure:
             failures.append(failure.message)
     missing = []
@@ -152,9 +154,6 @@ def _text(root: Path, name: str) -> str:
         so = f"there are: {', '.join(there)}" if there else f"there is none yet: copy {EXAMPLE}"
         raise Failure(f"{name!r} is not an environment in {FOLDER}; {so}")
     try:
-        return (folder / f"{name}.yaml").read_text("utf-8")
+        return texts.read(folder / f"{name}.yaml", f"{FOLDER}/{name}.yaml")
     except OSError as error:
         raise Failure(f"{FOLDER}/{name}.yaml:1: {error.strerror}; make it readable") from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise Failure(f"{FOLDER}/{name}.yaml:{line}: is not UTF-8; save it as UTF-8") from None

@@ -8,13 +8,8 @@ from pydantic import SecretStr
 
 from deploy.core.errors import Failure
 from deploy.hosts.environment.model import Environment
-from deploy.hosts.environment.values import SCHEMES, url_problem
 from deploy.project.sources import Runner, Source, captured, fetch
-
-#: The variables from which the site reads the URLs of its services.
-SERVICE_VARIABLES = {"database": "DATABASE_URL", "broker": "CELERY_BROKER_URL", "redis": "REDIS_URL"}
-#: Characters; the site's production settings refuse a shorter SECRET_KEY.
-SECRET_KEY_LENGTH = 50
+from deploy.project.values import SERVICE_VARIABLES, problem
 
 
 def read_secrets(environment: Environment, environ: Mapping[str, str], run: Runner = captured) -> dict[str, SecretStr]:
@@ -44,13 +39,6 @@ def read_secrets(environment: Environment, environ: Mapping[str, str], run: Runn
 
 
 def _fitting(name: str, value: str) -> str:
-    if not value.strip():
-        raise Failure("is empty; give it a value")
-    if name == "SECRET_KEY" and (len(value) < SECRET_KEY_LENGTH or value.startswith(("insecure-", "django-insecure-"))):
-        raise Failure(
-            "is too short or a default; make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(50))'"
-        )
-    for kind, variable in SERVICE_VARIABLES.items():
-        if name == variable and (said := url_problem(value, SCHEMES[kind])):
-            raise Failure(said)
+    if said := problem(name, value):
+        raise Failure(said)
     return value

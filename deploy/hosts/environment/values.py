@@ -17,15 +17,10 @@ from pydantic import AfterValidator, BeforeValidator, PlainValidator, SecretStr,
 
 from deploy.project import config, sources, workers
 from deploy.project.sources import Source
+from deploy.project.values import SCHEMES, url_problem
 
 Role = Literal["web", "worker", "beat", "database", "broker"]
 ROLES: tuple[Role, ...] = get_args(Role)
-#: The schemes of a service's URL.
-SCHEMES = {
-    "database": ("postgres", "postgresql"),
-    "broker": ("amqp", "amqps", "redis", "rediss"),
-    "redis": ("redis", "rediss"),
-}
 
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
@@ -168,16 +163,6 @@ def _service(kind: str) -> PlainValidator:
         return SecretStr(value)
 
     return PlainValidator(check)
-
-
-def url_problem(url: str, schemes: tuple[str, ...]) -> str:
-    """What is wrong with a service's URL; empty if it is valid."""
-    try:
-        parts = urlsplit(url)
-        fits = parts.scheme in schemes and parts.hostname and parts.port != 0 and not re.search(r"\s", url)
-    except ValueError:
-        fits = False
-    return "" if fits and url.isprintable() else f"is not a URL such as {schemes[0]}://user@host:port/name"
 
 
 Port = Annotated[int, whole(1, 65535)]

@@ -10,6 +10,7 @@ import pytest
 
 from deploy.core.errors import Failure
 from deploy.docker import env as server_env
+from deploy.docker.stack import check
 from tests.support import ROOT
 from tests.unit.stacks import stack
 
@@ -65,3 +66,40 @@ def test_an_image_is_named_without_its_tag(image: str) -> None:
 def test_an_image_that_docker_would_not_take_is_refused_with_an_example(image: str) -> None:
     with pytest.raises(Failure, match=r"IMAGE .*must be an image's name in lower case without a tag, such as registry"):
         stack(IMAGE=image)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("DATABASE_URL", "garbage", "DATABASE_URL is not a URL such as postgres://user@host:port/name"),
+        ("CELERY_BROKER_URL", "mqtt://h", "CELERY_BROKER_URL is not a URL such as amqp://user@host:port/name"),
+        ("SECRET_KEY", "$" + "k" * 60, "SECRET_KEY begins with $, which django-environ takes"),
+        ("SECRET_KEY", "short", "SECRET_KEY is too short or a default"),
+        (
+            "BUILD_CA_FILE",
+            "~nobody-here/ca.pem",
+            "BUILD_CA_FILE is '~nobody-here/ca.pem': begins with the ~ of an unknown",
+        ),
+    ],
+)
+def test_values_are_checked_as_for_hosts(name: str, value: str, said: str) -> None:
+    with pytest.raises(Failure) as refused:
+        stack(**{name: value})
+    assert refused.value.message.startswith(f".env: {said}")
+
+
+def test_a_path_may_begin_with_the_users_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    env = stack(TLS_CERTIFICATE="~/c.pem", TLS_KEY="~/k.pem").env
+    assert (env.tls_certificate, env.tls_key) == (Path("/home/ann/c.pem"), Path("/home/ann/k.pem"))
+
+
+def test_a_line_that_is_not_understood_is_refused_with_its_number() -> None:
+    with pytest.raises(Failure, match=r"^\.env:2: HTTPS_ONLY: is followed by a colon"):
+        server_env.read("STACK=shop\nHTTPS_ONLY: 1\n", ".env")
+
+
+def test_sqlite_in_a_projects_own_env_is_for_its_developers_only() -> None:
+    given = stack("swarm", DATABASE_URL="sqlite:///db.sqlite3")
+    with pytest.raises(Failure, match="DATABASE_URL is not a URL such as postgres"):
+        check(given)
