@@ -626,20 +626,19 @@ def venv_tree(c: Context) -> None:
 @task(help=ENV)
 def venv_check(c: Context, env: str = "") -> None:
     """Check the environments and list every problem; exits 1 if there is one."""
-    from deploy.venvs import check, layers
-    from deploy.venvs.store import built
+    from deploy.venvs import check
+    from deploy.venvs.store import named
 
-    names = layers.chosen(store().requirements, env) if env else built(store())
-    check.check_all(store(), names, notify)
+    check.check_all(store(), named(store(), env), notify)
 
 
 @task(help={**ENV, "unused": "Remove the layers of earlier locks that no environment uses.", **DRY_RUN})
 def venv_remove(c: Context, env: str = "", unused: bool = False, dry_run: bool = False) -> None:
     """Remove an environment. Refused while another stands on it."""
-    from deploy.venvs import build, layers
+    from deploy.venvs import build
+    from deploy.venvs.store import named
 
-    names = layers.chosen(store().requirements, env) if env else []
-    build.clear(store(), names, unused=unused, dry_run=dry_run, notify=notify)
+    build.clear(store(), named(store(), env) if env else [], unused=unused, dry_run=dry_run, notify=notify)
 
 
 @task(

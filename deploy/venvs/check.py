@@ -23,6 +23,8 @@ def check_all(store: Store, names: Sequence[str], notify: Notify) -> None:
     problems: dict[str, None] = {}
     for name in names:
         notify(f"{name} …")
+        if not layer_store.declared(store, name):
+            notify(f"{name}: its lock is not compared, as there is no requirements/{name}.in: {away(name)}")
         problems |= dict.fromkeys(check(store, name))
     if problems:
         raise Failure("\n".join(problems))
@@ -41,16 +43,29 @@ def check(store: Store, name: str) -> list[str]:
     problems = [*python_problems(name, record, path, again), *base_problems(name, record, again)]
     if problems:
         return problems
-    layer = layers.resolve(store.requirements, name, record.python)
-    if layer.folder != path.name:
-        lock = changed_lock(store, layer, record)
-        problems.append(f"{name}: requirements/{lock} changed since it was built: {again}")
+    problems += lock_problems(store, name, record, path, again) if layer_store.declared(store, name) else []
     problems += package_problems(name, record, path)
     for lower in map(Path, record.below):
         if found := layer_store.read_record(lower):
             problems += package_problems(found.name, found, lower)
     problems += shadowed(name, package_folders(path, record), os.environ)
     return [*problems, *dependency_problems(store, name, path)]
+
+
+def away(name: str) -> str:
+    """What to do with an environment whose .in file has gone."""
+    return layer_store.AWAY.format(name=name)
+
+
+def lock_problems(store: Store, name: str, record: Record, path: Path, again: str) -> list[str]:
+    """A lock that is not the one with which the environment was built."""
+    try:
+        layer = layers.resolve(store.requirements, name, record.python)
+    except Failure as failure:
+        return [f"{name}: {failure.message}"]
+    if layer.folder == path.name:
+        return []
+    return [f"{name}: requirements/{changed_lock(store, layer, record)} changed since it was built: {again}"]
 
 
 def python_problems(name: str, record: Record, path: Path, again: str) -> list[str]:

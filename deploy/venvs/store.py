@@ -28,6 +28,8 @@ from deploy.venvs import layers
 from deploy.venvs.layers import Layer
 
 TOOLS = layers.TOOLS
+#: What an environment without an .in file may be, and what to do with it.
+AWAY = "it is of another branch, or `invoke venv-remove --env {name}` removes it"
 RECORD = "layer.json"
 #: What `finish_layer` writes: the names of the folders of a layer's packages.
 CONTENTS = "contents.txt"
@@ -247,6 +249,21 @@ def built(store: Store) -> list[str]:
     return sorted(path.name for path in store.folder.iterdir() if path.is_symlink() and not path.name.startswith("."))
 
 
+def named(store: Store, name: str) -> list[str]:
+    """The environment of that name, built or declared; without a name, all that are built.
+
+    An environment may be built although its .in file has gone, as after a change of branch. Raises `Failure` for a name
+    that is neither.
+    """
+    there = built(store)
+    return there if not name else [name] if name in there else layers.chosen(store.requirements, name)
+
+
+def declared(store: Store, name: str) -> bool:
+    """Whether an environment has an .in file."""
+    return (store.requirements / f"{name}.in").is_file()
+
+
 def below_of(store: Store, name: str) -> list[str]:
     """The folders of the layers that a built environment stands on."""
     record = store.record(name)
@@ -267,11 +284,16 @@ def unused(store: Store, without: str = "") -> list[Path]:
 
 
 def state(store: Store, name: str) -> str:
-    """The state of an environment: missing, broken, stale or current."""
+    """The state of an environment: missing, broken, stale, current, or undeclared if its .in file has gone."""
     if not store.link(name).is_symlink():
         return "missing"
     record = store.record(name)
     if record is None or not is_complete(Path(os.path.realpath(store.link(name)))):
         return "broken"
-    layer = layers.resolve(store.requirements, name, record.python)
+    if not declared(store, name):
+        return "undeclared"
+    try:
+        layer = layers.resolve(store.requirements, name, record.python)
+    except Failure:  # a lock is missing, or fits no other
+        return "stale"
     return "current" if is_current(store, layer) else "stale"

@@ -10,7 +10,7 @@ from rich.tree import Tree
 from deploy.core.report import Grid, Report
 from deploy.core.screen import console
 from deploy.venvs import layers
-from deploy.venvs.store import Store, describe_running, short, state
+from deploy.venvs.store import AWAY, Record, Store, built, describe_running, short, state
 
 
 def size(folder: Path) -> int:
@@ -27,10 +27,11 @@ def size(folder: Path) -> int:
 
 
 def report(store: Store) -> Report:
-    """A table with a row for each environment in requirements/."""
+    """A table with a row for each environment, in requirements/ or built."""
     graph = layers.read_graph(store.requirements)
     rows = []
-    for name in layers.order(graph, graph):
+    undeclared = [name for name in built(store) if name not in graph]
+    for name in [*layers.order(graph, graph), *undeclared]:
         record = store.record(name)
         rows.append(
             (
@@ -39,11 +40,17 @@ def report(store: Store) -> Report:
                 short(record.python) if record else "",
                 f"+{len(record.installed)}" if record else "",
                 f"{size(Path(os.path.realpath(store.link(name)))) / 1e6:.0f}" if record else "",
-                ", ".join(graph[name]) or "Python alone",
+                ", ".join(graph[name] if name in graph else names_below(record)) or "Python alone",
             )
         )
     headings = ("environment", "state", "python", "packages", "MB", "stands on")
-    return Report([Grid(headings, rows, numbers=("packages", "MB"))])
+    remarks = [f"{name}: there is no requirements/{name}.in: {AWAY.format(name=name)}" for name in undeclared]
+    return Report([Grid(headings, rows, numbers=("packages", "MB"))], remarks)
+
+
+def names_below(record: Record | None) -> list[str]:
+    """The environments that a built one stands on."""
+    return [Path(folder).name.rpartition("-")[0] for folder in record.below] if record else []
 
 
 def show_tree(store: Store) -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from packaging.markers import Marker
 from packaging.version import Version
 
-from deploy.venvs import check, finish_layer, store
+from deploy.core.errors import Failure
+from deploy.venvs import build, check, finish_layer, store, views
 from deploy.venvs.store import Store
 
 
@@ -168,3 +169,33 @@ def test_the_check_names_what_pythonpath_hides(tmp_path: Path) -> None:
     [line] = check.shadowed("dev", folders, {"PYTHONPATH": f"{hiding}{os.pathsep}/nowhere"})
     assert line == f"dev: PYTHONPATH has {hiding}, which hides six of the environment: unset it"
     assert check.shadowed("dev", folders, {}) == []
+
+
+# --- an environment of another branch ---
+
+
+def test_an_environment_whose_in_file_has_gone_is_listed_checked_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, path = layer(tmp_path)
+    (tmp_path / "base.in").touch()
+    (tmp_path / "dev").symlink_to(".layers/dev-0")
+    assert store.state(made, "dev") == "undeclared"
+    listed = views.report(made)
+    assert [row[:2] for grid in listed.grids for row in grid.rows] == [("base", "missing"), ("dev", "undeclared")]
+    assert listed.remarks == (
+        ["dev: there is no requirements/dev.in: it is of another branch, or `invoke venv-remove --env dev` removes it"]
+    )
+    monkeypatch.setattr(check, "python_problems", lambda *_: [])
+    monkeypatch.setattr(check, "dependency_problems", lambda *_: [])
+    said: list[str] = []
+    check.check_all(made, store.named(made, ""), said.append)
+    assert said[-1] == "dev: in order"
+    (path / "lib" / "python3.11" / "site-packages" / "six.py").unlink()
+    with pytest.raises(Failure, match=r"dev: six 1\.0 lacks six\.py"):
+        check.check_all(made, store.named(made, "dev"), said.append)
+    build.clear(made, store.named(made, "dev"), unused=False, notify=said.append)
+    assert store.built(made) == []
+    assert not path.exists()
+    with pytest.raises(Failure, match="no environment is called 'dev'; there are: base"):
+        store.named(made, "dev")
