@@ -1,5 +1,6 @@
 """The embedded broker keeps every message until it is acknowledged."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from kombu import Connection
+from kombu.exceptions import ChannelError
 from kombu.simple import SimpleQueue
 from portico_site import filesystem_broker
 
@@ -165,3 +167,109 @@ def test_a_worker_that_is_to_end_does_not_wait_for_messages(queue: SimpleQueue) 
         assert time.monotonic() - began < 10
     finally:
         filesystem_broker.stopping.clear()
+
+
+# --- what a power cut and a full disk leave ---
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"body": "e30="', b"[]", b"null", b'{"properties": {}}', b"\xff\xfe", b"\0" * 200]
+)
+def test_a_broken_message_is_set_aside_with_a_line_and_work_goes_on(
+    queue: SimpleQueue, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    queue.put("first")
+    [path] = waiting(tmp_path)
+    path.write_bytes(content)
+    queue.put("second")
+    assert queue.get(timeout=5).payload == "second"
+    assert [each.name for each in (tmp_path / "broken").iterdir()] == [path.name]
+    [record] = [each for each in caplog.records if each.name == filesystem_broker.__name__]
+    assert path.name in record.getMessage()
+    assert "\n" not in record.getMessage()
+
+
+def test_the_folder_of_broken_messages_does_not_grow_for_ever(queue: SimpleQueue, tmp_path: Path) -> None:
+    for number in range(filesystem_broker.KEPT_BROKEN + 3):
+        (tmp_path / "queues" / f"{number:020d}_x.{queue.queue.name}.msg").touch()
+    with pytest.raises(Empty):
+        queue.get(timeout=1)
+    assert len(list((tmp_path / "broken").iterdir())) == filesystem_broker.KEPT_BROKEN
+
+
+def test_broken_bindings_are_made_anew(tmp_path: Path) -> None:
+    with connect(str(tmp_path)) as connection:
+        channel: Any = connection.channel()
+        channel._queue_bind("changes", "", "", "work")
+        (tmp_path / "control" / "changes.exchange").write_bytes(b"")
+        assert channel.get_table("changes") == []
+        channel._queue_bind("changes", "", "", "work")
+        assert [each.queue for each in channel.get_table("changes")] == ["work"]
+
+
+def test_a_message_is_on_the_disk_before_its_publisher_is_answered(
+    queue: SimpleQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    queue.put("precious")
+    [path] = waiting(tmp_path)
+    assert synced == [f".{path.name}", "queues"], "the message, then the folder that names it"
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "rename", "folder"])
+def test_a_full_disk_is_an_error_for_the_publisher_and_leaves_no_half_message(
+    queue: SimpleQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if step == "folder":
+        monkeypatch.setattr(filesystem_broker, "sync_folder", full)
+    elif step == "rename":
+        monkeypatch.setattr(Path, "rename", full)
+    elif step == "fsync":
+        monkeypatch.setattr(os, "fsync", full)
+    else:
+        real = Path.open
+        monkeypatch.setattr(
+            Path, "open", lambda path, *words, **more: full() if path.suffix == ".msg" else real(path, *words, **more)
+        )
+    with pytest.raises(ChannelError, match="the message was not written: No space left on device"):
+        queue.put("lost")
+    monkeypatch.undo()
+    assert not list((tmp_path / "queues").iterdir())
+    queue.put("next")
+    assert queue.get(timeout=5).payload == "next"
+
+
+@pytest.mark.parametrize(
+    "name", ["my queue", "a/b", "../up", ".", "..", "\u00fc\u05d0", "a.b.c", "x" * 400, "%2F", "a\nb"]
+)
+def test_a_queue_may_have_any_name(tmp_path: Path, name: str) -> None:
+    with connect(str(tmp_path / "here")) as connection:
+        queue, other = connection.SimpleQueue(name), connection.SimpleQueue(f"{name}2")
+        queue.put("for the first")
+        other.put("for the second")
+        assert other.get(timeout=5).payload == "for the second"
+        message = queue.get(timeout=5)
+        assert message.payload == "for the first"
+        message.ack()
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    assert {path.name for path in (tmp_path / "here").iterdir()} == {"queues", "claimed", "control"}
+
+
+def test_an_unfinished_message_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / "queues" / ".1_x.work.msg"
+    left.parent.mkdir()
+    left.touch()
+    os.utime(left, (0, 0))
+    with connect(str(tmp_path)) as connection:
+        connection.channel()
+        assert not left.exists()
