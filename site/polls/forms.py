@@ -32,9 +32,11 @@ class VoteForm(forms.Form):
 class PollForm(forms.Form):
     """A new poll: a question and its answers, one a line."""
 
-    text = forms.CharField(label="Question", max_length=200)
+    text = forms.CharField(label="Question", max_length=200, widget=forms.TextInput(attrs={"dir": "auto"}))
     choices = forms.CharField(
-        label="Answers, one a line", max_length=5000, widget=forms.Textarea(attrs={"rows": 6, "autocomplete": "off"})
+        label="Answers, one a line",
+        max_length=5000,
+        widget=forms.Textarea(attrs={"rows": 6, "autocomplete": "off", "dir": "auto"}),
     )
 
     def clean_choices(self) -> list[str]:

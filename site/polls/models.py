@@ -22,9 +22,9 @@ class Question(models.Model):
         return self.text
 
     def tally(self) -> "list[tuple[Choice, int]]":
-        """The choices in order, each with its number of votes, in one query."""
-        # A grouped query ignores the model's own ordering.
-        choices = self.choices.annotate(votes=Count("vote")).order_by("position", "pk")
+        """The choices in order, each with its number of votes, in one query that the index of choices answers."""
+        # A grouped query ignores the model's own ordering. Counting the indexed column reads no row of a vote.
+        choices = self.choices.annotate(votes=Count("vote__choice")).order_by("position", "pk")
         return [(choice, choice.votes) for choice in choices]
 
 
