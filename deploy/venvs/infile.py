@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from deploy.core import text
 from deploy.core.errors import Failure
+from deploy.venvs.finish_layer import marker_environment, selected
 
 #: pip's own expressions, of `pip/_internal/req/req_file.py`.
 _COMMENT = re.compile(r"(^|\s+)#.*$")
@@ -31,11 +32,18 @@ _INDEXES = (
     "--no-index",
     "--trusted-host",
 )
+#: A version as PEP 440 has it, with the `.*` that == and != take.
+_VERSION = (
+    r"v?(?:[0-9]+!)?[0-9]+(?:\.[0-9]+)*(?:[-_.]?(?:alpha|beta|preview|pre|a|b|c|rc)[-_.]?[0-9]*)?"
+    r"(?:-[0-9]+|[-_.]?(?:post|rev|r)[-_.]?[0-9]*)?(?:[-_.]?dev[-_.]?[0-9]*)?(?:\+[a-z0-9]+(?:[-_.][a-z0-9]+)*)?"
+)
+_ONE = rf"(?:(?:===|<=|>=|<|>)\s*{_VERSION}|~=\s*{_VERSION}|[=!]=\s*{_VERSION}(?:\.\*)?)"
+_NAME = "[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _REQUIREMENT = re.compile(
-    r"""(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[[A-Za-z0-9._,\s-]*\])?\s*
-    (?P<versions>\(?\s*(?:(?:===|==|~=|!=|<=|>=|<|>)\s*[^\s,;()]+\s*(?:,\s*(?:===|==|~=|!=|<=|>=|<|>)\s*[^\s,;()]+\s*)*)?,?\s*\)?)
-    \s*(?:;(?P<marker>.*))?""",
-    re.VERBOSE,
+    rf"(?P<name>{_NAME})\s*(?:\[\s*(?:{_NAME}\s*(?:,\s*{_NAME}\s*)*)?\])?\s*"
+    rf"(?P<versions>\(\s*(?:{_ONE}\s*(?:,\s*{_ONE}\s*)*,?\s*)?\)|{_ONE}\s*(?:,\s*{_ONE}\s*)*,?|)"
+    r"\s*(?:;(?P<marker>.*))?",
+    re.IGNORECASE,
 )
 _ARCHIVE = re.compile(r"\.(whl|zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$", re.IGNORECASE)
 
@@ -149,7 +157,8 @@ def check(path: Path) -> None:
 def _check_option(file: File, line: Line, name: str, value: str) -> None:
     kind = _FILES.get(name)
     if kind == "-r":
-        _layer(file, line, value)
+        if not (file.path.parent / f"{_layer(file, line, value)}.in").is_file():
+            file.refuse(line, "there is no such file")
     elif kind == "-c":
         target = Path(_normal(file.path.parent, value))
         if target.parent != file.path.parent:
@@ -182,9 +191,13 @@ def _check_requirement(file: File, line: Line) -> None:
     if start.startswith((".", "/", "~")) or "/" in start or _ARCHIVE.search(start.partition("[")[0]):
         _refuse_direct(file, line)
     found = _REQUIREMENT.fullmatch(words)
-    versions = found["versions"].strip() if found else ""
-    if found is None or versions.startswith("(") != versions.endswith(")"):
+    if found is None:
         file.refuse(line, "is not understood; write it as NAME>=VERSION")
+    if found["marker"] is not None:
+        try:
+            selected(found["marker"] or "?", marker_environment())
+        except ValueError:
+            file.refuse(line, "its marker is not understood; write it as in ; python_version < '3.13'")
 
 
 def _refuse_direct(file: File, line: Line) -> NoReturn:
