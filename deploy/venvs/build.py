@@ -13,12 +13,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploy.core.errors import Failure
 from deploy.core.running import Notify
 from deploy.core.shell import Link, MakeFolder, Move, Remove, Run, Step, Write, last_line, perform, run
-from deploy.venvs import installers, layers
-from deploy.venvs.installers import Sources
+from deploy.venvs import layers
 from deploy.venvs.layers import Layer
 from deploy.venvs.store import (
     FINISH,
@@ -34,6 +34,9 @@ from deploy.venvs.store import (
     state,
     unused,
 )
+
+if TYPE_CHECKING:
+    from deploy.venvs.installers import Sources
 
 #: Otherwise uv would download an interpreter that it does not find.
 NO_DOWNLOADS = {"UV_PYTHON_DOWNLOADS": "never"}
@@ -51,6 +54,8 @@ class Finish(Run):
 
 def creation(layer: Layer, building: Path, python: Python, uv: str | None) -> Run:
     """The command that creates the empty environment."""
+    from deploy.venvs import installers  # imported late, as below: most commands find nothing to build
+
     unset = installers.unset(os.environ)
     if uv:
         options = ["--quiet", "--no-project", "--no-config", "--python", python.executable, "--prompt", layer.name]
@@ -63,6 +68,8 @@ def installation(
     store: Store, layer: Layer, building: Path, uv: str | None, *, keep: tuple[int, ...] = (), sources: Sources
 ) -> Run:
     """The command that installs the layer's own packages: hashes are checked, dependencies are not added."""
+    from deploy.venvs import installers
+
     unset = installers.unset(os.environ)
     python = str(building / "bin" / "python")
     quiet = [] if sys.stderr.isatty() else ["--quiet"]  # progress bars and names are for people
@@ -84,6 +91,8 @@ def building_steps(
     store: Store, layer: Layer, python: Python, uv: str | None, keep: tuple[int, ...] = ()
 ) -> list[Step]:
     """The steps that build a layer in a temporary folder and then rename it."""
+    from deploy.venvs import installers
+
     path, building = store.path(layer), store.building(layer)
     plan = {
         "name": layer.name,

@@ -10,12 +10,12 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
 from deploy.core import text
 from deploy.core.errors import Failure
-from deploy.venvs.finish_layer import marker_environment, selected
 
 #: pip's own expressions, of `pip/_internal/req/req_file.py`.
 _COMMENT = re.compile(r"(^|\s+)#.*$")
@@ -39,13 +39,18 @@ _VERSION = (
 )
 _ONE = rf"(?:(?:===|<=|>=|<|>)\s*{_VERSION}|~=\s*{_VERSION}|[=!]=\s*{_VERSION}(?:\.\*)?)"
 _NAME = "[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
-_REQUIREMENT = re.compile(
-    rf"(?P<name>{_NAME})\s*(?:\[\s*(?:{_NAME}\s*(?:,\s*{_NAME}\s*)*)?\])?\s*"
-    rf"(?P<versions>\(\s*(?:{_ONE}\s*(?:,\s*{_ONE}\s*)*,?\s*)?\)|{_ONE}\s*(?:,\s*{_ONE}\s*)*,?|)"
-    r"\s*(?:;(?P<marker>.*))?",
-    re.IGNORECASE,
-)
 _ARCHIVE = re.compile(r"\.(whl|zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$", re.IGNORECASE)
+
+
+@cache
+def _requirement() -> re.Pattern[str]:
+    """A requirement by name and version. Compiled late: most commands read no more than the `-r` lines."""
+    return re.compile(
+        rf"(?P<name>{_NAME})\s*(?:\[\s*(?:{_NAME}\s*(?:,\s*{_NAME}\s*)*)?\])?\s*"
+        rf"(?P<versions>\(\s*(?:{_ONE}\s*(?:,\s*{_ONE}\s*)*,?\s*)?\)|{_ONE}\s*(?:,\s*{_ONE}\s*)*,?|)"
+        r"\s*(?:;(?P<marker>.*))?",
+        re.IGNORECASE,
+    )
 
 
 @dataclass(frozen=True)
@@ -190,10 +195,12 @@ def _check_requirement(file: File, line: Line) -> None:
     start = words.partition(";")[0].strip()
     if start.startswith((".", "/", "~")) or "/" in start or _ARCHIVE.search(start.partition("[")[0]):
         _refuse_direct(file, line)
-    found = _REQUIREMENT.fullmatch(words)
+    found = _requirement().fullmatch(words)
     if found is None:
         file.refuse(line, "is not understood; write it as NAME>=VERSION")
     if found["marker"] is not None:
+        from deploy.venvs.finish_layer import marker_environment, selected  # imported late: only `check` needs it
+
         try:
             selected(found["marker"] or "?", marker_environment())
         except ValueError:
@@ -212,7 +219,7 @@ def line_of(path: Path, package: str) -> str:
     """Where a file names a package, as FILE:LINE; the file alone if it does not."""
     file = read(path)
     for line in file.lines:
-        found = _REQUIREMENT.match(line.text)
+        found = _requirement().match(line.text)
         if found and re.sub(r"[-_.]+", "-", found["name"]).lower() == re.sub(r"[-_.]+", "-", package).lower():
             return f"{file.name}:{line.number}"
     return file.name

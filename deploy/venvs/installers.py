@@ -9,14 +9,11 @@ Standard library only: the bootstrap and the hosts run this module.
 
 from __future__ import annotations
 
-import configparser
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from deploy.core.errors import Failure
 
@@ -135,6 +132,8 @@ def named(index: str) -> bool:
 
 def remote_url(text: str) -> bool:
     """Whether another machine can reach this index or folder."""
+    from urllib.parse import urlsplit  # imported late, as below: a command that builds nothing does not need it
+
     parts = urlsplit(text)
     return parts.scheme in ("http", "https") and parts.hostname not in ("localhost", "127.0.0.1", "::1")
 
@@ -219,6 +218,8 @@ def _absolute(text: str, folder: Path) -> str:
 
 def _pip_files(environ: Mapping[str, str]) -> dict[str, str]:
     """pip's options in its files, for `pip install`; the later of two files counts."""
+    import configparser
+
     named_file = environ.get("PIP_CONFIG_FILE", "")
     if named_file == os.devnull:
         return {}
@@ -282,6 +283,8 @@ def _of_project(root: Path) -> Iterator[Path]:
 
 def _uv_file(path: Path) -> Iterator[tuple[str, object]]:
     """The settings of one file; those of its section `pip` go before the others, as uv has it."""
+    import tomllib
+
     try:
         said: object = tomllib.loads(_text(path))
     except tomllib.TOMLDecodeError as error:
