@@ -1,12 +1,17 @@
 """Layered environments that are really built."""
 
+import functools
+import http.server
 import os
 import random
 import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -355,3 +360,52 @@ def test_a_new_requirement_is_locked_and_installed_alone(project: Path) -> None:
     assert venv_of(project, "base").resolve() == base
     assert python_says(project, "dev", "import iniconfig; print('here')") == "here"
     assert "1 unused layer\n" in invoke(project, "venv-remove", "--unused").stderr
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[str]:
+    """A package index of a team's own with one package, `ours-alone`; yields its URL."""
+    files = tmp_path / "index" / "ours-alone"
+    files.mkdir(parents=True)
+    name = "ours_alone-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(files / name, "w") as wheel:
+        info = "ours_alone-1.0.dist-info"
+        wheel.writestr("ours_alone.py", "")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: ours-alone\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", f"ours_alone.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    (files / "index.html").write_text(f'<a href="{name}">{name}</a>')
+    handler = functools.partial(QuietHandler, directory=str(files.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_an_index_of_the_teams_own_counts_in_lock_and_for_both_installers(shared: Path, index: str) -> None:
+    """The line that `lock` refuses names the remedy; applied, it works."""
+    source, settings = shared / "requirements" / "dev.in", shared / "pyproject.toml"
+    text, lock, before = source.read_text(), (shared / "requirements" / "dev.txt").read_text(), settings.read_text()
+    try:
+        source.write_text(f"{text}--extra-index-url {index}\nours-alone\n")
+        number = len(text.splitlines()) + 1
+        assert re.match(rf"requirements/dev\.in:{number}: .*\[\[tool\.uv\.index\]\]", one_line(invoke(shared, "lock")))
+        source.write_text(f"{text}ours-alone\n")
+        assert "there is no package ours-alone" in one_line(invoke(shared, "lock"))
+        assert (shared / "requirements" / "dev.txt").read_text() == lock
+        settings.write_text(f'{before}\n[[tool.uv.index]]\nurl = "{index}"\n')
+        assert invoke(shared, "lock").code == 0
+        for env in ({}, PIP):
+            shutil.rmtree(venv_of(shared, "dev").resolve())
+            result = invoke(shared, "venv", "--env", "dev", env=env)
+            assert result.code == 0, result.stderr
+            assert python_says(shared, "dev", "import ours_alone; print('here')") == "here"
+    finally:
+        source.write_text(text)
+        settings.write_text(before)
+        (shared / "requirements" / "dev.txt").write_text(lock)
