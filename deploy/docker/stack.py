@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.core import git, shell
+from deploy.core import text as texts
 from deploy.core.errors import Failure
 from deploy.core.running import Notify
 from deploy.core.shell import MakeFolder, Run, Step, WriteSecret
@@ -279,7 +280,7 @@ def require_own_servers(stack: Stack) -> None:
 def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> Stack:
     """The stack that `.env` describes. A missing `.env` is written first, with random secrets."""
     path = project.root / ".env"
-    example = (project.root / ".env.example").read_text()
+    example = texts.read(project.root / ".env.example")
     celery = bool(project.names.celery)
     text = server_env.fresh(example, stack=project.name, development=kind == DEV, celery=celery)
     if path.exists():
@@ -341,12 +342,12 @@ def absent_steps(stack: Stack) -> list[Step]:
 
 def nginx_files(stack: Stack) -> dict[str, str]:
     """nginx's files by name, with the certificate, according to the work tree and `.env`."""
-    texts = {path.name: path.read_text() for path in sorted((stack.project.root / "nginx").glob("*.conf"))}
-    texts |= proxy.runtime_files(stack.front(), proxy.ALL)
+    found = {path.name: texts.read(path) for path in sorted((stack.project.root / "nginx").glob("*.conf"))}
+    found |= proxy.runtime_files(stack.front(), proxy.ALL)
     if stack.env.tls_certificate and stack.env.tls_key:
-        texts["tls.crt"] = stack.env.tls_certificate.read_text()
-        texts["tls.key"] = stack.env.tls_key.read_text()
-    return texts
+        found["tls.crt"] = texts.read(stack.env.tls_certificate)
+        found["tls.key"] = texts.read(stack.env.tls_key)
+    return found
 
 
 def nginx_steps(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy.core import shell
+from deploy.core import text as texts
 from deploy.core.action import Action
 from deploy.core.errors import Failure
 from deploy.core.running import Notify, confirm
@@ -100,7 +101,7 @@ def _hashes(copies: Mapping[str, Path]) -> dict[str, str]:
 
 
 def _invoke_yaml(root: Path, name: str) -> str:
-    text = (root / FILE).read_text() if (root / FILE).exists() else ""
+    text = texts.read(root / FILE) if (root / FILE).exists() else ""
     if re.search(r"^project:", text, re.MULTILINE):
         raise Failure(f"{root / FILE} has a section `project` already; rename it, or remove it")
     return f"{text}project:\n  name: {name}\n"
@@ -167,7 +168,7 @@ def steps(this: Plan) -> list[Step]:
             made.append(Run(["cp", "-p", "--", str(source), str(this.root / name)]))
     made += [Write(this.root / name, text) for name, text in this.texts.items()]
     ignored = this.root / ".gitignore"
-    text = ignored.read_text() if ignored.exists() else ""
+    text = texts.read(ignored) if ignored.exists() else ""
     lines = [line for line in IGNORED if line not in text.splitlines() and line.strip("/") not in text.splitlines()]
     more = "".join(f"{line}\n" for line in lines)
     if more:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.core import text as texts
 from deploy.project.source.tree import Location
 
 
@@ -58,7 +59,7 @@ def apply(edits: Sequence[Edit], root: Path) -> None:
     for edit in sorted(edits, key=lambda each: -each.line):  # a line that is added must not move one that is replaced
         path = root / edit.file
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = texts.read(path).splitlines() if path.exists() else []
         if edit.under:
             _write_below(lines, edit.under, edit.text)
         elif edit.line:

@@ -10,6 +10,7 @@ from functools import partial
 
 from pydantic import SecretStr
 
+from deploy.core import text as texts
 from deploy.core.action import Action
 from deploy.core.errors import Failure
 from deploy.core.running import Notify, confirm, printable
@@ -54,7 +55,7 @@ def load(environment: Environment, project: Project) -> Site:
     if found := [*problems(environment, project.name), *uploads_apart(environment, project.media)]:
         raise Failure("\n".join(found))
     try:
-        nginx = {path.name: path.read_text() for path in sorted((project.root / "nginx").glob("*.conf"))}
+        nginx = {path.name: texts.read(path) for path in sorted((project.root / "nginx").glob("*.conf"))}
     except OSError as error:
         raise _unreadable(error) from None
     root = project.root

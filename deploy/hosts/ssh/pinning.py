@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from deploy.core import shell
+from deploy.core import text as texts
 from deploy.core.action import Action
 from deploy.core.errors import Failure
 from deploy.core.running import Notify, confirm
@@ -38,8 +39,8 @@ def load(root: Path, environment: str) -> KnownHosts:
     """The keys that an environment trusts; none if its file is missing. Raises `Failure` for an invalid file."""
     path = root / known_hosts.source(environment)
     try:
-        return known_hosts.parse(path.read_text("utf-8") if path.exists() else "", environment)
-    except (OSError, UnicodeDecodeError) as error:
+        return known_hosts.parse(texts.read(path) if path.exists() else "", environment)
+    except OSError as error:
         raise Failure(f"{known_hosts.source(environment)}: cannot be read ({error}); fix it") from None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from difflib import unified_diff
 from pathlib import Path
 
+from deploy.core import text as texts
 from deploy.core.errors import Failure
 from deploy.project.declared import FILE
 from deploy.project.upgrade import keys, manifest, origin
@@ -128,7 +129,7 @@ def plan(root: Path, repository: Origin, before: Manifest, after: Manifest, repl
     refused = list(refusals(before.files, there, after.files, replaced))
     if refused:
         raise Failure("\n".join([*refused, "nothing was written"]))
-    settings = (root / FILE).read_text("utf-8") if (root / FILE).is_file() else ""
+    settings = texts.read(root / FILE) if (root / FILE).is_file() else ""
     table = keys.table(repository.text(after.commit, "deploy/project/upgrade/keys.py"))
     migrated, moved = keys.migrated(settings, table)
     base = before.base if repository.has(before.base) else ""
