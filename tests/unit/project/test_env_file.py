@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deploy.core import text
@@ -89,6 +89,7 @@ def test_no_file_has_no_variables(tmp_path: Path) -> None:
 LINES = st.lists(st.text(st.sampled_from("AB_1=: '\"#$\\\t-.x\u00fc"), max_size=12), max_size=4)
 
 
+@settings(max_examples=500, deadline=None)
 @given(LINES)
 @example(["A='", "B='"])
 def test_any_text_is_understood_line_by_line_or_refused(lines: list[str]) -> None:
