@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import time
@@ -15,14 +16,15 @@ from deploy.core.errors import Failure
 from deploy.core.git import Revision
 from deploy.core.running import Notify, logged, quote
 from deploy.core.screen import Screen
-from deploy.core.shell import Run
+from deploy.core.shell import MakeFolder, Run, WriteSecret
 from deploy.docker import context
 from deploy.project import local, site
 from deploy.project.config import Project
+from deploy.venvs import installers
 
 #: The Python of the Dockerfile.
 PYTHON = (3, 13)
-#: A file of shell variables in `.secrets` that says where packages come from; `stack` writes it.
+#: A file of shell variables in `.secrets` that says where packages come from; `write_sources` makes it.
 SOURCES = "package-sources"
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -80,6 +82,17 @@ def own_dockerfile(project: Project) -> Path | None:
     For production, the archive that an image is built from has it.
     """
     return project.root / ".secrets" / "Dockerfile" if local.dockerfile(project.root) else None
+
+
+def write_sources(project: Project) -> None:
+    """Write the file that tells builds where packages come from, as pip's and uv's settings here say it.
+
+    It may contain passwords of indexes and proxies.
+    """
+    text = installers.configured(project.root, os.environ).elsewhere
+    path = project.root / ".secrets" / SOURCES
+    if text or path.exists():
+        shell.perform([MakeFolder(path.parent, 0o700), WriteSecret(path, text)])
 
 
 def python_image(project: Project) -> str:

@@ -19,11 +19,11 @@ from deploy.docker import env as server_env
 from deploy.docker import images
 from deploy.docker.env import ServerEnv
 from deploy.docker.kinds import BEAT, documents
-from deploy.project import certificate, local, proxy, values
+from deploy.project import certificate, local, proxy
 from deploy.project.config import Project
 from deploy.project.services import Redis
+from deploy.project.values import problem
 from deploy.project.workers import SERVICE
-from deploy.venvs import installers
 
 DEV, PROD, SWARM = "dev", "prod", "swarm"
 
@@ -185,17 +185,6 @@ def build_ca(env: ServerEnv) -> str:
     return str(env.build_ca_file or os.environ.get("SSL_CERT_FILE", ""))
 
 
-def write_package_sources(project: Project) -> None:
-    """Write the file that tells builds where packages come from, as pip's and uv's settings here say it.
-
-    It may contain passwords of indexes and proxies.
-    """
-    text = installers.configured(project.root, os.environ).elsewhere
-    path = project.root / ".secrets" / images.SOURCES
-    if text or path.exists():
-        shell.perform([MakeFolder(path.parent, 0o700), WriteSecret(path, text)])
-
-
 # --- .env ---
 
 
@@ -216,7 +205,7 @@ def stack_of(project: Project, kind: str, env: ServerEnv) -> Stack:
     """
     own = {"database_url": None, "celery_broker_url": None} if kind == DEV else {}
     stack = Stack(project, kind, env.model_copy(update=own))
-    write_package_sources(project)
+    images.write_sources(project)
     if text := own_text(stack):
         shell.perform([MakeFolder(stack.secrets, 0o700), WriteSecret(own_file(stack), text)])
     if kind == DEV and (path := images.own_dockerfile(project)):
@@ -390,9 +379,7 @@ def check(stack: Stack) -> None:
     if stack.project.redis and not stack.redis:
         command = "python3 -c 'import secrets; print(\"REDIS_PASSWORD=\" + secrets.token_hex(24))' >>.env"
         raise Failure(f".env: REDIS_PASSWORD is missing, which project.services.redis needs: `{command}` adds one")
-    if stack.env.database_url and (
-        said := values.problem("DATABASE_URL", stack.env.database_url.get_secret_value())
-    ):  # SQLite
+    if (url := stack.env.database_url) and (said := problem("DATABASE_URL", url.get_secret_value())):  # SQLite
         raise Failure(f".env: DATABASE_URL {said}")
     if stack.env.tls_certificate and stack.env.tls_key:
         certificate.check_certificate(stack.env.tls_certificate, stack.env.tls_key, names=stack.env.allowed_hosts)
