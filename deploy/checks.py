@@ -89,7 +89,7 @@ def own_tests(project: Project, store: Store, arguments: list[str]) -> Run:
     variables = site.variables(project, site.DEVELOPMENT)
     if found.test:
         variables["PORTICO_SETTINGS"] = found.test.name
-    stand_ins = {name: site.stand_in(name) for name in project.env}
+    stand_ins = site.stand_ins(project)
     given = {"DATABASE_URL": "sqlite://:memory:", "CELERY_BROKER_URL": "memory://", "SECRET_KEY": "test", **stand_ins}
     return Run(
         [*words, *arguments],

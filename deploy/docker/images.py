@@ -58,8 +58,8 @@ def build(
     if project.packages:
         arguments["PACKAGES"] = " ".join(project.packages)
     changed = None if code else own_dockerfile(project)
-    if code and project.env:
-        arguments["OWN"] = " ".join(f"{name}={site.stand_in(name)}" for name in sorted(project.env))
+    if code and (own_values := site.stand_ins(project)):
+        arguments["OWN"] = " ".join(f"{name}={value}" for name, value in own_values.items())
     return Run(
         [
             *["docker", "buildx", "build", "--load", "--target", target],

@@ -27,6 +27,12 @@ def variables(project: Project, mode: str) -> dict[str, str]:
     }
 
 
+def stand_ins(project: Project) -> dict[str, str]:
+    """A value of a likely form for each variable that a build and tests have none of."""
+    names = {*project.env, *(("REDIS_URL", "CACHE_URL") if project.redis else ())}
+    return {name: stand_in(name) for name in sorted(names)}
+
+
 def stand_in(name: str) -> str:
     """What a variable of the project's own is set to where it has no value, in builds and tests: of a likely form."""
     kind = name.rpartition("_")[2]

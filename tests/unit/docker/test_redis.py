@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.core.errors import Failure
+from deploy.docker import images
 from deploy.docker import stack as stacks
 from deploy.docker.stack import Stack
 from deploy.project.services import Redis
@@ -73,3 +74,9 @@ def test_a_password_that_is_missing_is_named_or_added(tmp_path: Path) -> None:
     assert "added REDIS_PASSWORD" in said[0]
     assert stacks.prepare(project, "prod", dry_run=False, notify=said.append).redis == Redis()
     assert len(said) == 1
+
+
+def test_a_build_gets_a_stand_in_for_its_urls() -> None:
+    command = images.build(replace(PROJECT, redis=Redis()), "app", ["x"], None)
+    url = "redis://build@build.invalid/1"
+    assert f"OWN=CACHE_URL={url} REDIS_URL={url}" in command.argv
