@@ -18,6 +18,8 @@ runuser -u postgres -- psql -q -c "CREATE ROLE crm LOGIN PASSWORD 'secret'" -c "
 rabbitmqctl -q add_vhost crm
 rabbitmqctl -q add_user crm secret
 rabbitmqctl -q set_permissions -p crm crm '.*' '.*' '.*'
+queue='{resource, <<"crm">>, queue, <<"orders">>}'
+rabbitmqctl -q eval "rabbit_amqqueue:declare($queue, true, false, [], none, <<\"x\">>)." >/dev/null
 """
 #: Names that setup would use.
 NAMES = """
@@ -65,7 +67,6 @@ def test_what_is_there_already_is_named_and_nothing_of_it_is_touched(bare: Fleet
         "--take-over files",
         "solo: the user app is there already, perhaps a person's",
         "solo: the group deploy is there without a user of that name: `groupdel deploy`",
-        "solo: RabbitMQ is used by others here (broker-user crm, vhost crm)",
         "solo: perl listens on port 8082, which nginx needs",
     ):
         assert said in refused.stderr, refused.stderr
@@ -75,12 +76,11 @@ def test_what_is_there_already_is_named_and_nothing_of_it_is_touched(bare: Fleet
     assert "deploy" not in machine.sh("cat /etc/passwd")
 
 
-def test_sites_and_a_database_of_others_stay_in_use_beside_ours(bare: Fleet) -> None:
+def test_sites_a_database_and_queues_of_others_stay_in_use_beside_ours(bare: Fleet) -> None:
     """What can be worked with is kept; the remedies of the refusal, applied, work."""
     machine = bare["solo"]
     machine.sh("userdel -r app; groupdel deploy; mv /srv/portico /srv/jan; systemctl stop other", check=False)
     machine.sh("rm /etc/systemd/system/portico-web@.service; systemctl daemon-reload")
-    machine.sh("rabbitmqctl -q delete_vhost crm; rabbitmqctl -q delete_user crm")
     rules = machine.sh("cat /etc/postgresql/15/main/pg_hba.conf")
     shown = bare.must("remote-setup", "--dry-run").stdout
     assert "! PostgreSQL has other databases (crm), which stay; it restarts" in shown
@@ -89,6 +89,9 @@ def test_sites_and_a_database_of_others_stay_in_use_beside_ours(bare: Fleet) -> 
     bare.must("remote-setup", "--yes")
     assert machine.sh("psql -A -t postgres://crm:secret@127.0.0.1/crm -c 'SELECT 42'").strip() == "42"
     assert machine.sh("curl -s http://127.0.0.1/ -H 'Host: crm.example.org'").strip() == "crm"
+    assert machine.sh("rabbitmqctl -q list_queues -p crm name").split()[-1:] == ["orders"]
+    assert "Success" in machine.sh("rabbitmqctl -q authenticate_user crm secret")
+    assert "@" in machine.sh("grep '^CELERY_BROKER_URL=amqps://portico:.*:5671/portico$' /etc/portico/services.env")
     assert "Welcome to nginx" in machine.sh("curl -s http://127.0.0.1/ -H 'Host: nobody.example.org'"), "their default"
     assert machine.sh("cat /etc/postgresql/15/main/pg_hba.conf.before-portico") == rules
     assert machine.sh("cat /etc/postgresql/15/main/pg_hba.conf").endswith(rules)

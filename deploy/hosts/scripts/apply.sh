@@ -143,7 +143,7 @@ restore() {
 file_of() { # OWNER PATH MODE
     # shellcheck disable=SC2016 # that user's shell expands it
     runuser -u "$1" -- sh -c \
-        'umask 077 && rm -f "$1" && cat >"$1" && chmod "$3" "$1" && mv -f -T "$1" "$2"' \
+        'umask 022 && mkdir -p "${2%/*}" && umask 077 && rm -f "$1" && cat >"$1" && chmod "$3" "$1" && mv -f -T "$1" "$2"' \
         sh "${2%/*}/.${2##*/}.new" "$2" "$3" >"$work/log" 2>&1
 }
 

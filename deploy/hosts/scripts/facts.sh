@@ -12,6 +12,7 @@
 #   address NAME            address NAME ADDRESS…
 #   database | broker       state WHAT WORD…                  what is missing; empty if nothing is
 #                           password WHAT PASSWORD
+#                           account WHAT NAME                 in a broker that others use too
 #                           certificate WHAT CONTENT
 #
 # Always: system ID VERSION, python VERSION, port NUMBER, ipv6, pending VERB UNIT, site NAME (a project set up here).
@@ -104,6 +105,9 @@ while read -r what first second roles <&3; do
             name=$first
             system
             is_mine "$name" || there_names "$name" "$second"
+            # Also of a host that loses the role: others may use the server.
+            case " $roles " in *" database "*) ;; *) [ ! -s "/etc/$name/database_password" ] || there_database "$name" ;; esac
+            case " $roles " in *" broker "*) ;; *) [ ! -s "/etc/$name/broker_password" ] || there_broker "$name" ;; esac
             there_network
             clusters | sed 's/^/cluster /'
             for role in $roles; do
@@ -143,6 +147,7 @@ while read -r what first second roles <&3; do
             ;;
         broker)
             echo "state broker $(broker_missing "$name")"
+            [ ! -e "/etc/rabbitmq/conf.d/$name.conf" ] || echo "account broker $name"
             access broker
             ;;
         end)

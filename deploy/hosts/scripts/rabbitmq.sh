@@ -1,6 +1,11 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2317,SC2329 # facts.sh and apply.sh, which follow, call these
-# The broker on its host: functions for facts.sh and apply.sh. The user is called `site`, in the virtual host /.
+# The broker on its host: functions for facts.sh and apply.sh. The user is called `site`, in the virtual host /; in a
+# server that others use too, both are called as the project, and `guest` is the others' affair.
+broker_names() { # NAME
+    account=site vhost=/ guest='lists:member(<<"guest">>, Users)'
+    if [ -e "/etc/rabbitmq/conf.d/$1.conf" ]; then account=$1 vhost=$1 guest=false; fi
+}
 
 # Evaluate an Erlang expression from standard input in the server. With any other argument (`--quiet`), rabbitmqctl does
 # not read standard input.
@@ -10,17 +15,18 @@ broker_eval() {
 
 # Print what is missing: server, user, password, permissions; guest if that user still exists.
 broker_missing() {
+    broker_names "$1"
     password=$(head -n 1 "/etc/$1/broker_password" 2>/dev/null || true)
     # If the server does not run, rabbitmqctl would start an epmd, which conflicts with the one that systemd starts.
     # One expression for everything: a start of Erlang takes a second or two.
     if ! systemctl -q is-active rabbitmq-server || ! found=$(
         broker_eval <<ERLANG
 Users = [proplists:get_value(user, User) || User <- rabbit_auth_backend_internal:list_users()],
-Site = lists:member(<<"site">>, Users),
-Right = Site andalso element(1, rabbit_access_control:check_user_pass_login(<<"site">>, <<"$password">>)) =:= ok,
-Rights = Site andalso rabbit_auth_backend_internal:list_user_permissions(<<"site">>) =/= [],
+Site = lists:member(<<"$account">>, Users),
+Right = Site andalso element(1, rabbit_access_control:check_user_pass_login(<<"$account">>, <<"$password">>)) =:= ok,
+Rights = Site andalso rabbit_auth_backend_internal:list_user_permissions(<<"$account">>) =/= [],
 [Word || {Word, true} <- [
-    {user, not Site}, {password, not Right}, {permissions, not Rights}, {guest, lists:member(<<"guest">>, Users)}
+    {user, not Site}, {password, not Right}, {permissions, not Rights}, {guest, $guest}
 ]].
 ERLANG
     ); then
@@ -31,6 +37,7 @@ ERLANG
 }
 
 broker_make() {
+    broker_names "$1"
     file=/etc/$1/broker_password
     password=$(head -n 1 "$file" 2>/dev/null || true)
     if [ -z "$password" ]; then
@@ -40,12 +47,16 @@ broker_make() {
     fi
     broker_eval >/dev/null <<ERLANG
 Users = [proplists:get_value(user, User) || User <- rabbit_auth_backend_internal:list_users()],
-case lists:member(<<"site">>, Users) of
-    true -> ok = rabbit_auth_backend_internal:change_password(<<"site">>, <<"$password">>, <<"setup">>);
-    false -> ok = rabbit_auth_backend_internal:add_user(<<"site">>, <<"$password">>, <<"setup">>)
+case rabbit_vhost:exists(<<"$vhost">>) of
+    true -> ok;
+    false -> ok = rabbit_vhost:add(<<"$vhost">>, <<"setup">>)
 end,
-ok = rabbit_auth_backend_internal:set_permissions(<<"site">>, <<"/">>, <<".*">>, <<".*">>, <<".*">>, <<"setup">>),
-case lists:member(<<"guest">>, Users) of
+case lists:member(<<"$account">>, Users) of
+    true -> ok = rabbit_auth_backend_internal:change_password(<<"$account">>, <<"$password">>, <<"setup">>);
+    false -> ok = rabbit_auth_backend_internal:add_user(<<"$account">>, <<"$password">>, <<"setup">>)
+end,
+ok = rabbit_auth_backend_internal:set_permissions(<<"$account">>, <<"$vhost">>, <<".*">>, <<".*">>, <<".*">>, <<"setup">>),
+case $guest of
     true -> ok = rabbit_auth_backend_internal:delete_user(<<"guest">>, <<"setup">>);
     false -> ok
 end.

@@ -7,7 +7,8 @@
 #   there nginx-main FILE                                         a main file that does not include sites-enabled
 #   there nginx-beside FILE                                       our part of an nginx that serves others too
 #   there database NAME | role NAME                               in the cluster on port 5432
-#   there vhost NAME | broker-user NAME | node NAME               of a RabbitMQ
+#   there vhost NAME | broker-user NAME | queue NAME | node NAME  of a RabbitMQ; a node that does not run
+#   there broker-beside FILE                                      our part of a RabbitMQ that others use too
 #   there firewall ufw|firewalld                                  that is active
 #   cluster VERSION NAME PORT STATUS
 #   listen PORT PROGRAM open|local                                a TCP port, and whether others may reach it
@@ -57,15 +58,22 @@ there_nginx() { # NAME
 }
 
 there_database() { # NAME
-    [ ! -s "/etc/$1/database_password" ] || return 0
+    systemctl -q is-active 'postgresql@*' || return 0
+    site=site
+    # Ours is not another's.
+    [ ! -s "/etc/$1/database_password" ] || site=
     as_postgres 2>/dev/null <<SQL || true
 SELECT 'there database ' || datname FROM pg_database
-WHERE datname = 'site' OR (datname <> 'postgres' AND NOT datistemplate AND datname !~ '\\s');
-SELECT 'there role ' || rolname FROM pg_roles WHERE rolname = 'site';
+WHERE datname = '$site' OR (datname NOT IN ('postgres', 'site') AND NOT datistemplate AND datname !~ '\\s');
+SELECT 'there role ' || rolname FROM pg_roles WHERE rolname = '$site';
 SQL
 }
 
 there_broker() { # NAME
+    if [ -e "/etc/rabbitmq/conf.d/$1.conf" ]; then
+        echo "there broker-beside /etc/rabbitmq/conf.d/$1.conf"
+        return 0
+    fi
     [ ! -s "/etc/$1/broker_password" ] || return 0
     if systemctl -q is-active rabbitmq-server && found=$(
         broker_eval <<ERLANG

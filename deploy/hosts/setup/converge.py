@@ -28,6 +28,8 @@ from deploy.hosts.setup.refusal import (
     problems,
     refusal,
     remarks,
+    shares_broker,
+    shares_database,
     shares_nginx,
     uploads_apart,
 )
@@ -183,7 +185,9 @@ def _require_all(plans: Mapping[str, Changes | Failure]) -> dict[str, Changes]:
 
 
 def _plan(site: Site, host: Host, facts: Facts, access: Mapping[Server, Access]) -> Changes:
-    learned = Learned(facts.ports, facts.ipv6, facts.addresses, access, facts.mark, shares_nginx(site, facts))
+    shared = {"shares_nginx": shares_nginx, "shares_database": shares_database, "shares_broker": shares_broker}
+    known = {name: shares(site, facts) for name, shares in shared.items()}
+    learned = Learned(facts.ports, facts.ipv6, facts.addresses, access, facts.mark, **known)
     changes = diff(desired(site, host, learned), facts)
     if others := waits_for(site, host, learned):
         title = f"+ {site.layout.services} (secret), once {' and '.join(others)} has generated its password"

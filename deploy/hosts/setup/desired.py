@@ -69,8 +69,8 @@ def _without_mark(site: Site, host: Host, learned: Learned) -> Desired:
             _common(site, host),
             _site(site, host, learned) if is_site(host) else _no_site(site),
             with_nginx(site, host, learned) if has_files(host) else without_nginx(site),
-            with_database(site, host, learned) if "database" in host.roles else without_database(site),
-            with_broker(site, host) if "broker" in host.roles else without_broker(site),
+            with_database(site, host, learned) if "database" in host.roles else without_database(site, learned),
+            with_broker(site, host, learned) if "broker" in host.roles else without_broker(site, learned),
             with_firewall(site, host, learned),
             with_additions(site, host),
             _upgrades(site),
@@ -183,7 +183,7 @@ def _services(site: Site, learned: Learned) -> list[File]:
     forms: Mapping[Server, tuple[str, ...]] = {
         "database": (f"DATABASE_URL=postgres://site:{{}}@{{}}:{DATABASE_PORT}/site?{checked}",),
         "broker": (
-            f"CELERY_BROKER_URL=amqps://site:{{}}@{{}}:{BROKER_PORT}//",
+            f"CELERY_BROKER_URL=amqps://{{account}}:{{}}@{{}}:{BROKER_PORT}/{{vhost}}",
             f"CELERY_BROKER_CA={site.layout.certificate('broker')}",
         ),
     }
@@ -191,7 +191,8 @@ def _services(site: Site, learned: Learned) -> list[File]:
         for host in site.environment.with_role(server):
             address, access = host.private_address, learned.access[server]
             shown = f"[{address}]" if ":" in address else address
-            lines += [line.format(access.password.get_secret_value(), shown) for line in form]
+            names = {"account": access.account or "site", "vhost": access.account or "/"}
+            lines += [line.format(access.password.get_secret_value(), shown, **names) for line in form]
             files.append(File(str(site.layout.certificate(server)), access.certificate))
     text = "".join(f"{line}\n" for line in lines)
     return [*files, File(str(site.layout.services), text, mode=0o600, secret=True)]

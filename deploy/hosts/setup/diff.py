@@ -148,6 +148,8 @@ class Access:
     password: SecretStr
     #: Its self-signed certificate (PEM).
     certificate: str
+    #: The user and the vhost in a broker that others use too; empty for `site` in `/`.
+    account: str = ""
 
 
 @dataclass(frozen=True)

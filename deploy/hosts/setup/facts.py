@@ -18,7 +18,7 @@ _ENABLED = {"enabled", "enabled-runtime", "generated", "alias"}
 _ACTIVE = {"active", "reloading", "activating"}
 _KNOWN = {
     *("system", "no-systemd", "python", "ipv6", "port", "package", "user", "keys", "entry", "unit"),
-    *("site", "there", "cluster", "listen", "address", "state", "password", "certificate", "pending"),
+    *("site", "there", "cluster", "listen", "address", "state", "password", "account", "certificate", "pending"),
 }
 
 
@@ -83,15 +83,19 @@ def _facts(said: dict[str, list[list[str]]]) -> Facts:
             for name, *found in said["address"]
         },
         missing={cast(Server, what): " ".join(words).strip() for what, *words in said["state"]},
-        access=_access(dict(said["password"]), dict(said["certificate"])),
+        access=_access(dict(said["password"]), dict(said["certificate"]), dict(said["account"])),
         pending=tuple((verb, unit) for verb, unit in said["pending"]),
     )
 
 
-def _access(passwords: Mapping[str, str], certificates: Mapping[str, str]) -> dict[Server, Access]:
+def _access(
+    passwords: Mapping[str, str], certificates: Mapping[str, str], accounts: Mapping[str, str]
+) -> dict[Server, Access]:
     """Password and certificate of each server that has both."""
     return {
-        cast(Server, server): Access(SecretStr(passwords[server]), base64.b64decode(text).decode())
+        cast(Server, server): Access(
+            SecretStr(passwords[server]), base64.b64decode(text).decode(), accounts.get(server, "")
+        )
         for server, text in certificates.items()
         if server in passwords
     }

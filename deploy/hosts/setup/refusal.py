@@ -150,10 +150,13 @@ def _servers_taken(site: Site, host: Host, facts: Facts) -> Iterator[str]:
         version = facts.clusters[-1][0]
         make = f"pg_createcluster {version} {site.layout.name.replace('-', '_')} --port {DATABASE_PORT} --start"
         yield f"PostgreSQL's clusters ({have}) are not on port {DATABASE_PORT}: `{make}` makes one that is"
-    used = [f"{kind} {name}" for kind, name in facts.there if kind in ("vhost", "broker-user", "queue", "node")]
-    if used and "broker" not in site.take_over:
-        what = f"RabbitMQ is used by others here ({', '.join(used[:5])}); for the site it would start empty"
-        yield f"{what}: use another host for the broker, or {_take_over(site, 'broker')}"
+    if (nodes := _of(facts, "node")) and "broker" not in site.take_over:
+        what = f"RabbitMQ does not run, but has data here ({', '.join(nodes)}); for the site it would start empty"
+        yield f"{what}: start it (`systemctl start rabbitmq-server`), or {_take_over(site, 'broker')}"
+    taken = (BROKER_PORT, "beam.smp") in [(port, program) for port, program, _ in facts.listening]
+    if shares_broker(site, facts) and taken and not _of(facts, "broker-beside"):
+        what = f"RabbitMQ is used by others here, and over TLS on port {BROKER_PORT} with a certificate of theirs"
+        yield f"{what}: name it in services.broker instead of the role broker, or {_take_over(site, 'broker')}"
     if site.environment.firewall:
         for program in _of(facts, "firewall"):
             disable = "ufw disable" if program == "ufw" else "systemctl disable --now firewalld"
@@ -184,6 +187,17 @@ def shares_nginx(site: Site, facts: Facts) -> bool:
     return bool(_of(facts, "nginx-beside")) or bool(_of(facts, "nginx") and "nginx" not in site.take_over)
 
 
+def shares_database(_: Site, facts: Facts) -> bool:
+    """Whether others use the database's server."""
+    return any(name != "site" for name in _of(facts, "database"))
+
+
+def shares_broker(site: Site, facts: Facts) -> bool:
+    """Whether others use the broker, and are to go on with that."""
+    others = [name for name in _of(facts, "vhost", "broker-user", "queue") if name != site.layout.name]
+    return bool(_of(facts, "broker-beside")) or bool(others and "broker" not in site.take_over)
+
+
 def remarks(site: Site, host: Host, facts: Facts) -> list[str]:
     """What else a person should know before setup: what it changes for other programs of a host."""
     lines = []
@@ -193,6 +207,10 @@ def remarks(site: Site, host: Host, facts: Facts) -> list[str]:
     others = [name for name in _of(facts, "database") if name != "site"]
     if "database" in host.roles and others:
         lines.append(f"PostgreSQL has other databases ({', '.join(others)}), which stay; it restarts")
+    used = [f"{kind} {name}" for kind, name in facts.there if kind in ("vhost", "broker-user", "queue")]
+    if "broker" in host.roles and used:
+        stays = "which stay; it restarts" if shares_broker(site, facts) else "which will not be there"
+        lines.append(f"RabbitMQ is used by others ({', '.join(used[:5])}), {stays}")
     if site.environment.firewall and not facts.units.get(f"{site.layout.name}-firewall.service", (False, False))[1]:
         kept = {*facts.ports, *_ports_needed(site, host), *(each.number for each in host.open_ports)}
         for port, program in sorted({(port, program) for port, program, reach in facts.listening if reach}):

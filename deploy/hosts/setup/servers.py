@@ -104,16 +104,25 @@ def without_nginx(site: Site) -> Desired:
 # --- Servers ---
 
 
-def without_database(site: Site) -> Desired:
-    """Stop a server that the site no longer uses, and keep its data. Leave one without our password alone."""
+def without_database(site: Site, learned: Learned) -> Desired:
+    """Stop a server that the site no longer uses, and keep its data. Leave one alone that others use."""
     password = str(site.layout.password("database"))
-    return Desired(absent=(password,), idle=(Idle("postgresql.service", password),))
+    idle = () if learned.shares_database else (Idle("postgresql.service", password),)
+    return Desired(absent=(password,), idle=idle)
 
 
-def without_broker(site: Site) -> Desired:
+def without_broker(site: Site, learned: Learned) -> Desired:
     password = str(site.layout.password("broker"))
-    units = ("rabbitmq-server.service", "epmd.service", "epmd.socket")
-    return Desired(absent=(password,), idle=tuple(Idle(unit, password) for unit in units))
+    units = () if learned.shares_broker else ("rabbitmq-server.service", "epmd.service", "epmd.socket")
+    return Desired(absent=(password, _broker_beside_others(site)), idle=tuple(Idle(unit, password) for unit in units))
+
+
+def _broker_beside_others(site: Site) -> str:
+    """Our part of the configuration of a RabbitMQ that others use too; the user and the vhost are then the project's.
+
+    `scripts/rabbitmq.sh` knows the path.
+    """
+    return f"/etc/rabbitmq/conf.d/{site.layout.name}.conf"
 
 
 def with_database(site: Site, host: Host, learned: Learned) -> Desired:
@@ -153,7 +162,29 @@ def _network(address: str) -> str:
         return address
 
 
-def with_broker(site: Site, host: Host) -> Desired:
+def with_broker(site: Site, host: Host, learned: Learned) -> Desired:
+    return _shared_broker(site) if learned.shares_broker else _own_broker(site, host)
+
+
+def _broker_key(site: Site) -> File:
+    path = DROP_IN.format("rabbitmq-server.service", site.layout.name)
+    return File(path, template_text("files/rabbitmq.drop-in.conf"))
+
+
+def _shared_broker(site: Site) -> Desired:
+    """A server that others use keeps its name, its configuration and its users; ours gets a vhost of its own."""
+    own = ("rabbitmq", "rabbitmq")
+    path, key = _broker_beside_others(site), _broker_key(site)
+    beside = File(path, template_text("files/rabbitmq.beside.conf", name=site.layout.name), *own)
+    return Desired(
+        packages=("rabbitmq-server", "ssl-cert"),
+        groups=(Group((beside, key)),),
+        units=(Unit("rabbitmq-server.service", restart_for=(beside.path, key.path)),),
+        servers=("broker",),
+    )
+
+
+def _own_broker(site: Site, host: Host) -> Desired:
     limit = host.max_memory.get("broker", "")
     size = f"total_memory_available_override_value = {limit.replace('M', 'MB').replace('G', 'GB')}" if limit else ""
     own = ("rabbitmq", "rabbitmq")
@@ -162,15 +193,13 @@ def with_broker(site: Site, host: Host) -> Desired:
         File("/etc/rabbitmq/rabbitmq-env.conf", template_text("files/rabbitmq-env.conf"), *own, shared="copied"),
     )
     names = File(DROP_IN.format("epmd.socket", site.layout.name), template_text("files/epmd.drop-in.conf"))
-    key = File(
-        DROP_IN.format("rabbitmq-server.service", site.layout.name), template_text("files/rabbitmq.drop-in.conf")
-    )
+    key = _broker_key(site)
     memory = memory_limit(site, host, "broker", "rabbitmq-server.service")
     watched = [file.path for group in (Group((*files, key)), *memory.groups) for file in group.files]
     return Desired(
         packages=("rabbitmq-server", "ssl-cert"),
         groups=(Group((*files, names, key)), *memory.groups),
-        absent=memory.absent,
+        absent=(_broker_beside_others(site), *memory.absent),
         units=(
             Unit("epmd.socket", restart_for=(names.path,)),
             Unit("rabbitmq-server.service", restart_for=(*watched, *memory.absent, names.path)),

@@ -75,6 +75,9 @@ class Learned:
     mark: Mark | None = None
     #: Whether nginx serves others too: it keeps its own main file, and ours is one of its sites.
     shares_nginx: bool = False
+    #: Whether others use the database's server and the broker, which then go on with their own configuration.
+    shares_database: bool = False
+    shares_broker: bool = False
 
     def of(self, host: Host) -> tuple[str, ...]:
         """The addresses of a host, as other hosts resolve them."""

@@ -9,9 +9,9 @@ from deploy.hosts.setup import converge
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.diff import REST, Desired, Entry, Facts, File, Group, diff, merged, steps
 from deploy.hosts.setup.names import refused
-from deploy.hosts.setup.refusal import TAKEN_OVER, in_the_way, remarks, shares_nginx
+from deploy.hosts.setup.refusal import TAKEN_OVER, in_the_way, remarks, shares_broker, shares_database, shares_nginx
 from deploy.hosts.setup.site import Learned
-from tests.unit.hosts.test_setup import PROJECT, TEXT, environment, files, host, site, wanted
+from tests.unit.hosts.test_setup import ACCESS, PROJECT, TEXT, environment, files, host, site, wanted
 
 ALL = TEXT.replace("roles: [web]", "roles: [web, database, broker]", 1).replace(
     "  data1: {address: 10.0.0.4, roles: [database, broker]}\n", ""
@@ -60,7 +60,12 @@ def said(facts: Facts, text: str = ALL, *take_over: str) -> list[str]:
             "nginx",
         ),
         (Facts(there=(("database", "site"),)), "PostgreSQL has the database site, not of remote-setup", "database"),
-        (Facts(there=(("vhost", "crm"), ("broker-user", "crm"))), "RabbitMQ is used by others here (vhost", "broker"),
+        (Facts(there=(("node", "rabbit@m1"),)), "RabbitMQ does not run, but has data here (rabbit@m1)", "broker"),
+        (
+            Facts(there=(("vhost", "crm"),), listening=((5671, "beam.smp", True),)),
+            "RabbitMQ is used by others here, and over TLS on port 5671 with a certificate of theirs: name it in",
+            "broker",
+        ),
         (Facts(there=(("firewall", "ufw"),)), "ufw is active, and closes what setup's own firewall opens: `ufw", ""),
         (Facts(listening=((80, "apache2", True),)), "apache2 listens on port 80, which nginx needs: stop it", ""),
         (Facts(listening=((5432, "docker-proxy", False),)), "docker-proxy listens on port 5432, which postgres", ""),
@@ -139,6 +144,39 @@ def test_what_stands_outside_of_our_servers_touches_no_other(tls: str) -> None:
     assert found["/etc/nginx/site/server.conf"].text.endswith("include /etc/nginx/site/defaults.conf;\n")
     assert "upstream shop_app {\n    zone shop_app 64k;" in http
     assert "proxy_pass http://shop_app;" in found["/etc/nginx/site/proxy.conf"].text
+
+
+# --- A database's server and a broker of others ---
+
+
+def test_a_broker_of_others_keeps_its_configuration_and_gives_ours_a_vhost() -> None:
+    used = Facts(there=(("vhost", "crm"), ("broker-user", "crm")))
+    here = site(ALL)
+    assert said(used) == []
+    assert shares_broker(here, used)
+    assert not shares_broker(replace(here, take_over=frozenset({"broker"})), used)
+    assert "which stay; it restarts" in remarks(here, host(here, "web1"), used)[0]
+    shared = wanted("data1", learned=Learned(shares_broker=True))
+    assert "/etc/rabbitmq/conf.d/shop.conf" in files(shared)
+    assert not {"/etc/rabbitmq/rabbitmq.conf", "/etc/rabbitmq/rabbitmq-env.conf"} & set(files(shared))
+    assert "epmd.socket" not in [unit.name for unit in shared.units], "others may have a cluster"
+    access = {name: replace(each, account="shop" if name == "broker" else "") for name, each in ACCESS.items()}
+    services = files(wanted("web1", learned=Learned(access=access)))["/etc/shop/services.env"]  # type: ignore[arg-type]
+    assert "CELERY_BROKER_URL=amqps://shop:mqpass@10.0.0.4:5671/shop" in services.text.splitlines()
+
+
+def test_a_server_that_others_use_runs_on_when_a_host_loses_its_role() -> None:
+    there = Entry("file", "root", "root", "600", "0")
+    left = Facts(
+        entries={f"/etc/shop/{name}_password": there for name in ("database", "broker")},
+        units=dict.fromkeys(("postgresql.service", "rabbitmq-server.service"), (True, True)),
+    )
+    alone = [change.title for change in diff(wanted("web1"), left)]
+    assert {"disable postgresql.service", "disable rabbitmq-server.service"} <= set(alone)
+    shared = wanted("web1", learned=Learned(access=ACCESS, shares_database=True, shares_broker=True))  # type: ignore[arg-type]
+    assert not [change.title for change in diff(shared, left) if change.title.startswith("disable")]
+    assert shares_database(site(), Facts(there=(("database", "crm"),)))
+    assert not shares_database(site(), Facts(there=(("database", "site"),)))
 
 
 # --- Files that were there ---
