@@ -12,6 +12,8 @@ from honcho.printer import Message
 from deploy.core.errors import Failure
 from deploy.native import runtime as native
 from deploy.native import side_by_side
+from deploy.project import workers
+from deploy.project.services import Redis
 from tests.unit.examples import PROJECT
 from tests.unit.test_checks import STORE
 
@@ -72,3 +74,34 @@ def test_a_signal_before_the_processes_have_told_their_ids_is_kept_for_then(caps
     manager._procmgr = type("Processes", (), {"terminate": ended.append})
     announcer.write(Message("line", "web started", datetime.now(), "system", None))
     assert ended == [4711]
+
+
+def test_an_asynchronous_site_has_an_asynchronous_server_and_others_have_runserver() -> None:
+    def served(asgi: str) -> str:
+        project = replace(PROJECT, declared=replace(PROJECT.declared, asgi=asgi))
+        return native.plan(project, STORE, 8123, workers=1).processes["web"].render()
+
+    assert "-m portico_site.serve 127.0.0.1:8123" in served("mysite.asgi:application")
+    assert "manage.py runserver --noreload 127.0.0.1:8123" in served("")
+
+
+def test_each_kind_of_workers_is_a_process_with_its_queues() -> None:
+    kinds = workers.parse({"mail": {"queues": ["mail"]}, "billing": {"queues": ["billing"], "alone": True}})
+    plan = native.plan(replace(PROJECT, workers=kinds), STORE, 8123, workers=2)
+    assert list(plan.processes) == ["web", "worker1", "worker2", "worker_mail", "worker_billing", "beat"]
+    mail = plan.processes["worker_mail"]
+    assert "-n worker_mail@%h -c 2 -Q mail" in " ".join(mail.argv)
+    assert mail.env["PORTICO_KINDS"] == "default,mail,billing"
+    assert "PORTICO_KINDS" not in native.plan(PROJECT, STORE, 8123, workers=1).processes["worker"].env
+    alone = replace(PROJECT, workers=workers.parse({"default": {"alone": True}}))
+    with pytest.raises(Failure, match=r"--workers: there must be one: project\.workers\.default\.alone"):
+        native.plan(alone, STORE, 8123, workers=2)
+
+
+def test_redis_of_this_machine_is_asked_for_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    project = replace(PROJECT, redis=Redis(broker=True))
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    variables = native.environment(project, {})
+    assert variables["REDIS_URL"] == "redis://127.0.0.1:6379/0"
+    assert variables["CELERY_BROKER_URL"] == "filesystem://", "the embedded one"
+    assert "REDIS_URL" not in native.environment(project, {"REDIS_URL": "redis://mine"})

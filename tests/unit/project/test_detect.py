@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from deploy.project.detect import Said, detect
+from deploy.project.detect import Said, detect, names
+from deploy.project.names import Names
 from deploy.project.source.modules import Library, Module
 from deploy.project.source.packages import Requirements, read
 from deploy.project.source.tree import walk
@@ -469,3 +470,18 @@ def test_a_front_end_is_found_with_its_build(tmp_path: Path) -> None:
     assert [(each.build, str(each.at)) for each in detect(tmp_path).frontends] == [
         ("npm run build", "assets/package.json:3")
     ]
+
+
+@pytest.mark.parametrize(
+    ("files", "said", "expected"),
+    [
+        ({}, "", ""),
+        ({"config/asgi.py": "application = ProtocolTypeRouter({})\n"}, "", "config.asgi:application"),
+        ({}, "config.asgi:application", "config.asgi:application"),
+    ],
+)
+def test_an_asgi_module_alone_is_no_sign_of_a_site_that_needs_it(
+    tmp_path: Path, files: dict[str, str], said: str, expected: str
+) -> None:
+    shapes.write(tmp_path, shapes.SPLIT, {"config/asgi.py": "application = get_asgi_application()\n", **files})
+    assert names(tmp_path, Names(asgi=said)).asgi == expected
