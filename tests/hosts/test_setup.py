@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import support
+from deploy.project import local
+from tests import pages, support
 from tests.hosts.conftest import ROLES, VERSIONS
 from tests.hosts.server import make_key
 from tests.rig.machines import Fleet, Machine, Rack, bare_fleet, watching
@@ -746,9 +747,14 @@ def solo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     try:
         roles: dict[str, tuple[str, ...]] = {"solo": ("web", "worker", "beat", "database", "broker")}
         fleet = Fleet(tmp_path_factory.mktemp("one") / "project", own, roles, more)
-        with (fleet.project / "invoke.yaml").open("a") as file:
-            file.write("  media: true\n")
         fleet.prepare()
+        with (fleet.project / "invoke.yaml").open("a") as file:
+            file.write("  media: true\n  packages: [tree]\n")
+        for block in pages.blocks((support.ROOT / local.FOLDER / "README.md").read_text()):
+            if block.remark.startswith(local.FOLDER):
+                (fleet.project / block.remark).parent.mkdir(parents=True, exist_ok=True)
+                (fleet.project / block.remark).write_text(block.body)
+        fleet.commit("uploads, and the examples of deploy/local")
         yield fleet
     finally:
         own.down()
@@ -817,8 +823,33 @@ def test_what_the_site_uploads_is_served_and_nothing_of_it_is_run(solo: Fleet) -
     for line in ("HTTP/2 200", "content-disposition: attachment", "x-content-type-options: nosniff", "; sandbox"):
         assert line in script
     for path in ("", "a%20b", "a%20b/", "..%2fstate/", "%2e%2e/%2e%2e/etc/passwd"):
-        assert host.sh(f"{ask}{path}").split()[1] in ("404", "502"), path  # 502: the address is the site's
+        assert host.sh(f"{ask}{path}").split()[1] in ("400", "404", "502"), path  # 502: it is the site's
     assert host.sh("runuser -u deploy -- ls /srv/portico/media 2>&1", check=False).endswith("Permission denied\n")
+
+
+def test_what_a_project_adds_is_there_and_nonsense_for_nginx_names_its_file(solo: Fleet) -> None:
+    host = solo["solo"]
+    ask = "curl -s -k --resolve portico.test:443:127.0.0.1 https://portico.test/robots.txt"
+    assert host.sh(ask) == "User-agent: *\nDisallow: /search/\n"
+    assert host.sh("command -v tree").strip() == "/usr/bin/tree"
+    assert host.sh("systemctl is-active portico-heartbeat").strip() == "active"
+    assert host.sh("systemctl show -p Nice --value portico-worker@20260101-000000-abcdef0").strip() == "10"
+    lines, unit = solo.project / local.NGINX, solo.project / local.UNITS / "heartbeat.service"
+    right, running = lines.read_text(), unit.read_text()
+    try:
+        lines.write_text(f"{right}nonsense;\n")
+        unit.write_text("")
+        said = one_line(solo.invoke("remote-setup", "--yes"))
+        assert 'unknown directive "nonsense" in deploy/local/nginx.conf:5' in said
+        assert host.sh(ask) == "User-agent: *\nDisallow: /search/\n"
+        lines.write_text(right)
+        solo.must("remote-setup", "--yes")
+        assert host.sh("systemctl is-active portico-heartbeat", check=False).strip() == "inactive"
+    finally:
+        lines.write_text(right)
+        unit.write_text(running)
+    solo.must("remote-setup", "--yes")
+    assert host.sh("systemctl is-active portico-heartbeat").strip() == "active"
 
 
 def test_only_a_setup_needs_certificate_and_key_and_a_renewed_one_is_told(solo: Fleet, tmp_path: Path) -> None:
