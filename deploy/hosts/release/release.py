@@ -81,6 +81,7 @@ def site_environment(
         "PROTECTED_ROOT": str(layout.protected),
         "PROTECTED_URL": "/protected/",
         "WEB_CONCURRENCY": str(host.workers or cores),
+        "CONCURRENCY": str(host.concurrency or cores),  # for the launcher of a setup before there were kinds of workers
         **workers(project, environment, host, host.concurrency or cores),
         "WORKER_STOP_SECONDS": str(environment.drain),
         "GRACEFUL_SECONDS": str(environment.drain),

@@ -110,7 +110,7 @@ def test_a_shell_reads_each_variable_as_it_is() -> None:
 def test_the_site_is_told_its_names_socket_and_sizes(site: phases.Target) -> None:
     one, two = (deploy.variables(site, each, NEW, 4) for each in site.hosts[:2])
     assert one["WEB_CONCURRENCY"] == "3"
-    assert two["WEB_CONCURRENCY"] == "4"  # cores
+    assert two["WEB_CONCURRENCY"] == two["CONCURRENCY"] == "4"  # cores
     assert one["BIND"] == f"unix:/run/portico/web-{NEW}/sock"
     assert one["STATIC_ROOT"] == f"/srv/portico/releases/{NEW}/static"
     assert one["ALLOWED_HOSTS"] == "shop.example"
