@@ -197,7 +197,7 @@ class _Seen:
 def _units(seen: Sequence[_Seen]) -> Grid:
     rows = []
     for each in seen:
-        units = [f"{unit.kind} {unit.state}{_other(unit, each.has)}" for unit in each.has.units]
+        units = [f"{unit.kind} {unit.state}{_other(unit, each)}" for unit in each.has.units]
         free = min((disk.free for disk in each.health.disks), default=each.has.free)
         least = "unknown" if free is None else f"{free / 1e6:.1f} GB"
         rows.append((each.host.name, " ".join(each.host.roles), each.has.current or "none", ", ".join(units), least))
@@ -215,8 +215,11 @@ def _servers(seen: Sequence[_Seen], now: float) -> Grid:
     return _grid(("host", "answers", "servers", "certificate"), rows)
 
 
-def _other(unit: state.RunningUnit, has: HostState) -> str:
-    return "" if unit.release == has.current else f" ({unit.release})"
+def _other(unit: state.RunningUnit, seen: _Seen) -> str:
+    """What is unusual about a unit: another release than the current one, and restarts."""
+    often = health.restarts(seen.health, unit)
+    said = [*([unit.release] if unit.release != seen.has.current else []), *([f"{often} restarts"] if often else [])]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:

@@ -14,8 +14,6 @@ from deploy.hosts.release.state import HostState
 CERTIFICATE_DAYS = 21
 #: Less is free: a share of a file system, and kilobytes. A release needs 200 MB.
 LEAST_SHARE, LEAST_KILOBYTES = 0.05, 200_000
-#: Restarts of a unit that say that it does not run well; a unit of a release begins at 0.
-RESTARTS = 3
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def wrong(roles: Sequence[str], has: HostState, health: Health, environment: str
             return
     elif not has.marked:
         yield f"{state.UNMARKED}: {setup}"
-    yield from _wrong_units(roles, has, health, environment)
+    yield from _wrong_units(roles, has, environment)
     for server, said in health.servers.items():
         if said != "ok":
             unit = "rabbitmq-server" if server == "rabbitmq" else server
@@ -120,14 +118,11 @@ def wrong(roles: Sequence[str], has: HostState, health: Health, environment: str
         yield f"its certificate {ends}: renew it, then {setup}"
 
 
-def _wrong_units(roles: Sequence[str], has: HostState, health: Health, environment: str) -> Iterator[str]:
+def _wrong_units(roles: Sequence[str], has: HostState, environment: str) -> Iterator[str]:
     for role in state.missing(has, roles):
         yield f"{role} does not run: `invoke remote-logs --env {environment} --role {role}` shows why"
     if {"web", "worker", "beat"} & set(roles) and not has.current:
         yield f"has no release: `invoke remote-deploy --env {environment}`"
-    for unit, number in health.restarts.items():
-        if number >= RESTARTS:
-            yield f"{unit} was restarted {number} times: `invoke remote-logs --env {environment}` shows why"
 
 
 def as_data(
@@ -139,7 +134,7 @@ def as_data(
         "roles": list(roles),
         "release": has.current or None,
         "units": [
-            {"kind": unit.kind, "release": unit.release, "state": unit.state, "restarts": _restarts(health, unit)}
+            {"kind": unit.kind, "release": unit.release, "state": unit.state, "restarts": restarts(health, unit)}
             for unit in has.units
         ],
         "answers": {answer.path: answer.code for answer in health.answers},
@@ -154,5 +149,6 @@ def as_data(
     }
 
 
-def _restarts(health: Health, unit: state.RunningUnit) -> int:
+def restarts(health: Health, unit: state.RunningUnit) -> int:
+    """How often systemd has restarted a unit since its release was activated; also after a boot without its servers."""
     return next((n for name, n in health.restarts.items() if f"-{unit.kind}@{unit.release}." in name), 0)

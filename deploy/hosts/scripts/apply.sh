@@ -237,8 +237,11 @@ carry_out() {
                     fail "cannot copy $path to $path.before-portico"
                 ;;
             absent)
-                save "$(real "$a")"
-                rm -f "$(real "$a")"
+                path=$(real "$a")
+                save "$path"
+                # As the owner of its folder, who could have put a link in the way.
+                who=$(stat -c %U "${path%/*}" 2>/dev/null || echo root)
+                if [ "$who" = root ]; then rm -f "$path"; else runuser -u "$who" -- rm -f "$path" || true; fi
                 ;;
             units) systemctl daemon-reload ;;
             disable)

@@ -91,6 +91,10 @@ ERLANG
         case $node in
             *-plugins-expand | *-feature_flags | *.pid) continue ;;
         esac
+        # A host that had the role has kept its data, under the name that setup gives.
+        if [ "${node##*/}" = rabbit@localhost ] && grep -qs 'Written by remote-setup' /etc/rabbitmq/rabbitmq-env.conf; then
+            continue
+        fi
         [ ! -d "$node" ] || echo "there node ${node##*/}"
     done
 }
