@@ -5,6 +5,8 @@
 # `deploy/docker/context.py` says which files are there to copy: those that Git knows, in the same folders for every project.
 
 ARG PYTHON_IMAGE=python:3.13-slim-trixie
+# Where the front end is built, for a project that has one: `assets` in invoke.yaml.
+ARG ASSETS_IMAGE=${PYTHON_IMAGE}
 
 # --- Runtime: Python, the libraries that packages are linked with, and an unprivileged user.
 
@@ -62,6 +64,19 @@ RUN --mount=type=secret,id=build_ca --mount=type=secret,id=package_sources \
     uv venv --quiet /opt/venv \
     && uv pip install --quiet --python /opt/venv --no-deps --require-hashes -r /tmp/packages.txt
 
+# --- The front end, from the files that Git knows. The output alone goes on, to its place in the site's folder.
+
+FROM ${ASSETS_IMAGE} AS assets
+WORKDIR /src
+COPY assets ./
+ARG ASSETS_RUN="" ASSETS_OUTPUT="" ASSETS_PLACE=""
+RUN --mount=type=secret,id=build_ca \
+    mkdir /out; if [ -z "$ASSETS_RUN" ]; then exit 0; fi; \
+    if [ -s /run/secrets/build_ca ]; then export NODE_EXTRA_CA_CERTS=/run/secrets/build_ca; fi; \
+    sh -c "$ASSETS_RUN" \
+    && mkdir -p "/out/$ASSETS_PLACE" \
+    && cp -R "$ASSETS_OUTPUT/." "/out/$ASSETS_PLACE/"
+
 # --- The compiled code, and the static files: collected under hashed names, and compressed once instead of per request.
 
 FROM prod-packages AS site
@@ -71,6 +86,7 @@ ENV PORTICO_SETTINGS=${SETTINGS} PORTICO_WSGI=${WSGI} PORTICO_CELERY=${CELERY}
 WORKDIR /app
 COPY kit /opt/kit
 COPY site ./
+COPY --from=assets /out ./
 # The settings require values; these exist only for this command, and no image contains them. OWN: NAME=VALUE of each
 # variable that the project declares.
 ARG OWN=""

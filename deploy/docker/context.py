@@ -1,9 +1,10 @@
 """The files that the production image is built from: those that Git knows, in the same folders for every project.
 
-    python -m deploy.docker.context FOLDER | docker buildx build …  -
+    python -m deploy.docker.context FOLDER [INPUTS…] | docker buildx build …  -
 
-FOLDER is that of manage.py. Git knows a file if it tracks it, or would: what `.gitignore` names (secrets, databases,
-environments, uploads) never reaches an image. In the archive are `Dockerfile`, `requirements/*.txt`, `kit/`, `site/`.
+FOLDER is that of manage.py, and INPUTS are what a front end is built from (`.` for all of the project). Git knows a
+file if it tracks it, or would: what `.gitignore` names (secrets, databases, environments, uploads) never reaches an
+image. In the archive are `Dockerfile`, `requirements/*.txt`, `kit/`, `site/`, and the front end's inputs in `assets/`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.shell import Run
 from deploy.project import local
+from deploy.project.assets import Assets
 from deploy.project.site import KIT
 
 #: At the root, these are not the project's: they matter where manage.py is there too.
@@ -62,8 +64,11 @@ def known(root: Path) -> Iterator[str]:
             yield name
 
 
-def write(root: Path, site: str, output: IO[bytes]) -> None:
-    """Write the archive. Owners and times are the same everywhere, and modes say only whether a file can be run."""
+def write(root: Path, site: str, output: IO[bytes], front: Assets | None = None) -> None:
+    """Write the archive. Owners and times are the same everywhere, and modes say only whether a file can be run.
+
+    ``front`` is the front end whose inputs are in it too; without one, `assets/` is empty.
+    """
 
     def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
         entry.uid = entry.gid = 0
@@ -73,8 +78,14 @@ def write(root: Path, site: str, output: IO[bytes]) -> None:
         return entry
 
     with tarfile.open(fileobj=output, mode="w|") as archive:
+        folder = tarfile.TarInfo("assets")
+        folder.type, folder.mtime, folder.mode = tarfile.DIRTYPE, TIME, 0o755
+        archive.addfile(folder)
+        names = list(known(root))
+        for name in sorted(filter(front.reads, names) if front else ()):
+            archive.add(root / name, f"assets/{name}", recursive=False, filter=plain)
         own = local.dockerfile(root).encode()
-        for name, place in sorted(places(known(root), site).items()):
+        for name, place in sorted(places(names, site).items()):
             if place == "Dockerfile" and own:
                 entry = tarfile.TarInfo(place)
                 entry.size = len(own)
@@ -83,13 +94,15 @@ def write(root: Path, site: str, output: IO[bytes]) -> None:
             archive.add(root / name, place, recursive=False, filter=plain)
 
 
-def command(root: Path, site: str) -> Run:
+def command(root: Path, site: str, front: Assets | None = None) -> Run:
     """The command that writes the archive to its standard output."""
-    return Run([sys.executable, "-m", "deploy.docker.context", site], cwd=root)
+    inputs = (front.inputs or (".",)) if front else ()
+    return Run([sys.executable, "-m", "deploy.docker.context", site, *inputs], cwd=root)
 
 
 if __name__ == "__main__":
     try:
-        write(Path.cwd(), sys.argv[1], sys.stdout.buffer)
+        site, *inputs = sys.argv[1:]
+        write(Path.cwd(), site, sys.stdout.buffer, Assets("", "", inputs=tuple(inputs)) if inputs else None)
     except Failure as failure:
         sys.exit(failure.message)

@@ -18,7 +18,7 @@ from deploy.core.running import Notify, logged, quote
 from deploy.core.screen import Screen
 from deploy.core.shell import MakeFolder, Run, WriteSecret
 from deploy.docker import context
-from deploy.project import local, site
+from deploy.project import assets, local, site
 from deploy.project.config import Project
 from deploy.venvs import installers
 
@@ -60,6 +60,8 @@ def build(
     changed = None if code else own_dockerfile(project)
     if code and (own_values := site.stand_ins(project)):
         arguments["OWN"] = " ".join(f"{name}={value}" for name, value in own_values.items())
+    front = project.assets if code else None
+    arguments |= assets.build_arguments(front, parts.site)
     return Run(
         [
             *["docker", "buildx", "build", "--load", "--target", target],
@@ -72,7 +74,7 @@ def build(
             "-" if code else ".",
         ],
         cwd=project.root,
-        source=context.command(project.root, parts.site) if code else None,
+        source=context.command(project.root, parts.site, front) if code else None,
     )
 
 

@@ -17,7 +17,7 @@ from deploy.core.action import Action
 from deploy.core.errors import Failure
 from deploy.core.running import HOST, Notify, alone, announce, complaint, free_port, port_in_use, run_once
 from deploy.core.shell import Run
-from deploy.project import mail, services, site, sources
+from deploy.project import assets, mail, services, site, sources
 from deploy.project.config import Project
 from deploy.project.declared import server_values
 from deploy.venvs import build
@@ -114,15 +114,28 @@ def plan(project: Project, store: Store, port: int, workers: int) -> Plan:
     background = _celery(project, store, workers) if project.names.celery else {}
     for name, command in background.items():
         processes[name] = reloading(project, store, command, {"READY_FILE": str(ready / name)})
+    for name, watch in assets.watching(project.assets).items():
+        # All that it has started ends with it. In a folder without code, so that only its end makes it start again.
+        script = f'trap "trap - TERM; kill 0" TERM; cd "$0" || exit; ({watch}) & wait $!'
+        words = ["sh", "-c", script, str(project.root)]
+        processes[name] = reloading(project, store, words, {}, watch=ready)
     migrate = python(project, store, "-m", "portico_site.release", "migrate")
     samples = {"PORTICO_SAMPLES": project.samples} if project.samples else {}
     return Plan(
         project=project,
         port=port,
-        first={"migrate": replace(migrate, env={**migrate.env, **samples})},
+        first={**_front_end(project), "migrate": replace(migrate, env={**migrate.env, **samples})},
         processes=processes,
         ready_files=tuple(ready / name for name in background),
     )
+
+
+def _front_end(project: Project) -> dict[str, Run]:
+    """The command that builds the front end, where it never was."""
+    front = project.assets
+    if front is None or (project.root / front.output).is_dir():
+        return {}
+    return {"assets": Run(["sh", "-c", front.run], cwd=project.root, seconds=assets.BUILD_SECONDS)}
 
 
 def _celery(project: Project, store: Store, workers: int) -> dict[str, list[str]]:
@@ -139,10 +152,12 @@ def _celery(project: Project, store: Store, workers: int) -> dict[str, list[str]
     }
 
 
-def reloading(project: Project, store: Store, command: Sequence[str], more: dict[str, str]) -> Run:
+def reloading(
+    project: Project, store: Store, command: Sequence[str], more: dict[str, str], *, watch: Path | None = None
+) -> Run:
     """A command that is restarted when the code changes, and stopped with us."""
     reloader = [str(store.link("tools") / "bin" / "python"), "-m", "deploy.native.reloader"]
-    options = ["--watch", str(project.site_folder), "--grace", str(GRACE_SECONDS)]
+    options = ["--watch", str(watch or project.site_folder), "--grace", str(GRACE_SECONDS)]
     return Run([*reloader, *options, "--", *command], {**environment(project), "PYTHONPATH": str(project.root), **more})
 
 

@@ -16,7 +16,8 @@ from typing import Literal, TypeAlias
 
 from deploy import OLDEST
 from deploy.core.errors import Failure
-from deploy.project import services, workers
+from deploy.project import assets, services, workers
+from deploy.project.assets import Assets
 from deploy.project.names import Names
 from deploy.project.services import Redis
 from deploy.project.workers import Kind
@@ -109,6 +110,8 @@ class Project:
     media: Media = ""
     #: The largest request body that nginx takes, in megabytes.
     upload_megabytes: int = UPLOAD_MEGABYTES
+    #: How its front end is built, if it has one.
+    assets: Assets | None = None
 
     @cached_property
     def names(self) -> Names:
@@ -324,6 +327,7 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
         upload_megabytes=whole_number(
             values.get("upload_megabytes") or UPLOAD_MEGABYTES, "project.upload_megabytes", 1, MOST_MEGABYTES
         ),
+        assets=assets.parse(_inner(values, "assets")),
     )
 
 

@@ -146,6 +146,8 @@ class Example:
     front: str = "/"
     #: What its user writes into `invoke.yaml` because `check` says so, as lines of the section.
     written: Sequence[str] = ()
+    #: A static file that only the assets step makes.
+    built: str = ""
     #: Files that are in the way, and are set aside.
     aside: Sequence[str] = ()
 
@@ -159,11 +161,20 @@ PLAIN = Example(
     site="backend",
     uploads="backend/files",
     websocket=True,
-    written=["asgi: journal.asgi:application"],
+    written=[
+        "asgi: journal.asgi:application",
+        "assets:",
+        '  image: "python:3.13-slim-trixie"',
+        '  run: "mkdir -p backend/static/dist && cp front/built.js backend/static/dist/"',
+        "  output: backend/static/dist",
+        "  inputs: [front]",
+    ],
+    built="dist/built.js",
     files={
         "requirements.txt": "Django>=5.2,<5.3\nuvicorn-worker\nwebsockets\n",
         "README.md": "# Notes\n",
-        ".gitignore": "*.sqlite3\nfiles/\n",
+        ".gitignore": "*.sqlite3\nfiles/\n/backend/static/\n",
+        "front/built.js": "// built\n",
         **below(
             "backend",
             {
@@ -185,6 +196,7 @@ MIDDLEWARE = ("django.middleware.common.CommonMiddleware",)
 MEDIA_ROOT = BASE_DIR / "files"
 MEDIA_URL = "notes/files/"
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}
+STATICFILES_DIRS = [BASE_DIR / "static"]
 """,
             },
         ),

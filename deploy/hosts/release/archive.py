@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,19 +64,34 @@ def parts(root: Path, commit: str, prefix: str = "") -> Iterator[Part]:
 
 
 @contextmanager
-def packed(root: Path, commit: str) -> Iterator[tuple[IO[bytes], int]]:
+def packed(root: Path, commit: str, more: Mapping[str, Path] | None = None) -> Iterator[tuple[IO[bytes], int]]:
     """The compressed archive of a commit, as a file that nobody else can open, and its size in bytes.
 
-    It consists of several concatenated archives, which tar reads with `--ignore-zeros`. Raises `Failure` if Git fails.
+    ``more`` are folders that Git does not have, such as a built front end, by their places. It consists of several
+    concatenated archives, which tar reads with `--ignore-zeros`. Raises `Failure` if Git fails.
     """
     with tempfile.TemporaryFile() as file:
         deflate = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)  # 16: in gzip's format
         for part in parts(root, commit):
             for piece in _read(part.command):
                 file.write(deflate.compress(piece))
+        for place, folder in (more or {}).items():
+            with tempfile.TemporaryFile() as built:
+                with tarfile.open(fileobj=built, mode="w") as tar:
+                    tar.add(folder, place, filter=_plain)
+                built.seek(0)
+                while piece := built.read(_PIECE):
+                    file.write(deflate.compress(piece))
         file.write(deflate.flush())
         file.flush()
         yield file, file.tell()
+
+
+def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
+    return entry
 
 
 def _read(command: Run) -> Iterator[bytes]:

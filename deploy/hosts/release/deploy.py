@@ -23,6 +23,8 @@ from deploy.hosts.setup import converge, desired
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import script
 from deploy.hosts.ssh.connect import Connections
+from deploy.project import assets
+from deploy.project.config import Project
 
 #: The number of scripts in a deploy, and in a rollback; a shell for each is opened ahead on each host.
 PHASES, ROLLBACK_PHASES = 5, 3
@@ -63,6 +65,12 @@ def require_clean(status: str) -> None:
         raise Failure(f"not committed: {named}. Commit it, or leave it out with --ref HEAD")
 
 
+def _front_end(project: Project, commit: str, notify: Notify) -> dict[str, Path]:
+    """The built front end by its place, for a project that has one."""
+    this = project.assets
+    return {this.output: assets.built(this, project.root, project.run_folder, commit, notify)} if this else {}
+
+
 # --- Deploy and rollback ---
 
 
@@ -76,11 +84,12 @@ def deploy(target: Target, ref: str, notify: Notify) -> None:
     release = committed(target.project.root, ref)
     revealed = {name: value.get_secret_value() for name, value in read_secrets(environment, os.environ).items()}
     known = pinning.load(environment.root, environment.name)
+    front = _front_end(target.project, release.commit, notify)
     _local_hook(environment, "before", release.id)
     with (
         # Connect while the code is being packed.
         Connections(known, ahead=PHASES, owner=target.owner).begin(target.hosts) as connections,
-        archive.packed(target.project.root, release.commit) as code,
+        archive.packed(target.project.root, release.commit, front) as code,
         View(target.names) as view,
         phases.locked(
             operation := Operation(target, connections, view), f"deploy of {release.commit[:12]}", who()

@@ -20,9 +20,10 @@ from deploy.core.shell import Run
 FILE = "deploy/MANIFEST"
 #: What is Portico's in an adopted repository: files, and folders with all that is in them.
 OURS = ("tasks.py", "deploy", "nginx", "Dockerfile", "requirements/tools.in", "requirements/tools.txt")
-#: Of these folders only the example is Portico's.
+#: Of these folders only what explains them is Portico's.
 THEIRS = ("deploy/environments", "deploy/local")
 EXAMPLE = "deploy/environments/example.yaml"
+EXPLAINED = (EXAMPLE, "deploy/local/README.md")
 #: What programs leave in folders; not part of anything.
 MADE = frozenset({"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".DS_Store"})
 UNKNOWN = "unknown"
@@ -85,7 +86,7 @@ def read(root: Path) -> Manifest | None:
 
 def is_ours(name: str) -> bool:
     """Whether a file, by its name in the repository, is Portico's."""
-    if name == FILE or (name != EXAMPLE and name.startswith(tuple(f"{folder}/" for folder in THEIRS))):
+    if name == FILE or (name not in EXPLAINED and name.startswith(tuple(f"{folder}/" for folder in THEIRS))):
         return False
     return name in OURS or name.startswith(("deploy/", "nginx/"))
 

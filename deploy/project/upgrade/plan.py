@@ -30,6 +30,7 @@ BELONGS = {
     "deploy/hosts/": "the environment's file in deploy/environments/, or deploy/local/",
     "deploy/kit/": "the project's settings",
     "deploy/environments/": "a file of its own in deploy/environments/",
+    "deploy/local/": "another file in deploy/local/",
     "tasks.py": "project_tasks.py if it is a task, else invoke.yaml",
     "requirements/": "requirements/dev.in or another list of the project",
     "": "invoke.yaml, deploy/local/ or project_tasks.py",

@@ -30,7 +30,7 @@ WAIT_SECONDS = 60
 def unit(name: str) -> str:
     """What is exchanged in one rename: a file, or the folder within `deploy`, or `nginx`, that a file lies in."""
     parts = name.split("/")
-    if parts[0] == "deploy" and parts[1] != "environments":
+    if parts[0] == "deploy" and parts[1] not in ("environments", "local"):
         return "/".join(parts[:2])
     return parts[0] if parts[0] == "nginx" else name
 

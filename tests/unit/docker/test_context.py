@@ -13,6 +13,7 @@ from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.shell import Run
 from deploy.docker import context
+from deploy.project.assets import Assets
 
 MACHINERY = ["Dockerfile", "requirements/prod.txt", "requirements/prod.in", "deploy/kit/portico_site/health.py"]
 MACHINERY += ["deploy/places.py", "nginx/site.conf", "tasks.py", "invoke.yaml", ".env.example", "tests/test_x.py"]
@@ -71,10 +72,22 @@ def test_only_what_git_knows_is_in_the_archive(repository: Path) -> None:
     output.seek(0)
     with tarfile.open(fileobj=output) as archive:
         found = {entry.name: entry for entry in archive}
-    assert set(found) == {"Dockerfile", "site/manage.py", "site/new.py", "site/link"}
+    assert set(found) == {"Dockerfile", "site/manage.py", "site/new.py", "site/link", "assets"}
     assert (found["site/manage.py"].mode, found["site/new.py"].mode) == (0o755, 0o644)
     assert {(entry.uid, entry.mtime) for entry in found.values()} == {(0, context.TIME)}
     assert found["site/link"].linkname == "manage.py"
+
+
+def test_the_inputs_of_a_front_end_are_in_a_folder_of_their_own(repository: Path) -> None:
+    output = io.BytesIO()
+    context.write(repository, "site", output, Assets("x", "site/static", inputs=("site/new.py",)))
+    output.seek(0)
+    with tarfile.open(fileobj=output) as archive:
+        names = set(archive.getnames())
+    assert {each for each in names if each.startswith("assets/")} == {"assets/site/new.py"}
+    assert "site/new.py" in names
+    command = context.command(repository, "site", Assets("x", "site/static"))
+    assert command.argv[2:] == ["deploy.docker.context", "site", "."]
 
 
 def test_files_of_a_submodule_are_in_it(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

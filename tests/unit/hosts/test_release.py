@@ -421,11 +421,21 @@ def repository(folder: Path, **files: str) -> Path:
     return folder
 
 
-def unpacked(root: Path, commit: str) -> dict[str, tarfile.TarInfo]:
-    with archive.packed(root, commit) as (file, size):
+def unpacked(root: Path, commit: str, more: dict[str, Path] | None = None) -> dict[str, tarfile.TarInfo]:
+    with archive.packed(root, commit, more) as (file, size):
         data = b"".join(archive.pieces(file, size))
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz", ignore_zeros=True) as tar:
         return {each.name: each for each in tar.getmembers()}
+
+
+def test_a_built_front_end_is_packed_at_its_place(tmp_path: Path) -> None:
+    root = repository(tmp_path / "root", one="1")
+    (tmp_path / "built").mkdir()
+    (tmp_path / "built" / "a.js").write_text("x")
+    (tmp_path / "built" / "a.js").chmod(0o600)
+    found = unpacked(root, "HEAD", {"static/dist": tmp_path / "built"})
+    assert {"one", "static/dist/a.js"} <= found.keys()
+    assert (found["static/dist/a.js"].mode, found["static/dist/a.js"].uid) == (0o644, 0)
 
 
 def test_a_commit_is_packed_with_its_submodules_odd_names_and_modes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,9 @@ from deploy.core.errors import Failure
 from deploy.native import runtime as native
 from deploy.native import side_by_side
 from deploy.project import workers
+from deploy.project.assets import Assets
 from deploy.project.services import Redis
+from tests.support import wait_until
 from tests.unit.examples import PROJECT
 from tests.unit.test_checks import STORE
 
@@ -39,6 +42,29 @@ def test_a_project_without_celery_has_neither_worker_nor_beat() -> None:
     assert list(plan.processes) == ["web"]
     assert plan.ready_files == ()
     assert "CELERY_BROKER_URL" not in plan.processes["web"].env
+
+
+def test_a_front_end_is_built_where_it_never_was_and_watched_beside_the_site(tmp_path: Path) -> None:
+    project = replace(PROJECT, root=tmp_path, assets=Assets("npm run build", "site/dist", watch="npm run watch"))
+    plan = native.plan(project, STORE, 8123, workers=1)
+    assert list(plan.processes) == ["web", "worker", "beat", "assets"]
+    assert list(plan.first) == ["assets", "migrate"]
+    assert list(plan.first["assets"].argv) == ["sh", "-c", "npm run build"]
+    assert plan.first["assets"].cwd == tmp_path
+    (tmp_path / "site" / "dist").mkdir(parents=True)
+    assert list(native.plan(project, STORE, 8123, workers=1).first) == ["migrate"]
+
+
+def test_all_that_a_watcher_has_started_ends_with_it(tmp_path: Path) -> None:
+    watch = f"sh -c 'echo $$ >{tmp_path}/inner; exec sleep 600' && true"
+    project = replace(PROJECT, root=tmp_path, assets=Assets("x", "site/dist", watch=watch))
+    words = native.plan(project, STORE, 8123, workers=1).processes["assets"].argv
+    watcher = subprocess.Popen(words[words.index("--") + 1 :], start_new_session=True)
+    inner = tmp_path / "inner"
+    wait_until(lambda: inner.exists() and inner.read_text().strip() != "", 10, "the watcher has started")
+    watcher.terminate()
+    watcher.wait(10)
+    wait_until(lambda: not Path(f"/proc/{inner.read_text().strip()}/cmdline").exists(), 10, "its child has ended")
 
 
 def test_the_projects_own_variables_come_from_env_and_are_inherited(

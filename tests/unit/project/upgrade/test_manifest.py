@@ -28,6 +28,7 @@ COMMIT = "87e1a94d" * 5
         ("deploy/environments/example.yaml", True),
         ("deploy/environments/production.yaml", False),
         ("deploy/local/compose.yaml", False),
+        ("deploy/local/README.md", True),
         ("deploy/MANIFEST", False),
         ("requirements/base.in", False),
         ("invoke.yaml", False),

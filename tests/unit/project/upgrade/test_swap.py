@@ -21,6 +21,7 @@ BEFORE = {
     "deploy/single.py": "old",
     "nginx/site.conf": "old",
     "deploy/environments/example.yaml": "old",
+    "deploy/local/README.md": "old",
 }
 AFTER = {
     "tasks.py": "new",
@@ -31,6 +32,7 @@ AFTER = {
     "deploy/single.py/now_a_folder.py": "new",
     "nginx/site.conf": "new",
     "deploy/environments/example.yaml": "new",
+    "deploy/local/README.md": "new",
 }
 THEIRS = {
     "deploy/environments/production.yaml": "own",
