@@ -97,7 +97,7 @@ def test_a_dry_run_lists_all_and_writes_nothing(again: Adopted) -> None:
     assert "write  deploy/added/__init__.py" in shown
     assert "write  deploy/core/git.py" in shown
     assert "remove nginx/README.md" in shown
-    assert "invoke.yaml:4: project.package is removed" in shown
+    assert "project.package is removed: nothing reads it any more" in shown
     assert git(again.root, "status", "--porcelain") == ""
 
 

@@ -61,10 +61,10 @@ def test_all_that_a_watcher_has_started_ends_with_it(tmp_path: Path) -> None:
     words = native.plan(project, STORE, 8123, workers=1).processes["assets"].argv
     watcher = subprocess.Popen(words[words.index("--") + 1 :], start_new_session=True)
     inner = tmp_path / "inner"
-    wait_until(lambda: inner.exists() and inner.read_text().strip() != "", 10, "the watcher has started")
+    wait_until(lambda: inner.exists() and inner.read_text().strip() != "", 30, "the watcher has started")
     watcher.terminate()
-    watcher.wait(10)
-    wait_until(lambda: not Path(f"/proc/{inner.read_text().strip()}/cmdline").exists(), 10, "its child has ended")
+    watcher.wait(30)
+    wait_until(lambda: not Path(f"/proc/{inner.read_text().strip()}/cmdline").exists(), 30, "its child has ended")
 
 
 def test_the_projects_own_variables_come_from_env_and_are_inherited(
