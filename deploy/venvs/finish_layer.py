@@ -10,6 +10,7 @@ Standard library only, and no imports of ours: neither packages nor `deploy` are
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import platform
@@ -294,14 +295,20 @@ def incomplete(installed: Iterable[Distribution], folders: Sequence[Path]) -> li
     """The files that distributions lack, and their console scripts whose modules are in none of the folders."""
     wrong = []
     for each in installed:
-        for file in each.files or ():
-            if "__pycache__" not in file.parts and not os.path.exists(file.locate()):
-                wrong.append(f"{each.name} {each.version} lacks {file}")
-                break
+        missing = (name for name in recorded(each) if not os.path.exists(str(each.locate_file(name))))
+        if first := next(missing, ""):
+            wrong.append(f"{each.name} {each.version} lacks {first}")
         for entry in each.entry_points:
             if entry.group in ("console_scripts", "gui_scripts") and not found_module(entry.module, folders):
                 wrong.append(f"{each.name} {each.version} has the script {entry.name}, but no module {entry.module}")
     return wrong
+
+
+def recorded(distribution: Distribution) -> list[str]:
+    """The files that a distribution says it has, but for bytecode. From Python 3.12 on, `files` hides missing ones."""
+    rows = csv.reader((distribution.read_text("RECORD") or "").splitlines())
+    names = (row[0] for row in rows if row)
+    return [name for name in names if "__pycache__" not in name.split("/") and not name.startswith("/")]
 
 
 def found_module(module: str, folders: Sequence[Path]) -> bool:

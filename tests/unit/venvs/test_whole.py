@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import Distribution, PackagePath, distributions
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,23 @@ def there(folder: Path) -> list[Distribution]:
     return list(distributions(path=[str(folder)]))
 
 
+class WithoutMissingFiles(Distribution):
+    """A distribution as Python 3.12 shows it: without the files that are missing."""
+
+    def __init__(self, of: Distribution) -> None:
+        self.of = of
+
+    def read_text(self, filename: str) -> str | None:
+        return self.of.read_text(filename)
+
+    def locate_file(self, path: str | os.PathLike[str]) -> Path:
+        return Path(str(self.of.locate_file(path)))
+
+    @property
+    def files(self) -> list[PackagePath]:
+        return [each for each in self.of.files or () if Path(str(each.locate())).exists()]
+
+
 def test_a_pin_that_was_installed_elsewhere_is_named(tmp_path: Path) -> None:
     installed(tmp_path, "six", "1.17.0")
     pins = [["six", "1.17.0", ""], ["django", "5.2", ""], ["colorama", "1", "sys_platform == 'win32'"]]
@@ -62,6 +79,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert finish_layer.incomplete(there(tmp_path), [tmp_path]) == []
     (tmp_path / "six.py").unlink()
     assert finish_layer.incomplete(there(tmp_path), [tmp_path]) == ["six 1.0 lacks six.py"]
+    newer = [WithoutMissingFiles(each) for each in there(tmp_path)]
+    assert finish_layer.incomplete(newer, [tmp_path]) == ["six 1.0 lacks six.py"], "Python 3.12 hides missing files"
 
 
 def test_a_script_whose_module_is_in_no_layer_is_named(tmp_path: Path) -> None:
