@@ -18,7 +18,7 @@ from deploy.core.shell import Run
 from deploy.docker import additions, images
 from deploy.docker.engine import require_engine
 from deploy.docker.stack import DEV, Stack, build_ca, prepare, secret_steps
-from deploy.project import mail
+from deploy.project import assets, mail
 from deploy.project.config import Project
 from deploy.project.workers import SERVICE
 
@@ -55,7 +55,10 @@ def servers(stack: Stack) -> Run:
 def first(stack: Stack) -> dict[str, Run]:
     """The commands that run once before the site, by name."""
     once = ["run", "--rm", "-T", "--no-deps"]
-    return {"release": stack.compose(*once, "release")}
+    front, root = stack.project.assets, stack.project.root
+    built = front is None or (root / front.output).is_dir()
+    missing = {} if front is None or built else {"assets": assets.command(front, root, engine=True)}
+    return {**missing, "release": stack.compose(*once, "release")}
 
 
 def attached(stack: Stack, workers: int) -> Run:
