@@ -6,7 +6,7 @@ set -eu
 IFS= read -r path
 IFS= read -r who
 [ -d "${path%/*}" ] || {
-    echo "${path%/*} is missing on this host: run remote-setup" >&2
+    echo "this host is not set up (${path%/*} is missing): run remote-setup" >&2
     exit 1
 }
 exec 8>>"$path"

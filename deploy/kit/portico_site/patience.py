@@ -137,7 +137,8 @@ class _Watch:
         self.deadline = self.deadline or now + RETRY_SECONDS
         held = self.blocker or "a session that ended meanwhile"
         if now > self.deadline:
-            sys.exit(f"\nLockError: no lock on a table within {RETRY_SECONDS} s, held by {held}: end that, and repeat")
+            print(flush=True)  # after "Applying …"
+            sys.exit(f"LockError: no lock on a table within {RETRY_SECONDS} s, held by {held}: end that, and repeat")
         print(f"\nwaiting for a lock, held by {held}", flush=True)
         time.sleep(PAUSE_SECONDS)
 
