@@ -867,7 +867,7 @@ def test_only_a_setup_needs_certificate_and_key_and_a_renewed_one_is_told(solo: 
         certificate.unlink()
         assert "its certificate differs" not in solo.must("remote-deploy", "--dry-run").stdout
         status = solo.invoke("remote-status")  # which is not well: there is no release yet
-        assert "solo: web does not run" in status.stderr
+        assert "solo: has no release" in status.stderr
         assert str(certificate) not in status.stderr
         assert f"{certificate}: there is no such file" in one_line(solo.invoke("remote-setup", "--yes"))
     finally:
