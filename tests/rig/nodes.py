@@ -147,7 +147,7 @@ class Registry:
 
     def push_library(self, image: str) -> None:
         """Copy an official image from this machine's engine, under the same name."""
-        name = f"{self.address}/library/{image}"
+        name = f"{self.address}/{image if '/' in image else f'library/{image}'}"
         docker("tag", image, name)
         docker("push", "-q", name)
         docker("rmi", name)
