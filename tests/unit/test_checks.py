@@ -29,8 +29,8 @@ def test_all_suites_share_several_processes_and_what_is_named_has_one() -> None:
         argv = list(checks.pytest(replace(PROJECT, root=ROOT), STORE, suite, "", [*words], processes=processes).argv)
         return argv[3:7] if "-n" in argv else []
 
-    assert shared("") == ["-n", "3", "--dist", "loadfile"]
-    assert shared("", "-k", "vote") == ["-n", "3", "--dist", "loadfile"]
+    assert shared("") == ["-n", "2", "--dist", "loadfile"]
+    assert shared("", "-k", "vote") == ["-n", "2", "--dist", "loadfile"]
     assert shared("docker,swarm") == shared("", "tests/unit/test_checks.py") == shared("", processes=1) == []
     assert shared("docker,swarm", processes=2) == ["-n", "2", "--dist", "loadfile"]
 
