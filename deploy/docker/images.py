@@ -67,7 +67,7 @@ def build(
             *["docker", "buildx", "build", "--load", "--target", target],
             *(word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")),
             *(["--secret", f"id=build_ca,src={ca}"] if ca else []),
-            *(["--secret", f"id=package_sources,src={sources}"] if sources.is_file() else []),
+            *(["--secret", f"id=package_sources,src={sources}"] if sources_text(project.root) else []),
             *(["--platform", platform] if platform else []),
             *(["--file", str(changed)] if changed else []),
             *(word for name in names for word in ("--tag", name)),
@@ -86,13 +86,14 @@ def own_dockerfile(project: Project) -> Path | None:
     return project.root / ".secrets" / "Dockerfile" if local.dockerfile(project.root) else None
 
 
-def write_sources(project: Project) -> None:
-    """Write the file that tells builds where packages come from, as pip's and uv's settings here say it.
+def sources_text(root: Path) -> str:
+    """Where packages come from, as pip's and uv's settings here say it, for a build: shell variables; may be empty."""
+    return installers.configured(root, os.environ).elsewhere
 
-    It may contain passwords of indexes and proxies.
-    """
-    text = installers.configured(project.root, os.environ).elsewhere
-    path = project.root / ".secrets" / SOURCES
+
+def write_sources(root: Path) -> None:
+    """Write the file that tells builds where packages come from. It may contain passwords of indexes and proxies."""
+    text, path = sources_text(root), root / ".secrets" / SOURCES
     if text or path.exists():
         shell.perform([MakeFolder(path.parent, 0o700), WriteSecret(path, text)])
 
@@ -109,6 +110,8 @@ def perform(command: Run, folder: Path, notify: Notify) -> None:
     After a failure, the last lines are shown, and the full output is in a log. An image that had these names before,
     and has none now, is removed unless something uses it.
     """
+    if command.cwd:
+        write_sources(Path(command.cwd))
     began, before = time.monotonic(), set(_named(command).split())
     with Screen() as screen:
         result = shell.stream(

@@ -200,12 +200,10 @@ def load(project: Project, kind: str) -> Stack:
 def stack_of(project: Project, kind: str, env: ServerEnv) -> Stack:
     """The stack with these values. In development it always has its own servers: DATABASE_URL is for production.
 
-    The files with what the project declares and with the sources of packages are written here: every command of
-    Compose, and every build, reads them.
+    The file with what the project declares is written here: every command of Compose reads it.
     """
     own = {"database_url": None, "celery_broker_url": None} if kind == DEV else {}
     stack = Stack(project, kind, env.model_copy(update=own))
-    images.write_sources(project)
     if text := own_text(stack):
         shell.perform([MakeFolder(stack.secrets, 0o700), WriteSecret(own_file(stack), text)])
     if kind == DEV and (path := images.own_dockerfile(project)):

@@ -23,7 +23,7 @@ OURS = ("app", "celery_worker", "celery_beat")
 def secret_values(stack: Stack) -> list[str]:
     """The secret values of `.env`."""
     found = re.findall(r"^(?:SECRET_KEY|\w+_PASSWORD)=(.+)$", stack.env.read_text(), re.MULTILINE)
-    assert len(found) == 3
+    assert len(found) == 4
     return [str(value) for value in found]
 
 
@@ -35,12 +35,12 @@ def test_a_bare_docker_compose_means_this_stack(prod: Stack) -> None:
     done = subprocess.run(
         ["docker", "compose", "ps", "--services"], cwd=prod.project, capture_output=True, text=True, check=True
     )
-    assert set(done.stdout.split()) == {*OURS, "nginx", "postgres", "rabbitmq"}
+    assert set(done.stdout.split()) == {*OURS, "nginx", "postgres", "rabbitmq", "redis"}
 
 
 def test_status_and_logs_show_what_runs(prod: Stack) -> None:
     shown = prod.must("status").stdout
-    assert shown.count("running, healthy") == 7
+    assert shown.count("running, healthy") == 8
     assert "ready." in prod.must("logs", "--service", "celery_worker").stdout
     assert "there are: app, celery_beat" in one_line(prod.invoke("logs", "--service", "web"))
 
@@ -50,7 +50,7 @@ def test_nothing_but_nginx_can_be_reached_from_the_host(prod: Stack) -> None:
         name: docker("port", name).split() for name in prod.containers() if docker("port", name, check=False).strip()
     }
     assert [name.rsplit("-", 2)[1] for name in published] == ["nginx"]
-    for service in ("postgres", "rabbitmq"):
+    for service in ("postgres", "rabbitmq", "redis"):
         networks = prod.inspect(prod.containers(service)[0])["NetworkSettings"]["Networks"]  # type: ignore[index]
         assert [name.rpartition("_")[2] for name in networks] == ["data"]
     assert docker("network", "inspect", "-f", "{{.Internal}}", f"{prod.name}_data").strip() == "true"

@@ -13,6 +13,11 @@ from tests.support import ROOT
 from tests.unit.stacks import PROJECT
 
 
+@pytest.fixture(autouse=True)
+def no_settings_of_installers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "sources_text", lambda _: "")
+
+
 def test_the_image_is_built_under_its_revision() -> None:
     version = git.Revision("0123456789abcdef", "2026-01-01T00:00:00+00:00")
     command = images.build(PROJECT, "app", ["shop:x"], version, ca="/ca", platform="linux/arm64")
