@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from deploy.core import text as texts
 from deploy.core.errors import Failure
 
 FOLDER = "deploy/local"
@@ -26,11 +27,11 @@ _UNIT = re.compile(r"[a-z][a-z0-9-]*")
 def _text(root: Path, name: str) -> str:
     """The text of a file; empty for one that is not there. Raises `Failure` for one that cannot be read."""
     try:
-        return (root / name).read_text("utf-8")
+        return texts.read(root / name, name)
     except FileNotFoundError:
         return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"{name}: {getattr(error, 'strerror', '') or 'is not UTF-8'}; make it readable") from None
+    except OSError as error:
+        raise Failure(f"{name}: {error.strerror}; make it readable") from None
 
 
 def compose_files(root: Path, kind: str) -> list[str]:

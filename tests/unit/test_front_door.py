@@ -1,9 +1,7 @@
 """tasks.py as a whole: which place a command means, that every task is guarded, that a dry run starts nothing."""
 
-import importlib
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -28,7 +26,6 @@ from deploy.swarm.state import Service, Snapshot
 from deploy.venvs import build
 from deploy.venvs.store import Store
 from tests.rig import startproject
-from tests.support import ROOT
 from tests.unit import shapes
 from tests.unit.stacks import PROJECT, stack
 
@@ -40,17 +37,6 @@ def ignore(_: str) -> None:
 
 
 APP = Service("id", "app", "replicated", 1, "", "", {}, {})
-
-
-@pytest.fixture
-def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """tasks.py, without a restart in the tools environment; signal handlers are restored."""
-    monkeypatch.setattr(bootstrap, "enter", lambda **_: None)
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    monkeypatch.syspath_prepend(ROOT)
-    yield importlib.import_module("tasks")
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import signal
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 import pytest
 from invoke import Config, Context, Exit, Program
 
-from deploy import bootstrap
 from deploy.core import options
 from deploy.core.errors import Failure
 from tests.support import ROOT
 
 SECTION = "**Invoke's own options.**"
-
-
-@pytest.fixture
-def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """tasks.py, without a restart in the tools environment; signal handlers are restored."""
-    monkeypatch.setattr(bootstrap, "enter", lambda **_: None)
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    monkeypatch.syspath_prepend(ROOT)
-    yield importlib.import_module("tasks")
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def listed() -> set[str]:
