@@ -548,6 +548,12 @@ def remote_rollback(c: Context, env: str, to: str = "", only: str = "", dry_run:
     carry_out(places(c).hosts(env, only).rollback(to), dry_run=dry_run)
 
 
+@task(help={**REMOTE, "role": "web, worker, worker_KIND or beat (default: all).", **ONLY, **DRY_RUN})
+def remote_restart(c: Context, env: str, role: str = "", only: str = "", dry_run: bool = False) -> None:
+    """Restart the site's processes, host by host, without losing a request or a task."""
+    carry_out(places(c).hosts(env, only).restart(role), dry_run=dry_run)
+
+
 @task(help=REMOTE)
 def remote_releases(c: Context, env: str) -> None:
     """List the releases on the hosts, and the latest actions: who, when, what, and how each ended."""
@@ -662,7 +668,7 @@ ns = Collection(
     *[build, push],
     *[swarm_init, swarm_render, swarm_deploy, swarm_status, swarm_rollback, swarm_rm, swarm_leave],
     *[remote_trust, remote_setup, remote_deploy, remote_rollback, remote_releases, remote_unlock],
-    *[remote_status, remote_logs, remote_manage],
+    *[remote_status, remote_logs, remote_manage, remote_restart],
     *[venv, venv_list, venv_tree, venv_check, venv_remove, lock],
 )
 if (bootstrap.ROOT / "project_tasks.py").exists():  # a project's own tasks, as `invoke project.NAME`

@@ -13,12 +13,12 @@ from deploy.core.errors import Failure
 from deploy.core.report import ENTRIES, Grid, Report
 from deploy.core.running import Notify, printable
 from deploy.hosts.environment.model import Host
-from deploy.hosts.release import deploy, health, phases, state
+from deploy.hosts.release import deploy, health, phases, restart, state
 from deploy.hosts.release.phases import Operation, Target
 from deploy.hosts.release.state import HostState
 from deploy.hosts.release.view import View
 from deploy.hosts.ssh import pinning
-from deploy.hosts.ssh.channel import run_script, script
+from deploy.hosts.ssh.channel import pipe, run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, failures
 
 
@@ -82,12 +82,20 @@ class Hosts:
 
     def logs(self, service: str, *, follow: bool, lines: int) -> Action:
         """The last log lines of the units of one kind, or of all: of those that run, and of those that should."""
-        kinds = ("web", *(kind.process for kind in self.target.project.kinds), "beat")
-        if service not in ("", *kinds):
-            raise Failure(f"{service!r} is not {', '.join(kinds[:-1])} or {kinds[-1]}")
+        self._require_kind(service)
         if follow:
             raise Failure("--follow is not supported for hosts: remove it")
         return Action(lambda: None, lambda: self._print_logs(service, lines))
+
+    def restart(self, role: str) -> Action:
+        """Restart the units of the release that serves, or those of a kind, without losing a request or a task."""
+        self._require_kind(role)
+        return Action(lambda: restart.show(self.target, role), lambda: restart.restart(self.target, role, self.notify))
+
+    def _require_kind(self, name: str) -> None:
+        kinds = ("web", *(kind.process for kind in self.target.project.kinds), "beat")
+        if name not in ("", *kinds):
+            raise Failure(f"{name!r} is not {', '.join(kinds[:-1])} or {kinds[-1]}")
 
     def _print_logs(self, kind: str, lines: int) -> None:
         roles = {host.name: host.roles for host in self.target.hosts}
@@ -138,11 +146,12 @@ class Hosts:
     def _manage(self, arguments: Sequence[str]) -> int:
         with self._connections() as connections:
             host, words = self._command(connections, arguments)
-            fabric = connections.to(host).open().end.fabric
+            connection = connections.to(host).open()
             if sys.stdin.isatty() and sys.stdout.isatty():
-                return int(fabric.run(shlex.join(words), pty=True, warn=True).exited)
-            # A command that prompts must end, not wait for an answer.
-            return int(fabric.run(f"{shlex.join(words)} </dev/null", warn=True, in_stream=False).exited)
+                return int(connection.end.fabric.run(shlex.join(words), pty=True, warn=True).exited)
+            # Without a whole terminal, a command that prompts must end, not wait for an answer.
+            given = None if sys.stdin.isatty() else sys.stdin.buffer
+            return pipe(connection, words, given, sys.stdout.buffer, sys.stderr.buffer)
 
     def deploy(self, ref: str) -> Action:
         """Deploy a commit to all hosts, or to none."""

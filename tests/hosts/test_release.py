@@ -1,6 +1,7 @@
 """Deploys to plain hosts: no request and no task is lost, whatever goes wrong; all hosts, or none."""
 
 import hashlib
+import json
 import os
 import random
 import re
@@ -434,6 +435,38 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(site: Fleet) -> No
     assert one_release(site) == before
 
 
+def test_input_and_a_database_shell_reach_manage_on_any_host(site: Fleet, tmp_path: Path) -> None:
+    """Of any size, byte by byte; the password of the database is in no argument."""
+    fixture = site.must("remote-manage", "--only", "web1", "--", "dumpdata", "polls.question", "polls.choice").stdout
+    file = tmp_path / "polls.json"
+    file.write_text(fixture + " " * 3_000_000)
+    said = piped(site, file, "--only", "web2", "--", "loaddata", "--format=json", "-")
+    assert f"Installed {len(json.loads(fixture))} object(s)" in said
+    file.write_text("SELECT current_user, 6 * 7;\n")
+    for name in SITE:
+        assert "site|42" in piped(site, file, "--only", name, "--", "dbshell", "--", "-A", "-t"), name
+    file.write_text("\\! tr '\\0' ' ' </proc/$PPID/cmdline\n")
+    assert "PGPASSWORD" not in piped(site, file, "--", "dbshell")
+    password = site["data1"].sh("cat /etc/portico/database_password").strip()
+    assert password not in piped(site, file, "--", "dbshell")
+
+
+def piped(site: Fleet, file: Path, *words: str) -> str:
+    argv = ["python3", str(site.project / "tasks.py"), "remote-manage", "--env", "test", *words]
+    with file.open() as given:
+        done = subprocess.run(
+            argv,
+            stdin=given,
+            env=environment(**site.environment()),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_releases_and_ledger_are_shown(site: Fleet) -> None:
     said = site.must("remote-releases").stdout
     assert one_release(site) in said
@@ -558,7 +591,7 @@ class OnHosts(Runtime):
         self.changing = [
             *(["remote-deploy", *here], ["remote-rollback", *here], ["rollback", "--on", "test"]),
             *(["remote-manage", *here, "--", "flush"], ["manage", "--on", "test", "--", "flush"]),
-            *(["shell", "--on", "test"], ["remote-unlock", *here], ["remote-setup", *here]),
+            *(["shell", "--on", "test"], ["remote-unlock", *here], ["remote-setup", *here], ["remote-restart", *here]),
         ]
 
     @property

@@ -14,7 +14,19 @@ from typing import NamedTuple
 import pytest
 
 from deploy.core.running import complaint
-from tests.hosts.release import MIGRATION, SITE, WEB, change, load, one_release, peek, start, wait_settled, whole
+from tests.hosts.release import (
+    MIGRATION,
+    SITE,
+    WEB,
+    change,
+    load,
+    one_release,
+    peek,
+    shell,
+    start,
+    wait_settled,
+    whole,
+)
 from tests.rig.machines import Fleet, Machine
 from tests.support import wait_until
 
@@ -34,6 +46,48 @@ def test_a_restart_brings_everything_back_by_itself(site: Fleet) -> None:
         wait_until(partial(answers, url), 60, f"{name} serves")
     assert one_release(site) == before
     assert site.invoke("remote-status").code == 0
+
+
+def test_a_restart_loses_no_request_and_no_task(site: Fleet) -> None:
+    """A task that is under way ends where it began; a client that is killed leaves whole units."""
+    release = one_release(site)
+    wait_settled(site)
+    before = processes(site, release)
+    shell(site, "from polls.tasks import nap; nap.delay('/opt/restarted', 'restarted')")
+    begun = "polls.tasks.nap"
+    wait_until(lambda: begun in site["jobs1"].journal(f"portico-worker@{release}"), 30, "the task has begun")
+    with load(site):
+        child = start(site, "remote-restart")
+        wait_until(lambda: "restarting worker" in peek(child), 120, "the worker restarts")
+        child.kill()
+        child.wait(10)
+        site["jobs1"].sh("touch /opt/restarted")
+        wait_until(lambda: "the client disconnected" in history(site), 90, "it has ended")
+        wait_settled(site)
+        site.must("remote-restart", "--role", "beat")
+        now = processes(site, release)
+        assert not set(now.values()) & set(before.values()), "each unit has another process"
+        assert set(now) == set(before), "and no unit is left that serves in its place"
+    asked = "from polls.models import Question; print(Question.objects.filter(text__startswith='restarted ').count())"
+    assert shell(site, asked) == "1"
+    assert "restart of beat" in history(site)
+    assert one_release(site) == release
+
+
+def history(site: Fleet) -> str:
+    return site.must("remote-releases").stdout
+
+
+def processes(site: Fleet, release: str) -> dict[tuple[str, str], str]:
+    """The main processes of a release's units, by host and unit."""
+    listing = "systemctl list-units --plain --no-legend 'portico-*@*.service' | cut -d ' ' -f 1"
+    show = "while read unit; do echo $unit $(systemctl show -P MainPID $unit); done"
+    return {
+        (name, unit): pid
+        for name in SITE
+        for unit, pid in map(str.split, site[name].sh(f"{listing} | {show}").splitlines())
+        if release in unit
+    }
 
 
 def layer(site: Fleet, machine: Machine, release: str) -> str:

@@ -192,7 +192,8 @@ def _local_hook(environment: Environment, when: str, release: str) -> None:
 # --- Dry run ---
 
 
-def _looked(target: Target) -> dict[str, HostState]:
+def looked(target: Target) -> dict[str, HostState]:
+    """The state of the hosts, for a dry run."""
     known = pinning.load(target.environment.root, target.environment.name)
     with Connections(known, owner=target.owner) as connections, View([]) as view:
         return phases.look(Operation(target, connections, view))
@@ -205,7 +206,7 @@ def _serving(states: Mapping[str, HostState]) -> str:
 def show(target: Target, ref: str) -> None:
     """Print the steps of a deploy and its scripts, after inspecting the hosts."""
     release = committed(target.project.root, ref)
-    states = _looked(target)
+    states = looked(target)
     for line in state.require_ready(states, roles(target), setup_marks(target), target.environment.name):
         print(line)
     print("\n".join(plan(target, release, states)))
@@ -215,7 +216,7 @@ def show(target: Target, ref: str) -> None:
 
 def show_rollback(target: Target, to: str) -> None:
     """Print the target release of a rollback and its script, after inspecting the hosts."""
-    states = _looked(target)
+    states = looked(target)
     print(f"{_serving(states)}\nback to: {state.target(states, to)}")
     print(f"\n# --- activate.sh\n{script('activate.sh')}", end="")
 

@@ -116,7 +116,8 @@ def require_all(found: Mapping[str, T | Failure]) -> dict[str, T]:
 # --- The scripts' input. Pure. ---
 
 
-def _lines(*values: str) -> str:
+def lines(*values: str) -> str:
+    """A line for each value."""
     assert not any("\n" in value for value in values)
     return "".join(f"{value}\n" for value in values)
 
@@ -132,7 +133,7 @@ def _hook(words: Sequence[str]) -> str:
 def ship_header(target: Target, release: Release, variables: Mapping[str, str]) -> str:
     """The header that `scripts/ship.sh` reads before the code."""
     environment = target.environment
-    return _lines(
+    return lines(
         *(target.project.name, release.id, target.project.site, str(environment.keep)),
         *(_encoded(environment_file(variables)), _encoded(release.json), _hook(environment.hooks.hosts_before)),
     )
@@ -141,7 +142,7 @@ def ship_header(target: Target, release: Release, variables: Mapping[str, str]) 
 def activate_header(target: Target, release: str, entry: Mapping[str, str], *, leave: bool = False) -> str:
     """The header that `scripts/activate.sh` reads; ``leave`` marks the current release as rolled back."""
     environment = target.environment
-    return _lines(
+    return lines(
         *(target.project.name, release, environment.domain, "https" if environment.tls else "http"),
         *(" ".join(target.project.probes), json.dumps(dict(entry))[1:-1], "leave" if leave else ""),
         _hook(environment.hooks.hosts_after),
@@ -181,7 +182,7 @@ def locked(operation: Operation, what: str, by: str) -> Iterator[Callable[[], No
 
 def ask_each(operation: Operation, hosts: Sequence[Host]) -> dict[str, HostState | Failure]:
     """The state of each of these hosts, or why it cannot be read."""
-    name = _lines(operation.target.project.name)
+    name = lines(operation.target.project.name)
 
     def ask(connection: Connection) -> HostState:
         result = run_script(connection, script("look.sh"), name.encode(), seconds=60)
@@ -198,7 +199,7 @@ def ask_health(operation: Operation, hosts: Sequence[Host]) -> dict[str, tuple[H
     scheme = "https" if target.environment.tls else "http"
     tls = "tls" if target.environment.tls else ""
     values = (target.environment.domain, scheme, tls, " ".join(target.project.probes), _encoded(script("look.sh")))
-    header = _lines(target.project.name, *values)
+    header = lines(target.project.name, *values)
 
     def ask(connection: Connection) -> tuple[HostState, health.Health]:
         result = run_script(connection, script("health.sh"), header.encode(), seconds=90)
@@ -238,7 +239,7 @@ def recorded(operation: Operation, entry: Mapping[str, str]) -> Iterator[None]:
         yield
     except Failure as failure:
         why = printable(failure.message.splitlines()[-1])[:300]
-        text = _lines(operation.target.project.name, json.dumps(dict(entry))[1:-1], json.dumps(f"failed: {why}"))
+        text = lines(operation.target.project.name, json.dumps(dict(entry))[1:-1], json.dumps(f"failed: {why}"))
         operation.connections.on_all(
             operation.target.hosts, lambda each: run_script(each, script("record.sh"), text.encode(), seconds=20)
         )
@@ -252,7 +253,7 @@ def migrate(operation: Operation, release: str) -> None:
     connection = operation.connections.to(first)
 
     def ask(to: Connection, word: str) -> Result:
-        text = _lines(target.project.name, release, word).encode()
+        text = lines(target.project.name, release, word).encode()
         return run_script(to, script("migrate.sh"), text, seconds=limits.MIGRATE)
 
     if target.environment.backup_before_migrate:

@@ -154,10 +154,10 @@ def unready(state: HostState) -> str:
 def missing(state: HostState, roles: Sequence[str]) -> list[str]:
     """The kinds of units of a host that its current release should run but does not."""
     running = {unit.kind for unit in state.units if unit.release == state.current and unit.state == "active"}
-    return [kind for kind in _due(state, roles) if kind not in running]
+    return [kind for kind in due(state, roles) if kind not in running]
 
 
-def _due(state: HostState, roles: Sequence[str]) -> list[str]:
+def due(state: HostState, roles: Sequence[str]) -> list[str]:
     """The kinds of units that the current release of a host should run."""
     lasting = [role for role in roles if role in _LASTING] if state.current else []
     return [kind for role in lasting for kind in (state.workers if role == PROCESS else (role,))]
@@ -166,8 +166,7 @@ def _due(state: HostState, roles: Sequence[str]) -> list[str]:
 def logging(state: HostState, roles: Sequence[str]) -> list[tuple[str, str]]:
     """Kind and release of the units of a host whose logs are shown: those that run, and those that should."""
     running = [(unit.kind, unit.release) for unit in state.units if unit.kind != "manage"]
-    due = [(kind, state.current) for kind in _due(state, roles)]
-    return list(dict.fromkeys([*running, *due]))
+    return list(dict.fromkeys([*running, *((kind, state.current) for kind in due(state, roles))]))
 
 
 def target(states: Mapping[str, HostState], asked: str) -> str:

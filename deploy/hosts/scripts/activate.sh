@@ -1,4 +1,5 @@
 # shellcheck shell=sh
+# shellcheck disable=SC2034 # site.sh uses probes and entry
 # Activates a release on this host in step with the other hosts, or restores the previous one.
 #
 # Standard input: the values below, each a line; then commands, each of which is answered: `workers` (wait until they
@@ -21,10 +22,7 @@ state=$srv/state
 roles=" $(cat "/etc/$name/roles") "
 #: Seconds without a heartbeat after which the client counts as disconnected; less than the lock's.
 silence=40
-#: Seconds for all paths to answer, with retries, before the release counts as unhealthy.
-patience=20
 
-helper() { sudo -n "/usr/local/sbin/$name-helper" "$@" </dev/null; }
 has() { case $roles in *" $1 "*) ;; *) return 1 ;; esac; }
 kinds() { sed -n "s/^$1=//p" "$srv/releases/$release/env" | tr -d "'" | tr , ' '; }
 among() { case " $2 " in *" $1 "*) ;; *) return 1 ;; esac; } # WORD, WORDS
@@ -57,20 +55,6 @@ flip() { # a rename, so that each request reaches either the old release or the 
     { [ -z "$old" ] || ln -sfn "../releases/$old" "$state/before"; } &&
         ln -sfn "../releases/$release" "$state/.current" &&
         mv -T "$state/.current" "$state/current"
-}
-
-record() { # OUTCOME
-    outcome=$(printf '%s' "$1" | tr -d '\000-\037' | sed 's/[\\"]/\\&/g')
-    printf '{"at": "%s", %s, "outcome": "%s"}\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$entry" "$outcome" >>"$state/ledger.jsonl"
-}
-
-# Wait until no connection is queued at a web unit's socket: a unit that stops resets those.
-drain() { # RELEASE
-    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-        waiting=$(ss -xlHn | awk -v socket="/run/$name/web-$1/sock" '$5 == socket { sum += $3 } END { print sum + 0 }')
-        [ "$waiting" -gt 0 ] || return 0
-        sleep 0.2
-    done
 }
 
 # The most important steps come first. Returns 1 if the link cannot be restored, so that the release keeps running.
@@ -134,24 +118,6 @@ start() { # KIND
     fi
 }
 
-probe() { # WHERE, URL WITHOUT PATH, OPTIONS OF CURL…
-    where=$1 url=$2
-    shift 2
-    end=$(($(date +%s) + patience))
-    for path in $probes; do
-        until said=$(curl -s -m 5 --noproxy '*' -w '\n%{http_code}' "$@" "$url$path" | tr -d '\000') &&
-            code=$(printf '%s\n' "$said" | tail -n 1) && [ "$code" -ge 100 ] && [ "$code" -lt 400 ]; do
-            if [ "$(date +%s)" -ge "$end" ]; then
-                helper journal web "$release" 20 | sed 's/^/| /'
-                case $said in '{'*) printf '%s\n' "$said" | sed '$d' | cut -c 1-500 | sed 's/^/| /' ;; esac
-                [ "$code" != 000 ] || fail "$where: $path: no answer within $patience s"
-                fail "$where: $path answers $code"
-            fi
-            sleep 0.5
-        done
-    done
-}
-
 # Check that the next steps are possible, while the host can still be restored.
 require_helper() {
     helper units >/dev/null || fail 'its helper cannot be run: sudo refuses, or systemd does not answer'
@@ -175,6 +141,9 @@ if has web; then
     start web
     probe 'its own socket' http://localhost --unix-socket "/run/$name/web-$release/sock" \
         -H "Host: $host" -H 'X-Forwarded-Proto: https'
+    # A restart that was killed may have left the way to the second instance.
+    [ "$(readlink "$srv/releases/$release/web.sock")" = "/run/$name/web-$release/sock" ] ||
+        way_to "$release" || fail "cannot write $srv/releases/$release/web.sock"
 fi
 echo '= STARTED'
 
@@ -253,7 +222,15 @@ record 'in service' || echo '! cannot write the ledger; check whether the disk i
 echo '= COMMITTED' || exec >/dev/null
 running=$(helper units) || echo '! the old units may still run: its helper cannot be run'
 printf '%s\n' "$running" | while read -r kind other _; do
-    case $kind in web | worker | worker_* | beat) ;; *) continue ;; esac
+    case $kind in
+    web | worker | worker_* | beat) ;;
+    twin)
+        drain "twin-$other"
+        helper stop twin "$other" later
+        continue
+        ;;
+    *) continue ;;
+    esac
     [ "$other" != "$release" ] || continue
     [ "$kind" != web ] || drain "$other"
     helper stop "$kind" "$other" later

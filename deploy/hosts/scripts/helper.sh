@@ -3,6 +3,7 @@
 # Everything that the deploy user may do as root, as `sudo -n /usr/local/sbin/NAME-helper VERB …`:
 #
 #   start KIND REL [later]              start a unit and wait until it is ready; on failure print its journal, exit 1
+#   restart KIND REL                    start a unit again, also if it does not run, and wait until it is ready
 #   stop KIND REL [now|later]           stop a unit and reset its failed state; `later` does not wait
 #   migrate REL                         apply a release's migrations; on failure print the journal's last lines, exit 1
 #   journal KIND REL LINES              print the last lines of a unit, 1 to 1000
@@ -11,9 +12,9 @@
 #   backup REL                          copy the database, on its host; prints the path
 #   boot                                start the current release's units without waiting
 #
-# KIND is web, worker, worker_NAME, beat or release (which `migrate` starts). The caller may be an attacker: each
-# argument is compared with a strict pattern before anything is done, and root follows, reads or runs nothing that the
-# deploy user can write.
+# KIND is web, twin (a second web unit, while that restarts), worker, worker_NAME, beat or release (which `migrate`
+# starts). The caller may be an attacker: each argument is compared with a strict pattern before anything is done, and
+# root follows, reads or runs nothing that the deploy user can write.
 # Exit code 64: an invalid argument.
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -63,8 +64,8 @@ is_worker() {
 
 require_kind() {
     case $1 in
-        web | beat | release) ;;
-        *) is_worker "$1" || wrong "that is not a kind of unit: web, worker, worker_NAME, beat or release" ;;
+        web | twin | beat | release) ;;
+        *) is_worker "$1" || wrong "that is not a kind of unit: web, twin, worker, worker_NAME, beat or release" ;;
     esac
 }
 
@@ -72,6 +73,7 @@ require_kind() {
 unit_of() {
     case $1 in
         worker_*) unit=$name-worker@${1#worker_}:$2.service ;;
+        twin) unit=$name-web@twin-$2.service ;;
         *) unit=$name-$1@$2.service ;;
     esac
 }
@@ -122,8 +124,13 @@ start() {
     if [ "$3" = later ]; then
         exec env -i PATH="$PATH" systemctl --quiet --no-block start "$unit" </dev/null
     fi
+    bring start
+}
+
+# Start or restart the unit, and wait until it is ready; else print its journal and exit with 1.
+bring() { # start, or restart
     since=$(date +%s)
-    clean systemctl --quiet start "$unit" </dev/null 2>/dev/null && return
+    clean systemctl --quiet "$1" "$unit" </dev/null 2>/dev/null && return
     said "$unit" "$since"
     # Otherwise systemd would keep restarting it.
     clean systemctl --quiet stop "$unit" </dev/null 2>/dev/null || true
@@ -162,6 +169,10 @@ units() {
         unit=${unit%.service}
         kind=${unit%%@*}
         case $unit in
+            web@twin-*)
+                kind=twin
+                unit=web@${unit#web@twin-}
+                ;;
             web@* | beat@* | release@*) ;;
             worker@*:*)
                 kind=${unit#worker@}
@@ -269,6 +280,9 @@ boot() {
     esac
     release=${release#../releases/}
     require_release "$release"
+    # A restart that was interrupted by the reboot has led nginx to an instance that no longer runs.
+    clean runuser -u "$(stat -c %U "/srv/$name/state")" -- \
+        ln -sfn "/run/$name/web-$release/sock" "/srv/$name/releases/$release/web.sock" || true
     for role in web worker beat; do
         has_role "$role" || continue
         kinds=$role
@@ -303,6 +317,14 @@ case $verb in
         require_release "$2"
         require_when "${3-now}"
         start "$1" "$2" "${3-now}"
+        ;;
+    restart)
+        [ $# -eq 2 ] || wrong "usage: restart KIND RELEASE"
+        require_kind "$1"
+        [ "$1" != release ] || wrong "use migrate to start a unit of the kind release"
+        require_release "$2"
+        unit_of "$1" "$2"
+        bring restart
         ;;
     stop)
         [ $# -eq 2 ] || [ $# -eq 3 ] || wrong "usage: stop KIND RELEASE [now|later]"
@@ -345,5 +367,5 @@ case $verb in
         [ $# -eq 0 ] || wrong "boot takes no arguments"
         boot
         ;;
-    *) wrong "VERB must be start, stop, migrate, journal, units, manage, backup or boot" ;;
+    *) wrong "VERB must be start, restart, stop, migrate, journal, units, manage, backup or boot" ;;
 esac

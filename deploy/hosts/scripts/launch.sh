@@ -1,7 +1,8 @@
 #!/bin/sh
 # shellcheck shell=sh
 # Runs one process of a release as the site's user: `/usr/local/lib/NAME/launch RELEASE web|worker|beat|release`, or
-# `… RELEASE manage WORDS…`. A kind of workers is named before the release, as NAME:RELEASE. The release's `env` belongs to the deploy user, so only this script reads it, never root.
+# `… RELEASE manage WORDS…`. A kind of workers is named before the release, as NAME:RELEASE; a second web unit, while the
+# first restarts, is `twin-RELEASE web`. The release's `env` belongs to the deploy user, so only this script reads it, never root.
 set -eu
 [ "$(id -u)" -ne 0 ] || {
     echo "launch: must not run as root" >&2
@@ -13,7 +14,9 @@ release=$1
 kind=$2
 shift 2
 worker=
+twin=
 case $release in
+    twin-*) twin=$release release=${release#twin-} ;;
     *:*) worker=_${release%%:*} release=${release#*:} ;;
 esac
 case $worker in
@@ -33,6 +36,7 @@ set -a
 # shellcheck source=/dev/null
 . "$folder/env"
 set +a
+[ -z "$twin" ] || export BIND="unix:/run/$name/web-$twin/sock"
 # A release brings the kit that it runs with, and the names of its own parts (PORTICO_…).
 PATH=$folder/venv/bin:$PATH
 PYTHONPATH=$folder/deploy/kit${PYTHONPATH:+:$PYTHONPATH}

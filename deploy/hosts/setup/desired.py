@@ -68,6 +68,7 @@ def _without_mark(site: Site, host: Host, learned: Learned) -> Desired:
         [
             _common(site, host),
             _site(site, host, learned) if is_site(host) else _no_site(site),
+            _client(site, host),
             with_nginx(site, host, learned) if has_files(host) else without_nginx(site),
             with_database(site, host, learned) if "database" in host.roles else without_database(site, learned),
             with_broker(site, host, learned) if "broker" in host.roles else without_broker(site, learned),
@@ -147,6 +148,12 @@ def _site(site: Site, host: Host, learned: Learned) -> Desired:
         idle=tuple(Idle(layout.template(kind)) for kind in others),
         units=(Unit(layout.boot_unit, runs=False),),
     )
+
+
+def _client(site: Site, host: Host) -> Desired:
+    """For `dbshell` on any host of the site: the client of a database on the environment's hosts."""
+    needs = is_site(host) and site.environment.with_role("database")
+    return Desired(packages=("postgresql-client",) if needs else ())
 
 
 def _no_site(site: Site) -> Desired:

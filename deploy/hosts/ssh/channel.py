@@ -9,16 +9,18 @@ from __future__ import annotations
 import base64
 import codecs
 import contextlib
+import os
 import re
 import select
+import shlex
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from deploy.core import shell
 from deploy.core.errors import Failure
@@ -39,6 +41,8 @@ GRACE_SECONDS = 20
 LOCK_SECONDS = 86400
 #: What `scripts/frame.sh` prints first, on both streams: what comes before it is the start-up files'.
 BEGIN = b"portico: begin\n"
+#: What is sent before a script.
+_BEFORE = dict.fromkeys(("activate.sh", "restart.sh"), ("site.sh",))
 _PIECE = 32768
 #: What sudo says on a host whose own name cannot be resolved; it goes on, so that is never the reason.
 _NOISE = re.compile(rb"^sudo: unable to resolve host .*\n?", re.MULTILINE)
@@ -65,8 +69,8 @@ class Result:
 
 
 def script(name: str) -> str:
-    """The text of a script in `scripts/`."""
-    return (SCRIPTS / name).read_text("utf-8")
+    """The text of a script in `scripts/`, after what it has in common with others."""
+    return "".join((SCRIPTS / each).read_text("utf-8") for each in (*_BEFORE.get(name, ()), name))
 
 
 @cache
@@ -204,6 +208,42 @@ class _Conversation:
             done = self.channel.exit_status_ready()
             why = "ended, but left something running that holds its output open" if done else "did not end"
             raise Failure(f"{self.name}: a script {why} within {self.seconds} s; the connection was cut")
+
+
+def pipe(connection: Connection, argv: Sequence[str], source: BinaryIO | None, out: BinaryIO, err: BinaryIO) -> int:
+    """Run a command on a host with our standard input, if any, and its output as it comes; returns its exit code.
+
+    Nothing is kept in memory, so that data of any size passes. Raises `Failure` if the connection is lost.
+    """
+    channel = connection.plain(shlex.join(argv))
+    feeder = threading.Thread(target=_feed, args=(channel, source), daemon=True)
+    feeder.start()
+    ended = False
+    try:
+        while not ended:
+            select.select([channel], [], [], 1)
+            ended = channel.eof_received or channel.closed
+            for ready, read, to in (
+                (channel.recv_ready, channel.recv, out),
+                (channel.recv_stderr_ready, channel.recv_stderr, err),
+            ):
+                while ready():
+                    to.write(read(_PIECE))
+                to.flush()
+        code = int(channel.recv_exit_status())
+    finally:
+        channel.close()
+    if code < 0:
+        raise Failure(f"{connection.name}: the connection was lost, or a signal ended the command there")
+    return code
+
+
+def _feed(channel: paramiko.Channel, source: BinaryIO | None) -> None:
+    with contextlib.suppress(OSError, EOFError):  # the command has ended, or reads no more; its exit code tells which
+        # What there is, not a whole piece: the other end of a pipe may wait for an answer.
+        while source and (piece := os.read(source.fileno(), _PIECE)):
+            channel.sendall(piece)
+        channel.shutdown_write()
 
 
 # --- Locks ---

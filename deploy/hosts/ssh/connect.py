@@ -105,12 +105,16 @@ class Connection:
         except _Full:
             raise Failure(f"{self.name}: {_FEW_SESSIONS}") from None
 
-    def _shell_on(self, hop: Hop) -> paramiko.Channel:
+    def plain(self, command: str) -> paramiko.Channel:
+        """A channel with a command of its own. Raises `Failure` if the connection is lost."""
+        return self._shell_on(self.open().end, command)
+
+    def _shell_on(self, hop: Hop, command: str = SHELL) -> paramiko.Channel:
         import paramiko
 
         try:
             channel = hop.fabric.transport.open_session(timeout=ANSWER_SECONDS)
-            channel.exec_command(SHELL)
+            channel.exec_command(command)
         except paramiko.ChannelException:
             raise _Full(f"{self.name}: {_FEW_SESSIONS}") from None
         except (OSError, EOFError, paramiko.SSHException) as error:

@@ -67,7 +67,7 @@ def test_a_migration_may_take_the_same_time_everywhere() -> None:
 @pytest.mark.parametrize(
     ("script", "pattern", "value"),
     [
-        ("activate.sh", r"^patience=(\d+)$", limits.READY),
+        ("site.sh", r"^patience=(\d+)$", limits.READY),
         ("activate.sh", r"^silence=(\d+)$", limits.SILENCE),
         ("lock.sh", r"timeout (\d+) head", limits.HOST_STALE),
     ],
