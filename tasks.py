@@ -516,11 +516,18 @@ def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry
         "only": "Comma-separated hosts (default: all).",
         **YES,
         "take_over": "Comma-separated: what was there before and may become ours, as the refusal names it.",
+        "details": "Show each change, with the texts of files; without it, a summary.",
         "dry_run": "Show what would change on each host, and change nothing.",
     }
 )
 def remote_setup(
-    c: Context, env: str, only: str = "", yes: bool = False, take_over: str = "", dry_run: bool = False
+    c: Context,
+    env: str,
+    only: str = "",
+    yes: bool = False,
+    take_over: str = "",
+    details: bool = False,
+    dry_run: bool = False,
 ) -> None:
     """Prepare the hosts of an environment for deploys: users, packages, units, nginx, servers, firewall.
 
@@ -530,8 +537,10 @@ def remote_setup(
     from deploy.hosts.setup import converge
 
     there = environments.load(bootstrap.ROOT, env, pair=True, celery=bool(project(c).names.celery))
-    taken = comma_separated(take_over)
-    carry_out(converge.setup(there, project(c), only, notify, confirmed=yes, take_over=taken), dry_run=dry_run)
+    wanted = converge.setup(
+        there, project(c), only, notify, confirmed=yes, take_over=comma_separated(take_over), details=details
+    )
+    carry_out(wanted, dry_run=dry_run)
 
 
 @task(help={**REMOTE, "ref": "A branch, tag or commit (default: the checked-out commit).", **ONLY, **DRY_RUN})

@@ -75,6 +75,11 @@ def units(machine: Machine) -> dict[tuple[str, str], str]:
     return {(kind, release): state for kind, release, state in map(str.split, said)}
 
 
+def ledger(site: Fleet, name: str) -> str:
+    """The ledger of a host."""
+    return site[name].sh("cat /srv/portico/state/ledger.jsonl")
+
+
 def settled(site: Fleet) -> bool:
     """Whether each host runs the units of its release, and no others."""
     roles = {"web1": {"web"}, "web2": {"web"}, "jobs1": {"worker", "beat"}}

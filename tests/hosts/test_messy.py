@@ -5,13 +5,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.rig.machines import Fleet, Machine, bare_fleet
+from tests.support import one_line
 
 ROLES = ("web", "worker", "beat", "database", "broker")
 #: What others run on the machine before anybody thinks of us, each in use.
 OTHERS = r"""
 export DEBIAN_FRONTEND=noninteractive
 apt-get -q update >/dev/null
-apt-get -q -y --no-install-recommends install nginx postgresql rabbitmq-server curl iproute2 >/dev/null 2>&1
+apt-get -q -y --no-install-recommends install nginx postgresql rabbitmq-server curl iproute2 ufw >/dev/null 2>&1
+ufw allow 22 >/dev/null && ufw --force enable >/dev/null
 echo 'server { listen 80; server_name crm.example.org; return 200 "crm\n"; }' >/etc/nginx/sites-enabled/crm
 systemctl restart nginx
 runuser -u postgres -- psql -q -c "CREATE ROLE crm LOGIN PASSWORD 'secret'" -c "CREATE DATABASE crm OWNER crm"
@@ -68,6 +70,7 @@ def test_what_is_there_already_is_named_and_nothing_of_it_is_touched(bare: Fleet
         "solo: the user app is there already, perhaps a person's",
         "solo: the group deploy is there without a user of that name: `groupdel deploy`",
         "solo: perl listens on port 8082, which nginx needs",
+        "solo: ufw is active, and closes what setup's own firewall opens: `ufw disable`; or set firewall: false",
     ):
         assert said in refused.stderr, refused.stderr
     assert "Traceback" not in refused.stderr
@@ -81,12 +84,16 @@ def test_sites_a_database_and_queues_of_others_stay_in_use_beside_ours(bare: Fle
     machine = bare["solo"]
     machine.sh("userdel -r app; groupdel deploy; mv /srv/portico /srv/jan; systemctl stop other", check=False)
     machine.sh("rm /etc/systemd/system/portico-web@.service; systemctl daemon-reload")
+    bare.configure(firewall=False)
     rules = machine.sh("cat /etc/postgresql/15/main/pg_hba.conf")
     shown = bare.must("remote-setup", "--dry-run").stdout
     assert "! PostgreSQL has other databases (crm), which stay; it restarts" in shown
     assert "! nginx has other sites (/etc/nginx/sites-enabled/crm), which it serves on" in shown
     assert "+ /etc/postgresql/%PG%/pg_hba.conf.before-portico: a copy" in shown
-    bare.must("remote-setup", "--yes")
+    closed = one_line(bare.invoke("remote-setup", "--yes"))
+    assert closed == "solo: ufw lets no visitor in on port 80: `ufw allow 80/tcp`"
+    machine.sh("ufw allow 80/tcp")
+    assert "solo: ready" in bare.must("remote-setup", "--yes").stderr.splitlines()
     assert machine.sh("psql -A -t postgres://crm:secret@127.0.0.1/crm -c 'SELECT 42'").strip() == "42"
     assert machine.sh("curl -s http://127.0.0.1/ -H 'Host: crm.example.org'").strip() == "crm"
     assert machine.sh("rabbitmqctl -q list_queues -p crm name").split()[-1:] == ["orders"]
@@ -101,3 +108,32 @@ def test_sites_a_database_and_queues_of_others_stay_in_use_beside_ours(bare: Fle
     url = machine.sh("sed -n 's/^DATABASE_URL=//p' /etc/portico/services.env").strip()
     assert machine.ssh("psql", "-A", "-t", url, "-c", "SELECT current_user").strip() == "site"
     assert bare.must("remote-setup").stdout.splitlines() == ["solo: no change"]
+
+
+#: What keeps the deploy user out, and the message that names it.
+BARRED = {
+    "echo 'AllowUsers root ops' >/etc/ssh/sshd_config.d/x.conf": "AllowUsers there is root ops: add deploy to it",
+    "echo 'AllowGroups root' >/etc/ssh/sshd_config.d/x.conf": "AllowGroups there is root: add deploy to it",
+    "echo 'AuthorizedKeysFile /etc/ssh/keys/%u' >/etc/ssh/sshd_config.d/x.conf; mkdir -p /etc/ssh/keys; "
+    "cp /root/.ssh/authorized_keys /etc/ssh/keys/root": "sshd reads its keys from /etc/ssh/keys/deploy",
+    "echo ssh-ed25519 AAAAx >~deploy/.ssh/authorized_keys": "has none of the administrator's keys",
+    "chmod 777 ~deploy": "others may write in /home/deploy",
+}
+
+
+def test_what_keeps_the_deploy_user_out_is_named_and_the_remedies_let_it_in(bare: Fleet) -> None:
+    """And a host that allows two sessions in a connection is called ready, with a line."""
+    machine = bare["solo"]
+    for made, said in BARRED.items():
+        machine.sh(f"{made}; systemctl reload ssh")
+        wrong = one_line(bare.invoke("remote-setup"))
+        assert wrong.startswith("solo: deploy cannot log in: "), wrong
+        assert said in wrong
+        machine.sh("rm -f /etc/ssh/sshd_config.d/x.conf; chmod 700 ~deploy; systemctl reload ssh")
+        machine.sh("cat /root/.ssh/authorized_keys >~deploy/.ssh/authorized_keys")
+    machine.sh("echo 'MaxSessions 2' >/etc/ssh/sshd_config.d/x.conf; systemctl reload ssh")
+    machine.sh("echo 'Defaults requiretty' >/etc/sudoers.d/tty")
+    few = bare.must("remote-setup").stderr.splitlines()
+    assert "solo: ready" in few
+    assert any("sshd allows 2 sessions in a connection (MaxSessions)" in line for line in few), few
+    machine.sh("rm /etc/ssh/sshd_config.d/x.conf /etc/sudoers.d/tty; systemctl reload ssh")

@@ -30,6 +30,7 @@ from tests.hosts.release import (
     WEB,
     append,
     change,
+    ledger,
     load,
     one_release,
     peek,
@@ -487,6 +488,8 @@ def test_one_that_hangs_can_be_ended_and_puts_itself_back(site: Fleet, at: str) 
         assert "the lock holder is stopped" in site.must("remote-unlock", "--yes").stderr
         wait_until(lambda: settled(site), 90, "nothing of it runs")
         assert one_release(site) == before
+        ended = {"receiving": "ended early: its client was gone", "starting": "put back: the client disconnected"}[at]
+        wait_until(lambda: ended in ledger(site, "web1"), 90, "the ledger says how it ended")
         site.must("remote-deploy")
     finally:
         hanging.kill()

@@ -28,6 +28,8 @@ UNITS = {"web1": "web", "web2": "web", "jobs1": "worker"}
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Machines for this module only: other modules may have set up those of the suite."""
     with bare_fleet(tmp_path_factory.mktemp("bare"), VERSIONS, ROLES) as fleet:
+        # A locale that is not generated: Debian's package then makes no cluster of PostgreSQL.
+        fleet["data1"].sh("echo LANG=de_DE.ISO-8859-1 >/etc/default/locale")
         yield fleet
 
 
@@ -58,7 +60,7 @@ def passwords(fleet: Fleet) -> list[str]:
 
 
 def test_a_dry_run_shows_what_bare_hosts_would_get_and_changes_nothing(bare: Fleet) -> None:
-    shown = bare.must("remote-setup", "--dry-run").stdout
+    shown = bare.must("remote-setup", "--dry-run", "--details").stdout
     for line in ("web1:", "  + user deploy", "  enable nginx.service", "  +++ /etc/sudoers.d/portico"):
         assert line in shown.splitlines(), line
     assert "sudo" not in bare["web1"].sh("dpkg-query -W -f '${Package} '")
@@ -73,6 +75,12 @@ def test_bare_hosts_become_ready_at_once(ready: Fleet) -> None:
         assert machine.sh("systemctl --failed --no-legend") == ""
         assert machine.sh("cat /etc/portico/roles").split() == list(ready.roles[name])
         assert machine.sh("stat -c '%U %a' /etc/portico/setup").split() == ["root", "644"]
+
+
+def test_the_cluster_that_debian_does_not_make_without_the_locale_is_made(ready: Fleet) -> None:
+    assert ready["data1"].sh("pg_lsclusters -h").split()[1:4] == ["main", "5432", "online"]
+    asked = "SELECT datctype FROM pg_database WHERE datname = 'template1'"
+    assert ready["data1"].sh(f'runuser -u postgres -- psql -A -t -c "{asked}"').strip() == "C.UTF-8"
 
 
 def test_a_second_time_nothing_changes(ready: Fleet) -> None:
@@ -111,7 +119,7 @@ def test_an_nginx_without_a_release_answers_502_and_a_strange_name_gets_nothing(
 
 
 def test_no_password_is_said_or_is_in_a_process_list_a_log_or_a_file_for_all(ready: Fleet) -> None:
-    said = (ready.rack.folder / "said").read_text() + ready.must("remote-setup", "--dry-run").stdout
+    said = (ready.rack.folder / "said").read_text() + ready.must("remote-setup", "--dry-run", "--details").stdout
     for password in passwords(ready):
         assert password not in said
         for name in ready.roles:
@@ -273,7 +281,7 @@ def test_a_port_that_the_file_opens_is_open(ready: Fleet, stranger: Machine) -> 
 def test_ssh_is_let_in_wherever_it_listens(ready: Fleet) -> None:
     file = "/etc/ssh/sshd_config.d/more.conf"
     ready["jobs1"].sh(f"printf 'ListenAddress 0.0.0.0\\nListenAddress 127.0.0.1:2222\\n' >{file}")
-    shown = ready.must("remote-setup", "--dry-run").stdout
+    shown = ready.must("remote-setup", "--dry-run", "--details").stdout
     assert '  +        tcp dport { 22, 2222 } accept comment "SSH"' in shown.splitlines()
     ready["jobs1"].sh(f"rm {file}")
 
@@ -555,7 +563,7 @@ def test_what_was_changed_by_hand_is_shown_and_mended(ready: Fleet) -> None:
         "sed -i 's/read_timeout 60s/read_timeout 5s/' /etc/nginx/site/proxy.conf; chmod 644 /etc/portico/services.env"
     )
     web.sh("echo 'deploy ALL=(ALL) NOPASSWD: ALL' >>/etc/sudoers.d/portico; systemctl disable -q --now nginx")
-    shown = ready.must("remote-setup", "--dry-run").stdout.splitlines()
+    shown = ready.must("remote-setup", "--dry-run", "--details").stdout.splitlines()
     for line in (
         "  -proxy_read_timeout 5s;",
         "  +proxy_read_timeout 60s;",
@@ -770,11 +778,50 @@ def test_an_administrator_who_may_not_become_root_is_told(solo: Fleet) -> None:
     host.sh("apt-get -q update >/dev/null; apt-get install -y -q --no-install-recommends sudo >/dev/null")
     said = one_line(solo.invoke("remote-setup", "--yes"))
     assert said.startswith("solo: ops may not become root without a password; ")
-    host.sh("echo 'ops ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ops")
+    host.sh("echo 'Defaults requiretty\nops ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ops")
+    said = one_line(solo.invoke("remote-setup", "--yes"))
+    assert said.startswith("solo: sudo wants a terminal of ops (requiretty): write `Defaults:ops !requiretty` there; ")
+    host.sh("echo 'Defaults:ops !requiretty' >>/etc/sudoers.d/ops")
+
+
+#: What others have on the machine that setup may take over.
+OTHERS = r"""
+export DEBIAN_FRONTEND=noninteractive
+apt-get -q -y --no-install-recommends install nginx postgresql rabbitmq-server >/dev/null 2>&1
+echo 'server { listen 80; server_name crm.example.org; return 200 "crm\n"; }' >/etc/nginx/sites-enabled/crm
+systemctl restart nginx
+runuser -u postgres -- psql -q -c "CREATE ROLE site LOGIN PASSWORD 'theirs'" -c "CREATE DATABASE site OWNER site"
+runuser -u postgres -- psql -q -d site -c "SET ROLE site" -c "CREATE TABLE theirs (a int)"
+rabbitmqctl -q add_vhost crm
+useradd --create-home --uid 1500 --shell /bin/bash app
+mkdir -p /srv/portico && echo mine >/srv/portico/notes
+"""
+TAKEN = "files,users,nginx,database,broker"
+
+
+def test_what_may_be_taken_over_is_refused_until_it_is_named(solo: Fleet) -> None:
+    host = solo["solo"]
+    host.sh(OTHERS)
+    refused = solo.invoke("remote-setup", "--yes", "--take-over", "nginx,broker")
+    assert refused.code != 0
+    for said in (
+        "solo: /srv/portico is there already, and not of remote-setup",
+        "solo: the user app is there already",
+        "solo: PostgreSQL has the database site and the role site, not of remote-setup",
+    ):
+        assert said in refused.stderr, refused.stderr
+    shown = solo.must("remote-setup", "--dry-run", "--take-over", TAKEN).stdout.splitlines()
+    for line in (
+        "  ! nginx has other sites (/etc/nginx/sites-enabled/crm), which it will no longer read",
+        "  ! RabbitMQ is used by others (vhost crm), which will not be there",
+        "  ~ user app: shell /bin/bash → /usr/sbin/nologin",
+    ):
+        assert line in shown, shown
+    assert host.sh("curl -s http://127.0.0.1/ -H 'Host: crm.example.org'").strip() == "crm", "it is in use until then"
 
 
 def test_a_setup_that_is_killed_is_ended_by_the_next(solo: Fleet) -> None:
-    words = ["python3", str(solo.project / "tasks.py"), "remote-setup", "--env", "test", "--yes"]
+    words = ["python3", str(solo.project / "tasks.py"), "remote-setup", "--env", "test", "--yes", "--take-over", TAKEN]
     client = subprocess.Popen(
         words,
         env=support.environment(**solo.environment()),
@@ -790,13 +837,25 @@ def test_a_setup_that_is_killed_is_ended_by_the_next(solo: Fleet) -> None:
     assert solo["solo"].sh("ls /etc/portico/setup 2>&1", check=False).strip().endswith("No such file or directory")
 
     def done() -> bool:
-        result = solo.invoke("remote-setup", "--yes")
+        result = solo.invoke("remote-setup", "--yes", "--take-over", TAKEN)
         assert result.code == 0 or "somebody else is setting this host up" in result.stderr, result.stderr
         return result.code == 0
 
     support.wait_until(done, 300, "the first has ended there, and the second is done")
     assert solo.must("remote-setup").stdout.splitlines() == no_change(solo)
     assert solo["solo"].sh("ls -d /run/setup.?????? 2>/dev/null", check=False) == ""
+
+
+def test_what_was_taken_over_is_ours_and_what_was_in_it_is_kept(solo: Fleet) -> None:
+    host = solo["solo"]
+    assert host.sh("curl -s http://127.0.0.1/ -H 'Host: crm.example.org'", check=False) == ""
+    assert "crm" in host.sh("cat /etc/nginx/sites-enabled/crm")
+    url = host.sh("sed -n 's/^DATABASE_URL=//p' /etc/portico/services.env").strip()
+    assert host.sh(f"psql -A -t '{url}' -c 'SELECT count(*) FROM theirs'").strip() == "0"
+    assert host.sh("psql postgres://site:theirs@127.0.0.1/site -c 'SELECT 1' 2>&1", check=False).count("FATAL")
+    assert host.sh("rabbitmqctl -q list_vhosts").split() == ["name", "/"]
+    assert host.sh("ls -d /var/lib/rabbitmq/mnesia/rabbit@solo").strip(), "their data stays"
+    assert host.sh("cat /srv/portico/notes; getent passwd app").split(":")[0].split() == ["mine", "app"]
 
 
 def test_limits_and_tls_are_in_force_and_keys_are_the_administrator_s(solo: Fleet) -> None:

@@ -86,13 +86,14 @@ def deploy(target: Target, ref: str, notify: Notify) -> None:
     known = pinning.load(environment.root, environment.name)
     front = _front_end(target.project, release.commit, notify)
     _local_hook(environment, "before", release.id)
+    written = entry(release.id, "deploy", release.commit)
     with (
         # Connect while the code is being packed.
         Connections(known, ahead=PHASES, owner=target.owner).begin(target.hosts) as connections,
         archive.packed(target.project.root, release.commit, front) as code,
         View(target.names) as view,
         phases.locked(
-            operation := Operation(target, connections, view), f"deploy of {release.commit[:12]}", who()
+            operation := Operation(target, connections, view), f"deploy of {release.commit[:12]}", who(), written
         ) as check,
     ):
         states = phases.look(operation)
@@ -105,7 +106,6 @@ def deploy(target: Target, ref: str, notify: Notify) -> None:
             )
             for host in target.hosts
         }
-        written = entry(release.id, "deploy", release.commit)
         with phases.recorded(operation, written):
             phases.ship(operation, headers, code)
             check()

@@ -153,17 +153,21 @@ def activate_header(target: Target, release: str, entry: Mapping[str, str], *, l
 
 
 @contextmanager
-def locked(operation: Operation, what: str, by: str) -> Iterator[Callable[[], None]]:
+def locked(
+    operation: Operation, what: str, by: str, entry: Mapping[str, str] | None = None
+) -> Iterator[Callable[[], None]]:
     """Hold the lock on every host. The first host's lock is taken first, so that one of two concurrent clients wins.
 
+    With an ``entry``, the ledgers have it from now on, also if this client is killed, or a host restarts.
     Yields a function that raises `Failure` if a lock was lost. Raises `Failure` naming the lock holder.
     """
     said = f"{what} by {by} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     path = str(operation.target.layout.lock)
+    begun = json.dumps(dict(entry))[1:-1] if entry else ""
     held: list[Lock] = []
 
     def take(connection: Connection) -> None:
-        held.append(take_lock(connection, path, said))
+        held.append(take_lock(connection, path, said, begun))
 
     def check() -> None:
         for lock in held:
@@ -226,7 +230,7 @@ def ship(operation: Operation, headers: Mapping[str, str], code: tuple[IO[bytes]
             operation.view.show(connection.name, "failed")
             *said, why = result.stderr.decode(errors="replace").splitlines() or [f"exit code {result.code}"]
             quote(connection.name, "\n".join(said))
-            raise Failure(f"{connection.name}: {printable(why)}")
+            raise Failure(f"{connection.name}: {_why(connection, printable(why))}")
         operation.view.show(connection.name, "received")
 
     operation.everywhere(send)
@@ -246,6 +250,16 @@ def recorded(operation: Operation, entry: Mapping[str, str]) -> Iterator[None]:
         raise
 
 
+def _why(connection: Connection, said: str) -> str:
+    """Why a script failed: what it said last, unless its host is restarting, which stops whatever runs there."""
+    try:
+        found = run_script(connection, "systemctl is-system-running || true", seconds=20)
+    except Failure:
+        return f"{said}; then the connection was lost: if the host restarts, run the command again when it is back"
+    restarts = found.text.strip() == "stopping"
+    return "the host shuts down or restarts: run the command again when it is back" if restarts else said
+
+
 def migrate(operation: Operation, release: str) -> None:
     """Migrate the database once, after a backup if the environment asks for one. Raises `Failure`."""
     target = operation.target
@@ -259,13 +273,15 @@ def migrate(operation: Operation, release: str) -> None:
     if target.environment.backup_before_migrate:
         pending = ask(connection, "pending")
         if pending.code:
-            raise Failure(f"{first.name}: cannot list the pending migrations: {pending.last_line}")
+            why = _why(connection, pending.last_line)
+            raise Failure(f"{first.name}: cannot list the pending migrations: {why}")
         if pending.text.strip() == "none":
             return
         [database] = target.environment.with_role("database")
-        made = ask(operation.connections.to(database), "backup")
+        made = ask(there := operation.connections.to(database), "backup")
         if made.code:
-            raise Failure(f"{database.name}: cannot back up the database, so nothing is migrated: {made.last_line}")
+            why = _why(there, made.last_line)
+            raise Failure(f"{database.name}: cannot back up the database, so nothing is migrated: {why}")
         operation.view.notify(f"{database.name}: backup {printable(made.text)}")
     operation.view.show(first.name, "migrating")
     done = ask(connection, "migrate")
@@ -273,7 +289,7 @@ def migrate(operation: Operation, release: str) -> None:
         operation.view.show(first.name, "failed")
         quote(first.name, done.text)
         why = running.explain(done.text, done.text) or done.last_line or f"exit code {done.code}"
-        raise Failure(f"{first.name}: migrations: {printable(why)}")
+        raise Failure(f"{first.name}: migrations: {_why(connection, printable(why))}")
     operation.view.show(first.name, "migrated")
 
 

@@ -14,8 +14,11 @@ if ! command -v sudo >/dev/null; then
     echo "$(id -un) is not root, and there is no sudo" >&2
     exit 77
 fi
-if ! sudo -n true 2>/dev/null; then
-    echo "$(id -un) may not become root without a password" >&2
+if ! said=$(sudo -n true 2>&1); then
+    case $said in
+    *'have a tty'*) echo "sudo wants a terminal of $(id -un) (requiretty): write \`Defaults:$(id -un) !requiretty\` there" >&2 ;;
+    *) echo "$(id -un) may not become root without a password" >&2 ;;
+    esac
     exit 77
 fi
 exec sudo -n /bin/sh -c "$run" setup "$port" "$HOME"

@@ -97,6 +97,23 @@ case $name in
 esac
 [ "$(id -u)" -eq 0 ] || wrong "needs root: sudo -n $0"
 
+# Run systemctl; again if systemd itself was replaced meanwhile (daemon-reexec, as an upgrade of it does).
+control() {
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        if said=$(clean systemctl --quiet "$@" </dev/null 2>&1); then
+            [ -z "$said" ] || printf '%s\n' "$said"
+            return 0
+        fi
+        case $said in
+            *onnection\ reset* | *onnection\ terminated* | *onnection\ refused* | *onnection\ timed\ out*) sleep 1 ;;
+            *'Transport endpoint'* | *' to bus'* | *D-Bus*) sleep 1 ;;
+            *) break ;;
+        esac
+    done
+    printf '%s\n' "$said" >&2
+    return 1
+}
+
 # Print the last lines of a unit's journal since a time (seconds since the epoch).
 said() {
     # On a busy host, the output of a process reaches the journal after systemd has reported its end.
@@ -122,7 +139,8 @@ has_role() {
 start() {
     unit_of "$1" "$2"
     if [ "$3" = later ]; then
-        exec env -i PATH="$PATH" systemctl --quiet --no-block start "$unit" </dev/null
+        control --no-block start "$unit" || exit 1
+        return
     fi
     bring start
 }
@@ -130,7 +148,7 @@ start() {
 # Start or restart the unit, and wait until it is ready; else print its journal and exit with 1.
 bring() { # start, or restart
     since=$(date +%s)
-    clean systemctl --quiet "$1" "$unit" </dev/null 2>/dev/null && return
+    control "$1" "$unit" 2>/dev/null && return
     said "$unit" "$since"
     # Otherwise systemd would keep restarting it.
     clean systemctl --quiet stop "$unit" </dev/null 2>/dev/null || true
@@ -142,9 +160,9 @@ stop() {
     unit_of "$1" "$2"
     code=0
     if [ "$3" = later ]; then
-        clean systemctl --quiet --no-block stop "$unit" </dev/null || code=1
+        control --no-block stop "$unit" || code=1
     else
-        clean systemctl --quiet stop "$unit" </dev/null || code=1
+        control stop "$unit" || code=1
     fi
     # This fails for a unit that is not loaded, which has no failed state.
     clean systemctl --quiet reset-failed "$unit" </dev/null 2>/dev/null || true
@@ -154,7 +172,7 @@ stop() {
 migrate() {
     unit=$name-release@$1.service
     since=$(date +%s)
-    clean systemctl --quiet start "$unit" </dev/null 2>/dev/null && return
+    control start "$unit" 2>/dev/null && return
     said "$unit" "$since"
     clean systemctl --quiet reset-failed "$unit" </dev/null 2>/dev/null || true
     exit 1
@@ -162,8 +180,7 @@ migrate() {
 
 units() {
     # Not in a pipeline: a failure to list the units must not look like an empty list.
-    listed=$(clean systemctl list-units --all --plain --full --no-legend --no-pager \
-        --type service "$name-*@*.service" </dev/null) || exit 1
+    listed=$(control list-units --all --plain --full --no-legend --no-pager --type service "$name-*@*.service") || exit 1
     while read -r unit _ active _; do
         unit=${unit#"$name"-}
         unit=${unit%.service}

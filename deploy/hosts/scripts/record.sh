@@ -7,3 +7,4 @@ IFS= read -r entry
 IFS= read -r outcome
 printf '{"at": "%s", %s, "outcome": %s}\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$entry" "$outcome" \
     >>"/srv/$name/state/ledger.jsonl"
+rm -f "/srv/$name/state/begun"

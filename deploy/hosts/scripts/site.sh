@@ -10,6 +10,7 @@ helper() { sudo -n "/usr/local/sbin/$name-helper" "$@" </dev/null; }
 record() { # OUTCOME
     outcome=$(printf '%s' "$1" | tr -d '\000-\037' | sed 's/[\\"]/\\&/g')
     printf '{"at": "%s", %s, "outcome": "%s"}\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$entry" "$outcome" >>"$state/ledger.jsonl"
+    rm -f "$state/begun"
 }
 
 # Wait until no connection is queued at a web unit's socket: a unit that stops resets those.

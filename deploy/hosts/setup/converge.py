@@ -1,4 +1,7 @@
-"""`remote-setup`: makes bare hosts ready. Inspects all hosts, shows the changes, applies them, and inspects again."""
+"""`remote-setup`: makes bare hosts ready. Inspects all hosts, shows the changes, applies them, and inspects again.
+
+Its last step tries what a deploy and a visitor need.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from deploy.core.running import Notify, confirm, printable
 from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.environment.owner import owner
-from deploy.hosts.setup import additions
+from deploy.hosts.setup import additions, proof
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, require_addresses, waits_for
 from deploy.hosts.setup.diff import Access, Change, Facts, Server, diff, render, steps
@@ -98,12 +101,14 @@ def setup(
     *,
     confirmed: bool,
     take_over: Collection[str] = (),
+    details: bool = False,
 ) -> Action:
     """Make the hosts of an environment, or a comma-separated list of them, ready for deploys.
 
-    ``take_over`` names what was there before and may become ours (`refusal.TAKEN_OVER`). A dry run shows the changes.
-    The action raises `Failure` with a line for each failed host: it changes nothing if a host cannot be inspected; if a
-    host cannot be made ready, the others still are.
+    ``take_over`` names what was there before and may become ours (`refusal.TAKEN_OVER`). A dry run shows the changes,
+    with ``details`` each of them. At the end, what a deploy and a visitor do is tried (`proof`). The action raises
+    `Failure` with a line for each failed host: it changes nothing if a host cannot be inspected; if a host cannot be
+    made ready, the others still are.
     """
     if unknown := sorted(set(take_over) - set(TAKEN_OVER)):
         raise Failure(f"--take-over {unknown[0]}: is not one of: {', '.join(TAKEN_OVER)}")
@@ -113,17 +118,17 @@ def setup(
 
     def show() -> None:
         with _admin(environment) as connections:
-            _print(_require_all(_plans(connections, site, hosts)), whole=True)
+            _print(_require_all(_plans(connections, site, hosts)), details=details)
 
     def do() -> None:
         with _admin(environment) as connections:
             plans = _require_all(_plans(connections, site, hosts))
-            _print(plans, whole=False)
-            if not any(plans.values()):
-                return
-            names = ", ".join(name for name, changes in plans.items() if changes)
-            confirm(f"This changes {names}.", environment.name, confirmed)
-            _converge(connections, site, plans, notify)
+            _print(plans, details=details)
+            if any(plans.values()):
+                names = ", ".join(name for name, changes in plans.items() if changes)
+                confirm(f"This changes {names}.", environment.name, confirmed)
+            failed = _converge(connections, site, plans, notify)
+            _prove(connections, site, [host for host in hosts if host.name not in failed], failed, notify)
 
     return Action(show, do)
 
@@ -132,12 +137,27 @@ def _admin(environment: Environment) -> Connections:
     return Connections(pinning.load(environment.root, environment.name), admin=True)
 
 
-def _print(plans: Mapping[str, Changes], *, whole: bool) -> None:
+def _print(plans: Mapping[str, Changes], *, details: bool) -> None:
     for name, changes in plans.items():
-        print(render(name, changes, whole=whole), flush=True)
+        print(render(name, changes, details=details), flush=True)
 
 
-def _converge(connections: Connections, site: Site, plans: Mapping[str, Changes], notify: Notify) -> None:
+def _prove(connections: Connections, site: Site, hosts: list[Host], failed: dict[str, Failure], notify: Notify) -> None:
+    """Try what a deploy and a visitor need. Raises `Failure` with a line for each host that is not ready."""
+    found, remarks = proof.prove(
+        site, hosts, connections, lambda each, text, data: _as_root(each, text, data, proof.SECONDS).text
+    )
+    for host in hosts:
+        if host.name not in found:
+            notify(f"{host.name}: ready")
+    for line in remarks:
+        notify(line)
+    if error := failures({**failed, **found}):
+        raise error
+
+
+def _converge(connections: Connections, site: Site, plans: Mapping[str, Changes], notify: Notify) -> dict[str, Failure]:
+    """Apply the changes; returns the failures by host."""
     failed: dict[str, Failure] = {}
     hosts = [host for host in site.environment.hosts if host.name in plans]
     for _ in range(ROUNDS):
@@ -155,10 +175,7 @@ def _converge(connections: Connections, site: Site, plans: Mapping[str, Changes]
         if changes := plans[host.name]:
             left = "; ".join(change.title for change in changes if not change.note)
             failed[host.name] = Failure(f"{host.name}: is not ready; still to do: {left}")
-        else:
-            notify(f"{host.name}: ready")
-    if error := failures(failed):
-        raise error
+    return failed
 
 
 # --- Inspecting ---

@@ -153,7 +153,8 @@ class _Conversation:
             raise self.broken[0]
         code = self.channel.recv_exit_status()
         if not self.channel.get_transport().is_active():
-            raise Failure(f"{self.name}: the connection was lost while a script ran; the host stops the script")
+            lost = "the connection was lost while a script ran; the host stops the script"
+            raise Failure(f"{self.name}: {lost}. If the host restarts, run the command again when it is back")
         if code in (-1, 124, 137) and time.monotonic() - begin >= self.seconds:
             raise Failure(f"{self.name}: a script was not done within {self.seconds} s and was stopped")
         if code < 0:
@@ -281,15 +282,16 @@ class Lock:
         self.channel.close()
 
 
-def take_lock(connection: Connection, path: str, who: str) -> Lock:
+def take_lock(connection: Connection, path: str, who: str, entry: str = "") -> Lock:
     """Hold a lock, a file on the host, until `Lock.release`. Raises `Failure` naming the holder if another has it.
 
+    With an ``entry``, the host writes it to the ledger beside the lock if the client is gone before its end is there.
     The host releases it at once if this process is killed, and a minute after this machine falls asleep. The file
     remains; that means nothing.
     """
     channel = connection.shell()
     try:
-        said = _ask_for_lock(connection, channel, path, who)
+        said = _ask_for_lock(connection, channel, path, f"{printable(who)[:200]}\n{entry}\n")
         if said.startswith("BUSY"):
             holder = printable(said[4:]) or "somebody"
             raise Failure(
@@ -315,14 +317,14 @@ def hold_lock(connection: Connection, path: str, who: str) -> Iterator[Lock]:
         lock.release()
 
 
-def _ask_for_lock(connection: Connection, channel: paramiko.Channel, path: str, who: str) -> str:
+def _ask_for_lock(connection: Connection, channel: paramiko.Channel, path: str, lines: str) -> str:
     name = connection.name
     if not path or not path.isprintable():
         raise Failure(f"{path!r} is not a path for a lock")
     try:
         channel.settimeout(GRACE_SECONDS)
         channel.sendall(_preamble(connection, script("lock.sh"), LOCK_SECONDS))
-        channel.sendall(f"{path}\n{printable(who)[:200]}\n".encode())
+        channel.sendall(f"{path}\n{lines}".encode())
         said = b""
         while BEGIN not in said or not after_begin(said).endswith(b"\n"):
             piece = channel.recv(_PIECE)

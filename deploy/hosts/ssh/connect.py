@@ -68,6 +68,11 @@ class Connection:
     def name(self) -> str:
         return self.host.name
 
+    @property
+    def number(self) -> int:
+        """How many connections to the host it has by now: more than one if sshd allows few sessions in each."""
+        return 1 + len(self._more)
+
     def open(self) -> Self:
         """Connect, unless already connected. Raises `Failure` in one line that names host and remedy."""
         with self._lock:
@@ -181,7 +186,8 @@ class Connections:
                 end = self._hop(host.name, Jump(user, host.address, host.port), host.jump, host.identity)
                 if not self.admin:
                     end.hint = (
-                        f"; `invoke remote-setup --env {self.known.environment}` creates that user if it is missing"
+                        f"; `invoke remote-setup --env {self.known.environment}` creates that user if it is missing,"
+                        " and says what else keeps it out"
                     )
                 again = partial(self._another, host, user)
                 self._open[host.name] = Connection(host, end, self.ahead, self.owner, again)

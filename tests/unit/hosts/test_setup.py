@@ -21,6 +21,7 @@ from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, require_addresses, setup_digest, setup_mark
 from deploy.hosts.setup.diff import (
     Access,
+    Change,
     Desired,
     Entry,
     Facts,
@@ -382,7 +383,7 @@ def titles(facts: Facts, of: Desired = SMALL) -> list[str]:
 
 def test_nothing_is_to_be_done_for_a_host_that_is_as_desired() -> None:
     assert diff(SMALL, READY) == ()
-    assert render("web1", (), whole=False) == "web1: no change"
+    assert render("web1", (), details=False) == "web1: no change"
 
 
 def test_a_bare_host_gets_all_of_it_and_is_called_ready_last() -> None:
@@ -408,10 +409,33 @@ def changed(path: str, **values: str) -> Facts:
 def test_a_file_that_was_changed_is_shown_as_a_difference_and_its_unit_is_told() -> None:
     drifted = changed("/etc/x/a", text="one\n2\n", digest="other")
     assert titles(drifted) == ["~ /etc/x/a", "reload nginx.service", "+ /etc/x/setup"]
-    shown = render("web1", diff(SMALL, drifted), whole=False)
-    assert shown.splitlines()[:7] == [
-        *["web1:", "  --- /etc/x/a", "  +++ /etc/x/a", "  @@ -1,2 +1,2 @@", "   one", "  -2", "  +two"]
+    shown = render("web1", diff(SMALL, drifted), details=True)
+    assert shown.splitlines()[4:10] == [
+        *["  --- /etc/x/a", "  +++ /etc/x/a", "  @@ -1,2 +1,2 @@", "   one", "  -2", "  +two"]
     ]
+
+
+def test_a_plan_begins_with_what_was_there_before_what_restarts_and_how_much_is_new() -> None:
+    drifted = replace(
+        changed("/etc/x/a", text="one\n2\n", digest="other"), users={"deploy": "/bin/bash", "app": "/bin/sh"}
+    )
+    note = Change("! nginx has other sites", (), note=True)
+    assert render("web1", (note, *diff(SMALL, drifted)), details=False).splitlines() == [
+        "web1:",
+        "  ! nginx has other sites",
+        "  ~ user app: shell /bin/sh → /usr/sbin/nologin",
+        "  ~ /etc/x/a",
+        "  restarts: nginx.service (reload)",
+        "  new: 1 file",
+    ]
+    assert render("web1", diff(SMALL, Facts()), details=False).splitlines() == [
+        "web1:",
+        "  database: make all",
+        "  restarts: nginx.service",
+        "  new: 2 packages, 2 users, 1 list of keys, 1 folder, 3 files",
+    ]
+    owner = Change("+ /etc/portico-owner: this host becomes production of x", ())
+    assert owner.title in render("web1", (owner,), details=False)
 
 
 def test_another_owner_or_mode_is_a_change() -> None:
@@ -422,7 +446,7 @@ def test_another_owner_or_mode_is_a_change() -> None:
 def test_a_secret_is_never_shown() -> None:
     for facts in (Facts(), changed("/etc/x/key", digest="other")):
         changes = diff(SMALL, facts)
-        assert "KEY" not in render("web1", changes, whole=True) + repr(changes)
+        assert "KEY" not in render("web1", changes, details=True) + repr(changes)
         assert base64.b64encode(b"KEY") in steps("x", changes)
 
 
