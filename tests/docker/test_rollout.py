@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests import support
 from tests.contract.promises import *  # noqa: F403
 from tests.contract.promises import Runtime
 from tests.docker.conftest import Stack
+from tests.rig import held
 from tests.rig.engine import docker
 from tests.rig.load import Load
 from tests.rig.visitor import Visitor
@@ -82,6 +84,21 @@ def test_three_updates_under_load_lose_no_request_and_no_vote(prod: Stack) -> No
     assert len(styles) == 4, "the files of all four releases were asked for, and each was there to the end"
     assert votes(prod) == before + load.accepted
     assert len(prod.containers("celery_beat")) == 1
+
+
+def test_a_migration_waits_for_a_transaction_and_a_dump_and_no_request_fails(prod: Stack) -> None:
+    """`tests.bench.locks` measures how long requests take meanwhile, and holds the lock for a minute."""
+    [postgres] = prod.containers("postgres")
+    (prod.project / "site/polls/migrations/0003_spare.py").write_text(held.MIGRATION)
+    with Load(prod.port) as load, ThreadPoolExecutor() as pool:
+        with held.transaction(postgres), held.dump(postgres):
+            update = pool.submit(prod.must, "prod", "--detach")
+            wait_until(lambda: held.waits(postgres), 180, "the migration waits")
+            wait_until(lambda: not held.waits(postgres), 30, "it lets the others pass")
+            assert not update.done()
+        update.result()
+    unhurt(load)
+    assert held.psql(postgres, "SELECT count(spare) FROM polls_question") == "0", "it is applied"
 
 
 def test_a_release_that_cannot_boot_is_taken_away_and_the_old_one_serves_on(prod: Stack) -> None:
