@@ -23,7 +23,8 @@ from deploy.hosts.environment.owner import owner
 from deploy.hosts.setup import additions, proof
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, require_addresses, waits_for
-from deploy.hosts.setup.diff import Access, Change, Facts, Server, diff, render, steps
+from deploy.hosts.setup.diff import Access, Change, Facts, Server, diff, steps
+from deploy.hosts.setup.plan import render
 from deploy.hosts.setup.refusal import (
     TAKEN_OVER,
     in_the_way,

@@ -32,9 +32,9 @@ from deploy.hosts.setup.diff import (
     Unit,
     User,
     diff,
-    render,
     steps,
 )
+from deploy.hosts.setup.plan import render
 from deploy.hosts.setup.refusal import problems, refusal
 from deploy.hosts.setup.site import Learned, Site
 from deploy.project.config import Project
