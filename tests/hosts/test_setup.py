@@ -784,44 +784,8 @@ def test_an_administrator_who_may_not_become_root_is_told(solo: Fleet) -> None:
     host.sh("echo 'Defaults:ops !requiretty' >>/etc/sudoers.d/ops")
 
 
-#: What others have on the machine that setup may take over.
-OTHERS = r"""
-export DEBIAN_FRONTEND=noninteractive
-apt-get -q -y --no-install-recommends install nginx postgresql rabbitmq-server >/dev/null 2>&1
-echo 'server { listen 80; server_name crm.example.org; return 200 "crm\n"; }' >/etc/nginx/sites-enabled/crm
-systemctl restart nginx
-runuser -u postgres -- psql -q -c "CREATE ROLE site LOGIN PASSWORD 'theirs'" -c "CREATE DATABASE site OWNER site"
-runuser -u postgres -- psql -q -d site -c "SET ROLE site" -c "CREATE TABLE theirs (a int)"
-rabbitmqctl -q add_vhost crm
-useradd --create-home --uid 1500 --shell /bin/bash app
-mkdir -p /srv/portico && echo mine >/srv/portico/notes
-"""
-TAKEN = "files,users,nginx,database,broker"
-
-
-def test_what_may_be_taken_over_is_refused_until_it_is_named(solo: Fleet) -> None:
-    host = solo["solo"]
-    host.sh(OTHERS)
-    refused = solo.invoke("remote-setup", "--yes", "--take-over", "nginx,broker")
-    assert refused.code != 0
-    for said in (
-        "solo: /srv/portico is there already, and not of remote-setup",
-        "solo: the user app is there already",
-        "solo: PostgreSQL has the database site and the role site, not of remote-setup",
-    ):
-        assert said in refused.stderr, refused.stderr
-    shown = solo.must("remote-setup", "--dry-run", "--take-over", TAKEN).stdout.splitlines()
-    for line in (
-        "  ! nginx has other sites (/etc/nginx/sites-enabled/crm), which it will no longer read",
-        "  ! RabbitMQ is used by others (vhost crm), which will not be there",
-        "  ~ user app: shell /bin/bash → /usr/sbin/nologin",
-    ):
-        assert line in shown, shown
-    assert host.sh("curl -s http://127.0.0.1/ -H 'Host: crm.example.org'").strip() == "crm", "it is in use until then"
-
-
 def test_a_setup_that_is_killed_is_ended_by_the_next(solo: Fleet) -> None:
-    words = ["python3", str(solo.project / "tasks.py"), "remote-setup", "--env", "test", "--yes", "--take-over", TAKEN]
+    words = ["python3", str(solo.project / "tasks.py"), "remote-setup", "--env", "test", "--yes"]
     client = subprocess.Popen(
         words,
         env=support.environment(**solo.environment()),
@@ -837,25 +801,13 @@ def test_a_setup_that_is_killed_is_ended_by_the_next(solo: Fleet) -> None:
     assert solo["solo"].sh("ls /etc/portico/setup 2>&1", check=False).strip().endswith("No such file or directory")
 
     def done() -> bool:
-        result = solo.invoke("remote-setup", "--yes", "--take-over", TAKEN)
+        result = solo.invoke("remote-setup", "--yes")
         assert result.code == 0 or "somebody else is setting this host up" in result.stderr, result.stderr
         return result.code == 0
 
     support.wait_until(done, 300, "the first has ended there, and the second is done")
     assert solo.must("remote-setup").stdout.splitlines() == no_change(solo)
     assert solo["solo"].sh("ls -d /run/setup.?????? 2>/dev/null", check=False) == ""
-
-
-def test_what_was_taken_over_is_ours_and_what_was_in_it_is_kept(solo: Fleet) -> None:
-    host = solo["solo"]
-    assert host.sh("curl -s http://127.0.0.1/ -H 'Host: crm.example.org'", check=False) == ""
-    assert "crm" in host.sh("cat /etc/nginx/sites-enabled/crm")
-    url = host.sh("sed -n 's/^DATABASE_URL=//p' /etc/portico/services.env").strip()
-    assert host.sh(f"psql -A -t '{url}' -c 'SELECT count(*) FROM theirs'").strip() == "0"
-    assert host.sh("psql postgres://site:theirs@127.0.0.1/site -c 'SELECT 1' 2>&1", check=False).count("FATAL")
-    assert host.sh("rabbitmqctl -q list_vhosts").split() == ["name", "/"]
-    assert host.sh("ls -d /var/lib/rabbitmq/mnesia/rabbit@solo").strip(), "their data stays"
-    assert host.sh("cat /srv/portico/notes; getent passwd app").split(":")[0].split() == ["mine", "app"]
 
 
 def test_limits_and_tls_are_in_force_and_keys_are_the_administrator_s(solo: Fleet) -> None:

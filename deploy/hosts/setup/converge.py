@@ -145,9 +145,11 @@ def _print(plans: Mapping[str, Changes], *, details: bool) -> None:
 
 def _prove(connections: Connections, site: Site, hosts: list[Host], failed: dict[str, Failure], notify: Notify) -> None:
     """Try what a deploy and a visitor need. Raises `Failure` with a line for each host that is not ready."""
-    found, remarks = proof.prove(
-        site, hosts, connections, lambda each, text, data: _as_root(each, text, data, proof.SECONDS).text
-    )
+
+    def as_root(connection: Connection, text: str, data: bytes) -> str:
+        return _as_root(connection, text, data, proof.SECONDS).text
+
+    found, remarks = proof.prove(site, hosts, connections, as_root, without=failed)
     for host in hosts:
         if host.name not in found:
             notify(f"{host.name}: ready")

@@ -83,3 +83,4 @@ def test_what_a_host_does_not_get_from_another_is_named_by_that_host() -> None:
         "a visit of shop.example through nginx fails: curl: (52) Empty reply; `journalctl -u nginx` there may say why",
         f"cannot use the database on data1: {refused}",
     ]
+    assert len(list(proof.wrong(ENVIRONMENT, JOBS, found, ["data1"]))) == 2, "its own setup has failed, and says why"
