@@ -54,6 +54,26 @@ def free_port() -> int:
 
 
 @contextmanager
+def port_taken(port: int, refusal: str) -> Iterator[None]:
+    """Take a port for a program that will listen on it later: another `invoke` of this machine is refused at once.
+
+    Raises `Failure` with the ``refusal`` if another program listens on the port, or another `invoke` has taken it. The
+    kernel releases it when this process ends. Raises OSError if the port cannot be tested.
+    """
+    if port_in_use(port):
+        raise Failure(refusal)
+    if not sys.platform.startswith("linux"):  # names without a file are Linux's own
+        yield
+        return
+    with socket.socket(socket.AF_UNIX) as mark:
+        try:
+            mark.bind(f"\0portico-port-{port}")
+        except OSError as error:
+            raise Failure(refusal) if error.errno == errno.EADDRINUSE else error from None
+        yield
+
+
+@contextmanager
 def alone(path: Path, what: str, refusal: str) -> Iterator[None]:
     """Hold a lock file. The kernel releases it when this process ends, even after kill -9.
 

@@ -8,14 +8,25 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import HOST, Notify, alone, announce, complaint, free_port, port_in_use, run_once
+from deploy.core.running import (
+    HOST,
+    Notify,
+    alone,
+    announce,
+    complaint,
+    free_port,
+    port_in_use,
+    port_taken,
+    run_once,
+)
 from deploy.core.shell import Run
 from deploy.project import assets, mail, services, site, sources
 from deploy.project.config import Project
@@ -162,7 +173,7 @@ def reloading(
 
 
 def precheck(plan: Plan) -> None:
-    """Raise `Failure` for what would prevent the start: a folder that cannot be written, a port in use."""
+    """Raise `Failure` for what would prevent the start: a folder that cannot be written, a server that is not there."""
     folder = plan.project.run_folder
     try:
         (folder / "ready").mkdir(parents=True, exist_ok=True)
@@ -177,11 +188,21 @@ def precheck(plan: Plan) -> None:
             f"project.services.redis: nothing listens at {HOST}:{REDIS_PORT}: start a server"
             " (`sudo apt install valkey-server`), name one with REDIS_URL, or run `invoke dev` in containers"
         )
-    try:
-        if port_in_use(plan.port):
-            raise Failure(f"port {plan.port} is in use by another program; try --port {free_port()}")
-    except OSError as error:
-        raise Failure(f"port {plan.port}: {error.strerror}; choose another with --port") from None
+
+
+@contextmanager
+def own_port(plan: Plan) -> Iterator[None]:
+    """Take the port from now on: environments and migrations may take minutes. Raises `Failure` if another has it."""
+    with ExitStack() as taken:
+        try:
+            taken.enter_context(port_taken(plan.port, _in_use(plan.port)))
+        except OSError as error:
+            raise Failure(f"port {plan.port}: {error.strerror}; choose another with --port") from None
+        yield
+
+
+def _in_use(port: int) -> str:
+    return f"port {port} is in use by another program; try --port {free_port()}"
 
 
 def development(project: Project, store: Store, port: int, workers: int, notify: Notify) -> Action:
@@ -197,14 +218,16 @@ def development(project: Project, store: Store, port: int, workers: int, notify:
 
     def do() -> None:
         precheck(this)
-        if said := mail.where(project):
-            notify(said)
-        os.environ.update(own_variables(project))
-        build.ensure(store, "dev", notify=notify)
         folder = project.run_folder
         refusal = f"another `invoke dev` runs on {folder}; stop it first: two would share one schedule"
-        with alone(folder / "lock", "`invoke dev`", refusal):
+        with own_port(this), alone(folder / "lock", "`invoke dev`", refusal):
+            if said := mail.where(project):
+                notify(said)
+            os.environ.update(own_variables(project))
+            build.ensure(store, "dev", notify=notify)
             prepare(this)
+            if port_in_use(this.port):  # by a program that takes no turns, since we began
+                raise Failure(_in_use(this.port))
             run_all(this)
 
     return Action(show, do)

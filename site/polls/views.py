@@ -185,7 +185,9 @@ def send(path: Path, name: str, content_type: str) -> HttpResponseBase:
             file = path.open("rb")
         except FileNotFoundError:
             raise Http404("There is no such file") from None
-        return FileResponse(file, as_attachment=True, filename=name, content_type=content_type)
+        whole = FileResponse(file, as_attachment=True, filename=name, content_type=content_type)
+        whole["Accept-Ranges"] = "none"  # the web server in front sends parts, for downloads that broke
+        return whole
     # Do not check that it exists: it may be on another machine, where the web server finds it.
     response = HttpResponse(content_type=content_type)
     response["X-Accel-Redirect"] = f"{settings.PROTECTED_URL}{path.name}"

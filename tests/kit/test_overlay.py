@@ -138,9 +138,9 @@ def test_without_a_proxy_its_header_is_not_believed(value: str) -> None:
 @pytest.mark.parametrize(
     ("own", "hosts"),
     [
-        (["shop.example"], ["shop.example", "localhost", "127.0.0.1", "[::1]"]),
-        ((), ["localhost", "127.0.0.1", "[::1]"]),
-        (["localhost", "127.0.0.1"], ["localhost", "127.0.0.1", "[::1]"]),
+        (["shop.example"], ["shop.example", ".localhost", "localhost", "127.0.0.1", "[::1]"]),
+        ((), [".localhost", "localhost", "127.0.0.1", "[::1]"]),
+        (["localhost", "127.0.0.1"], ["localhost", "127.0.0.1", ".localhost", "[::1]"]),
     ],
 )
 def test_development_answers_to_this_machines_names(own: Any, hosts: list[str]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from deploy.core.running import port_taken
 from deploy.core.shell import Result
 from tests import demonstration, support
 from tests.rig.ports import free_port
@@ -34,6 +35,11 @@ def manage(run_folder: Path, *words: str) -> str:
 
 def failed_dev(run_folder: Path, *words: str, **env: str) -> Result:
     return invoke(support.ROOT, "dev", "--native", *words, env={"INVOKE_PROJECT_RUN": str(run_folder), **env})
+
+
+def first_poll(visitor: Visitor) -> str:
+    found = re.search(r'href="(/\d+/)"', visitor.get("/").text)
+    return found[1] if found else ""
 
 
 def ask_for_export(visitor: Visitor) -> str:
@@ -214,10 +220,38 @@ def test_a_run_folder_that_cannot_be_written_is_one_line(run_folder: Path) -> No
     assert line.startswith(f"{run_folder}: cannot be written")
 
 
-def test_a_second_start_on_the_same_data_is_refused(run_folder: Path) -> None:
-    with Dev(support.ROOT, run_folder):
-        line = one_line(failed_dev(run_folder, "--port", str(free_port())))
-    assert "another `invoke dev` runs on" in line
+def test_two_projects_run_side_by_side_and_what_is_taken_is_one_line(tmp_path: Path) -> None:
+    """Each has its own port, data, broker and processes; the second start on one's port or data is refused."""
+    second = support.copy_project(tmp_path / "second")
+    (second / ".venvs").symlink_to(support.ROOT / ".venvs")
+    one, other = Dev(support.ROOT, tmp_path / "one"), Dev(second, tmp_path / "other")
+    with one, other:
+        line = one_line(failed_dev(tmp_path / "one", "--port", str(free_port())))
+        assert line == f"another `invoke dev` runs on {tmp_path}/one; stop it first: two would share one schedule"
+        line = one_line(failed_dev(tmp_path / "third", "--port", str(other.port)))
+        assert re.fullmatch(rf"port {other.port} is in use by another program; try --port \d+", line)
+        visitors = [Visitor(one.url), Visitor(other.url)]
+        # Under a name of its own a browser keeps the cookies of the two apart; it resolves these names by itself.
+        visitors[0].http.headers["Host"] = f"one.localhost:{one.port}"
+        visitors[0].vote()
+        totals = [re.search(r'id="total">(\d+)<', each.get(f"{first_poll(each)}results/").text) for each in visitors]
+        assert [found and found[1] for found in totals] == ["1", "0"]
+        addresses = [ask_for_export(each) for each in visitors]
+        for visitor, address in zip(visitors, addresses, strict=True):
+            wait_until(lambda: state(visitor, address) == "done", 30, "its own worker made its export")  # noqa: B023
+        assert [len(list((dev.run_folder / "protected").iterdir())) for dev in (one, other)] == [1, 1]
+        assert other.stop(signal.SIGINT) == 0
+        assert not other.processes()
+        assert one.processes("runserver")
+        assert visitors[0].get("/readyz").status_code == 200
+
+
+def test_of_two_starts_at_once_on_one_port_the_second_is_refused_before_it_does_anything(tmp_path: Path) -> None:
+    port = free_port()
+    with port_taken(port, "never"):  # what the first holds while it builds and migrates
+        line = one_line(failed_dev(tmp_path / "run", "--port", str(port)))
+    assert re.fullmatch(rf"port {port} is in use by another program; try --port \d+", line)
+    assert not (tmp_path / "run" / "db.sqlite3").exists()
 
 
 def test_a_database_that_does_not_answer_is_one_line(run_folder: Path) -> None:

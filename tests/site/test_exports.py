@@ -252,6 +252,7 @@ def test_its_name_type_and_length_are_right(client: Client, votes: int, sent: li
     content(response)
     assert response["Content-Type"] == "text/csv; charset=utf-8"
     assert int(response["Content-Length"]) == export.path.stat().st_size
+    assert response["Accept-Ranges"] == "none", "parts are the web server's: here the whole is sent"
     assert response["Content-Disposition"].startswith("attachment; filename*=utf-8''Votes%20%E2%80%93%20all%20polls")
 
 

@@ -69,7 +69,8 @@ EMAIL_SECONDS = 20
 EMAIL = ("EMAIL_HOST", "EMAIL_PORT", "EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD", "EMAIL_USE_TLS", "EMAIL_USE_SSL")
 PRINTED = "django.core.mail.backends.console.EmailBackend"
 FALSE = ("", "0", "false", "no", "off")
-LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+#: The first is for names below localhost too, under which browsers keep the cookies of two sites apart.
+LOCAL_NAMES = (".localhost", "localhost", "127.0.0.1", "[::1]")
 DEVELOPMENT_KEY = "insecure-development-key"
 
 MANIFEST = "portico_site.storage.ManifestStorage"

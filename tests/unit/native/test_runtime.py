@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from dataclasses import replace
 from datetime import datetime
@@ -16,6 +17,7 @@ from deploy.native import side_by_side
 from deploy.project import workers
 from deploy.project.assets import Assets
 from deploy.project.services import Redis
+from tests.rig.ports import free_port
 from tests.support import wait_until
 from tests.unit.examples import PROJECT
 from tests.unit.test_checks import STORE
@@ -131,3 +133,43 @@ def test_redis_of_this_machine_is_asked_for_before_anything_starts(monkeypatch: 
     assert variables["REDIS_URL"] == "redis://127.0.0.1:6379/0"
     assert variables["CELERY_BROKER_URL"] == "filesystem://", "the embedded one"
     assert "REDIS_URL" not in native.environment(project, {"REDIS_URL": "redis://mine"})
+
+
+def test_a_port_that_was_taken_while_it_prepared_is_one_line_and_nothing_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, port = replace(PROJECT, root=tmp_path), free_port()
+    ran: list[str] = []
+    monkeypatch.setattr(native.build, "ensure", lambda *_, **__: ran.append("built"))
+    monkeypatch.setattr(native, "run_all", lambda _: ran.append("ran"))
+    with socket.socket() as another:
+
+        def take(_: object) -> None:
+            another.bind(("127.0.0.1", port))
+            another.listen()
+
+        monkeypatch.setattr(native, "prepare", take)
+        with pytest.raises(Failure, match=rf"^port {port} is in use by another program; try --port \d+$"):
+            native.development(project, STORE, port, 1, lambda _: None).do()
+    assert ran == ["built"]
+
+
+def test_a_port_is_taken_from_the_first_moment_and_free_after_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, port = replace(PROJECT, root=tmp_path), free_port()
+    said: list[str] = []
+
+    def start_another(*_: object, **__: object) -> None:
+        """What builds the environments here; meanwhile another checkout starts on the same port."""
+        with pytest.raises(Failure) as refused:
+            native.development(replace(project, root=tmp_path / "other"), STORE, port, 1, lambda _: None).do()
+        said.append(refused.value.message)
+
+    monkeypatch.setattr(native.build, "ensure", start_another)
+    monkeypatch.setattr(native, "prepare", lambda _: None)
+    monkeypatch.setattr(native, "run_all", lambda _: None)
+    for number in (1, 2):
+        native.development(project, STORE, port, 1, lambda _: None).do()
+        assert len(said) == number
+    assert all(line.startswith(f"port {port} is in use by another program; try --port ") for line in said)
