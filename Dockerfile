@@ -47,22 +47,24 @@ ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never
 # --- The locked packages: one layer for each lock, which changes only when the lock changes.
 
 FROM builder AS prod-packages
-COPY requirements/prod.txt /tmp/packages.txt
+COPY requirements/prod.txt requirements/wheels*/*.whl /tmp/packages/
 RUN --mount=type=secret,id=build_ca --mount=type=secret,id=package_sources \
     --mount=type=cache,target=/root/.cache/uv \
     if [ -s /run/secrets/package_sources ]; then . /run/secrets/package_sources; fi; \
     if [ -s /run/secrets/build_ca ]; then export SSL_CERT_FILE=/run/secrets/build_ca; fi; \
+    export UV_FIND_LINKS="/tmp/packages${UV_FIND_LINKS:+,$UV_FIND_LINKS}"; \
     uv venv --quiet /opt/venv \
-    && uv pip install --quiet --python /opt/venv --no-deps --require-hashes -r /tmp/packages.txt
+    && uv pip install --quiet --python /opt/venv --no-deps --require-hashes -r /tmp/packages/prod.txt
 
 FROM builder AS dev-packages
-COPY requirements/dev.txt /tmp/packages.txt
+COPY requirements/dev.txt requirements/wheels*/*.whl /tmp/packages/
 RUN --mount=type=secret,id=build_ca --mount=type=secret,id=package_sources \
     --mount=type=cache,target=/root/.cache/uv \
     if [ -s /run/secrets/package_sources ]; then . /run/secrets/package_sources; fi; \
     if [ -s /run/secrets/build_ca ]; then export SSL_CERT_FILE=/run/secrets/build_ca; fi; \
+    export UV_FIND_LINKS="/tmp/packages${UV_FIND_LINKS:+,$UV_FIND_LINKS}"; \
     uv venv --quiet /opt/venv \
-    && uv pip install --quiet --python /opt/venv --no-deps --require-hashes -r /tmp/packages.txt
+    && uv pip install --quiet --python /opt/venv --no-deps --require-hashes -r /tmp/packages/dev.txt
 
 # --- The front end, from the files that Git knows. The output alone goes on, to its place in the site's folder.
 

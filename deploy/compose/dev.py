@@ -17,7 +17,7 @@ from deploy.core.running import HOST, Notify, announce, complaint, run_once
 from deploy.core.shell import Run
 from deploy.docker import additions, images
 from deploy.docker.engine import require_engine
-from deploy.docker.stack import DEV, Stack, build_ca, prepare, secret_steps
+from deploy.docker.stack import DEV, Stack, prepare, secret_steps
 from deploy.project import assets, mail
 from deploy.project.config import Project
 from deploy.project.workers import SERVICE
@@ -44,7 +44,7 @@ def ports(stack: Stack) -> dict[str, tuple[str, int]]:
 
 def image(stack: Stack) -> Run:
     """The command that builds the image."""
-    return images.build(stack.project, "dev", [stack.image], None, ca=build_ca(stack.env))
+    return images.build(stack.project, "dev", [stack.image], None, ca=stack.build_ca)
 
 
 def servers(stack: Stack) -> Run:

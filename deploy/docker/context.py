@@ -4,7 +4,8 @@
 
 FOLDER is that of manage.py, and INPUTS are what a front end is built from (`.` for all of the project). Git knows a
 file if it tracks it, or would: what `.gitignore` names (secrets, databases, environments, uploads) never reaches an
-image. In the archive are `Dockerfile`, `requirements/*.txt`, `kit/`, `site/`, and the front end's inputs in `assets/`.
+image. In the archive are `Dockerfile`, `requirements/*.txt`, the project's own wheels, `kit/`, `site/`, and the front
+end's inputs in `assets/`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from deploy.core.errors import Failure
 from deploy.core.shell import Run
 from deploy.project import local
 from deploy.project.assets import Assets
+from deploy.project.names import WHEELS
 from deploy.project.site import KIT
 
 #: At the root, these are not the project's: they matter where manage.py is there too.
@@ -37,7 +39,8 @@ def places(names: Iterable[str], site: str) -> dict[str, str]:
     found = {}
     for name in names:
         path = PurePosixPath(name)
-        if name == "Dockerfile" or (path.parent == PurePosixPath("requirements") and path.suffix == ".txt"):
+        lock = path.parent == PurePosixPath("requirements") and path.suffix == ".txt"
+        if name == "Dockerfile" or lock or (path.parent == PurePosixPath(WHEELS) and path.suffix == ".whl"):
             found[name] = name
         elif path.is_relative_to(KIT):
             found[name] = str("kit" / path.relative_to(KIT))

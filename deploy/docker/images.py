@@ -20,6 +20,7 @@ from deploy.core.shell import MakeFolder, Run, WriteSecret
 from deploy.docker import context
 from deploy.project import assets, local, site
 from deploy.project.config import Project
+from deploy.project.names import WHEELS
 from deploy.venvs import installers
 
 #: The Python of the Dockerfile.
@@ -91,8 +92,17 @@ def sources_text(root: Path) -> str:
     return installers.configured(root, os.environ).elsewhere
 
 
-def write_sources(root: Path) -> None:
-    """Write the file that tells builds where packages come from. It may contain passwords of indexes and proxies."""
+def write_sources(root: Path, notify: Notify = lambda _: None) -> None:
+    """Write the file that tells builds where packages come from. It may contain passwords of indexes and proxies.
+
+    Says in one line what of this machine a build does not get.
+    """
+    if local := installers.configured(root, os.environ).left_out(root):
+        names = ", ".join(map(shell.without_password, local))
+        notify(
+            f"build: without {names} of pip's and uv's settings, which only this machine has;"
+            f" a wheel that no index has belongs in {WHEELS}/"
+        )
     text, path = sources_text(root), root / ".secrets" / SOURCES
     if text or path.exists():
         shell.perform([MakeFolder(path.parent, 0o700), WriteSecret(path, text)])
@@ -111,7 +121,7 @@ def perform(command: Run, folder: Path, notify: Notify) -> None:
     and has none now, is removed unless something uses it.
     """
     if command.cwd:
-        write_sources(Path(command.cwd))
+        write_sources(Path(command.cwd), notify)
     began, before = time.monotonic(), set(_named(command).split())
     with Screen() as screen:
         result = shell.stream(

@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from deploy.core import git, shell
@@ -24,6 +25,7 @@ from deploy.project.config import Project
 from deploy.project.services import Redis
 from deploy.project.values import problem
 from deploy.project.workers import SERVICE
+from deploy.venvs import installers
 
 DEV, PROD, SWARM = "dev", "prod", "swarm"
 
@@ -152,7 +154,7 @@ class Stack:
         given |= {"REDIS_LIMIT": f"{2 * self.redis.memory}m" if self.redis else ""}
         given["CLOSED"] = "false" if self.project.egress or self.kind == DEV else "true"
         given |= self._development() if self.kind == DEV else dict.fromkeys(OF_DEVELOPMENT, "")
-        ca, sources = build_ca(self.env), self.secrets / images.SOURCES
+        ca, sources = self.build_ca, self.secrets / images.SOURCES
         files = [word for name in self.files for word in ("-f", f"deploy/compose/{name}.yaml")]
         own = ["-f", str(own_file(self))] if own_text(self) else []
         own += [word for name in local.compose_files(self.project.root, self.kind) for word in ("-f", name)]
@@ -170,6 +172,11 @@ class Stack:
             cwd=self.project.root,
         )
 
+    @cached_property
+    def build_ca(self) -> str:
+        """A private certificate authority for builds: from `.env`, else the one that pip's and uv's settings name."""
+        return str(self.env.build_ca_file or installers.configured(self.project.root, os.environ).certificate)
+
     def _development(self) -> dict[str, str]:
         """The project's own names. In production the image has them."""
         names = self.project.names
@@ -178,11 +185,6 @@ class Stack:
         parts = (names.site, names.dev, names.asgi, names.celery, self.project.samples)
         values = (*parts, image, user, packages, str(dockerfile))
         return dict(zip(OF_DEVELOPMENT, values, strict=True))
-
-
-def build_ca(env: ServerEnv) -> str:
-    """A private certificate authority for builds: from `.env`, else from SSL_CERT_FILE of the shell."""
-    return str(env.build_ca_file or os.environ.get("SSL_CERT_FILE", ""))
 
 
 # --- .env ---
@@ -387,4 +389,4 @@ def build(stack: Stack, tag: str = "", platform: str = "") -> Run:
     """The command that builds the production image under a tag, or under its revision and as the stack's next image."""
     version = git.revision(stack.project.root)
     names = [f"{stack.env.image}:{tag}"] if tag else [f"{stack.env.image}:{version.tag}", stack.image]
-    return images.build(stack.project, "app", names, version, ca=build_ca(stack.env), platform=platform)
+    return images.build(stack.project, "app", names, version, ca=stack.build_ca, platform=platform)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: The project's own wheels, of packages that no index has: committed, so every machine and image has them.
+WHEELS = "requirements/wheels"
+
 
 @dataclass(frozen=True)
 class Names:

@@ -10,9 +10,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from deploy.project.names import WHEELS
 from deploy.project.source.packages import canonical, inner, toml
 from deploy.project.source.tree import Tree
 
+#: Keys of poetry's, Pipenv's and uv's that say where a package is taken from in place of an index.
+_ELSEWHERE = {"git", "path", "url", "file"}
 LAYERS = ("base", "dev", "prod", "test")
 #: The layer of a file or group, by a word of its name. What has none of these words is everybody's.
 WORDS = {
@@ -83,8 +86,8 @@ def translate(tree: Tree, files: Iterable[tuple[str, str]]) -> Translated:
             _pyproject(tree, path, made)
         elif kind == "Pipfile":
             values = toml(tree, path)
-            made.lines["base"] += _table(inner(values, "packages"))
-            made.lines["dev"] += _table(inner(values, "dev-packages"))
+            made.lines["base"] += _table(path, inner(values, "packages"), made)
+            made.lines["dev"] += _table(path, inner(values, "dev-packages"), made)
         elif kind in ("uv.lock", "poetry.lock"):
             _lock(tree, path, made)
     return made
@@ -105,14 +108,26 @@ def _requirements(tree: Tree, path: str, layer: str, made: Translated, *, abstra
     for plain in lines:
         if not plain or re.match(r"-r\b|--requirement\b|-c\b|--constraint\b", plain):
             continue
-        if plain.startswith("-") or "://" in plain or re.match(r"\.{0,2}/", plain):
-            made.left.append(
-                f"{path}: {plain}: a lock with hashes cannot have it; publish it, or add it to a layer by hand"
-            )
+        if plain.startswith("-") and not re.match(r"-e\b|--editable\b", plain):
+            made.left.append(f"{path}: {plain}: this option is not carried to where the lock is installed")
+        elif _is_direct(plain):
+            made.left.append(_left(path, plain))
         elif compiled:
             _pin(plain, made)
         else:
             made.lines[layer].append(plain)
+
+
+def _is_direct(requirement: str) -> bool:
+    """Whether a requirement names a file, a folder or a repository."""
+    return "://" in requirement or re.match(r"-|\.{0,2}/|[^;\[]*(\[[^\]]*\])?\s*@", requirement) is not None
+
+
+def _left(path: str, what: str) -> str:
+    return (
+        f"{path}: {what}: a lock with hashes cannot have it: build its wheel once,"
+        f" `pip wheel --no-deps -w {WHEELS} …`, and write NAME==VERSION"
+    )
 
 
 def _pin(line: str, made: Translated) -> None:
@@ -123,31 +138,59 @@ def _pin(line: str, made: Translated) -> None:
 def _pyproject(tree: Tree, path: str, made: Translated) -> None:
     values = toml(tree, path)
     project, poetry = inner(values, "project"), inner(values, "tool", "poetry")
-    made.lines["base"] += _texts(project.get("dependencies"))
-    for name, group in inner(values, "dependency-groups").items():
-        made.lines[layer_of(name) if layer_of(name) != "base" else "dev"] += _texts(group)
+    sources = inner(values, "tool", "uv", "sources")
+    elsewhere = {canonical(name) for name in sources if _ELSEWHERE & inner(sources, name).keys()}
+
+    def add(layer: str, listed: object) -> None:
+        for line in _texts(listed):
+            if _is_direct(line) or name_of(line) in elsewhere:
+                made.left.append(_left(path, line))
+            else:
+                made.lines[layer].append(line)
+
+    add("base", project.get("dependencies"))
+    groups = inner(values, "dependency-groups")
+    for name in groups:
+        layer = layer_of(name)
+        add("dev" if layer == "base" else layer, _group(groups, name, ()))
     for name, group in inner(project, "optional-dependencies").items():
         if (layer := layer_of(name)) != "base":
-            made.lines[layer] += _texts(group)
+            add(layer, group)
         else:
             made.left.append(f"{path}: the extra {name} is not installed by default: add what you use of it by hand")
-    made.lines["base"] += _table(inner(poetry, "dependencies"))
-    made.lines["dev"] += _table(inner(poetry, "dev-dependencies"))
+    made.lines["base"] += _table(path, inner(poetry, "dependencies"), made)
+    made.lines["dev"] += _table(path, inner(poetry, "dev-dependencies"), made)
     for name in inner(poetry, "group"):
         layer = layer_of(name)
-        made.lines["dev" if layer == "base" else layer] += _table(inner(poetry, "group", name, "dependencies"))
+        table = inner(poetry, "group", name, "dependencies")
+        made.lines["dev" if layer == "base" else layer] += _table(path, table, made)
+
+
+def _group(groups: Mapping[str, object], name: str, above: tuple[str, ...]) -> list[str]:
+    """The lines of a dependency group, with those of the groups that it includes (PEP 735)."""
+    found = []
+    listed = next((group for each, group in groups.items() if canonical(each) == canonical(name)), [])
+    for each in listed if isinstance(listed, list) and name not in above else []:
+        if isinstance(each, str):
+            found.append(each)
+        elif isinstance(each, dict) and isinstance(each.get("include-group"), str):
+            found += _group(groups, each["include-group"], (*above, name))
+    return found
 
 
 def _texts(listed: object) -> list[str]:
     return [each for each in listed if isinstance(each, str)] if isinstance(listed, list) else []
 
 
-def _table(table: Mapping[str, object]) -> Iterator[str]:
+def _table(path: str, table: Mapping[str, object], made: Translated) -> Iterator[str]:
     """Requirements as poetry and Pipenv have them: name = version, or name = {version = …, extras = […]}."""
     for name, said in table.items():
         if canonical(name) == "python":
             continue
         more = inner(said)
+        if _ELSEWHERE & more.keys():  # the package of this name on an index may be another one
+            made.left.append(_left(path, name))
+            continue
         extras = more.get("extras")
         version = str(said if isinstance(said, str) else more.get("version", ""))
         marker = more.get("markers")
@@ -179,5 +222,9 @@ def _lock(tree: Tree, path: str, made: Translated) -> None:
     listed = toml(tree, path).get("package")
     for each in map(inner, listed if isinstance(listed, list) else []):
         source = inner(each, "source")
-        if each.get("name") and each.get("version") and not {"virtual", "editable"} & source.keys():
+        if (
+            each.get("name")
+            and each.get("version")
+            and not {"virtual", "editable", "git", "path", "url", "directory"} & source.keys()
+        ):
             made.pins[canonical(str(each["name"]))] = str(each["version"])

@@ -14,7 +14,7 @@ from deploy.core.errors import Failure
 from deploy.core.running import Notify
 from deploy.core.shell import Run
 from deploy.docker import images
-from deploy.docker.stack import Stack, build_ca
+from deploy.docker.stack import Stack
 from deploy.swarm.manager import TRANSFER_SECONDS, Manager, limited
 from deploy.swarm.stack import document
 from deploy.swarm.state import Snapshot
@@ -54,7 +54,7 @@ def build_steps(manager: Manager, stack: Stack) -> tuple[str, git.Revision, list
     version = git.revision(stack.project.root)
     name = f"{repository(stack.env.image)}:{version.tag}"
     where = builder(manager, stack.env.image)
-    build = images.build(stack.project, "app", [name], version, ca=build_ca(stack.env))
+    build = images.build(stack.project, "app", [name], version, ca=stack.build_ca)
     return name, version, [on(where, build), where.docker("push", "--quiet", name)]
 
 

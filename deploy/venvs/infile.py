@@ -39,6 +39,7 @@ _VERSION = (
 )
 _ONE = rf"(?:(?:===|<=|>=|<|>)\s*{_VERSION}|~=\s*{_VERSION}|[=!]=\s*{_VERSION}(?:\.\*)?)"
 _NAME = "[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+_NO_FILE = "names no file: write one after it, or remove the line"
 _ARCHIVE = re.compile(r"\.(whl|zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$", re.IGNORECASE)
 
 
@@ -125,6 +126,10 @@ def graph(path: Path) -> tuple[str, ...]:
 def _layer(file: File, line: Line, value: str) -> str:
     """The layer that an `-r` line names."""
     folder = file.path.parent
+    if not value:
+        file.refuse(line, _NO_FILE)
+    if "://" in value:
+        file.refuse(line, f"only an .in file of {folder.name}/ can be stood on: copy its lines here")
     target = Path(_normal(folder, value))
     if target.parent == folder and target.suffix == ".in":
         return target.stem
@@ -161,9 +166,13 @@ def check(path: Path) -> None:
 
 def _check_option(file: File, line: Line, name: str, value: str) -> None:
     kind = _FILES.get(name)
+    if kind and not value:
+        file.refuse(line, _NO_FILE)
     if kind == "-r":
         if not (file.path.parent / f"{_layer(file, line, value)}.in").is_file():
             file.refuse(line, "there is no such file")
+    elif kind == "-c" and "://" in value:
+        file.refuse(line, f"lies outside {file.path.parent.name}/: save it there, and write -c with its name")
     elif kind == "-c":
         target = Path(_normal(file.path.parent, value))
         if target.parent != file.path.parent:
@@ -208,11 +217,21 @@ def _check_requirement(file: File, line: Line) -> None:
 
 
 def _refuse_direct(file: File, line: Line) -> NoReturn:
+    """Refuse a file, folder or repository, with the command that makes a wheel of it."""
+    what = shlex.quote(_reference(line))
     file.refuse(
         line,
-        "a file, folder or repository has no hash that every machine could check: publish the package to an index"
-        " ([[tool.uv.index]] in pyproject.toml) and write NAME==VERSION, or make its code part of the site",
+        "a file, folder or repository has no hash that every machine could check: build it once,"
+        f" `pip wheel --no-deps -w {file.path.parent.name}/wheels {what}`, commit the wheel, and write NAME==VERSION",
     )
+
+
+def _reference(line: Line) -> str:
+    """What a line of a direct reference names: without the name, options, hashes and markers around it."""
+    text = option(line)[1] if line.text.startswith("-") else line.text
+    text = re.split(r"\s+--|\s+;|;\s", text)[0].strip()
+    named_before = re.match(rf"{_NAME}\s*(?:\[[^\]]*\])?\s*@\s*(?P<rest>\S.*)", text)
+    return (named_before["rest"] if named_before and "://" not in text.partition("@")[0] else text).strip("'\"")
 
 
 def line_of(path: Path, package: str) -> str:

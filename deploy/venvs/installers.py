@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.core.errors import Failure
+from deploy.project.names import WHEELS
 
 #: pip's options that count; `-` and `_` are the same in its files.
 PIP = frozenset(
@@ -119,6 +120,22 @@ class Sources:
         del found["UV_NO_CONFIG"], found["PIP_CONFIG_FILE"]
         return "".join(f"export {name}={quoted(value)}\n" for name, value in sorted(found.items()))
 
+    def left_out(self, root: Path) -> list[str]:
+        """What an image build does not get, for it is on this machine only; the project's own wheels it gets."""
+        own = wheels(root)
+        local = [
+            *self.find_links,
+            *(each.partition("=")[2] if named(each) else each for each in self.extra),
+            self.index,
+        ]
+        return [each for each in [*local, self.client_certificate] if each and each not in own and not remote_url(each)]
+
+
+def wheels(root: Path) -> list[str]:
+    """The folder of the project's own wheels, if there is one. As a URL: pip splits paths at spaces."""
+    folder = root / WHEELS
+    return [folder.resolve().as_uri()] if folder.is_dir() else []
+
 
 def quoted(value: str) -> str:
     """A value for a POSIX shell."""
@@ -153,7 +170,7 @@ def configured(root: Path, environ: Mapping[str, str]) -> Sources:
     """
     pip = {**_pip_files(environ), **_pip_variables(environ)}
     uv = _uv_files(root, environ)
-    links = [*_list(environ.get("UV_FIND_LINKS", ""), ","), *_texts(uv.get("find-links"))]
+    links = [*wheels(root), *_list(environ.get("UV_FIND_LINKS", ""), ","), *_texts(uv.get("find-links"))]
     links += [_absolute(each, root) for each in _list(pip.get("find-links", ""))]
     default, indexes = _uv_indexes(uv, environ)
     of_pip = _list(pip.get("extra-index-url", ""))

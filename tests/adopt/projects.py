@@ -150,6 +150,8 @@ class Example:
     built: str = ""
     #: Files that are in the way, and are set aside.
     aside: Sequence[str] = ()
+    #: Packages that no index has: their wheels are in the repository.
+    wheels: Sequence[str] = ()
 
 
 def below(folder: str, files: Mapping[str, str]) -> dict[str, str]:
@@ -170,8 +172,9 @@ PLAIN = Example(
         "  inputs: [front]",
     ],
     built="dist/built.js",
+    wheels=["ours-alone"],
     files={
-        "requirements.txt": "Django>=5.2,<5.3\nuvicorn-worker\nwebsockets\n",
+        "requirements.txt": "Django>=5.2,<5.3\nuvicorn-worker\nwebsockets\nours-alone==1.0\n",
         "README.md": "# Notes\n",
         ".gitignore": "*.sqlite3\nfiles/\n/backend/static/\n",
         "front/built.js": "// built\n",
@@ -179,7 +182,7 @@ PLAIN = Example(
             "backend",
             {
                 **APP,
-                "notes/views.py": VIEWS + UPLOAD,
+                "notes/views.py": f"import ours_alone  # noqa: F401\n{VIEWS}{UPLOAD}",
                 "manage.py": MANAGE.format(settings="journal.settings"),
                 "journal/__init__.py": "",
                 "journal/wsgi.py": WSGI.format(settings="journal.settings"),

@@ -14,9 +14,11 @@ import httpx
 
 from deploy.core.shell import Result
 from deploy.docker import env as server_env
+from deploy.project.names import WHEELS
 from tests import support
 from tests.adopt.projects import Example
 from tests.rig.websocket import WebSocket
+from tests.rig.wheels import wheel
 from tests.support import wait_until
 
 
@@ -54,6 +56,8 @@ def write(root: Path, example: Example) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    for name in example.wheels:
+        wheel(root / WHEELS, name)
     git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@example.org"]
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "theirs"]):
         subprocess.run([*git, *words], check=True)

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import threading
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 
 from deploy.core.shell import Result
 from tests import support
+from tests.rig.wheels import wheel
 from tests.support import invoke, one_line
 
 UV = {"PATH": f"{support.TOOLS}:{os.environ['PATH']}"}
@@ -366,14 +366,7 @@ def test_a_new_requirement_is_locked_and_installed_alone(project: Path) -> None:
 def index(tmp_path: Path) -> Iterator[str]:
     """A package index of a team's own with one package, `ours-alone`; yields its URL."""
     files = tmp_path / "index" / "ours-alone"
-    files.mkdir(parents=True)
-    name = "ours_alone-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(files / name, "w") as wheel:
-        info = "ours_alone-1.0.dist-info"
-        wheel.writestr("ours_alone.py", "")
-        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: ours-alone\nVersion: 1.0\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", f"ours_alone.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    name = wheel(files, "ours-alone")
     (files / "index.html").write_text(f'<a href="{name}">{name}</a>')
     handler = functools.partial(QuietHandler, directory=str(files.parent))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -387,25 +380,38 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_an_index_of_the_teams_own_counts_in_lock_and_for_both_installers(shared: Path, index: str) -> None:
+def test_an_index_or_wheels_of_the_teams_own_count_in_lock_and_for_both_installers(shared: Path, index: str) -> None:
     """The line that `lock` refuses names the remedy; applied, it works."""
     source, settings = shared / "requirements" / "dev.in", shared / "pyproject.toml"
     text, lock, before = source.read_text(), (shared / "requirements" / "dev.txt").read_text(), settings.read_text()
-    try:
-        source.write_text(f"{text}--extra-index-url {index}\nours-alone\n")
-        number = len(text.splitlines()) + 1
-        assert re.match(rf"requirements/dev\.in:{number}: .*\[\[tool\.uv\.index\]\]", one_line(invoke(shared, "lock")))
-        source.write_text(f"{text}ours-alone\n")
-        assert "there is no package ours-alone" in one_line(invoke(shared, "lock"))
-        assert (shared / "requirements" / "dev.txt").read_text() == lock
-        settings.write_text(f'{before}\n[[tool.uv.index]]\nurl = "{index}"\n')
+    wheels = shared / "requirements" / "wheels"
+
+    def installs() -> None:
         assert invoke(shared, "lock").code == 0
         for env in ({}, PIP):
             shutil.rmtree(venv_of(shared, "dev").resolve())
             result = invoke(shared, "venv", "--env", "dev", env=env)
             assert result.code == 0, result.stderr
             assert python_says(shared, "dev", "import ours_alone; print('here')") == "here"
+
+    number = len(text.splitlines()) + 1
+    try:
+        source.write_text(f"{text}--extra-index-url {index}\nours-alone\n")
+        assert re.match(rf"requirements/dev\.in:{number}: .*\[\[tool\.uv\.index\]\]", one_line(invoke(shared, "lock")))
+        source.write_text(f"{text}ours-alone\n")
+        assert "there is no package ours-alone" in one_line(invoke(shared, "lock"))
+        assert (shared / "requirements" / "dev.txt").read_text() == lock
+        settings.write_text(f'{before}\n[[tool.uv.index]]\nurl = "{index}"\n')
+        installs()
+        settings.write_text(before)
+        source.write_text(f"{text}ours-alone @ {index}ours-alone/x.whl\n")
+        refused = one_line(invoke(shared, "lock"))
+        assert re.match(rf"requirements/dev\.in:{number}: .* `pip wheel --no-deps -w requirements/wheels http", refused)
+        wheel(wheels, "ours-alone")
+        source.write_text(f"{text}ours-alone==1.0\n")
+        installs()
     finally:
+        shutil.rmtree(wheels, ignore_errors=True)
         source.write_text(text)
         settings.write_text(before)
         (shared / "requirements" / "dev.txt").write_text(lock)

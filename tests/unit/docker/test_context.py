@@ -28,8 +28,10 @@ def test_a_project_in_a_folder_of_its_own() -> None:
         "backend/.coverage",
         "other/x.py",
     ]
+    names += ["requirements/wheels/x-1-py3-none-any.whl", "requirements/wheels/README.md"]
     assert context.places([*names, "backend/static/.well-known/x"], "backend") == {
         "Dockerfile": "Dockerfile",
+        "requirements/wheels/x-1-py3-none-any.whl": "requirements/wheels/x-1-py3-none-any.whl",
         "requirements/prod.txt": "requirements/prod.txt",
         "deploy/kit/portico_site/health.py": "kit/portico_site/health.py",
         "backend/manage.py": "site/manage.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from deploy.core import git
 from deploy.core.errors import Failure
 from deploy.docker import images
 from tests.support import ROOT
-from tests.unit.stacks import PROJECT
+from tests.unit.stacks import PROJECT, stack
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +52,28 @@ def test_the_image_for_development_is_built_from_the_locks_alone() -> None:
 def test_a_tag_that_no_registry_takes_is_refused(text: str) -> None:
     with pytest.raises(Failure, match="--tag"):
         images.tag(text)
+
+
+def test_a_build_says_in_one_line_what_of_this_machine_it_does_not_get(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_FIND_LINKS", "/opt/ours")
+    said: list[str] = []
+    images.write_sources(tmp_path, said.append)
+    (line,) = said
+    assert line.startswith("build: without /opt/ours of pip's and uv's settings, which only this machine has")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    images.write_sources(tmp_path, said.append)
+    assert said == [line]
+
+
+def test_the_certificate_of_pips_settings_reaches_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("PIP_CERT", "/etc/ssl/own.pem")
+    assert stack("prod").build_ca == "/etc/ssl/own.pem"
+    monkeypatch.delenv("PIP_CERT")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    (tmp_path / "pip.conf").write_text("[global]\ncert = /etc/ssl/other.pem\n")
+    assert stack("prod").build_ca == "/etc/ssl/other.pem"

@@ -49,7 +49,7 @@ def test_no_service_has_a_fixed_name_a_public_datastore_or_a_password(name: str)
 def test_the_context_of_a_build_is_an_allow_list() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*"
-    assert [line for line in lines if line.startswith("!")] == ["!requirements/*.txt"]
+    assert [line for line in lines if line.startswith("!")] == ["!requirements/*.txt", "!requirements/wheels/*.whl"]
 
 
 def test_servers_of_ones_own_are_refused_only_where_compose_in_production_starts(tmp_path: Path) -> None:

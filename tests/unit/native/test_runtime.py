@@ -17,6 +17,7 @@ from deploy.native import side_by_side
 from deploy.project import workers
 from deploy.project.assets import Assets
 from deploy.project.services import Redis
+from deploy.venvs import build
 from tests.rig.ports import free_port
 from tests.support import wait_until
 from tests.unit.examples import PROJECT
@@ -140,7 +141,7 @@ def test_a_port_that_was_taken_while_it_prepared_is_one_line_and_nothing_runs(
 ) -> None:
     project, port = replace(PROJECT, root=tmp_path), free_port()
     ran: list[str] = []
-    monkeypatch.setattr(native.build, "ensure", lambda *_, **__: ran.append("built"))
+    monkeypatch.setattr(build, "ensure", lambda *_, **__: ran.append("built"))
     monkeypatch.setattr(native, "run_all", lambda _: ran.append("ran"))
     with socket.socket() as another:
 
@@ -166,7 +167,7 @@ def test_a_port_is_taken_from_the_first_moment_and_free_after_the_end(
             native.development(replace(project, root=tmp_path / "other"), STORE, port, 1, lambda _: None).do()
         said.append(refused.value.message)
 
-    monkeypatch.setattr(native.build, "ensure", start_another)
+    monkeypatch.setattr(build, "ensure", start_another)
     monkeypatch.setattr(native, "prepare", lambda _: None)
     monkeypatch.setattr(native, "run_all", lambda _: None)
     for number in (1, 2):

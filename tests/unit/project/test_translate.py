@@ -83,7 +83,7 @@ version = "5.2.8"
     made = of(tmp_path, pyproject_DOT_toml=project, uv_DOT_lock=lock)
     assert made.texts()["base.in"] == "django>=5.2\ncelery\n"
     assert made.texts()["dev.in"].startswith("-r base.in\nruff\n")
-    assert made.texts()["test.in"] == "-r base.in\npytest\n"
+    assert made.texts()["test.in"] == "-r base.in\npytest\nruff\n", "with the group that it includes"
     assert made.texts()["prod.in"] == "-r base.in\ngunicorn\npsycopg2\n"
     assert made.lock() == "django==5.2.8\n"
     assert made.left == ["pyproject.toml: the extra s3 is not installed by default: add what you use of it by hand"]
@@ -135,10 +135,43 @@ def test_the_name_of_a_file_says_its_layer(name: str, layer: str) -> None:
     assert layer_of(name) == layer
 
 
-@pytest.mark.parametrize("line", ["-e .", "git+https://example.org/x", "./vendor/x", "--index-url https://example.org"])
+LEFT = "a lock with hashes cannot have it: build its wheel once, `pip wheel --no-deps -w requirements/wheels …`"
+
+
+@pytest.mark.parametrize(
+    "line", ["-e .", "git+https://example.org/x", "./vendor/x", "../x", "x @ file:./x", "x[a]@git+ssh://example.org/x"]
+)
 def test_what_a_lock_with_hashes_cannot_have_is_named(tmp_path: Path, line: str) -> None:
     made = of(tmp_path, requirements_DOT_txt=f"django\n{line}\n")
     assert made.texts()["base.in"] == "django\n"
+    assert made.left == [f"requirements.txt: {line}: {LEFT}, and write NAME==VERSION"]
+
+
+def test_an_option_that_is_not_carried_is_named(tmp_path: Path) -> None:
+    made = of(tmp_path, requirements_DOT_txt="django\n--index-url https://example.org\n")
     assert made.left == [
-        f"requirements.txt: {line}: a lock with hashes cannot have it; publish it, or add it to a layer by hand"
+        "requirements.txt: --index-url https://example.org: this option is not carried to where the lock is installed"
     ]
+
+
+def test_a_package_that_is_not_taken_from_an_index_is_not_taken_from_one(tmp_path: Path) -> None:
+    """Under its name an index may have another one."""
+    project = """
+[project]
+name = "shop"
+dependencies = ["django", "ours>=1", "direct @ git+https://example.org/direct"]
+[dependency-groups]
+loop = ["six", {include-group = "loop"}]
+[tool.uv.sources]
+ours = { git = "https://example.org/ours" }
+django = { index = "corporate" }
+[tool.poetry.dependencies]
+mine = { path = "../mine" }
+[tool.poetry.group.dev.dependencies]
+theirs = { git = "https://example.org/theirs", rev = "0123" }
+"""
+    made = of(tmp_path, pyproject_DOT_toml=project)
+    assert made.texts()["base.in"] == "django\n"
+    assert made.texts()["dev.in"].startswith("-r base.in\nsix\n")
+    whats = ["ours>=1", "direct @ git+https://example.org/direct", "mine", "theirs"]
+    assert made.left == [f"pyproject.toml: {what}: {LEFT}, and write NAME==VERSION" for what in whats]

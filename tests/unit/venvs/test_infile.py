@@ -57,7 +57,7 @@ def test_what_is_commented_out_is_not_stood_on(folder: Path) -> None:
     [
         ("-r base.txt", "write -r base.in"),
         ("-r ../common.in", "move that file there, or copy its lines here"),
-        ("-r https://example.org/base.in", "move that file there"),
+        ("-r https://example.org/base.in", "copy its lines here"),
         ("-r sub/base.in", "move that file there"),
     ],
 )
@@ -66,18 +66,45 @@ def test_another_file_is_refused_and_no_copy_is_made_of_it(folder: Path, line: s
         infile.graph(dev(folder, f"# one\n{line}\n"))
 
 
-DIRECT = [
-    *("toml @ file:///x/toml.whl", "toml @ https://example.org/toml.whl", "toml@git+https://example.org/toml@abc"),
-    *("git+https://example.org/toml", "https://example.org/toml.whl", "./libs/toml", "../toml", "/opt/toml.whl"),
-    *("libs/toml", "toml.whl", "toml.tar.gz", "-e .", "-e ../lib", "--editable=./lib", "toml[a] @ file:./toml"),
-    *("file:./toml", "toml @ ./toml ; python_version < '4'"),
-]
+#: Each form of a direct reference, and what its wheel is built from.
+DIRECT = {
+    "toml @ file:///x/toml.whl": "file:///x/toml.whl",
+    "toml @ https://example.org/toml.whl": "https://example.org/toml.whl",
+    "toml@git+https://example.org/toml@abc": "git+https://example.org/toml@abc",
+    "toml @ git+file:///x/toml@0123456": "git+file:///x/toml@0123456",
+    "git+https://example.org/toml": "git+https://example.org/toml",
+    "git+ssh://git@example.org/toml.git@v1#egg=toml": "'git+ssh://git@example.org/toml.git@v1#egg=toml'",
+    "https://example.org/toml.whl --hash=sha256:00": "https://example.org/toml.whl",
+    "file:///x/toml.tar.gz#sha256=00": "'file:///x/toml.tar.gz#sha256=00'",
+    "./libs/toml": "./libs/toml",
+    "../toml": "../toml",
+    "/opt/toml.whl": "/opt/toml.whl",
+    "libs/toml": "libs/toml",
+    "~/toml": "'~/toml'",
+    "toml.whl": "toml.whl",
+    "toml.tar.gz": "toml.tar.gz",
+    "./toml[a,b]": "'./toml[a,b]'",
+    ".": ".",
+    "-e .": ".",
+    "-e ../lib": "../lib",
+    "-e './my lib'": "'./my lib'",
+    "--editable=./lib": "./lib",
+    "-e git+https://example.org/toml@abc#egg=toml": "'git+https://example.org/toml@abc#egg=toml'",
+    "toml[a] @ file:./toml": "file:./toml",
+    "file:./toml": "file:./toml",
+    "toml @ ./toml ; python_version < '4'": "./toml",
+    "toml [a] @ https://example.org/t.whl ; python_version < '4'": "https://example.org/t.whl",
+}
 
 
-@pytest.mark.parametrize("line", DIRECT)
-def test_a_direct_reference_is_refused_with_a_remedy(folder: Path, line: str) -> None:
-    with pytest.raises(Failure, match=r"^requirements/dev\.in:3: .*publish the package to an index .*NAME==VERSION"):
+@pytest.mark.parametrize(("line", "built"), DIRECT.items())
+def test_a_direct_reference_is_refused_with_the_command_that_builds_it_once(
+    folder: Path, line: str, built: str
+) -> None:
+    with pytest.raises(Failure, match=r"^requirements/dev\.in:3: ") as refused:
         infile.check(dev(folder, f"-r base.in\nsix\n{line}\n"))
+    command = f"`pip wheel --no-deps -w requirements/wheels {built}`, commit the wheel, and write NAME==VERSION"
+    assert refused.value.message.endswith(command)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +120,8 @@ def test_a_direct_reference_is_refused_with_a_remedy(folder: Path, line: str) ->
         ("--no-binary :all:", "is not carried"),
         ("-c ../constraints.txt", r"move it there, and write -c constraints\.txt"),
         ("-c none.txt", "no such file"),
+        ("-c https://example.org/c.txt", "save it there"),
+        *((option, "names no file: write one after it") for option in ("-r", "-c", "-e", "--constraint=")),
         ("six==${VERSION}", "differs between machines"),
         ("six = 1", "is not understood"),
         ("six 1.17", "is not understood"),

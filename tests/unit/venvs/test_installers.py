@@ -11,6 +11,7 @@ import pytest
 
 from deploy.core.errors import Failure
 from deploy.core.shell import Run
+from deploy.project.names import WHEELS
 from deploy.venvs import build, installers
 from deploy.venvs import locking as lock
 from deploy.venvs.installers import Sources, configured
@@ -130,6 +131,24 @@ def test_a_path_is_the_projects_or_its_files_own(tmp_path: Path) -> None:
     sources = configured(tmp_path, {"HOME": "/nowhere", "XDG_CONFIG_DIRS": "/nowhere", "PIP_FIND_LINKS": "more ~/own"})
     assert sources.find_links == (str(tmp_path / "wheels"), str(tmp_path / "more"), str(Path("~/own").expanduser()))
     assert "wheels" not in sources.elsewhere, "another machine has no such folder"
+
+
+def test_the_projects_own_wheels_count_everywhere_and_other_folders_are_named_as_left_out(tmp_path: Path) -> None:
+    environ = {
+        "HOME": "/nowhere",
+        "XDG_CONFIG_DIRS": "/nowhere",
+        "PIP_FIND_LINKS": "/opt/wheels https://example.org/w",
+        "PIP_CLIENT_CERT": "/me.pem",
+        "UV_INDEX": "ours=http://localhost:1/x",
+        "PIP_INDEX_URL": INDEX,
+    }
+    root = tmp_path / "a folder"
+    assert configured(root, environ).find_links == ("/opt/wheels", "https://example.org/w")
+    (root / WHEELS).mkdir(parents=True)
+    sources = configured(root, environ)
+    assert sources.find_links[0] == f"file://{tmp_path}/a%20folder/requirements/wheels", "pip splits paths at spaces"
+    assert sources.left_out(root) == ["/opt/wheels", "http://localhost:1/x", "/me.pem"]
+    assert configured(root, {"HOME": "/nowhere"}).left_out(root) == []
 
 
 def test_no_index_is_an_option_of_uv_and_a_variable_of_pip(tmp_path: Path) -> None:
