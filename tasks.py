@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ParamSpec
 
-from invoke import Collection, Context, Exit, Task
+from invoke import Collection, Config, Context, Exit, Task
 from invoke.util import yaml
 
 from deploy.core import options
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-if said := file.problem(bootstrap.ROOT / "invoke.yaml", yaml):
+options.told_in_one_line(bootstrap.ROOT)
+if said := options.wrong(sys.argv) or file.wrong(bootstrap.ROOT, sys.argv, yaml, Config.global_defaults()):
     raise Exit(said, code=1)
 
 

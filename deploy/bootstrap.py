@@ -49,6 +49,7 @@ def enter(*, as_script: bool) -> None:
     if not as_script and inside(ROOT):
         return
 
+    from deploy.core import options
     from deploy.core.errors import Failure
     from deploy.venvs import build as venvs
     from deploy.venvs import layers
@@ -76,6 +77,8 @@ def enter(*, as_script: bool) -> None:
     invoke = str(store.link(layer_store.TOOLS) / "bin" / "invoke")
     arguments = sys.argv[1:]
     if as_script:
+        if said := options.wrong(sys.argv):  # before Invoke reads its own options
+            sys.exit(said)
         arguments = ["--search-root", str(ROOT), *(arguments or ["--list"])]
     os.environ[ENTERED] = str(os.getpid())
     if sys.flags.isolated or any(name in os.environ for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH")):

@@ -5,7 +5,11 @@ Our tasks do not start commands through Invoke, so an option about such commands
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
 from typing import Literal
 
 from deploy.core.errors import Failure
@@ -61,3 +65,69 @@ def dry_run(
     if task not in READING:
         raise Failure(f"--dry: {task} has no dry run; nothing was done")
     return {}
+
+
+#: Invoke's options with a value, by their letters.
+WITH_VALUE = {
+    "-T": "--command-timeout",
+    "-D": "--list-depth",
+    "-F": "--list-format",
+    "-f": "--config",
+    "-c": "--collection",
+    "-r": "--search-root",
+}
+NUMBERS = ("--command-timeout", "--list-depth")
+FORMATS = ("flat", "nested", "json")
+PASSWORD = "--prompt-for-sudo-password"
+
+
+def values(argv: Sequence[str]) -> dict[str, str]:
+    """The values of Invoke's options in a command line; a project's own tasks have options of theirs after them."""
+    found = {}
+    words = iter(argv[1:])
+    for word in words:
+        if word == "--" or word.startswith("project."):
+            break
+        name, equals, value = word.partition("=")
+        if word == PASSWORD:
+            found[word] = ""
+        elif name in WITH_VALUE.values():
+            found[name] = value if equals else next(words, "")
+        elif not word.startswith("--") and word[:2] in WITH_VALUE:
+            found[WITH_VALUE[word[:2]]] = word[2:].removeprefix("=") or next(words, "")
+    return found
+
+
+def wrong(argv: Sequence[str]) -> str:
+    """What Invoke would answer with a traceback, in one line; empty for a good command line."""
+    given = values(argv)
+    for name in NUMBERS:
+        if given.get(name) and not given[name].isdecimal():
+            return f"{name} is {given[name]!r}, but must be a whole number"
+    if (form := given.get("--list-format")) and form not in FORMATS:
+        return f"--list-format is {form!r}, but must be one of: {', '.join(FORMATS)}"
+    if PASSWORD in given:
+        return f"{PASSWORD}: Invoke's option has no effect here; leave it out"
+    return ""
+
+
+def told_in_one_line(root: Path) -> None:
+    """From now on, an error within Invoke, such as in a variable INVOKE_…, is one line. With --debug, it is shown whole.
+
+    ``root``: the project; an error in code of its own keeps its traceback.
+    """
+    usual = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        frames = [Path(frame.filename) for frame in traceback.extract_tb(trace)]
+        ours = any(root in path.parents and root / ".venvs" not in path.parents for path in frames)
+        within = any("invoke" in path.parts for path in frames)
+        if ours or not within or not issubclass(kind, Exception) or {"-d", "--debug"} & set(sys.argv):
+            usual(kind, error, trace)
+            return
+        said = " ".join(str(error).split()) or kind.__name__
+        sys.stderr.write(
+            f"invoke: {said}; check its options, the variables INVOKE_… and its files; --debug shows where\n"
+        )
+
+    sys.excepthook = hook

@@ -1,42 +1,114 @@
-"""`invoke.yaml`, looked at before Invoke reads it: there, a mistake in it ends in a traceback."""
+"""`invoke.yaml` and the file of `--config`, looked at before Invoke reads them: there, a mistake ends in a traceback."""
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from deploy.core import options
+
 #: Keys of the section `project` that have keys of their own.
 NESTED = ("settings", "env", "services", "workers", "assets")
+#: The files that Invoke can read, by the end of their names.
+KINDS = (".yaml", ".yml", ".json", ".py")
 
 
-def problem(path: Path, yaml: ModuleType) -> str:
+def wrong(root: Path, argv: Sequence[str], yaml: ModuleType, known: Mapping[str, object]) -> str:
+    """What keeps Invoke from reading `invoke.yaml`, or the file that the command line or a variable names."""
+    if said := problem(root / "invoke.yaml", yaml, known):
+        return said
+    more = options.values(argv).get("--config") or os.environ.get("INVOKE_RUNTIME_CONFIG")
+    return named(Path(more).expanduser(), yaml, known) if more else ""
+
+
+def named(path: Path, yaml: ModuleType, known: Mapping[str, object]) -> str:
+    """What keeps Invoke from reading a file that a user has named; one that is not there it would leave out."""
+    if path.suffix not in KINDS:
+        return f"--config {path}: must end in {', '.join(KINDS[:-1])} or {KINDS[-1]}"
+    if not path.is_file():
+        return f"--config {path}: there is no such file"
+    return problem(path, yaml, known)
+
+
+def problem(path: Path, yaml: ModuleType, known: Mapping[str, object]) -> str:
     """What keeps Invoke from reading the file, in a line with its name; empty for a good file or none.
 
-    ``yaml`` is the parser that Invoke brings, which is loaded anyway.
+    ``yaml`` is the parser that Invoke brings, which is loaded anyway; ``known`` are Invoke's own sections.
     """
     try:
-        said = yaml.safe_load(path.read_text("utf-8"))
+        return _misshapen(path.name, _read(path, yaml), known)
     except FileNotFoundError:
         return ""
     except OSError as error:
         return f"{path.name}: {error.strerror}; make it readable"
     except UnicodeDecodeError:
         return f"{path.name}: is not UTF-8; save it as UTF-8"
+    except RecursionError:
+        return f"{path.name}: a value contains itself; write it out"
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         return f"{path.name}:{line}: {getattr(error, 'problem', None) or error}; fix the line"
-    return _misshapen(path.name, said)
+    except json.JSONDecodeError as error:
+        return f"{path.name}:{error.lineno}: {error.msg}; fix the line"
+    except SyntaxError as error:
+        return f"{path.name}:{error.lineno}: {error.msg}; fix the line"
 
 
-def _misshapen(name: str, said: object) -> str:
+def _read(path: Path, yaml: ModuleType) -> object:
+    """The values of a file; none of a program, which is only parsed. Raises what its parser raises."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".json":
+        return json.loads(text)
+    if path.suffix == ".py":
+        compile(text, path.name, "exec")
+        return None
+    return yaml.safe_load(text)
+
+
+def _misshapen(name: str, said: object, known: Mapping[str, object]) -> str:
     """What is wrong with the shape of its values."""
     if said is None:
         return ""
     if not isinstance(said, dict):
         return f"{name}:1: must have sections, such as `project:`"
+    if (key := _not_text(said)) is not None:
+        return f"{name}: the key {key!r} must be a text: write it in quotes"
     section = said.get("project", {})
     if not isinstance(section, dict):
         return f"{name}: `project` must have keys below it, such as `name: shop`"
     wrong = next((key for key, value in section.items() if isinstance(value, dict) and key not in NESTED), None)
-    return f"{name}: project.{wrong} must be one value, without keys of its own" if wrong else ""
+    if wrong:
+        return f"{name}: project.{wrong} must be one value, without keys of its own"
+    return _unlike(name, said, known, "")
+
+
+def _not_text(values: Mapping[object, object]) -> object:
+    """The first key that is no text."""
+    for key, value in values.items():
+        if not isinstance(key, str):
+            return key
+        if isinstance(value, dict) and (inner := _not_text(value)) is not None:
+            return inner
+    return None
+
+
+def _unlike(name: str, said: Mapping[str, object], known: Mapping[str, object], above: str) -> str:
+    """A section where Invoke has one value, or one value where it has a section."""
+    for key, value in said.items():
+        if key not in known:
+            continue
+        ours = known[key]
+        if isinstance(ours, Mapping) != isinstance(value, dict):
+            what = "must have keys below it" if isinstance(ours, Mapping) else "must be one value, without keys"
+            return f"{name}: {above}{key} {what}: it is Invoke's own"
+        if (
+            isinstance(value, dict)
+            and isinstance(ours, Mapping)
+            and (wrong := _unlike(name, value, ours, f"{above}{key}."))
+        ):
+            return wrong
+    return ""

@@ -94,3 +94,30 @@ def test_a_task_that_changes_something_and_has_no_dry_run_is_refused() -> None:
 
     with pytest.raises(Failure, match=r"^--dry: migrate-all has no dry run; nothing was done$"):
         options.dry_run(migrate_all, {}, dry=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-T", "x", "status"], "--command-timeout is 'x', but must be a whole number"),
+        (["status", "--command-timeout=x"], "--command-timeout is 'x', but must be a whole number"),
+        (["-Dx", "-l"], "--list-depth is 'x', but must be a whole number"),
+        (["-l", "--list-format", "nope"], "--list-format is 'nope', but must be one of: flat, nested, json"),
+        (["--prompt-for-sudo-password", "status"], "--prompt-for-sudo-password: Invoke's option has no effect here"),
+        (["-T", "3", "-D", "2", "-F", "json", "-l"], ""),
+        (["project.greet", "-T", "x"], ""),
+        (["manage", "--", "-T", "x"], ""),
+        (["status", "-T"], ""),
+    ],
+)
+def test_what_invoke_answers_with_a_traceback_is_one_line(words: list[str], said: str) -> None:
+    found = options.wrong(["invoke", *words])
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
+def test_each_option_of_invokes_with_a_value_is_read() -> None:
+    program = Program()
+    found = [each for each in [*program.core_args(), *program.task_args()] if each.takes_value and not each.optional]
+    names = {f"-{name}" if len(name) == 1 else f"--{name}" for each in found for name in each.names}
+    assert names - {"--print-completion-script", "--hide"} == set(options.WITH_VALUE) | set(options.WITH_VALUE.values())
