@@ -21,14 +21,13 @@ from invoke.util import yaml
 
 from deploy.core import options
 from deploy.core.errors import Failure
+from deploy.core.help import DRY_RUN, ENV, ON, ONLY, REMOTE, SWARM, YES
+from deploy.front import arguments_after_dashes, carry_out, checked, comma_separated, make, notify, store, tell
 from deploy.project import file
 
 if TYPE_CHECKING:
-    from deploy.core.action import Action
-    from deploy.core.report import Report
     from deploy.places import Place, Places
     from deploy.project.config import Project
-    from deploy.venvs.store import Store
 
 # A task imports what it needs itself, so that `invoke --list` stays as quick as with an empty file.
 
@@ -62,47 +61,9 @@ def task(help: dict[str, str] | None = None) -> Callable[[Callable[P, None]], "T
     return decorate
 
 
-def notify(line: str) -> None:
-    """Print a line of progress on standard error."""
-    from deploy.core.running import tell
-
-    tell(line)
-
-
-def carry_out(action: "Action", *, dry_run: bool = False, yes: bool = False) -> None:
-    """Show an action or carry it out. Every task that changes something goes through here."""
-    from deploy.core import action as actions
-
-    if code := actions.carry_out(action, dry_run=dry_run, confirmed=yes):
-        raise Exit(code=code)
-
-
-def tell(report: "Report", *, json: bool = False) -> None:
-    """Print a report, or with ``json`` its data. Raises `Failure` if the report says that something is wrong."""
-    from deploy.core import screen
-
-    screen.show_data(report.data) if json else screen.show(*report.grids)
-    for line in report.remarks:
-        notify(line)
-    if report.wrong:
-        raise Failure("\n".join(report.wrong))
-
-
-def store() -> "Store":
-    """The environments of this project."""
-    from deploy.venvs.store import Store
-
-    return Store.of(bootstrap.ROOT)
-
-
 def project(c: Context, runtime: str = "") -> "Project":
-    """The validated configuration; with a runtime, only if `invoke check` finds nothing that keeps it from there."""
-    from deploy.project import check, config
-
-    this = config.load(bootstrap.ROOT, dict(c.config.project))
-    if runtime:
-        check.require(bootstrap.ROOT, dict(c.config.project), runtime, os.environ)
-    return this
+    """The validated configuration; with a runtime, only if nothing keeps the site from running there."""
+    return checked(dict(c.config.project), runtime)
 
 
 def places(c: Context) -> "Places":
@@ -115,37 +76,6 @@ def places(c: Context) -> "Places":
 def place(c: Context, on: str, host: str = "", context: str = "") -> "Place":
     """The place named on the command line, else the one where the site runs. Raises `Failure` if it runs nowhere."""
     return places(c).chosen(on, host, context)
-
-
-def arguments_after_dashes() -> list[str]:
-    """The arguments after `--`, exactly as the shell passed them."""
-    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
-
-
-def comma_separated(text: str) -> list[str]:
-    """The items of a comma-separated list."""
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def make(env: str, *, python: str = "", rebuild: bool = False, dry_run: bool = False) -> bool:
-    """Build an environment if it is not current; returns whether it was built."""
-    from deploy.venvs import build
-
-    return build.ensure(store(), env, python=python, rebuild=rebuild, dry_run=dry_run, notify=notify)
-
-
-DRY_RUN = {"dry_run": "Print the commands, ready to paste, and change nothing."}
-YES = {"yes": "Do not ask."}
-ENV = {"env": "An environment: base, dev, prod, test or tools."}
-SWARM = {
-    "host": "A manager of the swarm, such as ssh://me@manager.example.org (default: this machine's engine).",
-    "context": "A docker context that connects to a manager (instead of --host).",
-}
-ON = {
-    "on": "native, dev, prod, swarm, or an environment of hosts (default: where the site runs on this machine).",
-    "stack": "An older name of --on.",
-    **SWARM,
-}
 
 
 # --- start ----------------------------------------------------------------------------------------------------------
@@ -488,12 +418,6 @@ def swarm_leave(c: Context, yes: bool = False, host: str = "", context: str = ""
 
 
 # --- plain hosts ----------------------------------------------------------------------------------------------------
-
-
-REMOTE = {"env": "An environment of hosts: NAME of deploy/environments/NAME.yaml."}
-ONLY = {"only": "Comma-separated hosts (default: all that run the site)."}
-
-
 @task(
     help={
         **REMOTE,
@@ -683,18 +607,4 @@ ns = Collection(
 )
 if (bootstrap.ROOT / "project_tasks.py").exists():  # a project's own tasks, as `invoke project.NAME`
     ns.add_collection(Collection.from_module(importlib.import_module("project_tasks")), name="project")
-ns.configure(
-    {
-        "project": {
-            # Defaults, never edited: what the project is stands in invoke.yaml beside this file.
-            # The name must be set; the rest is detected.
-            **dict.fromkeys(("name", "site", "wsgi", "asgi", "celery"), ""),
-            "port": "8000",  # of the development site, on 127.0.0.1
-            "check": "on",  # whether findings of `invoke check` stop a start or a deploy
-            "samples": "",  # the management command that fills a new development database
-            "run": ".run",  # what the native runtime writes
-            "probes": "/readyz /",  # paths that a new release must answer before it gets requests
-            "free_gigabytes": "3",  # required free space on the container engine's disk
-        },
-    }
-)
+ns.configure({"project": file.DEFAULTS})  # invoke.yaml beside this file lies over them

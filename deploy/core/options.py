@@ -78,7 +78,7 @@ WITH_VALUE = {
 }
 NUMBERS = ("--command-timeout", "--list-depth")
 FORMATS = ("flat", "nested", "json")
-PASSWORD = "--prompt-for-sudo-password"
+ASKS = "--prompt-for-sudo-password"
 
 
 def values(argv: Sequence[str]) -> dict[str, str]:
@@ -89,7 +89,7 @@ def values(argv: Sequence[str]) -> dict[str, str]:
         if word == "--" or word.startswith("project."):
             break
         name, equals, value = word.partition("=")
-        if word == PASSWORD:
+        if word == ASKS:
             found[word] = ""
         elif name in WITH_VALUE.values():
             found[name] = value if equals else next(words, "")
@@ -106,19 +106,21 @@ def wrong(argv: Sequence[str]) -> str:
             return f"{name} is {given[name]!r}, but must be a whole number"
     if (form := given.get("--list-format")) and form not in FORMATS:
         return f"--list-format is {form!r}, but must be one of: {', '.join(FORMATS)}"
-    if PASSWORD in given:
-        return f"{PASSWORD}: Invoke's option has no effect here; leave it out"
+    if ASKS in given:
+        return f"{ASKS}: Invoke's option has no effect here; leave it out"
     return ""
 
 
 def told_in_one_line(root: Path) -> None:
-    """From now on, an error within Invoke, such as in a variable INVOKE_…, is one line. With --debug, it is shown whole.
+    """From now on, an error within Invoke, such as in a variable INVOKE_…, is one line; with --debug it is shown whole.
 
     ``root``: the project; an error in code of its own keeps its traceback.
     """
     usual = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, BrokenPipeError):  # as in `invoke --list | head`
+            return
         frames = [Path(frame.filename) for frame in traceback.extract_tb(trace)]
         ours = any(root in path.parents and root / ".venvs" not in path.parents for path in frames)
         within = any("invoke" in path.parts for path in frames)

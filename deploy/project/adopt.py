@@ -22,11 +22,13 @@ from deploy.project.config import NAME
 from deploy.project.declared import FILE
 from deploy.project.detect import detect
 from deploy.project.findings import Finding, apply
-from deploy.project.translate import translate
+from deploy.project.translate import LAYERS, translate
 from deploy.project.upgrade import manifest
 
 #: What is copied once, and is the project's from then on.
 SEEDED = (".env.example", ".dockerignore", "deploy/local/README.md")
+#: What is in the way in a folder of requirements: a file of theirs with one of these names, or that of its lock.
+INPUTS = tuple(f"requirements/{layer}.in" for layer in (*LAYERS, "tools"))
 #: Lines of `.gitignore`: what is made on a machine, or is secret.
 IGNORED = ("/.venvs", "/.run/", "/.env", "/.secrets/", "__pycache__/")
 #: The end of the name of what is set aside; `tasks.py` becomes the file whose tasks Portico's adds to its own.
@@ -74,7 +76,8 @@ def plan(ours: Path, target: Path, name: str) -> Plan:
     in_the_way = [
         each for each in ("tasks.py", "Dockerfile", ".dockerignore", "deploy", "nginx") if (root / each).exists()
     ]
-    if any((root / each).exists() for each in (*texts, "requirements/tools.in")):
+    locks = [each.replace(".in", ".txt") for each in INPUTS]  # `lock` would write these
+    if any((root / each).exists() for each in (*INPUTS, *locks)):
         in_the_way.append("requirements")
     return Plan(
         root=root,

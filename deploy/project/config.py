@@ -1,6 +1,6 @@
-"""The typed configuration: the values of `ns.configure` in tasks.py, checked once.
+"""The typed configuration, checked once.
 
-Invoke merges the defaults in tasks.py, `invoke.yaml` beside it and `INVOKE_PROJECT_…` variables. This module turns the
+Invoke merges the defaults of `file.py`, `invoke.yaml` beside it and `INVOKE_PROJECT_…` variables. This module turns the
 result into a `Project`, or raises a one-line `Failure` that names the key.
 """
 

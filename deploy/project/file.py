@@ -1,4 +1,4 @@
-"""`invoke.yaml` and the file of `--config`, looked at before Invoke reads them: there, a mistake ends in a traceback."""
+"""`invoke.yaml` and the file of `--config`, looked at before Invoke reads them, where a mistake ends in a traceback."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ from types import ModuleType
 
 from deploy.core import options
 
+#: The section `project`, never edited: what the project is stands in invoke.yaml. The name must be set; the rest is
+#: detected.
+DEFAULTS = {
+    **dict.fromkeys(("name", "site", "wsgi", "asgi", "celery"), ""),
+    "port": "8000",  # of the development site, on 127.0.0.1
+    "check": "on",  # whether findings of `invoke check` stop a start or a deploy
+    "samples": "",  # the management command that fills a new development database
+    "run": ".run",  # what the native runtime writes
+    "probes": "/readyz /",  # paths that a new release must answer before it gets requests
+    "free_gigabytes": "3",  # required free space on the container engine's disk
+}
 #: Keys of the section `project` that have keys of their own.
 NESTED = ("settings", "env", "services", "workers", "assets")
 #: The files that Invoke can read, by the end of their names.
@@ -43,19 +54,17 @@ def problem(path: Path, yaml: ModuleType, known: Mapping[str, object]) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        return f"{path.name}: {error.strerror}; make it readable"
+        why = f": {error.strerror}; make it readable"
     except UnicodeDecodeError:
-        return f"{path.name}: is not UTF-8; save it as UTF-8"
+        why = ": is not UTF-8; save it as UTF-8"
     except RecursionError:
-        return f"{path.name}: a value contains itself; write it out"
+        why = ": a value contains itself; write it out"
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        return f"{path.name}:{line}: {getattr(error, 'problem', None) or error}; fix the line"
-    except json.JSONDecodeError as error:
-        return f"{path.name}:{error.lineno}: {error.msg}; fix the line"
-    except SyntaxError as error:
-        return f"{path.name}:{error.lineno}: {error.msg}; fix the line"
+        why = f":{mark.line + 1 if mark else 1}: {getattr(error, 'problem', None) or error}; fix the line"
+    except (json.JSONDecodeError, SyntaxError) as error:
+        why = f":{error.lineno}: {error.msg}; fix the line"
+    return f"{path.name}{why}"
 
 
 def _read(path: Path, yaml: ModuleType) -> object:

@@ -25,6 +25,7 @@ BELOW: dict[str, set[str]] = {
     "doctor": {"core", "project", "venvs"},
     "checks": {"core", "project", "venvs"},
     "bootstrap": {"core", "venvs"},
+    "front": {"core", "project", "venvs"},
     "places": {
         *("core", "project", "venvs", "native", "docker", "compose", "swarm"),
         *("hosts.environment", "hosts.release", "hosts.operate"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePosixPath
 
 from deploy import OLDEST
 from deploy.project.config import GIVEN
@@ -14,6 +16,12 @@ from deploy.project.findings import Edit
 from deploy.project.source.celery import App
 from deploy.project.source.modules import Module
 from deploy.project.source.values import FALSE, External, Reader
+
+#: How settings read a file of variables: django-environ, python-dotenv, environs, decouple.
+_READS_FILES = re.compile(r"\bread_env(?:file)?\(|\bload_dotenv\(|\bdotenv_values\(|\bdecouple\b")
+#: Files of this kind only show what there may be.
+_EXAMPLES = (".example", ".sample", ".template", ".dist")
+_ASSIGNED = re.compile(r"^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*\S", re.MULTILINE)
 
 NATIVE, DEV, PROD, SWARM, HOSTS = "native", "dev", "prod", "swarm", "hosts"
 RUNTIMES = (NATIVE, DEV, PROD, SWARM)
@@ -50,6 +58,17 @@ class Known:
             return []
         declare = [] if variable in self.env else [project(f"{variable}: plain", "env")]
         return [*declare, self.given(variable, "plain", "False")]
+
+    @cached_property
+    def read_by_settings(self) -> frozenset[str]:
+        """The variables in files `.env…` that settings read themselves; in production these files are not there."""
+        tree, modules = self.detected.tree, list(self.detected.settings.values())
+        if self.serves or not any(_READS_FILES.search(tree.text(each.path)) for each in modules):
+            return frozenset()
+        folders = {str(folder) for each in modules for folder in PurePosixPath(each.path).parents}
+        files = [path for path in map(PurePosixPath, tree.files) if str(path.parent) in folders]
+        found = [path for path in files if path.name.startswith(".env") and path.suffix not in _EXAMPLES]
+        return frozenset(name for path in found for name in _ASSIGNED.findall(tree.text(str(path))))
 
     @property
     def develops(self) -> bool:

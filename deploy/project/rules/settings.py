@@ -21,6 +21,11 @@ SECRET = re.compile(r"SECRET|KEY|TOKEN|PASSWORD|PASSWD|DSN|CREDENTIAL|PRIVATE")
 HERE = ("", "localhost", "127.0.0.1", "::1")
 FILES = "django.core.files.storage.FileSystemStorage"
 MANIFEST = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+#: Backends that the kit replaces by one with hashes, as it does where there is none (`overlay.py`, WITHOUT_MANIFEST).
+LAID_OVER = (
+    "django.contrib.staticfiles.storage.StaticFilesStorage",
+    "whitenoise.storage.CompressedStaticFilesStorage",
+)
 REDIS = ("django_redis.", "django.core.cache.backends.redis.", "channels_redis.")
 #: Apps of packages that keep uploads.
 UPLOADING = frozenset({"wagtail.images", "wagtail.documents", "filer", "easy_thumbnails", "cms", "photologue"})
@@ -41,7 +46,7 @@ def variables(known: Known) -> Iterator[Finding]:
         if each.name not in known.env:
             what = f"{each.name} has no default, and is not declared"
             yield Finding(each.at, what, [project(f"{each.name}: {kind}", "env")])
-        elif not {each.name, f"{each.name}_FILE"} & {*known.values, *known.environ}:
+        elif not {each.name, f"{each.name}_FILE"} & {*known.values, *known.environ, *known.read_by_settings}:
             what = f"{each.name} has no default and no value"
             yield Finding(each.at, what, [known.given(each.name, kind)], advice=not known.named)
 
@@ -80,7 +85,7 @@ def debug(known: Known) -> Iterator[Finding]:
 
 
 def static_files(known: Known) -> Iterator[Finding]:
-    """A browser keeps a file whose name has no hash for as long as it likes."""
+    """A browser keeps a file whose name has no hash for as long as it likes. The kit sees to the usual backends."""
     module = known.production
     if not (known.serves and module):
         return
@@ -89,7 +94,8 @@ def static_files(known: Known) -> Iterator[Finding]:
     old = module.get("STATICFILES_STORAGE")
     backend = text(table.get("BACKEND")) or (text(old.value) if old else "")
     is_unknown = storages is not None and not isinstance(storages.value, Table)
-    if is_unknown or "Manifest" in backend or (backend and not backend.startswith(("django.", "whitenoise."))):
+    known_kind = backend.startswith(("django.", "whitenoise."))
+    if is_unknown or "Manifest" in backend or backend in LAID_OVER or not known_kind:
         return
     at = storages.at if storages else old.at if old else Location(module.path)
     before = "**STORAGES, " if storages else f'"default": {{"BACKEND": "{FILES}"}}, '

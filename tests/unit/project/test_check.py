@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from portico_site.overlay import WITHOUT_MANIFEST
 
 from deploy.core.errors import Failure
 from deploy.project import check
@@ -255,15 +256,14 @@ CASES = {
         "web/shop/settings.py:6: DEBUG is on in production unless DEBUG says otherwise;"
         " invoke.yaml, under project.env: `DEBUG: plain`, and .env: `DEBUG=False`",
     ),
-    "static files without a hash": Case(
-        TUTORIAL,
-        {"mysite/settings/production.py": "from mysite.settings.settings import *\n\nDEBUG = False\n"},
-        "mysite/settings/production.py:1: advice: static files have no hash in their names, and browsers keep old ones",
-    ),
-    "static files of another storage without a hash": Case(
+    "static files of a storage without a hash that the kit does not replace": Case(
         SPLIT,
-        other(PRODUCTION, "ManifestStaticFilesStorage", "StaticFilesStorage"),
-        "config/settings/production.py:7: advice: static files have no hash in their names",
+        other(
+            PRODUCTION,
+            "django.contrib.staticfiles.storage.ManifestStaticFilesStorage",
+            "whitenoise.django.GzipStaticFilesStorage",
+        ),
+        "config/settings/production.py:7: advice: static files have no hash in their names, and browsers keep old ones",
     ),
     "uploads that nothing keeps": Case(
         SPLIT,
@@ -535,6 +535,9 @@ def test_a_front_page_that_may_be_there_is_not_reported(tmp_path: Path, files: F
 @pytest.mark.parametrize(
     "storages",
     [
+        "",  # the kit lays a manifest over these
+        *(f'STATICFILES_STORAGE = "{backend}"\n' for backend in WITHOUT_MANIFEST),
+        *(f'STORAGES = {{"staticfiles": {{"BACKEND": "{backend}"}}}}\n' for backend in WITHOUT_MANIFEST),
         'STATICFILES_STORAGE = "whitenoise.storage.CompressedManifestStaticFilesStorage"\n',
         'STORAGES = {"staticfiles": {"BACKEND": "storages.backends.s3.S3Storage"}}\n',
         'STORAGES["staticfiles"] = {"BACKEND": "shop.storage.ManifestStorage"}\n',
@@ -630,6 +633,26 @@ def test_development_is_not_asked_for_what_production_needs(tmp_path: Path) -> N
     assert len(advice) == 2, "a value that this machine lacks may be on another"
 
 
+@pytest.mark.parametrize(
+    ("file", "line", "given"),
+    [
+        ("config/settings/.env", "environ.Env.read_env(BASE_DIR)\n", True),
+        ("config/.env.local", "load_dotenv(BASE_DIR / '.env.local')\n", True),
+        ("config/settings/.env.example", "environ.Env.read_env(BASE_DIR)\n", False),
+        ("shop/.env", "environ.Env.read_env(BASE_DIR)\n", False),
+        ("config/settings/.env", "", False),
+    ],
+)
+def test_a_file_that_settings_read_themselves_gives_values_in_development(
+    tmp_path: Path, file: str, line: str, given: bool
+) -> None:
+    files = {**more(BASE, f'OWN = env("OWN")\n{line}'), file: "export OWN=x\n"}
+    write(tmp_path, SPLIT, files, {"invoke.yaml": SPLIT["invoke.yaml"] + "    OWN: plain\n"})
+    for runtime in ("native", "dev"):
+        assert [str(each.at) for each in found(tmp_path, runtime)] == ([] if given else [f"{BASE}:21"])
+    assert [str(each.at) for each in found(tmp_path, "prod")] == [f"{BASE}:21"], "the file is in no image"
+
+
 def test_hosts_have_their_values_in_their_own_file(tmp_path: Path) -> None:
     environment = "deploy/environments/live.yaml"
     write(tmp_path, SPLIT, {environment: "settings: {DJANGO_ADMIN_URL: x}\nsecrets: {SECRET_KEY: env:S}\n", ".env": ""})
@@ -690,10 +713,11 @@ def test_a_repository_without_a_django_project_is_told_so(tmp_path: Path) -> Non
 
 
 def test_errors_fail_and_advice_does_not(tmp_path: Path) -> None:
-    write(tmp_path, TUTORIAL, {"mysite/settings/production.py": "from .settings import *\n", "invoke.yaml": ""})
+    production = {"mysite/settings/production.py": "from .settings import *\n", "invoke.yaml": ""}
+    write(tmp_path, TUTORIAL, production, {".python-version": "3.13\n"})
     report = check.report(tmp_path, DEFAULTS, "", {})
     assert [line.split(": ")[0] for line in report.wrong] == ["mysite/settings/settings.py:1"]
-    assert [line.split(": ")[:2] for line in report.remarks] == [["mysite/settings/production.py:1", "advice"]]
+    assert [line.split(": ")[:2] for line in report.remarks] == [[".python-version:1", "advice"]]
 
 
 def test_what_was_detected_is_told_with_its_places(tmp_path: Path) -> None:

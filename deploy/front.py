@@ -1,0 +1,86 @@
+"""What the tasks of `tasks.py` share: carrying out an action, printing a report, the project's environments.
+
+Everything is imported late, so that `invoke --list` stays as quick as with an empty file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploy.core.errors import Failure
+
+if TYPE_CHECKING:
+    from deploy.core.action import Action
+    from deploy.core.report import Report
+    from deploy.project.config import Project
+    from deploy.venvs.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def notify(line: str) -> None:
+    """Print a line of progress on standard error."""
+    from deploy.core.running import tell
+
+    tell(line)
+
+
+def carry_out(action: Action, *, dry_run: bool = False, yes: bool = False) -> None:
+    """Show an action or carry it out. Every task that changes something goes through here.
+
+    Raises `Failure`, without a message, for an exit code that is not zero.
+    """
+    from deploy.core import action as actions
+
+    if code := actions.carry_out(action, dry_run=dry_run, confirmed=yes):
+        raise Failure("", code)
+
+
+def tell(report: Report, *, json: bool = False) -> None:
+    """Print a report, or with ``json`` its data. Raises `Failure` if the report says that something is wrong."""
+    from deploy.core import screen
+
+    screen.show_data(report.data) if json else screen.show(*report.grids)
+    for line in report.remarks:
+        notify(line)
+    if report.wrong:
+        raise Failure("\n".join(report.wrong))
+
+
+def store() -> Store:
+    """The environments of this project."""
+    from deploy.venvs.store import Store
+
+    return Store.of(ROOT)
+
+
+def checked(values: Mapping[str, object], runtime: str) -> Project:
+    """The validated configuration; with a runtime, only if `invoke check` finds nothing that keeps it from there."""
+    import os
+
+    from deploy.project import check, config
+
+    this = config.load(ROOT, values)
+    if runtime:
+        check.require(ROOT, values, runtime, os.environ)
+    return this
+
+
+def make(env: str, *, python: str = "", rebuild: bool = False, dry_run: bool = False) -> bool:
+    """Build an environment if it is not current; returns whether it was built."""
+    from deploy.venvs import build
+
+    return build.ensure(store(), env, python=python, rebuild=rebuild, dry_run=dry_run, notify=notify)
+
+
+def arguments_after_dashes() -> list[str]:
+    """The arguments after `--`, exactly as the shell passed them."""
+    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+
+
+def comma_separated(text: str) -> list[str]:
+    """The items of a comma-separated list."""
+    return [word.strip() for word in text.split(",") if word.strip()]
