@@ -249,6 +249,40 @@ def test_a_full_disk_is_an_error_for_the_publisher_and_leaves_no_half_message(
     assert queue.get(timeout=5).payload == "next"
 
 
+@pytest.mark.parametrize("step", ["write", "fsync", "rename", "folder", "after"])
+def test_a_publisher_that_is_killed_at_any_step_leaves_a_whole_message_or_none(
+    queue: SimpleQueue, tmp_path: Path, step: str
+) -> None:
+    if (child := os.fork()) == 0:
+
+        def end(*_: Any, **__: Any) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        if step == "folder":
+            filesystem_broker.sync_folder = end
+        elif step == "rename":
+            Path.rename = end  # type: ignore[assignment,method-assign]
+        elif step == "fsync":
+            os.fsync = end
+        elif step == "write":
+            real = Path.open
+
+            def half(path: Path, *words: Any) -> None:
+                real(path, *words).write("{")
+                end()
+
+            Path.open = half  # type: ignore[assignment,method-assign]
+        queue.put("first")
+        end()
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    whole = step in ("folder", "after")
+    queue.put("second")
+    assert [queue.get(timeout=5).payload for _ in range(1 + whole)] == [*(["first"] if whole else []), "second"]
+    with pytest.raises(Empty):
+        queue.get(timeout=0.2)
+    assert not (tmp_path / "broken").exists()
+
+
 @pytest.mark.parametrize(
     "name", ["my queue", "a/b", "../up", ".", "..", "\u00fc\u05d0", "a.b.c", "x" * 400, "%2F", "a\nb"]
 )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import errno
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from deploy.core.errors import Failure
 from deploy.venvs import build as venvs
 from deploy.venvs.installers import Sources
 from deploy.venvs.layers import Layer, Pin
-from deploy.venvs.store import Python
+from deploy.venvs.store import Python, Store, describe_running, is_complete
+from tests.support import TOOLS
 from tests.unit.test_checks import STORE
 
 LAYER = Layer("dev", "cpython-3.11", (Pin("six", "1", "", ("--hash=sha256:00",)),))
@@ -38,3 +44,51 @@ def test_packages_are_compiled_where_those_who_run_them_may_not_write(uv: str | 
 def test_a_layer_gets_its_name_last() -> None:
     steps = venvs.building_steps(STORE, LAYER, Python("/usr/bin/python3", "cpython-3.11"), "/uv")
     assert steps[-1].render() == f"mv '{STORE.building(LAYER)}' '{STORE.path(LAYER)}'"
+
+
+@dataclass(frozen=True)
+class Ends:
+    """A step at which a build ends."""
+
+    how: Callable[[], None]
+
+    def render(self) -> str:
+        return "a step"
+
+    def perform(self) -> None:
+        self.how()
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("how", [kill, fill])
+def test_a_build_that_ends_at_any_step_leaves_no_layer_and_the_next_one_makes_it_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Callable[[], None]
+) -> None:
+    store, python = Store(tmp_path / ".venvs", tmp_path / "requirements"), describe_running()
+    layer, real = Layer("dev", python.tag, ()), venvs.building_steps
+    store.requirements.mkdir()
+    (store.requirements / "dev.txt").touch()
+    monkeypatch.setattr(venvs, "find_uv", lambda _: str(TOOLS / "uv"))
+    count = len(real(store, layer, python, None))
+    for number in range(count):
+        monkeypatch.setattr(venvs, "building_steps", lambda *_, n=number, **__: [*real(*_)[:n], Ends(how)])
+        if how is fill:
+            with pytest.raises(Failure, match=r"^environment dev was not built: a step: No space left on device; fix"):
+                venvs.build(store, layer, python, (), lambda _: None)
+        elif (child := os.fork()) == 0:
+            venvs.build(store, layer, python, (), lambda _: None)
+            os._exit(0)
+        else:
+            assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        assert not is_complete(store.path(layer))
+    monkeypatch.setattr(venvs, "building_steps", real)
+    venvs.build(store, layer, python, (), lambda _: None)
+    assert is_complete(store.path(layer))
+    assert [path.name for path in (tmp_path / ".venvs" / ".layers").iterdir()] == [layer.folder]
