@@ -431,7 +431,7 @@ def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry
     from deploy.hosts.environment import file as environments
     from deploy.hosts.ssh import pinning
 
-    there = environments.load(bootstrap.ROOT, env, celery=bool(project(c).names.celery))
+    there = environments.of(project(c), env)
     carry_out(pinning.pin(there, set(comma_separated(replace)), notify, confirmed=yes), dry_run=dry_run)
 
 
@@ -461,7 +461,7 @@ def remote_setup(
     from deploy.hosts.environment import file as environments
     from deploy.hosts.setup import converge
 
-    there = environments.load(bootstrap.ROOT, env, pair=True, celery=bool(project(c).names.celery))
+    there = environments.of(project(c), env, pair=True)
     wanted = converge.setup(
         there, project(c), only, notify, confirmed=yes, take_over=comma_separated(take_over), details=details
     )

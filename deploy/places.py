@@ -147,5 +147,5 @@ class Places:
         from deploy.hosts.operate import Hosts
         from deploy.hosts.release import phases
 
-        environment = file.load(self._project.root, name, celery=bool(self._project.names.celery))
+        environment = file.of(self._project, name)
         return Hosts(phases.choose(self._project, environment, only), self._notify)

@@ -23,6 +23,7 @@ OWNER = PurePosixPath("/etc/portico-owner")
 #: The ports of the servers on the hosts.
 DATABASE_PORT = 5432
 BROKER_PORT = 5671
+REDIS_PORT = 6380
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,11 @@ class Layout:
         return self.etc / "services.env"
 
     def certificate(self, server: str) -> PurePosixPath:
-        """The certificate by which the site verifies a server (database or broker) on a host of the environment."""
+        """The certificate by which the site verifies a server (database, broker, redis) on a host of its own."""
         return self.etc / f"{server}.crt"
 
     def password(self, server: str) -> PurePosixPath:
-        """The site's password for a server (database or broker); only on the server's host, which generates it."""
+        """The site's password for a server (database, broker, redis); only on its host, which generates it."""
         return self.etc / f"{server}_password"
 
     @property
@@ -154,6 +155,11 @@ class Layout:
 
     def unit(self, kind: UnitKind, release: str) -> str:
         return f"{self.name}-{kind}@{release}.service"
+
+    @property
+    def redis_unit(self) -> str:
+        """Redis of the site's own. `scripts/redis.sh` and `scripts/health.sh` know the name."""
+        return f"{self.name}-redis.service"
 
     @property
     def boot_unit(self) -> str:

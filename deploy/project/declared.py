@@ -100,4 +100,7 @@ def host_values(root: Path, environment: str) -> dict[str, str]:
     except (OSError, Failure, yaml.YAMLError):
         return {}
     given = {**inner(values, "settings"), **inner(values, "secrets")}
+    hosts = inner(values, "hosts")
+    if any("redis" in str(inner(hosts, name).get("roles")) for name in hosts):
+        given |= dict.fromkeys(("REDIS_URL", "CACHE_URL"), "the role redis")
     return {name: str(value) for name, value in given.items()}

@@ -17,6 +17,8 @@ UNITS = f"{FOLDER}/units"
 KINDS = ("dev", "prod", "swarm")
 #: The site's own units on hosts, to which a `.conf` adds.
 SITE_UNITS = ("web", "worker", "beat", "release")
+#: Names that other units of ours have there.
+OUR_UNITS = ("firewall", "redis")
 #: What stands in nginx's file where the project adds nothing.
 NOTHING = "# Nothing of the project's own: deploy/local/nginx.conf is what it adds.\n"
 #: The line of the Dockerfile that the project's own lines follow.
@@ -86,7 +88,7 @@ def services(root: Path) -> dict[str, str]:
 
 def _units(root: Path) -> Iterator[Path]:
     for path in sorted((root / UNITS).glob("*")):
-        known = path.suffix == ".service" and _UNIT.fullmatch(path.stem) and path.stem not in (*SITE_UNITS, "firewall")
+        known = path.suffix == ".service" and _UNIT.fullmatch(path.stem) and path.stem not in (*SITE_UNITS, *OUR_UNITS)
         if not path.name.startswith(".") and not known and (path.suffix, path.stem in SITE_UNITS) != (".conf", True):
             names = ", ".join(f"{each}.conf" for each in SITE_UNITS)
             raise Failure(

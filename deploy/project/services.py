@@ -71,6 +71,19 @@ def variables(redis: Redis, address: str) -> Mapping[str, str]:
     return {"REDIS_URL": f"{address}/{SHARED}", "CACHE_URL": f"{address}/{CACHE}", **broker}
 
 
+def limits(redis: Redis) -> tuple[str, ...]:
+    """The lines of its configuration that say what it keeps, and how much: the same wherever it runs."""
+    return (
+        f"maxmemory {redis.memory}mb",
+        f"maxmemory-policy {redis.policy}",
+        'save ""',
+        f"appendonly {'yes' if redis.broker else 'no'}",
+        "appendfsync always" if redis.broker else "appendfsync no",
+        "timeout 0",
+        "tcp-keepalive 60",
+    )
+
+
 def configuration(redis: Redis, password: str) -> str:
     """The configuration of the server. A cache begins empty after a restart; a broker writes each task to its disk."""
     return "".join(
@@ -80,12 +93,6 @@ def configuration(redis: Redis, password: str) -> str:
             "port 6379",
             f"requirepass {password}",
             "dir /data",
-            f"maxmemory {redis.memory}mb",
-            f"maxmemory-policy {redis.policy}",
-            'save ""',
-            f"appendonly {'yes' if redis.broker else 'no'}",
-            "appendfsync always" if redis.broker else "appendfsync no",
-            "timeout 0",
-            "tcp-keepalive 60",
+            *limits(redis),
         )
     )

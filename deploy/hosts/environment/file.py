@@ -34,6 +34,8 @@ from deploy.hosts.environment.model import (
 )
 from deploy.hosts.environment.yaml_lines import Place, Problem
 from deploy.project import certificate
+from deploy.project.config import Project
+from deploy.project.services import Redis
 
 # --- Some of the hosts ---
 
@@ -54,15 +56,15 @@ def chosen(only: str, hosts: Sequence[Host], what: str) -> tuple[Host, ...]:
 # --- From a file to an environment ---
 
 
-def parse(text: str, name: str, root: Path, *, celery: bool = True) -> Environment:
+def parse(text: str, name: str, root: Path, *, celery: bool = True, redis: Redis | None = None) -> Environment:
     """The environment that a file's text describes; paths in it are relative to ``root``.
 
-    Without ``celery``, no host may be for workers, beat or a broker.
+    Without ``celery``, no host may be for workers, beat or a broker. ``redis``: as the project declares it.
     Raises `Failure` with a line for each error: file, line number, key and remedy, and no secret.
     """
     document = yaml_lines.read(text, f"{FOLDER}/{name}.yaml")
     try:
-        said = EnvironmentFile.model_validate(document.value, context={"root": root, "celery": celery})
+        said = EnvironmentFile.model_validate(document.value, context={"root": root, "celery": celery, "redis": redis})
     except ValidationError as error:
         raise document.failure(_problems(error)) from None
     if document.problems:
@@ -117,14 +119,14 @@ def _unknown(path: Place) -> str:
     return f"is not known; did you mean {near[0]}?" if near else f"is not known; known are: {', '.join(known)}"
 
 
-def load(root: Path, name: str, *, pair: bool = False, celery: bool = True) -> Environment:
+def load(root: Path, name: str, *, pair: bool = False, celery: bool = True, redis: Redis | None = None) -> Environment:
     """Read and validate an environment of the project at ``root``, and check the local files that it names.
 
     The ``pair`` of `tls` is checked for remote-setup only: no other command needs the key on the machine it runs on.
     Raises `Failure` as `parse` does; for a name without a file, it lists the existing names.
     """
     text = _text(root, name)
-    environment = parse(text, name, root, celery=celery)
+    environment = parse(text, name, root, celery=celery, redis=redis)
     document = yaml_lines.read(text, environment.source)
     failures = []
     if pair and (tls := environment.tls):
@@ -145,6 +147,11 @@ def load(root: Path, name: str, *, pair: bool = False, celery: bool = True) -> E
     if failures:
         raise Failure("\n".join(failures))
     return environment
+
+
+def of(project: Project, name: str, *, pair: bool = False) -> Environment:
+    """An environment of a project, for the servers that it needs. Raises `Failure` as `load` does."""
+    return load(project.root, name, pair=pair, celery=bool(project.names.celery), redis=project.redis)
 
 
 def _text(root: Path, name: str) -> str:

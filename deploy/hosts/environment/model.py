@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo
 from pydantic import field_validator as checked
@@ -173,10 +173,12 @@ class EnvironmentFile(Shared):
     @checked("hosts")
     @classmethod
     def _roles_fit_together(cls, value: dict[str, HostEntry], info: ValidationInfo) -> dict[str, HostEntry]:
-        celery = bool(info.context is None or info.context["celery"])
+        context = info.context or {}
+        celery, redis = bool(context.get("celery", True)), context.get("redis")
         found = [*_role_problems(value, celery=celery)]
         if "services" in info.data:
-            found += _service_problems(value, info.data["services"], celery=celery)
+            found += _service_problems(value, info.data["services"], celery=celery, redis=redis)
+        found += [*_redis_problems(value, info.data, redis)]
         if "port" in info.data:
             found += _same_addresses(value, info.data["port"])
         found += [*_without_private_address(value), *_redirects_without_https(info.data)]
@@ -262,16 +264,6 @@ def require_workers(environment: Environment, kinds: Sequence[Kind]) -> None:
             )
 
 
-def require_redis(environment: Environment, redis: Redis | None) -> None:
-    """Raise `Failure` if the project declares Redis and nothing says where it is: no host runs it."""
-    if redis and not environment.services.redis and "REDIS_URL" not in environment.secrets:
-        raise Failure(f"{environment.source}: services.redis is missing: name the server of project.services.redis")
-    if redis and redis.broker and not environment.services.broker:
-        raise Failure(
-            f"{environment.source}: services.broker is missing: name Redis there too, with a database of its own"
-        )
-
-
 # --- What must fit together ---
 
 
@@ -309,16 +301,47 @@ def _role_problems(hosts: Mapping[str, HostEntry], *, celery: bool) -> Iterator[
                 yield Problem(("hosts", name, "roles"), f"{role} is on {having[0]} already; give it to one host only")
 
 
-def _service_problems(hosts: Mapping[str, HostEntry], services: Services, *, celery: bool) -> Iterator[Problem]:
+def _service_problems(
+    hosts: Mapping[str, HostEntry], services: Services, *, celery: bool, redis: Redis | None
+) -> Iterator[Problem]:
     if services.broker is not None and not celery:
         yield Problem(("services", "broker"), "is for Celery, which the project does not use; remove it")
-    for role in ("database", "broker") if celery else ("database",):
+    # Redis on a host is the broker too, if the project says so.
+    brokers = redis is not None and redis.broker and any("redis" in host.roles for host in hosts.values())
+    for role in ("database", "broker") if celery and not brokers else ("database",):
         having = next((name for name, host in hosts.items() if role in host.roles), None)
         elsewhere = getattr(services, role) is not None
         if having and elsewhere:
             yield Problem(("services", role), f"{having} has the role {role}; remove one of the two")
         if not having and not elsewhere:
-            yield Problem(("hosts",), f"no host has the role {role}; give it to one host, or set services.{role}")
+            remedy = f"give it to one host, or set services.{role}"
+            if role == "broker" and redis is not None and redis.broker:
+                remedy = "give the role redis to one host, or set services.broker to a database of that Redis"
+            yield Problem(("hosts",), f"no host has the role {role}; {remedy}")
+
+
+def _redis_problems(hosts: Mapping[str, HostEntry], said: Mapping[str, Any], redis: Redis | None) -> Iterator[Problem]:
+    """Redis is on a host, or elsewhere, if the project declares it; a broker in it is no other broker."""
+    having = next((name for name, host in hosts.items() if "redis" in host.roles), "")
+    services, secrets = said.get("services", Services()), said.get("secrets", {})
+    if having and not redis:
+        what = "is for a project that has `services: {redis: {}}` in invoke.yaml; remove it, or write that"
+        yield Problem(("hosts", having, "roles"), f"redis {what}")
+    elif having:
+        if services.redis is not None:
+            yield Problem(("services", "redis"), f"{having} has the role redis; remove one of the two")
+        for name in ("REDIS_URL", "CACHE_URL"):
+            if {name, f"{name}_FILE"} & set(secrets):
+                yield Problem(("secrets", name), f"{having} has the role redis, which gives it; remove one of the two")
+        if redis and redis.broker and services.broker is not None:
+            what = f"{having} has the role redis, and Redis is the broker (project.services.redis.broker)"
+            yield Problem(("services", "broker"), f"{what}; remove one of the two")
+    elif redis and services.redis is None and "REDIS_URL" not in secrets:
+        yield Problem(("hosts",), "no host has the role redis; give it to one host, or set services.redis")
+    for name, host in hosts.items():
+        if redis and redis.broker and "broker" in host.roles:
+            what = "broker is RabbitMQ, and Redis is the broker (project.services.redis.broker in invoke.yaml)"
+            yield Problem(("hosts", name, "roles"), f"{what}; remove it")
 
 
 def _same_addresses(hosts: Mapping[str, HostEntry], port: int) -> Iterator[Problem]:

@@ -19,7 +19,7 @@ from deploy.project import config, sources, workers
 from deploy.project.sources import Source
 from deploy.project.values import SCHEMES, url_problem
 
-Role = Literal["web", "worker", "beat", "database", "broker"]
+Role = Literal["web", "worker", "beat", "database", "broker", "redis"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"

@@ -47,7 +47,7 @@ class Health:
     """What a host says."""
 
     answers: list[Answer] = field(default_factory=list)
-    #: nginx, postgresql, rabbitmq, firewall, as far as the host has them: `ok`, or what is wrong.
+    #: nginx, postgresql, rabbitmq, redis, firewall, as far as the host has them: `ok`, or what is wrong.
     servers: dict[str, str] = field(default_factory=dict)
     disks: list[Disk] = field(default_factory=list)
     #: When the certificate that nginx shows ends, in seconds since the epoch; None without one.
@@ -103,7 +103,7 @@ def wrong(roles: Sequence[str], has: HostState, health: Health, environment: str
     yield from _wrong_units(roles, has, environment)
     for server, said in health.servers.items():
         if said != "ok":
-            unit = "rabbitmq-server" if server == "rabbitmq" else server
+            unit = {"rabbitmq": "rabbitmq-server", "redis": "'*-redis'"}.get(server, server)
             yield f"{server}: {said}: `journalctl -u {unit}` on the host shows why, {setup} starts it"
     for answer in health.answers:
         if has.current and not answer.is_good:

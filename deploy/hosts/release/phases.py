@@ -17,7 +17,7 @@ from deploy.core import running
 from deploy.core.errors import Failure
 from deploy.core.running import printable, quote
 from deploy.hosts.environment.file import chosen
-from deploy.hosts.environment.model import Environment, Host, require_redis, require_workers, workers_of
+from deploy.hosts.environment.model import Environment, Host, require_workers, workers_of
 from deploy.hosts.environment.owner import Owner, owner
 from deploy.hosts.layout import Layout
 from deploy.hosts.release import archive, health, state
@@ -88,7 +88,6 @@ class Target:
 def choose(project: Project, environment: Environment, only: str = "") -> Target:
     """The hosts that run the site, or a comma-separated list of them. Raises `Failure` for an unknown name."""
     require_workers(environment, project.kinds)
-    require_redis(environment, project.redis)
     what = f"{environment.source} that runs the site"
     return Target(project, environment, chosen(only, environment.site_hosts, what))
 

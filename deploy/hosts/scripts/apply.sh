@@ -15,7 +15,7 @@
 #   units                                   systemd reads its files again
 #   enable UNIT | disable UNIT              disable also stops it; for a template all its units, without waiting
 #   start UNIT | restart UNIT | reload UNIT
-#   database | broker                       role, database and password; user and password
+#   database | broker | redis               role, database and password; user and password; password
 #
 # Output: the steps that take long. A failure is one line on standard error.
 set -eu
@@ -264,6 +264,7 @@ carry_out() {
                 echo "creating the broker's user"
                 broker_make "$name" || fail "cannot create the broker's user: /var/log/rabbitmq may show why"
                 ;;
+            redis) redis_make "$name" || fail "cannot write the password of Redis to /etc/$name" ;;
             end) ;;
             *) fail "unknown step: $verb" ;;
         esac

@@ -10,7 +10,7 @@
 #   secret PATH OWNER       the same without the content; if the owner is not root, read as the owner
 #   unit NAME               unit NAME ENABLED ACTIVE
 #   address NAME            address NAME ADDRESS…
-#   database | broker       state WHAT WORD…                  what is missing; empty if nothing is
+#   database | broker | redis  state WHAT WORD…                  what is missing; empty if nothing is
 #                           password WHAT PASSWORD
 #                           account WHAT NAME                 in a broker that others use too
 #                           certificate WHAT CONTENT
@@ -149,6 +149,10 @@ while read -r what first second roles <&3; do
             echo "state broker $(broker_missing "$name")"
             [ ! -e "/etc/rabbitmq/conf.d/$name.conf" ] || echo "account broker $name"
             access broker
+            ;;
+        redis)
+            echo "state redis $(redis_missing "$name")"
+            access redis
             ;;
         end)
             echo "end"

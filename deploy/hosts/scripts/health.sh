@@ -4,7 +4,7 @@
 # nothing, the paths that must answer, and look.sh (base64).
 #
 #   answer PATH CODE WORDS…         of the site, through nginx; 000 for none
-#   server NAME STATE               nginx, postgresql, rabbitmq, firewall; `ok`, or what is wrong
+#   server NAME STATE               nginx, postgresql, rabbitmq, redis, firewall; `ok`, or what is wrong
 #   disk FOLDER FREE TOTAL          of each file system in use, in kilobytes
 #   certificate SECONDS             when it ends, since the epoch
 #   lock WHO                        who changes this host now
@@ -55,6 +55,13 @@ if has broker; then
         head -c 4 | tr -d '\000') || true
     [ "$said" = AMQP ] && said=ok || said="no answer"
     echo "server rabbitmq $said"
+fi
+if has redis; then
+    # Without its password a running Redis refuses the question, and so answers.
+    said=$(printf 'PING\r\n' | timeout "$patience" openssl s_client -quiet -connect 127.0.0.1:6380 2>/dev/null |
+        head -c 7 | tr -d '\000') || true
+    [ "$said" = -NOAUTH ] && said=ok || said="no answer"
+    echo "server redis $said"
 fi
 [ ! -e "/etc/$name/firewall.nft" ] || echo "server firewall $(active "$name-firewall.service")"
 

@@ -24,7 +24,7 @@ there_names() { # NAME USER
         if [ -e "$path" ] || [ -L "$path" ]; then echo "there path $path"; fi
     done
     for unit in "$1.service" "$1-web@.service" "$1-worker@.service" "$1-beat@.service" "$1-release@.service" \
-        "$1-firewall.service"; do
+        "$1-firewall.service" "$1-redis.service"; do
         if systemctl cat "$unit" >/dev/null 2>&1; then echo "there unit $unit"; fi
     done
     for user in "$2" app; do

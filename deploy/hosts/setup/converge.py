@@ -219,7 +219,7 @@ def _plan(site: Site, host: Host, facts: Facts, access: Mapping[Server, Access])
 def _look(connection: Connection, site: Site) -> Facts:
     host = connection.host
     plan = desired(site, host, Learned(access=dict.fromkeys(SERVERS, Access(SecretStr(""), ""))))
-    text = "".join(map(script, ("postgresql.sh", "rabbitmq.sh", "there.sh", "facts.sh")))
+    text = "".join(map(script, ("postgresql.sh", "rabbitmq.sh", "redis.sh", "there.sh", "facts.sh")))
     result = _as_root(connection, text, asking.questions(site.project.name, host, plan, site.addresses), FACTS_SECONDS)
     try:
         facts = asking.parse(result.text)
@@ -238,7 +238,7 @@ def _look(connection: Connection, site: Site) -> Facts:
 
 
 def _apply(connection: Connection, site: Site, plans: Mapping[str, Changes], notify: Notify) -> None:
-    text = script("postgresql.sh") + script("rabbitmq.sh") + script("apply.sh")
+    text = "".join(map(script, ("postgresql.sh", "rabbitmq.sh", "redis.sh", "apply.sh")))
     _as_root(
         connection,
         text,

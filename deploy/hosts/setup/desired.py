@@ -9,9 +9,11 @@ from dataclasses import replace
 from deploy.core.errors import Failure
 from deploy.hosts.environment.model import Host
 from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP, OWNER, UNIT_KINDS, Layout, UnitKind
+from deploy.hosts.setup import redis
 from deploy.hosts.setup.additions import with_additions
 from deploy.hosts.setup.diff import Desired, Facts, File, Folder, Group, Idle, Server, Unit, User, digest
 from deploy.hosts.setup.firewall import with_firewall
+from deploy.hosts.setup.redis import with_redis, without_redis
 from deploy.hosts.setup.servers import (
     with_broker,
     with_database,
@@ -72,6 +74,7 @@ def _without_mark(site: Site, host: Host, learned: Learned) -> Desired:
             with_nginx(site, host, learned) if has_files(host) else without_nginx(site),
             with_database(site, host, learned) if "database" in host.roles else without_database(site, learned),
             with_broker(site, host, learned) if "broker" in host.roles else without_broker(site, learned),
+            with_redis(site, host, learned) if "redis" in host.roles else without_redis(site),
             with_firewall(site, host, learned),
             with_additions(site, host),
             _upgrades(site),
@@ -193,6 +196,7 @@ def _services(site: Site, learned: Learned) -> list[File]:
             f"CELERY_BROKER_URL=amqps://{{account}}:{{}}@{{}}:{BROKER_PORT}/{{vhost}}",
             f"CELERY_BROKER_CA={site.layout.certificate('broker')}",
         ),
+        "redis": redis.variables(site),
     }
     for server, form in forms.items():
         for host in site.environment.with_role(server):

@@ -137,7 +137,9 @@ class Desired:
 
 # --- Actual state ---
 
-Server = Literal["database", "broker"]
+Server = Literal["database", "broker", "redis"]
+#: Servers whose password must be there when they start: it is a part of their configuration.
+BEFORE_ITS_UNIT: tuple[Server, ...] = ("redis",)
 Kind = Literal["file", "folder", "link", "other", "absent"]
 
 
@@ -242,10 +244,14 @@ def diff(desired: Desired, facts: Facts) -> tuple[Change, ...]:
     ]
     written = {step.split()[1] for change in [*files, *gone] for step in change.steps if " " in step}
     reread = [Change("systemd reads its units", ("units",))] if any("/systemd/" in path for path in written) else []
-    changes = [*before, *_idle(desired, facts), *files, *gone, *reread, *_units(desired, facts, written)]
-    for server in desired.servers:
-        if missing := facts.missing.get(server, "all"):
-            changes.append(Change(f"{server}: make {', '.join(missing.split())}", (server,)))
+    made = {
+        server: Change(f"{server}: make {', '.join(missing.split())}", (server,))
+        for server in desired.servers
+        if (missing := facts.missing.get(server, "all"))
+    }
+    first = [made.pop(server) for server in BEFORE_ITS_UNIT if server in made]
+    units = _units(desired, facts, written)
+    changes = [*before, *_idle(desired, facts), *files, *gone, *reread, *first, *units, *made.values()]
     if desired.setup and (changes or not _same(desired.setup, facts)):
         changes.append(Change(f"+ {desired.setup.path}", ("group", _file(desired.setup))))
     return tuple(changes)

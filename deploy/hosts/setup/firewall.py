@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from deploy.hosts.environment.model import Host
-from deploy.hosts.layout import BROKER_PORT, DATABASE_PORT
+from deploy.hosts.environment.values import Role
+from deploy.hosts.layout import BROKER_PORT, DATABASE_PORT, REDIS_PORT
 from deploy.hosts.setup.diff import Desired, File, Group, Idle, Unit
 from deploy.hosts.setup.site import Learned, Site, has_files, template_text
 from deploy.project import proxy
 
-# --- The system ---
+#: The ports of servers that have no rules of their own for who may connect.
+_UNGUARDED: dict[Role, int] = {"broker": BROKER_PORT, "redis": REDIS_PORT}
 
 
 def with_firewall(site: Site, host: Host, learned: Learned) -> Desired:
@@ -21,8 +23,10 @@ def with_firewall(site: Site, host: Host, learned: Learned) -> Desired:
         rules = "\n".join(_rules(site, host, learned))
         text = template_text("files/firewall.nft", name=layout.name, table=table, rules=rules)
     else:
-        rules = "\n".join(_admitting(site.others(host), BROKER_PORT, learned))
-        text = template_text("files/broker.nft", name=layout.name, table=table, rules=rules, port=str(BROKER_PORT))
+        ports = [port for role, port in _UNGUARDED.items() if role in host.roles]
+        rules = "\n".join(rule for port in ports for rule in _admitting(site.others(host), port, learned))
+        said = str(ports[0]) if len(ports) == 1 else f"{{ {', '.join(map(str, ports))} }}"
+        text = template_text("files/servers.nft", name=layout.name, table=table, rules=rules, ports=said)
     files = (
         File(str(layout.etc / "firewall.nft"), text),
         File(
@@ -30,7 +34,7 @@ def with_firewall(site: Site, host: Host, learned: Learned) -> Desired:
             template_text("units/firewall.service", name=layout.name, etc=str(layout.etc), table=table),
         ),
     )
-    if not site.environment.firewall and "broker" not in host.roles:
+    if not site.environment.firewall and not set(_UNGUARDED) & set(host.roles):
         return Desired(idle=(Idle(unit),), absent=tuple(file.path for file in files))
     return Desired(
         packages=("nftables",),
@@ -49,8 +53,9 @@ def _rules(site: Site, host: Host, learned: Learned) -> Iterator[str]:
     others = site.others(host)
     if "database" in host.roles:
         yield from _admitting(others, DATABASE_PORT, learned)
-    if "broker" in host.roles:
-        yield from _admitting(others, BROKER_PORT, learned)
+    for role, port in _UNGUARDED.items():
+        if role in host.roles:
+            yield from _admitting(others, port, learned)
     if has_files(host):
         yield from _admitting([other for other in others if "web" in other.roles], proxy.PEERS_PORT, learned)
 

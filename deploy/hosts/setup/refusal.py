@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from deploy import OLDEST
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.environment.owner import Owner
-from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP
+from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP, REDIS_PORT
 from deploy.hosts.setup import names
 from deploy.hosts.setup.diff import ABSENT, Facts
 from deploy.hosts.setup.servers import NGINX
@@ -20,6 +20,8 @@ from deploy.project.proxy import PEERS_PORT
 RESERVED = {"root", APP, NGINX_GROUP, "postgres", "rabbitmq"}
 #: What `--take-over` names.
 TAKEN_OVER = ("owner", "files", "users", "nginx", "database", "broker")
+#: The program of our Redis (units/redis.service). Debian's own, which others may use, is called redis-server.
+OUR_REDIS = "redis-check-rdb"
 #: Groups whose members have root's rights, or may read what root may.
 POWERFUL = {"root", "sudo", "wheel", "adm", "disk", "docker", "lxd", "systemd-journal"}
 
@@ -171,7 +173,8 @@ def _ports_needed(site: Site, host: Host) -> dict[int, str]:
     web = {80: "nginx", **({443: "nginx"} if site.environment.tls else {})} if "web" in host.roles else {}
     database = {DATABASE_PORT: "postgres"} if "database" in host.roles else {}
     broker = {BROKER_PORT: "beam.smp"} if "broker" in host.roles else {}
-    return {**web, **({PEERS_PORT: "nginx"} if has_files(host) else {}), **database, **broker}
+    redis = {REDIS_PORT: OUR_REDIS} if "redis" in host.roles else {}
+    return {**web, **({PEERS_PORT: "nginx"} if has_files(host) else {}), **database, **broker, **redis}
 
 
 def _ports_taken(site: Site, host: Host, facts: Facts) -> Iterator[str]:
@@ -179,7 +182,8 @@ def _ports_taken(site: Site, host: Host, facts: Facts) -> Iterator[str]:
     for port, program in dict.fromkeys((port, program) for port, program, _ in facts.listening):
         if port in needed and program != needed[port]:
             stop = f"`systemctl disable --now {program}`"
-            yield f"{program} listens on port {port}, which {needed[port]} needs: stop it ({stop}), or use another host"
+            wants = "the site's Redis" if needed[port] == OUR_REDIS else needed[port]
+            yield f"{program} listens on port {port}, which {wants} needs: stop it ({stop}), or use another host"
 
 
 def shares_nginx(site: Site, facts: Facts) -> bool:

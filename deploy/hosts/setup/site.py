@@ -16,7 +16,7 @@ from deploy.project import local
 from deploy.project.config import Project
 
 FOLDER = Path(__file__).parent.parent
-SERVERS: tuple[Server, ...] = ("database", "broker")
+SERVERS: tuple[Server, ...] = ("database", "broker", "redis")
 
 DROP_IN = "/etc/systemd/system/{}.d/{}.conf"
 

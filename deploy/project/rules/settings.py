@@ -37,7 +37,7 @@ _UPLOAD = re.compile(r"\b(?:File|Image)Field\(|default_storage\.save\(")
 def variables(known: Known) -> Iterator[Finding]:
     """A variable without a default stops the start of every process where it has no value."""
     redis = {"REDIS_URL"} if "redis" in known.declared.names("services") else set()
-    if redis and not known.hosts_file:
+    if redis and (not known.hosts_file or "CACHE_URL" in known.values):
         redis.add("CACHE_URL")
     for each in _required(known):
         if each.name in GIVEN | redis:

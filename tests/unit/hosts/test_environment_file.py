@@ -120,6 +120,7 @@ def test_hosts_are_found_by_role_in_the_order_of_the_file() -> None:
         "beat": ["jobs1"],
         "database": ["data1"],
         "broker": ["data1"],
+        "redis": [],
     }
 
 

@@ -14,6 +14,7 @@ from deploy.core.errors import Failure
 from deploy.docker import context, images
 from deploy.docker import env as server_env
 from deploy.docker.stack import Stack
+from deploy.hosts.environment.values import ROLES
 from deploy.hosts.setup import additions
 from deploy.hosts.setup.desired import desired
 from deploy.hosts.setup.diff import Desired, Idle, Unit
@@ -145,7 +146,9 @@ def test_a_unit_of_the_projects_own_runs_on_hosts_with_its_roles_and_goes_when_i
     assert path in wanted(tmp_path, "web1").absent
 
 
-@pytest.mark.parametrize("name", ["app.conf", "web.service", "firewall.service", "Bad Name.service", "a.timer"])
+@pytest.mark.parametrize(
+    "name", ["app.conf", "web.service", "firewall.service", "redis.service", "Bad Name.service", "a.timer"]
+)
 def test_a_unit_that_would_not_be_read_is_named(tmp_path: Path, name: str) -> None:
     write(tmp_path, {f"{local.UNITS}/{name}": "x"})
     with pytest.raises(Failure, match=f"^{local.UNITS}/{re.escape(name)}: must be web.conf"):
@@ -155,7 +158,7 @@ def test_a_unit_that_would_not_be_read_is_named(tmp_path: Path, name: str) -> No
 def test_a_role_that_there_is_not_is_named() -> None:
     wrong = replace(site(), own=Own(services={"x": "[Unit]\nX-Roles=web wrker\n"}))
     assert additions.problems(wrong) == [
-        "deploy/local/units/x.service: X-Roles: 'wrker' is not a role; there are: web, worker, beat, database, broker"
+        f"deploy/local/units/x.service: X-Roles: 'wrker' is not a role; there are: {', '.join(ROLES)}"
     ]
 
 
