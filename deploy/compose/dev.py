@@ -64,7 +64,7 @@ def first(stack: Stack) -> dict[str, Run]:
 def attached(stack: Stack, workers: int) -> Run:
     """The command that runs the site in the foreground, rebuilding and restarting it when a lock changes."""
     scale = ["--scale", f"{SERVICE}={workers}"] if stack.celery else []
-    return stack.compose("up", "--no-deps", "--watch", *scale, *stack.site_services)
+    return stack.compose("up", "--no-deps", "--watch", *scale, *stack.site_services, *stack.watchers)
 
 
 def development(project: Project, port: int, workers: int, notify: Notify) -> Action:

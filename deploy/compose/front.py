@@ -10,7 +10,8 @@ from deploy.compose.containers import replicas
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.shell import Run
-from deploy.docker.stack import Stack, mounted, nginx_steps
+from deploy.docker.mounted import mounted
+from deploy.docker.stack import Stack, nginx_steps
 from deploy.project import limits, proxy
 
 #: Seconds within which nginx must start new processes, and seconds that these need to resolve the upstream's names.

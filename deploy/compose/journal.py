@@ -14,7 +14,8 @@ from deploy.core import shell
 from deploy.core.running import Notify
 from deploy.core.shell import Remove, Run, WriteSecret
 from deploy.docker.kinds import BEAT
-from deploy.docker.stack import Stack, mounted, secret_steps
+from deploy.docker.mounted import mounted
+from deploy.docker.stack import Stack, secret_steps
 from deploy.project import proxy
 from deploy.project.workers import is_worker
 
@@ -32,6 +33,7 @@ class Note:
 
 def begin(stack: Stack, old: Sequence[Replica], release: Release, env: str) -> None:
     """Record the containers before a rollout, and the new release."""
+    ledger.stage(stack, release, env)
     text = json.dumps({"old": [each.name for each in old], "release": asdict(release), "env": env})
     shell.perform([WriteSecret(stack.secrets / JOURNAL, text)])
 
@@ -63,7 +65,9 @@ def recover(stack: Stack, notify: Notify) -> None:
     """
     serving, note = current_upstream(stack), read(stack)
     now = site_replicas(stack)
-    left = left_over(now, serving, note.old if note else None, stack.alone)
+    # Of the release that is being changed, and of the one that this command brings.
+    alone = tuple(dict.fromkeys((*stack.alone, *ledger.serving(stack).alone)))
+    left = left_over(now, serving, note.old if note else None, alone)
     if left:
         notify(f"remove what an interrupted command left: {', '.join(each.name for each in left)}")
         if names([each for each in left if each.running], "app"):
@@ -72,21 +76,23 @@ def recover(stack: Stack, notify: Notify) -> None:
         remove([each for each in left if not each.running])
         stop_replicas([each for each in left if each.running])
     if note:
-        finish(stack, note, [each for each in now if each not in left], new=switched(serving, note.old))
+        finish(stack, note, [each for each in now if each not in left], alone, new=switched(serving, note.old))
     if serving != proxy.ALL and serves(now, serving):
         switch_upstream(stack, proxy.ALL, files=mounted(stack).nginx)
     end(stack)
 
 
-def finish(stack: Stack, note: Note, stay: Sequence[Replica], *, new: bool) -> None:
+def finish(stack: Stack, note: Note, stay: Sequence[Replica], alone: Sequence[str], *, new: bool) -> None:
     """Complete the ``new`` release or the old one, which is to be kept: what must be alone, image, secrets, record."""
-    for service in stack.alone:
+    for service in alone:
         some = [each for each in stay if each.service == service]
         known = [each for each in some if (each.name in note.old) != new]
         one = [each for each in known or some if each.running or not any(other.running for other in known)][:1]
         start_alone(stack, service, one)
     if new:
-        ledger.add(stack, note.release, note.env)
+        if not ledger.is_staged(stack, note.release):  # the command that was killed was of an earlier version
+            ledger.stage(stack, note.release, note.env)
+        ledger.add(stack, note.release)
         return
     shell.perform(secret_steps(ledger.serving(stack)))
     if image := next((each.image for each in stay if each.service == "app"), ""):

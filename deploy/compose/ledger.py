@@ -19,8 +19,10 @@ from deploy.core.report import ENTRIES, Grid
 from deploy.core.running import printable, who
 from deploy.core.shell import MakeFolder, Remove, Run, Step, WriteSecret
 from deploy.docker import env as server_env
+from deploy.docker import recorded as of_release
 from deploy.docker.releases import grid, next_number, title
 from deploy.docker.stack import PROD, Stack, stack_of
+from deploy.project import local
 
 #: The number of releases that are kept, each with its image and `.env`; and of lines in the ledger.
 KEPT, LINES = 5, 500
@@ -62,9 +64,15 @@ def releases(stack: Stack) -> list[Release]:
 
 
 def environment_of(stack: Stack, release: Release) -> Stack:
-    """The stack with the `.env` of a release. Raises `Failure` if that cannot be read."""
-    path = _folder(stack, release.number) / "env"
-    return stack_of(stack.project, stack.kind, server_env.load(path, stack.project.env))
+    """The stack with the `.env` of a release, its kinds of workers and its additions.
+
+    One that an earlier version has recorded has those of the work tree. Raises `Failure` if a file cannot be read.
+    """
+    folder = _folder(stack, release.number)
+    project, earlier = stack.project, None
+    with suppress(OSError, ValueError):
+        project, earlier = of_release.project_of(project, (folder / of_release.FILE).read_text()), folder
+    return stack_of(project, stack.kind, server_env.load(folder / "env", project.env), earlier)
 
 
 def text_of(stack: Stack, release: Release) -> str:
@@ -89,13 +97,33 @@ def coming(stack: Stack, image: str, revision: str, of: int = 0) -> Release:
     return Release(number, of or number, image, revision, who(), _now())
 
 
-def add(stack: Stack, release: Release, env: str) -> None:
-    """Record a serving release, with the text of its `.env`."""
+def stage(stack: Stack, release: Release, env: str) -> None:
+    """Write what a release is beside its image, before it serves: the text of its `.env`, and what it has of ours.
+
+    A command that is killed then leaves what the next one needs to finish it.
+    """
+    folder = _folder(stack, release.number)
+    more = of_release.additions(stack.earlier or stack.project.root, stack.kind)
+    steps: list[Step] = [
+        Remove(folder),
+        *(MakeFolder(path, 0o700) for path in (folder, *([folder / local.FOLDER] if more else []))),
+        WriteSecret(folder / "env", env),
+        *(WriteSecret(folder / name, text) for name, text in more.items()),
+        WriteSecret(folder / of_release.FILE, of_release.text(stack.project)),
+    ]
+    shell.perform(steps)
+
+
+def is_staged(stack: Stack, release: Release) -> bool:
+    """Whether all that a release is beside its image has been written."""
+    return (_folder(stack, release.number) / of_release.FILE).exists()
+
+
+def add(stack: Stack, release: Release) -> None:
+    """Record a serving release, which was staged."""
     folder = _folder(stack, release.number)
     # release.json comes last: without it the release does not exist.
     steps: list[Step] = [
-        MakeFolder(folder, 0o700),
-        WriteSecret(folder / "env", env),
         Run(["docker", "tag", release.image, f"{stack.env.image}:release-{release.number}"]),
         WriteSecret(folder / "release.json", json.dumps(asdict(release))),
     ]

@@ -43,16 +43,15 @@ from deploy.core.shell import Run, Step
 from deploy.docker import additions, images
 from deploy.docker.engine import require_engine
 from deploy.docker.kinds import BEAT
+from deploy.docker.mounted import Mounted, mounted
 from deploy.docker.releases import target
 from deploy.docker.stack import (
     DATASTORES,
     PROD,
-    Mounted,
     Stack,
     absent_steps,
     build,
     files_of,
-    mounted,
     nginx_steps,
     prepare,
     require_own_servers,
@@ -162,7 +161,8 @@ def put_into_service(stack: Stack, what: Wanted, notify: Notify) -> Release:
     shell.perform(secret_steps(stack))
     first_start(stack, notify)
     release = what.release(stack)
-    ledger.add(stack, release, what.env)
+    ledger.stage(stack, release, what.env)
+    ledger.add(stack, release)
     return release
 
 
@@ -284,7 +284,7 @@ def update(stack: Stack, what: Wanted, notify: Notify) -> Release:
         raise
     notify(f"drain and stop {', '.join(each.name for each in old)}")
     stop_replicas(old)
-    ledger.add(stack, coming, what.env)
+    ledger.add(stack, coming)
     if "nginx" in other:
         notify("replace nginx, because its definition has changed: connections are refused for a moment")
     up(stack, "nginx", recreate="nginx" in other)

@@ -24,7 +24,7 @@ _TEST = "base64 -d | tar -x -C /etc/nginx/site && nginx -t -q -c /etc/nginx/site
 
 def services(stack: Stack) -> tuple[str, ...]:
     """The services that only the project's own compose files define. Raises `Failure` for files with a mistake."""
-    files = local.compose_files(stack.project.root, stack.kind)
+    files = stack.own_files
     if not files:
         return ()
     ours = stack.compose("config", "--services")
@@ -57,7 +57,7 @@ def nginx_test(stack: Stack, engine: Mapping[str, str] | None = None) -> Run:
 
 def require_nginx(stack: Stack, engine: Mapping[str, str] | None = None) -> None:
     """Raise `Failure` if nginx does not take the project's own lines."""
-    if local.nginx(stack.project.root) == local.NOTHING:
+    if stack.front().own == local.NOTHING:
         return
     tested = shell.run(nginx_test(stack, engine), capture=True, check=False)
     if tested.code:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from deploy.core.errors import Failure
 from deploy.core.running import Notify
 from deploy.core.shell import MakeFolder, Run, Step, WriteSecret
 from deploy.docker import env as server_env
-from deploy.docker import images
+from deploy.docker import images, watcher
 from deploy.docker.env import ServerEnv
 from deploy.docker.kinds import BEAT, documents
 from deploy.project import certificate, local, proxy
@@ -48,6 +48,8 @@ class Stack:
     project: Project
     kind: str
     env: ServerEnv
+    #: The folder of an earlier release, whose `deploy/local` it has; None for the work tree's.
+    earlier: Path | None = None
 
     @property
     def name(self) -> str:
@@ -79,6 +81,11 @@ class Stack:
     def rolling(self) -> tuple[str, ...]:
         """The services whose new replicas start beside the old ones."""
         return ("app", *(name for name in self.workers if name not in self.alone))
+
+    @property
+    def watchers(self) -> tuple[str, ...]:
+        """The service that builds the front end again in development, if there is one."""
+        return (watcher.SERVICE,) if self.kind == DEV and watcher.document(self.project.assets) else ()
 
     @property
     def site_services(self) -> tuple[str, ...]:
@@ -128,6 +135,13 @@ class Stack:
         return ("base", PROD, SWARM) if self.kind == SWARM else ("base", self.kind)
 
     @property
+    def own_files(self) -> list[str]:
+        """The paths of the project's own compose files."""
+        root = self.earlier or self.project.root
+        names = local.compose_files(root, self.kind)
+        return [str(root / name) for name in names] if self.earlier else names
+
+    @property
     def media_url(self) -> str:
         """The path of uploads; empty in development, where Django serves them, and where there are none."""
         return "" if self.kind == DEV else self.project.media_url
@@ -145,7 +159,7 @@ class Stack:
             media_root=MEDIA_ROOT,
             media_shared=self.project.media == "shared",
             upload_megabytes=self.project.upload_megabytes,
-            own=local.nginx(self.project.root),
+            own=local.nginx(self.earlier or self.project.root),
         )
 
     def compose(self, *words: str) -> Run:
@@ -157,7 +171,7 @@ class Stack:
         ca, sources = self.build_ca, self.secrets / images.SOURCES
         files = [word for name in self.files for word in ("-f", f"deploy/compose/{name}.yaml")]
         own = ["-f", str(own_file(self))] if own_text(self) else []
-        own += [word for name in local.compose_files(self.project.root, self.kind) for word in ("-f", name)]
+        own += [word for name in self.own_files for word in ("-f", name)]
         # No `.env`: its values are given here, and Compose would stop at a line that it reads in another way.
         return Run(
             ["docker", "compose", "--env-file", "/dev/null", *files, *own, *words],
@@ -199,13 +213,13 @@ def load(project: Project, kind: str) -> Stack:
     return stack_of(project, kind, server_env.load(path, project.env))
 
 
-def stack_of(project: Project, kind: str, env: ServerEnv) -> Stack:
+def stack_of(project: Project, kind: str, env: ServerEnv, earlier: Path | None = None) -> Stack:
     """The stack with these values. In development it always has its own servers: DATABASE_URL is for production.
 
     The file with what the project declares is written here: every command of Compose reads it.
     """
     own = {"database_url": None, "celery_broker_url": None} if kind == DEV else {}
-    stack = Stack(project, kind, env.model_copy(update=own))
+    stack = Stack(project, kind, env.model_copy(update=own), earlier)
     if text := own_text(stack):
         shell.perform([MakeFolder(stack.secrets, 0o700), WriteSecret(own_file(stack), text)])
     if kind == DEV and (path := images.own_dockerfile(project)):
@@ -218,7 +232,9 @@ def own_text(stack: Stack) -> str:
 
     It contains no secret: those are files, and NAME_FILE has the path.
     """
-    return "---\n".join(filter(None, (*documents(stack.files, stack.project.kinds), _variables(stack))))
+    kinds, watched = documents(stack.files, stack.project.kinds), stack.kind == DEV
+    more = (_variables(stack), watcher.document(stack.project.assets) if watched else "")
+    return "---\n".join(filter(None, (*kinds, *more)))
 
 
 def _variables(stack: Stack) -> str:
@@ -353,25 +369,6 @@ def nginx_steps(
         MakeFolder(folder, 0o755),
         *(WriteSecret(folder / name, text, READABLE) for name, text in texts.items()),
     ]
-
-
-@dataclass(frozen=True)
-class Mounted:
-    """The files that are mounted into containers: secrets and nginx's configuration, by name."""
-
-    secrets: Mapping[str, str]
-    nginx: Mapping[str, str]
-
-
-def mounted(stack: Stack) -> Mounted:
-    """The files that are mounted now; none before the first start."""
-    names = {*stack.env.secret_files(), *stack.env.redis_files(stack.redis)}
-    return Mounted(_texts(stack.secrets, names), _texts(stack.secrets / "nginx", None))
-
-
-def _texts(folder: Path, names: Collection[str] | None) -> dict[str, str]:
-    found = [path for path in sorted(folder.glob("*")) if path.is_file() and (names is None or path.name in names)]
-    return {path.name: path.read_text() for path in found if not path.name.startswith(".")}
 
 
 def check(stack: Stack) -> None:

@@ -20,6 +20,16 @@ from tests.support import one_line, wait_until
 READY_SECONDS = 240
 
 
+#: A front end, and its watcher.
+FRONT = """\
+  assets:
+    image: "python:3.13-slim-trixie"
+    run: mkdir -p site/polls/static/dist && cp front.js site/polls/static/dist/
+    output: site/polls/static/dist
+    watch: while sleep 0.2; do cp front.js site/polls/static/dist/; done
+"""
+
+
 class Running:
     """A running `invoke dev`."""
 
@@ -54,6 +64,9 @@ class Running:
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A development stack with two workers and an administrator."""
     stack = new_stack(tmp_path_factory.mktemp("dev"), "dev")
+    (stack.project / "front.js").write_text("// first\n")
+    with (stack.project / "invoke.yaml").open("a") as file:
+        file.write(FRONT)
     running = Running(stack, "--workers", "2")
     try:
         running.wait_ready()
@@ -64,6 +77,11 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     finally:
         running.stop()
         remove(stack)
+
+
+def asked(dev: Running, path: str) -> str:
+    """The text at an address."""
+    return httpx.get(f"{url(dev)}{path}", trust_env=False).text
 
 
 def edited(dev: Running) -> str:
@@ -97,6 +115,13 @@ def test_an_edit_of_a_view_and_of_a_task_shows_within_seconds(dev: Running) -> N
     dev.stack.shell(send)
     wait_until(lambda: "has been edited" in dev.output, 15, "the task is the new one")
     assert re.search(r"celery_beat-1 +\| .*changed; restarting", dev.output)
+
+
+def test_the_front_end_is_built_once_and_again_by_its_watcher(dev: Running) -> None:
+    assert asked(dev, "/static/dist/front.js") == "// first\n"
+    (dev.stack.project / "front.js").write_text("// second\n")
+    wait_until(lambda: asked(dev, "/static/dist/front.js") == "// second\n", 15, "the watcher has built it")
+    assert (dev.stack.project / "site/polls/static/dist/front.js").stat().st_uid == os.getuid()
 
 
 def test_manage_runs_in_the_container_and_its_files_are_ours(dev: Running) -> None:
