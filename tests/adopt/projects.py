@@ -105,7 +105,7 @@ urlpatterns = [path("", views.index)]
 """
 
 
-#: Pages, and a websocket that sends back what it gets.
+#: Pages, and a websocket that names its process, then sends back what it gets.
 ECHO = """\
 import os
 
@@ -120,8 +120,46 @@ async def application(scope, receive, send):
         return await pages(scope, receive, send)
     await receive()
     await send({{"type": "websocket.accept"}})
+    await send({{"type": "websocket.send", "text": f"{{os.uname().nodename}} {{os.getppid()}}"}})
     while (event := await receive())["type"] != "websocket.disconnect":
         await send({{"type": "websocket.send", "text": event.get("text", "")}})
+"""
+
+
+#: The same with channels: what one says, all hear, by way of Redis where there is one.
+CONSUMER = """\
+import os
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+
+class Room(AsyncWebsocketConsumer):
+    async def connect(self):
+        await self.channel_layer.group_add("room", self.channel_name)
+        await self.accept()
+        await self.send(f"{os.uname().nodename} {os.getppid()}")
+
+    async def receive(self, text_data=None, bytes_data=None):
+        await self.channel_layer.group_send("room", {"type": "said", "text": text_data})
+
+    async def said(self, event):
+        await self.send(event["text"])
+
+    async def disconnect(self, code):
+        await self.channel_layer.group_discard("room", self.channel_name)
+"""
+ASGI = """\
+import os
+
+from channels.routing import ProtocolTypeRouter
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
+pages = get_asgi_application()
+
+from notes.consumers import Room
+
+application = ProtocolTypeRouter({"http": pages, "websocket": Room.as_asgi()})
 """
 
 
@@ -209,6 +247,7 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 #: manage.py at the top, config/ with base, local and production, variables of its own names, Celery; pyproject.toml.
 CONFIG = Example(
     celery=True,
+    websocket=True,
     kinds=("mail", "billing"),
     written=[
         "workers:",
@@ -223,7 +262,7 @@ CONFIG = Example(
 name = "shop"
 version = "1"
 requires-python = ">=3.11"
-dependencies = ["django>=5.2,<5.3", "celery>=5.5"]
+dependencies = ["django>=5.2,<5.3", "celery>=5.5", "channels", "channels-redis", "uvicorn-worker", "websockets"]
 
 [dependency-groups]
 test = ["pytest", "pytest-django"]
@@ -235,6 +274,8 @@ DJANGO_SETTINGS_MODULE = "config.settings.local"
         "test_notes.py": "from notes.tests import NotesTest  # noqa: F401\n",
         "config/__init__.py": "from config.celery_app import app as celery_app\n\n__all__ = ['celery_app']\n",
         "config/wsgi.py": WSGI.format(settings="config.settings.production"),
+        "config/asgi.py": ASGI,
+        "notes/consumers.py": CONSUMER,
         "config/urls.py": URLS.replace(
             'path("", views.index)',
             'path("", views.index), path("ask/", tasks_views.ask), path("answer/", tasks_views.answer)',
@@ -284,6 +325,10 @@ DATABASES = {
 }
 CELERY_BROKER_URL = os.environ.get("BROKER", "redis://localhost:6379/0")
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600}
+if address := os.environ.get("REDIS_URL"):
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [address]}}}
+else:
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 """,
         "config/settings/local.py": """\
 from .base import *

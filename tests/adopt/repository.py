@@ -21,6 +21,9 @@ from tests.rig.websocket import WebSocket
 from tests.rig.wheels import wheel
 from tests.support import wait_until
 
+#: A file of the kit, which runs in each process of the site.
+NEWER = "deploy/kit/portico_site/health.py"
+
 
 @dataclass(frozen=True)
 class Adopted:
@@ -89,6 +92,12 @@ def give_values(this: Adopted, **more: str) -> None:
     path.write_text(path.read_text() + "".join(f"{name}={value}\n" for name, value in more.items()))
 
 
+def declare(this: Adopted, *lines: str) -> None:
+    """Write more lines of the section of `invoke.yaml`, unless they are there."""
+    path = this.root / "invoke.yaml"
+    path.write_text(path.read_text() + "".join(f"  {line}\n" for line in lines if line not in path.read_text()))
+
+
 def has_python(example: Example) -> bool:
     """Whether this machine has a Python on which the example runs."""
     newer = filter(None, (shutil.which(f"python3.{minor}") for minor in range(example.python[1], 20)))
@@ -104,8 +113,11 @@ def serves(this: Adopted, url: str, host: str = "localhost") -> None:
     page = client.get(this.example.front).text.split()
     assert page[1] == "notes"
     assert "color: black" in client.get(page[2]).text
+    if this.example.built:
+        assert client.get(f"/static/{this.example.built}").text == "// built\n", "the front end came with the release"
     if this.example.websocket:
         websocket = WebSocket.connect(int(url.rpartition(":")[2]), host)
+        assert websocket.receive(), "the process that serves it"
         websocket.send("hello")
         assert websocket.receive() == "hello"
     if this.example.celery:
@@ -145,6 +157,19 @@ def committed(root: Path, message: str) -> None:
     """Commit all that is there."""
     git(root, "add", "-A")
     git(root, "commit", "-q", "-m", message)
+
+
+def upgraded(this: Adopted, folder: Path) -> None:
+    """Upgrade to a newer Portico, which is this work tree with a change, in a repository of its own."""
+    newer = support.copy_project(folder / "newer")
+    (newer / NEWER).open("a").write("# newer\n")
+    git(newer, "init", "-q", "-b", "main")
+    committed(newer, "newer")
+    committed(this.root, "before the upgrade")
+    this.must("upgrade", "--from", str(newer))
+    assert (this.root / NEWER).read_text().endswith("# newer\n")
+    committed(this.root, "upgraded")
+    assert fingerprint(this.root, this.example) == this.before
 
 
 def unchanged(root: Path) -> bool:

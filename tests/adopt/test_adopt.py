@@ -14,11 +14,26 @@ from deploy.project import local
 from tests import pages, support
 from tests.adopt import uploads
 from tests.adopt.projects import EXAMPLES
-from tests.adopt.repository import Adopted, adopt, fingerprint, give_values, has_python, serves, write
+from tests.adopt.repository import (
+    Adopted,
+    adopt,
+    declare,
+    fingerprint,
+    give_values,
+    has_python,
+    serves,
+    upgraded,
+    write,
+)
+from tests.rig import visitors
 from tests.rig.engine import docker
 from tests.rig.ports import free_port
 from tests.support import Dev, one_line
 
+#: The line that declares Redis, which carries what channels send; and how many websockets are open in an update.
+REDIS, WEBSOCKETS = "services: {redis: {}}", 50
+#: A kind of workers of the project, and one that takes its place.
+MAIL, POST = "  mail: {queues: [mail], celery: --pool=threads}", "  post: {queues: [post]}"
 #: The end of what a machine says whose Python is too old for a project.
 TOO_OLD = "install python3.12, or name one with --python"
 
@@ -81,11 +96,13 @@ def most_at_once(name: str, since: float) -> int:
     return max(running)
 
 
-def test_it_is_served_in_containers_as_in_production(adopted: Adopted) -> None:
+def test_it_is_served_in_containers_as_in_production(adopted: Adopted, tmp_path: Path) -> None:
     port = free_port()
     give_values(adopted, HTTP_PORT=str(port), HTTPS_PORT=str(free_port()))
     if adopted.example.uploads:
         write_additions(adopted.root)
+    if adopted.example.kinds:
+        declare(adopted, REDIS)
     try:
         adopted.must("prod", "--detach")
         serves(adopted, f"http://127.0.0.1:{port}")
@@ -96,8 +113,10 @@ def test_it_is_served_in_containers_as_in_production(adopted: Adopted) -> None:
         workers = {"celery_worker", *(f"celery_worker_{kind}" for kind in adopted.example.kinds)}
         celery = {*workers, "celery_beat", "rabbitmq"} if adopted.example.celery else set()
         own = {"pages"} if adopted.example.uploads else set()
+        own |= {"redis"} if adopted.example.kinds else set()
         assert kinds == {"app", "nginx", "postgres"} | celery | own
         if adopted.example.kinds:
+            upgraded(adopted, tmp_path)
             an_update_and_a_rollback_never_run_two_of_what_must_be_alone(adopted, f"http://127.0.0.1:{port}")
         if adopted.example.uploads:
             has_additions(adopted, f"http://127.0.0.1:{port}")
@@ -109,15 +128,37 @@ def test_it_is_served_in_containers_as_in_production(adopted: Adopted) -> None:
 
 def an_update_and_a_rollback_never_run_two_of_what_must_be_alone(adopted: Adopted, url: str) -> None:
     client = httpx.Client(base_url=url, headers={"Host": "localhost"}, trust_env=False)
+    brings_other_workers_and_additions(adopted)
+    open_for = {"prod": visitors.hold(int(url.rpartition(":")[2]), WEBSOCKETS)}
     for words in (("prod", "--detach"), ("rollback", "--on", "prod")):
         text, since = f"{words[0]}-slowly", time.time()
         assert client.get("/ask/", params={"queue": "billing", "text": text}).text == "sent"
         adopted.must(*words)
         assert most_at_once("celery_worker_billing", since) == 1
+        has_its_own_workers_and_additions(adopted, back=words[0] == "rollback")
         assert f"asked {text} by worker_billing@" in client.get("/answer/").text, "the old worker ended with its task"
+        visitors.met_the_new_release(open_for.pop(words[0], []))
+    (adopted.root / "invoke.yaml").write_text((adopted.root / "invoke.yaml").read_text().replace(POST, MAIL))
     refused = one_line(adopted.invoke("scale", "--service", "celery_worker_billing", "--replicas", "2"))
     assert refused.endswith("there must be one: project.workers.billing.alone in invoke.yaml")
     adopted.must("scale", "--service", "celery_worker_mail", "--replicas", "2")
+
+
+def brings_other_workers_and_additions(adopted: Adopted) -> None:
+    """Change what the next release has: another kind of workers, and a variable of deploy/local/compose.yaml."""
+    path = adopted.root / "invoke.yaml"
+    assert MAIL in path.read_text()
+    path.write_text(path.read_text().replace(MAIL, POST))
+    (adopted.root / local.COMPOSE).write_text("services: {app: {environment: {ADDED: 'yes'}}}\n")
+
+
+def has_its_own_workers_and_additions(adopted: Adopted, *, back: bool) -> None:
+    """A rollback starts those of the release that it goes back to, whatever the work tree says by then."""
+    words = ["--filter", f"label=com.docker.compose.project={adopted.name}", "--format"]
+    running = docker("ps", *words, '{{.Label "com.docker.compose.service"}}').split()
+    assert ("celery_worker_mail" in running, "celery_worker_post" in running) == (back, not back)
+    app = docker("ps", "-q", *words[:2], "--filter", "label=com.docker.compose.service=app").split()[0]
+    assert ("ADDED=yes" in docker("inspect", app)) == (not back)
 
 
 def write_additions(root: Path) -> None:
@@ -145,14 +186,15 @@ def has_additions(adopted: Adopted, url: str) -> None:
 
 
 def keeps_uploads(adopted: Adopted, url: str) -> None:
-    """What is uploaded is fetched through nginx, run by no browser, and there after an update."""
+    """What is uploaded is fetched through nginx, run by no browser, and there after an update and a rollback."""
     with visitor(url) as client:
         address = uploads.kept(client)
         uploads.not_run(client, "run")
         uploads.nothing_else(client, "/notes/files/")
-    adopted.must("prod", "--detach")
-    with visitor(url) as client:
-        assert client.get(address).content == uploads.PNG
+    for words in (("prod", "--detach"), ("rollback", "--on", "prod")):
+        adopted.must(*words)
+        with visitor(url) as client:
+            assert client.get(address).content == uploads.PNG
 
 
 def test_its_own_tests_run_with_its_own_runner(adopted: Adopted) -> None:

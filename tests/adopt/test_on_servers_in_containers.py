@@ -8,12 +8,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from deploy.core.shell import Result
 from tests import support
+from tests.adopt import uploads
 from tests.adopt.projects import EXAMPLES, Example
-from tests.adopt.repository import Adopted, adopt, give_values, serves
+from tests.adopt.repository import Adopted, adopt, declare, give_values, serves, upgraded
+from tests.adopt.test_adopt import REDIS
+from tests.rig import visitors
 from tests.rig.engine import together
 from tests.rig.machines import Fleet, Rack
 from tests.rig.nodes import Cluster
@@ -21,7 +25,7 @@ from tests.support import one_line
 
 #: The hosts: Debian's version, the project that is deployed to it, and its roles.
 HOSTS = {
-    "shop1": (12, "config", ("web", "worker", "beat", "database", "broker")),
+    "shop1": (12, "config", ("web", "worker", "beat", "database", "broker", "redis")),
     "blog1": (13, "plain", ("web", "database")),
 }
 
@@ -61,6 +65,7 @@ def test_a_single_node_builds_and_serves_it_and_keeps_its_images_in_a_registry_o
 ) -> None:
     this = adopt(tmp_path, "notesconfig", EXAMPLES["config"])
     give_values(this, WORKER_REPLICAS="1")
+    declare(this, REDIS)
     node = cluster.node("node1")
 
     def must(*words: str) -> None:
@@ -73,9 +78,10 @@ def test_a_single_node_builds_and_serves_it_and_keeps_its_images_in_a_registry_o
     must("swarm-deploy")
     serves(this, f"http://127.0.0.1:{node.http_port}")
     # The old worker of a kind that must be alone has ended before the new one starts.
-    began = time.time()
+    began, there = time.time(), visitors.hold(node.http_port, 5)
     (this.root / "notes/static/notes/style.css").write_text("body { color: navy }\n")
     must("swarm-deploy")
+    visitors.met_the_new_release(there)
     only = f"label=com.docker.swarm.service.name={this.name}_celery_worker_billing"
     words = ["--since", f"{began:.6f}", "--until", f"{time.time():.6f}", "--filter", only, "--format", "{{.Action}}"]
     assert [each for each in node.docker("events", *words).split() if each in ("start", "die")] == ["die", "start"]
@@ -118,15 +124,35 @@ def more_keys(example: Example) -> dict[str, object]:
     return {"secrets": secrets, "settings": {"SHOP_MAIL_HOST": example.values["SHOP_MAIL_HOST"]}}
 
 
+def keeps_uploads(fleet: Fleet, url: str) -> None:
+    """What is uploaded is there after a deploy and after a rollback."""
+    with httpx.Client(base_url=url, headers={"Host": "localhost"}, trust_env=False) as client:
+        address = uploads.kept(client)
+        for task in ("remote-deploy", "remote-rollback"):
+            fleet.must(task)
+            assert client.get(address).content == uploads.PNG
+
+
 def test_bare_hosts_serve_it(rack: Rack, tmp_path: Path) -> None:
     def serve(host: str) -> None:
         _, name, roles = HOSTS[host]
         this = adopt(tmp_path / host, f"notes{name}", EXAMPLES[name])
+        if "redis" in roles:
+            declare(this, REDIS)
         fleet = Fleet(this.root, rack, {host: roles}, more_keys(this.example))
         fleet.describe()
         token = {"SHOP_TOKEN": this.example.values.get("SHOP_TOKEN", "")}
         for task, *words in (["remote-setup", "--yes"], ["remote-deploy"], ["remote-status"]):
             fleet.must(task, *words, env=token)
         serves(this, fleet[host].url)
+        if "redis" not in roles:
+            upgraded(this, tmp_path / host)
+            fleet.must("remote-setup", "--yes")
+            keeps_uploads(fleet, fleet[host].url)
+            serves(this, fleet[host].url)
+        else:
+            there = visitors.hold(fleet[host].http_port, 5)
+            fleet.must("remote-deploy", env=token)
+            visitors.met_the_new_release(there)
 
     together(*(lambda host=host: serve(host) for host in HOSTS))

@@ -1,0 +1,75 @@
+"""Visitors who hold a websocket open, and connect again whenever it is closed, as the script of a page does."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from tests import support
+from tests.rig.websocket import WebSocket
+
+#: Seconds without a word after which a websocket counts as hanging: uvicorn pings each every 20 seconds.
+SILENT_SECONDS = 60
+#: The code with which a server that restarts closes a websocket.
+RESTART = 1012
+
+
+@dataclass
+class Visitor:
+    """One of them. A websocket begins with a line that names the process that serves it."""
+
+    port: int
+    #: The codes with which its websockets were closed, and the processes that served them.
+    codes: list[int] = field(default_factory=list)
+    served_by: list[str] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)
+    _open: WebSocket | None = None
+
+    def __post_init__(self) -> None:
+        self._connect()
+        threading.Thread(target=self._stay, daemon=True).start()
+
+    def _connect(self) -> None:
+        self._open = WebSocket.connect(self.port, seconds=SILENT_SECONDS)
+        self.served_by.append(str(self._open.receive()))
+
+    def _stay(self) -> None:
+        while self._open:
+            said = self._open.receive()
+            if isinstance(said, str):
+                self.heard.append(said)
+            else:
+                self.codes.append(said)
+                support.wait_until(self._connects, SILENT_SECONDS, "a websocket is open again")
+
+    def _connects(self) -> bool:
+        try:
+            self._connect()
+        except OSError:
+            return False
+        return True
+
+    def says(self, text: str) -> bool:
+        """Say it, and return whether it has come back."""
+        if text not in self.heard and self._open:
+            self._open.send(text)
+        return text in self.heard
+
+
+def hold(port: int, number: int) -> list[Visitor]:
+    """So many visitors, each with an open websocket."""
+    return [Visitor(port) for _ in range(number)]
+
+
+def met_the_new_release(visitors: list[Visitor]) -> None:
+    """Each was closed with a reason, is served by a process that is new, and hears what it says."""
+    before = {visitor.served_by[0] for visitor in visitors}
+    for number, visitor in enumerate(visitors):
+        support.wait_until(
+            lambda visitor=visitor, number=number: (  # type: ignore[misc]
+                visitor.served_by[-1] not in before and visitor.says(f"again {number}")
+            ),
+            SILENT_SECONDS,
+            f"visitor {number} has the new release",
+        )
+        assert set(visitor.codes) == {RESTART}, visitor.codes
