@@ -255,7 +255,7 @@ def _variables(stack: Stack) -> str:
         services["nginx"] = {"volumes": [f"{MEDIA}:{MEDIA_ROOT}:ro"]}
         for each in names:
             services[each] |= _with_uploads(stack, variables, url)
-    return json.dumps(document, indent=2, sort_keys=True)
+    return f"{json.dumps(document, indent=2, sort_keys=True)}\n"
 
 
 def _with_uploads(stack: Stack, variables: Mapping[str, str], url: str) -> dict[str, object]:
