@@ -179,6 +179,10 @@ def _ports_needed(site: Site, host: Host) -> dict[int, str]:
 
 def _ports_taken(site: Site, host: Host, facts: Facts) -> Iterator[str]:
     needed = _ports_needed(site, host)
+    runs = facts.units.get(site.layout.redis_unit, (False, False))[1]
+    if "redis" in host.roles and not runs and (REDIS_PORT, OUR_REDIS) in [each[:2] for each in facts.listening]:
+        what = f"the Redis of another site listens on port {REDIS_PORT}"
+        yield f"{what}: give the role redis to another host, or name a server in services.redis"
     for port, program in dict.fromkeys((port, program) for port, program, _ in facts.listening):
         if port in needed and program != needed[port]:
             stop = f"`systemctl disable --now {program}`"

@@ -125,12 +125,18 @@ def test_a_host_that_loses_the_role_stops_it_and_keeps_its_data() -> None:
 
 
 def test_another_redis_goes_on_and_one_on_our_port_is_refused_by_name() -> None:
-    def found(port: int, program: str) -> list[str]:
+    def found(port: int, program: str, *, ours: bool = False) -> list[str]:
         here = Site(parse(WITH, "x", ROOT, redis=CACHE), replace(PROJECT, redis=CACHE), NGINX)
         host = next(host for host in here.environment.hosts if host.name == "data1")
-        return in_the_way(here, host, Facts(listening=((port, program, False),)))
+        units = {"shop-redis.service": (True, ours)}
+        return in_the_way(here, host, Facts(listening=((port, program, False),), units=units))
 
     assert found(6379, "redis-server") == []
-    assert found(6380, OUR_REDIS) == []
+    assert found(6380, OUR_REDIS, ours=True) == []
+    (other,) = found(6380, OUR_REDIS)
+    assert other == (
+        "the Redis of another site listens on port 6380: give the role redis to another host, or name a server in"
+        " services.redis"
+    )
     (said,) = found(6380, "redis-server")
     assert said.startswith("redis-server listens on port 6380, which the site's Redis needs: stop it (`systemctl")
