@@ -135,7 +135,7 @@ def _site(site: Site, host: Host, learned: Learned) -> Desired:
         groups=(
             Group(
                 (
-                    *([] if waits_for(site, host, learned) else _services(site, learned)),
+                    *([] if waits_for(site, host, learned) else _services(site, host, learned)),
                     File(str(layout.launch), (FOLDER / "scripts/launch.sh").read_text(), mode=0o755),
                     File(str(layout.sandbox), _sandbox(layout)),
                     *(File(f"/etc/systemd/system/{layout.template(kind)}", _unit(site, host, kind)) for kind in kinds),
@@ -183,7 +183,7 @@ def _unit(site: Site, host: Host, kind: UnitKind) -> str:
     )
 
 
-def _services(site: Site, learned: Learned) -> list[File]:
+def _services(site: Site, here: Host, learned: Learned) -> list[File]:
     """The URLs and certificates of the servers on the environment's hosts.
 
     Each server's own certificate is the only trusted authority, so the name in it does not matter.
@@ -201,6 +201,8 @@ def _services(site: Site, learned: Learned) -> list[File]:
     for server, form in forms.items():
         for host in site.environment.with_role(server):
             address, access = host.private_address, learned.access[server]
+            if server == "redis" and host.name == here.name:
+                address = "127.0.0.1"  # all that it listens to if there is no other host
             shown = f"[{address}]" if ":" in address else address
             names = {"account": access.account or "site", "vhost": access.account or "/"}
             lines += [line.format(access.password.get_secret_value(), shown, **names) for line in form]

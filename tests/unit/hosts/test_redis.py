@@ -90,7 +90,11 @@ def test_it_listens_inside_only_and_to_this_host_alone_if_there_is_no_other() ->
     lost = Learned(addresses={"10.0.0.4": ("127.0.1.1",)}, access=ACCESS)  # type: ignore[arg-type]
     assert bound(WITH, "data1", lost) == "bind 127.0.0.1 -::1 * -::*", "it does not know by what others reach it"
     one = "domain: a.example\nsecrets: {SECRET_KEY: env:KEY}\nhosts:\n  all1:\n    address: 10.0.0.4\n"
-    assert bound(f"{one}    roles: [web, worker, beat, database, broker, redis]\n", "all1") == "bind 127.0.0.1 -::1"
+    one += "    roles: [web, worker, beat, database, broker, redis]\n"
+    assert bound(one, "all1") == "bind 127.0.0.1 -::1"
+    urls = files(wanted("all1", one, CACHE))["/etc/shop/services.env"].text
+    assert "REDIS_URL=rediss://:redis-pw@127.0.0.1:6380/0?" in urls, "where it listens"
+    assert "DATABASE_URL=postgres://site:database-pw@10.0.0.4:5432/" in urls
 
 
 def test_its_password_is_made_before_it_starts() -> None:
