@@ -30,8 +30,12 @@ class Visitor:
         threading.Thread(target=self._stay, daemon=True).start()
 
     def _connect(self) -> None:
-        self._open = WebSocket.connect(self.port, seconds=SILENT_SECONDS)
-        self.served_by.append(str(self._open.receive()))
+        fresh = WebSocket.connect(self.port, seconds=SILENT_SECONDS)
+        greeting = fresh.receive()
+        if not isinstance(greeting, str):
+            raise ConnectionError(f"closed before it was served: {greeting}")
+        self._open = fresh
+        self.served_by.append(greeting)
 
     def _stay(self) -> None:
         while self._open:
