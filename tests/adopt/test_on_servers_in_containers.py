@@ -64,7 +64,7 @@ def test_a_single_node_builds_and_serves_it_and_keeps_its_images_in_a_registry_o
     cluster: Cluster, tmp_path: Path
 ) -> None:
     this = adopt(tmp_path, "notesconfig", EXAMPLES["config"])
-    give_values(this, WORKER_REPLICAS="1")
+    give_values(this, WORKER_REPLICAS="1", REDIS_PASSWORD="h" * 24)
     declare(this, REDIS)
     node = cluster.node("node1")
 
