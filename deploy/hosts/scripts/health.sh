@@ -58,7 +58,7 @@ if has broker; then
 fi
 if has redis; then
     # Without its password a running Redis refuses the question, and so answers.
-    said=$(printf 'PING\r\n' | timeout "$patience" openssl s_client -quiet -connect 127.0.0.1:6380 2>/dev/null |
+    said=$(printf 'PING\r\nQUIT\r\n' | timeout "$patience" openssl s_client -quiet -connect 127.0.0.1:6380 2>/dev/null |
         head -c 7 | tr -d '\000') || true
     [ "$said" = -NOAUTH ] && said=ok || said="no answer"
     echo "server redis $said"

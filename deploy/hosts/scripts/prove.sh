@@ -1,11 +1,11 @@
 # shellcheck shell=sh
-# Tries, as root, what this host needs of itself and of others: a visit through nginx, the database and the broker as
-# the site reaches them. Standard input, each a line: the project's name, a host name of the site, `http` or `https`,
+# Tries, as root, what this host needs of itself and of others: a visit through nginx, the database, the broker and
+# Redis as the site reaches them. Standard input, each a line: the project's name, a host name of the site, `http` or `https`,
 # the deploy user.
 # Standard output, a line each:
 #
 #   visit 127.0.0.1 ok|WHY               through nginx, as a visitor
-#   database|broker ADDRESS ok|WHY       of another host, or of this one
+#   database|broker|redis ADDRESS ok|WHY of another host, or of this one
 #   closed PROGRAM PORT                  a firewall that is not ours lets no visitor in
 #   sshd KEY VALUE…                      what sshd does with the deploy user
 #   groups NAME…                         of the deploy user
@@ -53,7 +53,21 @@ if [ -n "$url" ] && command -v psql >/dev/null; then
         -c 'SELECT 1' 2>&1) && said=ok || said=$(printf '%s\n' "$said" | tail -n 1)
     echo "database $address $said"
 fi
+url=$(of REDIS_URL)
+if [ -n "$url" ]; then
+    parts "$url"
+    # The password goes over a pipe; QUIT makes the server hang up.
+    said=$(printf 'AUTH %s\r\nPING\r\nQUIT\r\n' "$password" | timeout "$patience" openssl s_client -quiet -verify_quiet \
+        -verify_return_error -CAfile "/etc/$name/redis.crt" -connect "$address:$port" 2>&1 | tr -d '\000\r') || true
+    case $said in
+    *+PONG*) said=ok ;;
+    '') said="no answer within $patience s" ;;
+    *) said=$(printf '%s\n' "$said" | tail -n 1) ;;
+    esac
+    echo "redis $address $said"
+fi
 url=$(of CELERY_BROKER_URL)
+case $url in redis*) url= ;; esac # which has been asked
 if [ -n "$url" ]; then
     parts "$url"
     # Asked for a version of AMQP that there is not, a broker names its own and hangs up.

@@ -104,7 +104,7 @@ def parse(text: str) -> Tried:
         what, _, rest = line.partition(" ")
         first, _, more = rest.partition(" ")
         match what:
-            case "visit" | "database" | "broker":
+            case "visit" | "database" | "broker" | "redis":
                 answers.setdefault(what, []).append((first, printable(more)))
             case "sshd":
                 sshd.setdefault(first, []).extend(more.split())
@@ -129,11 +129,12 @@ def wrong(environment: Environment, host: Host, tried: Tried, without: Collectio
     for _, why in tried.answers.get("visit", ()):
         if why != "ok":
             yield f"a visit of {environment.domain} through nginx fails: {why}; `journalctl -u nginx` there may say why"
-    for what in ("database", "broker"):
+    for what in ("database", "broker", "redis"):
         for address, why in tried.answers.get(what, ()):
             if why != "ok" and names.get(address) not in without:
                 where = f" on {names[address]}" if address in names else ""
-                yield f"cannot use the {what}{where}: {why}"
+                server = "Redis" if what == "redis" else f"the {what}"
+                yield f"cannot use {server}{where}: {why}"
 
 
 def no_login(host: Host, tried: Tried) -> str:

@@ -84,3 +84,5 @@ def test_what_a_host_does_not_get_from_another_is_named_by_that_host() -> None:
         f"cannot use the database on data1: {refused}",
     ]
     assert len(list(proof.wrong(ENVIRONMENT, JOBS, found, ["data1"]))) == 2, "its own setup has failed, and says why"
+    redis = proof.parse("redis 10.0.0.3 no answer within 8 s")
+    assert list(proof.wrong(ENVIRONMENT, JOBS, redis)) == ["cannot use Redis on data1: no answer within 8 s"]
