@@ -2,6 +2,7 @@
 
 import csv
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http import HTTPStatus
@@ -19,8 +20,10 @@ from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 from kombu.exceptions import OperationalError as BrokerError
 from mysite.celery_app import app
-from polls import exporting, tasks
+from polls import exporting, outbox, services, tasks
 from polls.models import Choice, Export, Question, Vote
+
+from tests.support import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +74,7 @@ def test_an_export_is_handed_over_once_its_record_is_committed(
         assert not sent
     for callback in callbacks:
         callback()
+    wait_until(services.waiting.is_empty, 10, "it is handed over")
     assert sent == [str(export.pk)]
 
 
@@ -104,22 +108,55 @@ def test_the_limit_holds_when_twenty_ask_at_once(client: Client, sent: list[str]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_export_asked_for_while_the_broker_is_away_is_handed_over_later(
-    client: Client, monkeypatch: pytest.MonkeyPatch, settings: Any
+def test_no_request_waits_for_a_broker_that_takes_nothing_and_each_export_is_handed_over_when_it_does(
+    client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids: list[str] = []
+    takes, tried = threading.Event(), threading.Event()
+
+    def hang(*, args: Any, task_id: str) -> None:
+        tried.set()
+        takes.wait(30)
+        ids.append(task_id)
+
+    monkeypatch.setattr(tasks.write_export, "apply_async", hang)
+    exports = [str(ask(Client()).pk) for _ in range(10)]
+    assert tried.wait(10)
+    assert not ids
+    takes.set()
+    wait_until(services.waiting.is_empty, 10, "all are handed over")
+    assert ids == exports
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_export_asked_for_while_the_broker_is_away_is_handed_over_later(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids: list[str] = []
+    tried = threading.Event()
 
     def away(**_: Any) -> None:
+        tried.set()
         raise BrokerError("Connection refused")
 
+    monkeypatch.setattr(outbox, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(tasks.write_export, "apply_async", away)
     export = ask(client)
+    assert tried.wait(10)
     assert client.get(reverse("check", args=[export.pk])).json()["state"] == "waiting"
     monkeypatch.setattr(tasks.write_export, "apply_async", lambda *, args, task_id: ids.append(task_id))
+    wait_until(services.waiting.is_empty, 10, "it is handed over")
+    assert ids == [str(export.pk)]
+
+
+def test_an_export_whose_process_ended_before_it_was_handed_over_is_handed_over_by_the_clean_up(
+    db: None, sent: list[str], settings: Any
+) -> None:
+    export = make()
     assert tasks.tend_exports()["handed over again"] == 0  # its message may still be in the queue
     settings.EXPORTS_PATIENCE_SECONDS = 0
     assert tasks.tend_exports()["handed over again"] == 1
-    assert ids == [str(export.pk)]
+    assert sent == [str(export.pk)]
 
 
 # --- writing ---

@@ -26,7 +26,7 @@ from celery.signals import (
 )
 from django.core.exceptions import ImproperlyConfigured
 
-from portico_site import overlay
+from portico_site import overlay, publishing
 
 #: Seconds. After two missed heartbeats RabbitMQ gives the tasks of a worker whose machine is lost to another.
 HEARTBEAT_SECONDS = 30
@@ -105,6 +105,12 @@ def folders(run: Path) -> dict[str, Any]:
 
 
 @celeryd_init.connect
+def wait_for_the_broker(**_: object) -> None:
+    """A worker has no limits for what it sends: it does better to wait than to fail."""
+    limits.off = True
+
+
+@celeryd_init.connect
 def take_from_the_default_queue(conf: Any, **_: object) -> None:
     """Where there are kinds of workers (PORTICO_KINDS), one without queues of its own has the default queue only.
 
@@ -163,3 +169,4 @@ def tell_systemd(**_: object) -> None:
 overlay.read_secrets(os.environ)
 app = load(os.environ.get("PORTICO_CELERY", ""))
 configure(app)
+limits = publishing.limit(app)

@@ -1,8 +1,11 @@
 """Liveness and readiness of the site, for load balancers, deploys and people."""
 
 import os
+import threading
+import time
 from asyncio import iscoroutinefunction
 from collections.abc import Awaitable, Callable
+from typing import ClassVar
 
 from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -10,8 +13,11 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed, JsonResponse
 from django.utils.cache import add_never_cache_headers
 
-#: Seconds that the broker may take to answer.
-BROKER_SECONDS = 2
+#: Seconds for all servers to answer; the health check of a container waits for 4.
+ANSWER_SECONDS = 3
+#: Seconds for which an answer is given again: many who ask cost no more than one. And those after which a server is
+#: asked again, although the question before has not ended.
+KEPT_SECONDS, LOST_SECONDS = 1, 30
 METHODS = ("GET", "HEAD")
 
 
@@ -49,8 +55,57 @@ def healthz() -> HttpResponse:
 
 def readyz() -> JsonResponse:
     """Readiness: the state of everything that a request needs, by name; 503 unless all are `ok`."""
-    states = {name: _state(check) for name, check in CHECKS.items()}
+    states: dict[str, str] = {}
+    end = time.monotonic() + ANSWER_SECONDS
+    for asked in [Asked.latest(names) for names in SERVERS]:
+        states.update(asked.states(end))
     return JsonResponse(states, status=200 if set(states.values()) == {"ok"} else 503)
+
+
+class Asked:
+    """One question to one server, in a thread of its own: a server that hangs keeps this thread, and no request.
+
+    Nobody asks again while it runs, and its answer is kept for `KEPT_SECONDS`.
+    """
+
+    _lock = threading.Lock()
+    _latest: ClassVar[dict[tuple[int, tuple[str, ...]], "Asked"]] = {}
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._found = dict.fromkeys(names, f"failed: no answer within {ANSWER_SECONDS} s")
+        self._again_at = time.monotonic() + LOST_SECONDS
+        self._over = threading.Event()
+        threading.Thread(target=self._ask, name=f"ready: {names[0]}", daemon=True).start()
+
+    @classmethod
+    def latest(cls, names: tuple[str, ...]) -> "Asked":
+        """The question that runs or was just answered in this process, else a new one."""
+        key = (os.getpid(), names)  # a thread of the process before a fork does not run here
+        with cls._lock:
+            found = cls._latest.get(key)
+            if found is None or time.monotonic() > found._again_at:
+                found = cls._latest[key] = Asked(names)
+            return found
+
+    @classmethod
+    def forget(cls) -> None:
+        """Ask again, whatever is known."""
+        with cls._lock:
+            cls._latest.clear()
+
+    def states(self, end: float) -> dict[str, str]:
+        """The state by name; what is unknown at ``end`` (of `time.monotonic`) has failed."""
+        self._over.wait(max(end - time.monotonic(), 0))
+        return dict(self._found)
+
+    def _ask(self) -> None:
+        try:
+            for name in list(self._found):
+                self._found[name] = _state(CHECKS[name])
+        finally:
+            connections.close_all()  # those of this thread
+            self._again_at = time.monotonic() + KEPT_SECONDS
+            self._over.set()
 
 
 def _state(check: Callable[[], str | None]) -> str:
@@ -73,13 +128,22 @@ def check_migrations() -> str | None:
     return f"pending: {len(pending)}" if pending else None
 
 
-def check_broker() -> None:
-    """The broker opens a channel."""
+def check_broker() -> str | None:
+    """The broker takes a message."""
+    from portico_site import publishing
     from portico_site.celery import app
 
-    with app.connection_for_write(connect_timeout=BROKER_SECONDS) as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_SECONDS)
-        connection.default_channel  # noqa: B018 - asking for it opens it
+    connection = app.connection_for_write()
+    try:
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=int(publishing.ANSWER_SECONDS))
+        problem = publishing.probe(connection)
+    except BaseException:
+        publishing.abandon(connection)
+        raise
+    if problem:
+        publishing.abandon(connection)
+    connection.release()
+    return problem
 
 
 ANSWERS: dict[str, Callable[[], HttpResponse]] = {"/healthz": healthz, "/readyz": readyz}
@@ -88,3 +152,5 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "migrations": check_migrations,
     **({"broker": check_broker} if os.environ.get("PORTICO_CELERY") else {}),
 }
+#: What is asked together: what one server answers. Two servers are asked at once.
+SERVERS = [("database", "migrations"), *((name,) for name in CHECKS if name == "broker")]
