@@ -166,6 +166,7 @@ class Stack:
         """A `docker compose` command on this stack. Values of `.env` take precedence over variables of the shell."""
         given = {**self.env.interpolated(), "PORT": str(self.port), "PROBES": " ".join(self.project.probes)}
         given |= {"REDIS_LIMIT": f"{2 * self.redis.memory}m" if self.redis else ""}
+        given |= proxy.sizes(self.project.upload_megabytes)
         given["CLOSED"] = "false" if self.project.egress or self.kind == DEV else "true"
         given |= self._development() if self.kind == DEV else dict.fromkeys(OF_DEVELOPMENT, "")
         ca, sources = self.build_ca, self.secrets / images.SOURCES

@@ -105,11 +105,21 @@ def _http(front: Front, servers: str, log: str, listen: str) -> str:
         f"map $host $protected_root {{ default {front.protected_root}; }}\n"
         f"{_media_root(front)}"
         f"geo $realip_remote_addr $from_trusted_proxy {{\n    default 0;\n{trusted}}}\n"
-        f"geo $realip_remote_addr $may_probe {{\n    default 0;\n    127.0.0.0/8 1;\n    ::1 1;\n{trusted}}}\n{real}"
+        f"geo $realip_remote_addr $may_probe {{\n    default 0;\n    127.0.0.0/8 1;\n    ::1 1;\n{trusted}}}\n"
+        f"geo $realip_remote_addr $is_inside {{\n    default 0;\n{INSIDE}{trusted}}}\n{real}"
         f"{redirect if front.tls else ''}"
     )
 
 
+#: Networks whose addresses are not routed on the Internet (RFC 1918, 4193, 3927, 4291): this machine, its containers,
+#: the machines beside it.
+INSIDE = "".join(
+    f"    {network} 1;\n"
+    for network in (
+        *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
+        *("::1", "fc00::/7", "fe80::/10"),
+    )
+)
 ALL_HERE = "# All files are on this machine.\n"
 #: Not `error_page 404`, which would also apply to a client that requests such an address directly.
 MISSING = "try_files $uri @elsewhere;\n"
@@ -121,7 +131,9 @@ location @elsewhere {
     proxy_http_version 1.1;
     proxy_set_header Connection "";
     proxy_next_upstream error timeout http_404;
+    proxy_next_upstream_timeout 20s;
     proxy_connect_timeout 1s;
+    proxy_read_timeout 5s;
     proxy_max_temp_file_size 0;
     proxy_hide_header Content-Type;
 }
@@ -210,7 +222,9 @@ location @media_elsewhere {{
     proxy_set_header Cookie "";
     proxy_set_header Authorization "";
     proxy_next_upstream error timeout http_404;
+    proxy_next_upstream_timeout 20s;
     proxy_connect_timeout 1s;
+    proxy_read_timeout 5s;
     proxy_max_temp_file_size 0;
 {_MEDIA_HEADERS}}}
 """
@@ -222,6 +236,15 @@ def _media_root(front: Front) -> str:
 
 def _bodies(front: Front) -> str:
     return f"client_max_body_size {front.upload_megabytes}m;\n"
+
+
+def sizes(upload_megabytes: int) -> dict[str, str]:
+    """For nginx in a container: the folder in memory for bodies that arrive, and the limit of memory, which counts it.
+
+    The folder is full before the limit is reached: an upload is refused then, and nginx is not killed.
+    """
+    folder = max(128, 2 * upload_megabytes)
+    return {"NGINX_TMP": f"{folder}m", "NGINX_MEMORY": f"{folder + 192}m"}
 
 
 @dataclass(frozen=True)

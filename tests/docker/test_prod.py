@@ -2,10 +2,12 @@
 
 import json
 import re
+import select
 import socket
 import ssl
 import subprocess
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -187,6 +189,25 @@ def test_too_large_a_body_and_too_many_logins_are_refused(prod: Stack) -> None:
         codes = [client.post("/admin/login/", data={"username": "x"}).status_code for _ in range(40)]
         assert codes.count(429) >= 10
         assert client.get("/admin/login/").status_code == 200
+
+
+def test_unfinished_uploads_of_one_client_neither_kill_nginx_nor_keep_others_out(prod: Stack) -> None:
+    [nginx] = prod.containers("nginx")
+    started = prod.inspect(nginx)["State"]["StartedAt"]  # type: ignore[index]
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9900000\r\n\r\n"
+    with ExitStack() as held:
+        uploads = []
+        for _ in range(30):
+            upload = held.enter_context(socket.create_connection(("127.0.0.1", prod.port), 10))
+            with suppress(OSError):  # refused before it has sent all
+                upload.sendall(head + b"x" * 9_800_000)
+            uploads.append(upload)
+        assert httpx.get(prod.url, trust_env=False).status_code == 200
+        answered, _, _ = select.select(uploads, [], [], 0)
+        assert len(answered) >= 22, "some are held, the others refused"
+    state = prod.inspect(nginx)["State"]
+    assert (state["OOMKilled"], state["StartedAt"]) == (False, started)  # type: ignore[index]
+    assert "exited on signal" not in docker("logs", nginx)
 
 
 def test_a_protected_file_has_no_address_of_its_own(prod: Stack) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
+
 from deploy.project import proxy
+from tests.support import ROOT
 
 # --- nginx ---
 
@@ -39,3 +44,75 @@ def test_the_replicas_of_a_laid_configuration_are_exchanged_and_nothing_else() -
     text = proxy.http(FRONT, ["a-1", "a-2"], ["a-3"])
     assert proxy.with_upstream(text, ["a-3"]) == proxy.http(FRONT, ["a-3"])
     assert proxy.with_upstream(proxy.http(FRONT, proxy.ALL), ["x"], ["y"]) == proxy.http(FRONT, ["x"], ["y"])
+
+
+# --- Limits ---
+
+SITE = (ROOT / "nginx" / "site.conf").read_text()
+
+
+def clients(variable: str) -> list[tuple[str, str]]:
+    """The lines of a map in site.conf: pattern and value."""
+    found = re.search(rf"map \S+ \${variable} {{\n(.*?)\n}}", SITE, re.DOTALL)
+    assert found
+    return re.findall(r'^ +("[^"]*"|\S+) +([^;]+);', found[1], re.MULTILINE)
+
+
+def client(address: str) -> str:
+    """What site.conf counts an address as."""
+    for pattern, value in clients("client"):
+        if pattern == "default":
+            continue
+        found = re.search(pattern.strip('"').removeprefix("~").replace("(?<", "(?P<"), address)
+        if found:
+            return address if value == "$remote_addr" else found[value.removeprefix("$")]
+    return address
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("203.0.113.5", "203.0.113.6", False),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::9", True),
+        ("2001:db8:1:2::9", "2001:db8:1:3::9", False),
+        ("2001:db8::1", "2001:db8::ffff:0:1:2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("2001::5:6:7:8", "2001::1", True),
+        ("2001::4:5:6:7:8", "2001::4:9:9:9:9", True),
+        ("2001::4:5:6:7:8", "2001::5:5:6:7:8", False),
+        ("::ffff:203.0.113.5", "::ffff:203.0.113.6", False),
+        ("2001:db8:1::", "2001:db8:1::1", True),
+    ],
+)
+def test_a_client_is_an_address_or_a_64_network(one: str, other: str, same: bool) -> None:
+    assert (client(one) == client(other)) == same
+
+
+def test_every_limit_is_by_client() -> None:
+    keys = re.findall(r"limit_(?:req|conn)_zone (\S+)", SITE)
+    assert keys
+    for key in keys:
+        if key != "$client":
+            assert {value for _, value in clients(key.removeprefix("$"))} == {"$client", '""'}, key
+    assert "$binary_remote_addr" not in SITE
+
+
+@pytest.mark.parametrize("megabytes", [1, 10, 100, 4096])
+def test_bodies_that_arrive_do_not_fill_the_memory_of_nginx(megabytes: int) -> None:
+    sizes = {name: int(value.removesuffix("m")) for name, value in proxy.sizes(megabytes).items()}
+    assert sizes["NGINX_TMP"] >= 2 * megabytes, "one upload leaves room for another's"
+    assert sizes["NGINX_TMP"] + 128 <= sizes["NGINX_MEMORY"]
+    text = (ROOT / "deploy" / "compose" / "prod.yaml").read_text()
+    for name, value in proxy.sizes(10).items():
+        assert f"${{{name}:-{value}}}" in text
+
+
+def test_health_is_for_those_inside() -> None:
+    trusting = proxy.http(proxy.Front(["a"], tls=False, https_port=443, trusted=["203.0.113.0/24"]), proxy.ALL)
+    found = re.search(r"geo \$realip_remote_addr \$is_inside {(.*?)}", trusting, re.DOTALL)
+    assert found
+    assert "    default 0;" in found[1]
+    for network in ("127.0.0.0/8", "10.0.0.0/8", "203.0.113.0/24"):
+        assert f"    {network} 1;" in found[1]
+    location = SITE.index("location ~ ^/(healthz|readyz)$ {")
+    assert "if ($is_inside = 0) {\n            return 404;" in SITE[location : location + 200]
