@@ -1,25 +1,65 @@
 """Production on a real engine: the contract, and nothing reachable, privileged or readable without need."""
 
 import json
+import os
 import re
 import select
+import signal
 import socket
 import ssl
 import subprocess
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
 from deploy.core.errors import Failure
+from tests.contract.frozen import *  # noqa: F403 - the contract
+from tests.contract.frozen import Frozen
 from tests.docker.conftest import OWN, Stack
 from tests.rig.engine import docker
 from tests.rig.visitor import Visitor
 from tests.support import one_line, wait_until
 
 OURS = ("app", "celery_worker", "celery_beat")
+
+
+class FrozenStack(Frozen):
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+
+    @property
+    def url(self) -> str:
+        return self.stack.url
+
+    @contextmanager
+    def alarm(self) -> Iterator[None]:
+        [rabbitmq] = self.stack.containers("rabbitmq")
+        docker("exec", rabbitmq, "rabbitmqctl", "-q", "set_vm_memory_high_watermark", "0")
+        try:
+            yield
+        finally:
+            docker("exec", rabbitmq, "rabbitmqctl", "-q", "set_vm_memory_high_watermark", "0.6")
+
+    @contextmanager
+    def stopped(self, server: str) -> Iterator[None]:
+        [container] = self.stack.containers(server)
+        processes = [int(line) for line in docker("top", container, "-eo", "pid").split()[1:]]
+        for each in processes:
+            os.kill(each, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for each in processes:
+                os.kill(each, signal.SIGCONT)
+
+
+@pytest.fixture
+def frozen(prod: Stack) -> FrozenStack:
+    return FrozenStack(prod)
 
 
 def secret_values(stack: Stack) -> list[str]:

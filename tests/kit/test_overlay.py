@@ -20,6 +20,8 @@ PLACE = {
     "ALLOWED_HOSTS": "shop.example, .x.org",
 }
 DEV = {"PORTICO_MODE": "development"}
+#: What a process without a role has: a release may take as long as it needs, but no server that is gone is waited for.
+ENDLESS = {"connect_timeout": 10, **overlay.ALIVE}
 
 
 def over(own: dict[str, Any], **environ: str) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def test_the_server_comes_from_the_place_and_the_rest_from_the_project() -> None
         "ATOMIC_REQUESTS": True,
         "CONN_MAX_AGE": 5,
         "TEST": {"NAME": "t"},
-        "OPTIONS": {"connect_timeout": 10},
+        "OPTIONS": ENDLESS,
     }
 
 
@@ -58,11 +60,12 @@ def test_other_databases_stay() -> None:
         (
             POSTGRESQL,
             {"sslmode": "verify-full", "connect_timeout": 3},
-            {"sslmode": "verify-full", "connect_timeout": 3},
+            {**ENDLESS, "sslmode": "verify-full", "connect_timeout": 3},
         ),
-        ("django.contrib.gis.db.backends.postgis", {"pool": True}, {"pool": True, "connect_timeout": 10}),
-        ("django_prometheus.db.backends.postgresql", {}, {"connect_timeout": 10}),
-        (POSTGRESQL, {"service": "mine", "passfile": ".pgpass"}, {"connect_timeout": 10}),
+        (POSTGRESQL, {"tcp_user_timeout": 5}, {**ENDLESS, "tcp_user_timeout": 5}),
+        ("django.contrib.gis.db.backends.postgis", {"pool": True}, {**ENDLESS, "pool": True}),
+        ("django_prometheus.db.backends.postgresql", {}, ENDLESS),
+        (POSTGRESQL, {"service": "mine", "passfile": ".pgpass"}, ENDLESS),
     ],
 )
 def test_an_engine_for_the_same_server_keeps_its_options(
@@ -72,11 +75,44 @@ def test_an_engine_for_the_same_server_keeps_its_options(
     assert (default["ENGINE"], default["OPTIONS"]) == (engine, kept)
 
 
+@pytest.mark.parametrize(("role", "seconds", "statement"), [("web", 3, "15s"), ("worker", 10, "1h")])
+def test_web_and_workers_have_limits_for_what_they_ask_of_postgresql(role: str, seconds: int, statement: str) -> None:
+    options = over({}, PORTICO_ROLE=role)["DATABASES"]["default"]["OPTIONS"]
+    assert options["connect_timeout"] == seconds
+    words = options["options"]
+    for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+        assert f"-c {name}=" in words
+    assert f"-c statement_timeout={statement}" in words
+    assert options["tcp_user_timeout"] == 30_000
+
+
+def test_limits_of_the_projects_own_and_of_a_pooler_stay() -> None:
+    own = {"default": {"ENGINE": POSTGRESQL, "OPTIONS": {"options": "-c statement_timeout=0"}}}
+    options = over({"DATABASES": own}, PORTICO_ROLE="web")["DATABASES"]["default"]["OPTIONS"]
+    assert options["options"] == "-c statement_timeout=0"
+    for url in ("postgres://u:p@db:6432/shop", "postgres://u:p@/shop?port=6432"):
+        assert "options" not in over({}, PORTICO_ROLE="web", DATABASE_URL=url)["DATABASES"]["default"]["OPTIONS"]
+    assert "options" not in over({}, PORTICO_ROLE="web", DATABASE_URL="sqlite:///x")["DATABASES"]["default"]["OPTIONS"]
+
+
+@pytest.mark.parametrize(
+    ("line", "role"),
+    [
+        ("/v/bin/celery --quiet -A portico_site.celery:app worker -n x", "worker"),
+        ("celery -A portico_site.celery:app beat", "worker"),
+        ("celery -A portico_site.celery:app inspect ping", ""),
+        ("manage.py migrate worker", ""),
+    ],
+)
+def test_the_role_of_a_process_is_its_command(line: str, role: str) -> None:
+    assert overlay.role_of(line.split()) == role
+
+
 def test_options_of_another_server_are_left_out() -> None:
     sqlite = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {"init_command": "PRAGMA x"}, "ATOMIC_REQUESTS": True}
     default = over({"DATABASES": {"default": sqlite}})["DATABASES"]["default"]
     assert default["ENGINE"] == POSTGRESQL
-    assert default["OPTIONS"] == {"connect_timeout": 10}
+    assert default["OPTIONS"] == ENDLESS
     assert default["ATOMIC_REQUESTS"] is True
 
 

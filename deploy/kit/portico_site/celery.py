@@ -8,6 +8,7 @@ import inspect
 import os
 import signal
 import socket
+import sys
 import threading
 from importlib import import_module
 from pathlib import Path
@@ -166,6 +167,7 @@ def tell_systemd(**_: object) -> None:
             notify.sendall(b"READY=1")
 
 
+os.environ.setdefault("PORTICO_ROLE", overlay.role_of(sys.argv))  # before the settings are imported
 overlay.read_secrets(os.environ)
 app = load(os.environ.get("PORTICO_CELERY", ""))
 configure(app)

@@ -11,6 +11,7 @@ import threading
 
 from portico_site import overlay
 
+os.environ["PORTICO_ROLE"] = "web"  # the database's limits depend on it
 overlay.read_secrets(os.environ)  # a project's wsgi.py may read variables itself, before its settings
 wsgi_app = os.environ.get("PORTICO_WSGI") or "django.core.wsgi:get_wsgi_application()"
 bind = os.environ.get("BIND", "0.0.0.0:8000")

@@ -4,7 +4,7 @@ Pure functions of the settings and the environment. `ROWS` is the whole list, wh
 `invoke check` show.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -56,8 +56,25 @@ ENGINES = {
     "spatialite": "django.contrib.gis.db.backends.spatialite",
 }
 FAMILIES = {"postgis": "postgresql", "postgres": "postgresql", "spatialite": "sqlite", "sqlite3": "sqlite"}
-#: Seconds to connect, where the project has set none: libpq itself waits for ever.
-CONNECT_SECONDS = 10
+#: Seconds to connect, where the project has set none: libpq itself waits for ever. In a web process, others wait too.
+CONNECT_SECONDS, WEB_CONNECT_SECONDS = 10, 3
+#: For PostgreSQL: a server whose machine is gone is noticed after 30 s without an acknowledgement (milliseconds), or
+#: after three unanswered questions on an idle connection (seconds).
+ALIVE = {
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+#: PostgreSQL's own limits, by the role of a process (PORTICO_ROLE); a release and a command have none. A request waits
+#: less than nginx does. What a task does is ended by the task's time limit; this is for one that has none.
+POSTGRESQL_LIMITS = {
+    "web": {"statement_timeout": "15s", "lock_timeout": "3s", "idle_in_transaction_session_timeout": "30s"},
+    "worker": {"statement_timeout": "1h", "lock_timeout": "60s", "idle_in_transaction_session_timeout": "1h"},
+}
+#: The port of PgBouncer, which refuses a client that sends such limits at its start.
+POOLER_PORT = "6432"
 #: Seconds that SQLite waits for another writer.
 SQLITE_SECONDS = 20
 #: For web and worker processes: nginx is in the group of what they write, others read nothing. Builds keep their own:
@@ -109,7 +126,10 @@ def laid_over(own: Settings, environ: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if url := environ.get("DATABASE_URL"):
         own_databases = own.get("DATABASES") or {}
-        found["DATABASES"] = {**own_databases, "default": database(url, own_databases.get("default") or {})}
+        found["DATABASES"] = {
+            **own_databases,
+            "default": database(url, own_databases.get("default") or {}, environ.get("PORTICO_ROLE", "")),
+        }
     found.update(_development(own) if development else _production(own, environ))
     for name in ("STATIC_ROOT", "MEDIA_ROOT", "PROTECTED_ROOT", "PROTECTED_URL"):
         if value := environ.get(name):
@@ -215,8 +235,8 @@ def family(engine: str) -> str:
     return FAMILIES.get(word, word)
 
 
-def database(url: str, own: Mapping[str, Any]) -> dict[str, Any]:
-    """The database that a URL names, with the project's other keys.
+def database(url: str, own: Mapping[str, Any], role: str = "") -> dict[str, Any]:
+    """The database that a URL names, with the project's other keys; ``role``: of the process, which has limits.
 
     The project's engine is kept if it is for the same server (PostGIS, one with metrics), and then its options too.
     Raises `ImproperlyConfigured` for a URL with an unknown scheme; the URL is not shown, as it may hold a password.
@@ -230,7 +250,9 @@ def database(url: str, own: Mapping[str, Any]) -> dict[str, Any]:
     kept = dict(own.get("OPTIONS") or {}) if same else {}
     for name in ("service", "passfile"):  # they would name another server
         kept.pop(name, None)
-    options: dict[str, Any] = {**_limits(family(engine)), **kept, **dict(parse_qsl(parts.query))}
+    asked = dict(parse_qsl(parts.query))
+    pooled = POOLER_PORT in (parts.netloc.rpartition(":")[2], asked.get("port"))
+    options: dict[str, Any] = {**_limits(family(engine), role, pooled=pooled), **kept, **asked}
     if family(engine) == "sqlite":
         named = {"NAME": _sqlite(url), "USER": "", "PASSWORD": "", "HOST": "", "PORT": ""}
     else:
@@ -254,9 +276,16 @@ def _sqlite(url: str) -> str:
     return name or ":memory:"
 
 
-def _limits(kind: str) -> dict[str, Any]:
+def role_of(argv: Sequence[str]) -> str:
+    """The role of a process that Celery's command line starts: `worker` for workers and beat, else none."""
+    return "worker" if argv[0].endswith("celery") and {"worker", "beat"} & set(argv) else ""
+
+
+def _limits(kind: str, role: str, *, pooled: bool) -> dict[str, Any]:
     if kind == "postgresql":
-        return {"connect_timeout": CONNECT_SECONDS}
+        seconds = WEB_CONNECT_SECONDS if role == "web" else CONNECT_SECONDS
+        words = " ".join(f"-c {name}={value}" for name, value in POSTGRESQL_LIMITS.get(role, {}).items())
+        return {"connect_timeout": seconds, **ALIVE, **({"options": words} if words and not pooled else {})}
     if kind == "mysql":
         return {"connect_timeout": CONNECT_SECONDS}
     if kind != "sqlite":
