@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -24,6 +25,18 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 HEADER = ("vote", "cast at (UTC)", "poll", "answer")
 
 
+class DiskNearlyFullError(Exception):
+    """There is too little room for another file."""
+
+
+def is_disk_nearly_full() -> bool:
+    """Whether less than `EXPORTS_FREE_BYTES` are free where exports are written; not known before there is a folder."""
+    try:
+        return shutil.disk_usage(str(settings.PROTECTED_ROOT)).free < settings.EXPORTS_FREE_BYTES
+    except OSError:
+        return False
+
+
 def harmless(cell: str) -> str:
     """Escape a text that a spreadsheet would evaluate as a formula."""
     return f"'{cell}" if cell.startswith(FORMULA) else cell
@@ -41,10 +54,12 @@ def write(export: Export) -> None:
     """Write the file of an export and record it. Repeated or concurrent runs result in one complete file.
 
     The rows are written to a temporary file, which gets its final name when it is complete. Raises OSError if writing
-    fails; the incomplete file is then removed.
+    fails; the incomplete file is then removed. Raises `DiskNearlyFullError` before it begins.
     """
     path = export.path
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    if is_disk_nearly_full():
+        raise DiskNearlyFullError
     unfinished = path.with_name(f".{path.stem}.{uuid4().hex}.part")
     report = reporter(export, Vote.objects.count())
     try:

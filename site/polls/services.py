@@ -7,14 +7,20 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Sum
 from django.utils import timezone
 
+from polls import exporting
 from polls.models import Choice, Export, Question, Vote
 from polls.outbox import Outbox
 
 
 class TooManyExportsError(Exception):
     """The owner already has the maximal number of open exports."""
+
+
+class NoRoomForExportsError(Exception):
+    """All owners together have as many exports as there is room for. Its text is for the owner to read."""
 
 
 def create_poll(text: str, choices: Sequence[str]) -> Question:
@@ -41,8 +47,10 @@ def ask_for_export(owner: str) -> Export:
     """Record an export and send it to a worker once this transaction is committed.
 
     Raises `TooManyExportsError` if the owner has `EXPORTS_OPEN_LIMIT` open exports. Each open export takes one of that
-    many slots, and a constraint keeps two from the same slot, even with concurrent requests.
+    many slots, and a constraint keeps two from the same slot, even with concurrent requests. Raises
+    `NoRoomForExportsError` if all owners together have reached a limit: a visitor who drops the cookie is a new owner.
     """
+    require_room()
     for slot in range(settings.EXPORTS_OPEN_LIMIT):
         try:
             with transaction.atomic():
@@ -52,6 +60,23 @@ def ask_for_export(owner: str) -> Export:
         transaction.on_commit(partial(hand_over, export.pk))
         return export
     raise TooManyExportsError
+
+
+def require_room() -> None:
+    """Raises `NoRoomForExportsError` without room for one more export of the size of the latest.
+
+    Requests at the same moment may exceed a limit by one each.
+    """
+    done = Export.objects.filter(state=Export.State.DONE)
+    waiting = Export.objects.filter(state__in=Export.OPEN).count()
+    if waiting >= settings.EXPORTS_OPEN_LIMIT_ALL:
+        raise NoRoomForExportsError("Many exports are waiting at present. Try again in some minutes.")
+    latest = done.order_by("-touched_at").values_list("size", flat=True).first() or 0
+    used = done.aggregate(bytes=Sum("size"))["bytes"] or 0
+    if used + (waiting + 1) * latest > settings.EXPORTS_MOST_BYTES:
+        raise NoRoomForExportsError("There is no room for more exports at present. Try again in some hours.")
+    if exporting.is_disk_nearly_full():
+        raise NoRoomForExportsError("The disk for exports is nearly full. Its administrator has to make room.")
 
 
 def send_export(pk: UUID) -> None:

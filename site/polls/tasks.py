@@ -28,6 +28,8 @@ def reason_of(error: Exception) -> str:
     match error:
         case SoftTimeLimitExceeded():
             return "it took too long."
+        case exporting.DiskNearlyFullError():
+            return "the disk is nearly full."
         case OSError():
             return "its file could not be written."
         case OperationalError() | InterfaceError():

@@ -127,6 +127,8 @@ def _ask(request: HttpRequest, owner: str) -> HttpResponse:
         export = services.ask_for_export(owner or f"visitor:{visitor}")
     except services.TooManyExportsError:
         return render(request, "429.html", {"limit": settings.EXPORTS_OPEN_LIMIT}, status=HTTPStatus.TOO_MANY_REQUESTS)
+    except services.NoRoomForExportsError as error:
+        return render(request, "507.html", {"text": str(error)}, status=HTTPStatus.INSUFFICIENT_STORAGE)
     response = redirect("export", pk=export.pk)
     visitors.remember(response, visitor)
     return response

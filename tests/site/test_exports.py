@@ -90,6 +90,37 @@ def test_nobody_has_more_open_exports_than_the_limit(client: Client, db: None, s
     ask(Client())
 
 
+def refused(client: Client) -> str:
+    """The page of an export that is refused for want of room."""
+    response = client.post(reverse("exports"))
+    assert response.status_code == HTTPStatus.INSUFFICIENT_STORAGE
+    return response.content.decode()
+
+
+def test_who_drops_the_cookie_fills_neither_the_queue_nor_the_disk(db: None, sent: list[str], settings: Any) -> None:
+    settings.EXPORTS_OPEN_LIMIT_ALL = 5
+    for _ in range(5):
+        ask(Client())
+    assert "Many exports are waiting" in refused(Client())
+    Export.objects.update(state=Export.State.DONE, size=1000)
+    settings.EXPORTS_MOST_BYTES = 6000
+    ask(Client())
+    assert "no room for more exports" in refused(Client()), "the one that is open will need its thousand, too"
+
+
+def test_a_disk_that_is_nearly_full_refuses_with_words(
+    db: None, sent: list[str], settings: Any, protected: Path
+) -> None:
+    export = ask(Client())
+    protected.mkdir(exist_ok=True)
+    settings.EXPORTS_FREE_BYTES = 2**62
+    assert "nearly full" in refused(Client())
+    tasks.write_export.apply(args=(str(export.pk),), task_id=str(export.pk))
+    export.refresh_from_db()
+    assert (export.state, export.reason) == ("failed", "the disk is nearly full.")
+    assert not list(protected.iterdir())
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_limit_holds_when_twenty_ask_at_once(client: Client, sent: list[str]) -> None:
     client.get(reverse("exports"))

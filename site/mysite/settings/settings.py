@@ -173,6 +173,11 @@ CELERY_TIMEZONE = TIME_ZONE
 
 #: How many open exports one owner may have.
 EXPORTS_OPEN_LIMIT = env.int("EXPORTS_OPEN_LIMIT", default=3)
+#: How many open exports all owners together may have, and how many bytes of finished files.
+EXPORTS_OPEN_LIMIT_ALL = env.int("EXPORTS_OPEN_LIMIT_ALL", default=200)
+EXPORTS_MOST_BYTES = env.int("EXPORTS_MOST_BYTES", default=2 * 1024**3)
+#: Bytes that must be free on their disk before another is written: the database and the broker may be on the same one.
+EXPORTS_FREE_BYTES = env.int("EXPORTS_FREE_BYTES", default=500 * 1024**2)
 #: Seconds for which a finished file can be downloaded, and for which its record is then still shown.
 EXPORTS_KEEP_SECONDS = env.int("EXPORTS_KEEP_SECONDS", default=24 * 60 * 60)
 EXPORTS_REMEMBER_SECONDS = env.int("EXPORTS_REMEMBER_SECONDS", default=7 * 24 * 60 * 60)
