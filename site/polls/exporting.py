@@ -32,7 +32,7 @@ class DiskNearlyFullError(Exception):
 def is_disk_nearly_full() -> bool:
     """Whether less than `EXPORTS_FREE_BYTES` are free where exports are written; not known before there is a folder."""
     try:
-        return shutil.disk_usage(str(settings.PROTECTED_ROOT)).free < settings.EXPORTS_FREE_BYTES
+        return bool(shutil.disk_usage(str(settings.PROTECTED_ROOT)).free < settings.EXPORTS_FREE_BYTES)
     except OSError:
         return False
 

@@ -46,6 +46,7 @@ class Outbox:
         return not self._waiting
 
     def _run(self) -> None:
+        told = False
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
@@ -53,11 +54,14 @@ class Outbox:
             try:
                 context.run(self._send, pk)
             except BrokerError as error:
-                logger.warning("export %s waits: the broker did not accept it (%s)", pk, error)
+                if not told:
+                    logger.warning("export %s waits: the broker did not accept it (%s)", pk, error)
+                told = True
                 threading.Event().wait(RETRY_SECONDS)
                 continue
             except Exception:
                 logger.exception("export %s is not handed over now", pk)
+            told = False
             with self._changed:
                 if self._waiting and self._waiting[0][0] == pk:  # a full queue drops the oldest
                     self._waiting.popleft()

@@ -75,7 +75,7 @@ def test_an_engine_for_the_same_server_keeps_its_options(
     assert (default["ENGINE"], default["OPTIONS"]) == (engine, kept)
 
 
-@pytest.mark.parametrize(("role", "seconds", "statement"), [("web", 3, "15s"), ("worker", 10, "1h")])
+@pytest.mark.parametrize(("role", "seconds", "statement"), [("web", 5, "15s"), ("worker", 10, "1h")])
 def test_web_and_workers_have_limits_for_what_they_ask_of_postgresql(role: str, seconds: int, statement: str) -> None:
     options = over({}, PORTICO_ROLE=role)["DATABASES"]["default"]["OPTIONS"]
     assert options["connect_timeout"] == seconds

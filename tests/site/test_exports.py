@@ -67,8 +67,9 @@ def content(response: Any) -> str:
 
 
 def test_an_export_is_handed_over_once_its_record_is_committed(
-    client: Client, db: None, sent: list[str], django_capture_on_commit_callbacks: Any
+    client: Client, db: None, sent: list[str], django_capture_on_commit_callbacks: Any, settings: Any
 ) -> None:
+    del settings.CELERY_TASK_ALWAYS_EAGER  # as in production
     with django_capture_on_commit_callbacks() as callbacks:
         export = ask(client)
         assert not sent

@@ -46,6 +46,10 @@ drain_seconds = float(os.environ.get("DRAIN_SECONDS", "0"))
 def post_fork(server: object, worker: object) -> None:
     # Not the setting `umask`: that is the mode of the socket, too, to which nginx and a deploy connect.
     os.umask(overlay.UMASK)
+    if not asgi:
+        from portico_site import watch
+
+        watch.start(threads)
 
 
 def when_ready(server: object) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from asgiref.sync import markcoroutinefunction, sync_to_async
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed, JsonResponse
 from django.utils.cache import add_never_cache_headers
@@ -19,6 +19,14 @@ ANSWER_SECONDS = 3
 #: asked again, although the question before has not ended.
 KEPT_SECONDS, LOST_SECONDS = 1, 30
 METHODS = ("GET", "HEAD")
+#: The beginning of the names of threads that ask a server.
+THREAD = "ready: "
+#: When each thread began the request that it answers, by its number: for `watch`.
+busy: dict[int, float] = {}
+#: Set by `watch` while the database says nothing.
+frozen = threading.Event()
+#: Seconds after which a client that got a 503 may try again.
+RETRY_SECONDS = 10
 
 
 class HealthMiddleware:
@@ -34,9 +42,25 @@ class HealthMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        if request.path_info not in ANSWERS:
+        if request.path_info in ANSWERS:
+            return sync_to_async(answer)(request) if self.is_async else answer(request)
+        if self.is_async:
             return self.get_response(request)
-        return sync_to_async(answer)(request) if self.is_async else answer(request)
+        thread = threading.get_ident()
+        busy[thread] = time.monotonic()
+        try:
+            return self.get_response(request)
+        finally:
+            busy.pop(thread, None)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """A 503 in place of an error, while the database says nothing."""
+        if not (frozen.is_set() and isinstance(exception, Error)):
+            return None
+        text = "The database does not answer at present. Try again in some seconds.\n"
+        response = HttpResponse(text, content_type="text/plain", status=503, headers={"Retry-After": RETRY_SECONDS})
+        add_never_cache_headers(response)
+        return response
 
 
 def answer(request: HttpRequest) -> HttpResponse:
@@ -73,9 +97,11 @@ class Asked:
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._found = dict.fromkeys(names, f"failed: no answer within {ANSWER_SECONDS} s")
-        self._again_at = time.monotonic() + LOST_SECONDS
+        self._begun_at = time.monotonic()
+        self._ended_at = 0.0
+        self._again_at = self._begun_at + LOST_SECONDS
         self._over = threading.Event()
-        threading.Thread(target=self._ask, name=f"ready: {names[0]}", daemon=True).start()
+        threading.Thread(target=self._ask, name=f"{THREAD}{names[0]}", daemon=True).start()
 
     @classmethod
     def latest(cls, names: tuple[str, ...]) -> "Asked":
@@ -98,13 +124,22 @@ class Asked:
         self._over.wait(max(end - time.monotonic(), 0))
         return dict(self._found)
 
+    def is_over(self) -> bool:
+        """Whether it is answered."""
+        return self._over.is_set()
+
+    def seconds(self) -> float:
+        """How long the answer took; without one, how long nobody has answered."""
+        return (self._ended_at if self.is_over() else time.monotonic()) - self._begun_at
+
     def _ask(self) -> None:
         try:
             for name in list(self._found):
                 self._found[name] = _state(CHECKS[name])
         finally:
             connections.close_all()  # those of this thread
-            self._again_at = time.monotonic() + KEPT_SECONDS
+            self._ended_at = time.monotonic()
+            self._again_at = self._ended_at + KEPT_SECONDS
             self._over.set()
 
 
@@ -153,4 +188,5 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     **({"broker": check_broker} if os.environ.get("PORTICO_CELERY") else {}),
 }
 #: What is asked together: what one server answers. Two servers are asked at once.
-SERVERS = [("database", "migrations"), *((name,) for name in CHECKS if name == "broker")]
+DATABASE = ("database", "migrations")
+SERVERS = [DATABASE, *((name,) for name in CHECKS if name == "broker")]

@@ -57,7 +57,7 @@ ENGINES = {
 }
 FAMILIES = {"postgis": "postgresql", "postgres": "postgresql", "spatialite": "sqlite", "sqlite3": "sqlite"}
 #: Seconds to connect, where the project has set none: libpq itself waits for ever. In a web process, others wait too.
-CONNECT_SECONDS, WEB_CONNECT_SECONDS = 10, 3
+CONNECT_SECONDS, WEB_CONNECT_SECONDS = 10, 5
 #: For PostgreSQL: a server whose machine is gone is noticed after 30 s without an acknowledgement (milliseconds), or
 #: after three unanswered questions on an idle connection (seconds).
 ALIVE = {

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from amqp.exceptions import ChannelError, IrrecoverableConnectionError
 from celery import Celery
+from celery.app.amqp import AMQP
 from celery.app.defaults import DEFAULTS
 from kombu import Connection
 from kombu.exceptions import OperationalError
@@ -83,7 +84,7 @@ class Limits:
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._breaker = Breaker()
-        self._connect, self._send = app.connection_for_write, app.amqp.send_task_message
+        self._connect = app.connection_for_write
         #: Whether this process is a worker.
         self.off = False
 
@@ -96,31 +97,53 @@ class Limits:
         more.setdefault("connect_timeout", ANSWER_SECONDS)
         return self._connect(url, *args, transport_options=options(own, scheme), **more)
 
-    def send_task_message(self, producer: Any, name: str, message: Any, **more: Any) -> Any:
-        """As Celery's, behind the breaker. What is left of a connection that did not answer is thrown away."""
-        if self.off:
-            return self._send(producer, name, message, **more)
-        more = {"confirm_timeout": ANSWER_SECONDS, **more}
-        try:
-            with self._breaker.guard():
-                return self._send(producer, name, message, **more)
-        except Blocked as error:
-            abandon(producer.connection)
-            raise OperationalError(f"the broker takes no messages: {error.reply_text}") from error
-        except OSError:
-            abandon(producer.connection)
-            raise
+    def guard(self, send: Callable[..., Any]) -> Callable[..., Any]:
+        """Celery's function that sends a task, behind the breaker.
+
+        What is left of a connection that did not answer is thrown away.
+        """
+
+        def send_task_message(producer: Any, name: str, message: Any, **more: Any) -> Any:
+            if self.off:
+                return send(producer, name, message, **more)
+            try:
+                with self._breaker.guard():
+                    return send(producer, name, message, **{"confirm_timeout": ANSWER_SECONDS, **more})
+            except Blocked as error:
+                abandon(producer.connection)
+                raise OperationalError(f"the broker takes no messages: {error.reply_text}") from error
+            except OSError:
+                abandon(producer.connection)
+                raise
+
+        return send_task_message
 
 
 def limit(app: Celery) -> Limits:
-    """Give what an application sends its limits; those that the project has set itself stay."""
+    """Give what an application sends its limits; those that the project has set itself stay.
+
+    Nothing of the application is made here that it makes later: a project may still change its queues.
+    """
     if app.conf.task_publish_retry_policy == DEFAULTS["task_publish_retry_policy"]:
         app.conf.task_publish_retry_policy = RETRY
     limits = Limits(app)
     given: Any = app  # of this application alone
     given.connection_for_write = limits.connection_for_write
-    given.amqp.send_task_message = limits.send_task_message
+    given.portico_limits = limits
+    if made := vars(app).get("amqp"):
+        made.__class__ = GuardedAMQP
+    given.amqp_cls = GuardedAMQP
     return limits
+
+
+class GuardedAMQP(AMQP):
+    """Celery's own, but for `Limits.guard`."""
+
+    def _create_task_sender(self) -> Callable[..., Any]:
+        celery: Any = super()  # the types of Celery do not know this method
+        app: Any = self.app
+        limits: Limits = app.portico_limits
+        return limits.guard(celery._create_task_sender())
 
 
 def abandon(connection: Connection) -> None:
