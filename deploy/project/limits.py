@@ -31,7 +31,11 @@ REQUEST, TASK = 30, 60
 STOP_APP, STOP_WORKER = 40, 75
 #: For nginx's old processes to end; after it, replicas are stopped anyway. At least as long as an app gives a request.
 DRAIN = 60
+#: After which the engine kills a server with data; and after which a swarm starts the new task of a service that stops
+#: first, whether the old one has ended or not (a constant in swarmkit): two on one volume would spoil it.
+STOP_SERVER, SWARM_STOPS_FIRST = 45, 60
 
+assert STOP_SERVER <= SWARM_STOPS_FIRST - 10
 assert REQUEST < STOP_APP
 assert TASK < STOP_WORKER
 assert REQUEST <= DRAIN

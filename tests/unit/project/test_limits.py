@@ -50,6 +50,21 @@ def test_the_engine_waits_longer_for_containers_than_they_for_what_is_under_way(
     assert seconds(services("prod")["nginx"]["stop_grace_period"]) > limits.REQUEST
 
 
+def test_two_of_a_service_that_stops_first_never_run_at_once_on_a_swarm() -> None:
+    """The engine has killed the old one before Swarm starts the new one."""
+    base, swarm = services("base"), services("swarm")
+    for name, service in swarm.items():
+        deploy = service.get("deploy") or {}
+        assert isinstance(deploy, dict)
+        update = deploy.get("update_config") or {}
+        if name == "nginx" or update.get("order") != "stop-first":
+            continue  # nginx has no data, and one on each node
+        given = service.get("stop_grace_period") or base[name].get("stop_grace_period", "10s")
+        assert seconds(given) <= limits.STOP_SERVER, name
+    for name in ("postgres", "rabbitmq", "redis"):
+        assert seconds(base[name]["stop_grace_period"]) == limits.STOP_SERVER
+
+
 def test_the_site_gives_requests_the_time_that_everybody_reckons_with() -> None:
     assert (
         number(ROOT / "deploy" / "kit" / "portico_site" / "gunicorn_conf.py", r"GRACEFUL_SECONDS\D+(\d+)")
