@@ -53,7 +53,9 @@ class Translated:
                 own = [line for line in own if name_of(line) not in base]
             there = base | {name_of(line) for line in own}
             own += [package for package, others in NEEDED.get(layer, ()) if not there & set(others)]
-            head = [] if layer == "base" else ["-r base.in"]
+            # Without a group for tests, what they need is with the rest of development.
+            below = "dev" if layer == "test" and not own and self.lines["dev"] else "base"
+            head = [] if layer == "base" else [f"-r {below}.in"]
             found[f"{layer}.in"] = "".join(f"{line}\n" for line in [*head, *own])
         return found
 

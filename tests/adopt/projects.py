@@ -366,12 +366,86 @@ import os
 SECRET_KEY = os.environ.get("SECRET_KEY", "django-insecure-of-the-template")
 DEBUG = os.environ.get("DEBUG", "") == "1"
 ALLOWED_HOSTS = ["six.example.org"]
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": BASE_DIR / "db.sqlite3",
+        "ATOMIC_REQUESTS": True,
+        "CONN_MAX_AGE": 30,
+    },
+    "archive": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+}
+NAME_OF_DATABASE = str(DATABASES["default"]["NAME"])
+MIDDLEWARE = ("django.middleware.common.CommonMiddleware",)
+LOGGING = None
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"},
 }
 """,
+    },
+)
+#: A `src` folder, a package of settings that imports what is there of a developer's own, and reads a file of variables
+#: beside it; groups that include groups; the line ends of Windows.
+SOURCE = Example(
+    site="src",
+    values={"DESK_TOKEN": "tok$en"},
+    files={
+        name: text.replace("\n", "\r\n")
+        for name, text in {
+            "pyproject.toml": """\
+[project]
+name = "desk"
+version = "1"
+requires-python = ">=3.11"
+dependencies = ["django>=5.2,<5.3", "django-environ"]
+
+[dependency-groups]
+dev = [{include-group = "check"}]
+check = ["pytest", "pytest-django"]
+
+[tool.pytest.ini_options]
+DJANGO_SETTINGS_MODULE = "desk.settings"
+pythonpath = ["src"]
+python_files = ["tests.py"]
+""",
+            ".gitignore": "local.py\n",
+            **below(
+                "src",
+                {
+                    **APP,
+                    "manage.py": MANAGE.format(settings="desk.settings"),
+                    "desk/__init__.py": "",
+                    "desk/wsgi.py": WSGI.format(settings="desk.settings"),
+                    "desk/urls.py": URLS,
+                    "desk/settings/__init__.py": """\
+from .base import *
+
+try:
+    from .local import *
+except ImportError:
+    pass
+""",
+                    "desk/settings/variables.env": "DESK_TITLE=Desk\n",
+                    "desk/settings/base.py": COMMON.format(more=".parent.parent", package="desk")
+                    + """
+import environ
+
+env = environ.Env(DEBUG=(bool, False))
+env.read_env(Path(__file__).with_name("variables.env"))
+SECRET_KEY = env("SECRET_KEY", default="django-insecure-of-the-template")
+DEBUG = env("DEBUG")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
+DESK_TOKEN = env("DESK_TOKEN")
+DATABASES = {"default": env.db("DATABASE_URL", default="sqlite:///db.sqlite3")}
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+""",
+                },
+            ),
+        }.items()
     },
 )
 
@@ -501,4 +575,4 @@ SECRET_KEY = os.environ.get("SECRET_KEY")
 """,
     },
 )
-EXAMPLES = {"plain": PLAIN, "config": CONFIG, "six": SIX, "original": ORIGINAL}
+EXAMPLES = {"plain": PLAIN, "config": CONFIG, "six": SIX, "source": SOURCE, "original": ORIGINAL}

@@ -31,7 +31,7 @@ def test_files_by_their_names(tmp_path: Path) -> None:
     assert texts["base.in"] == "Django==5.2.8\ncelery[redis]>=5.5 ; python_version >= '3.11'\n"
     assert texts["dev.in"] == "-r base.in\nipdb\npsycopg2-binary\nwatchfiles\n"
     assert texts["prod.in"] == "-r base.in\ngunicorn==25.0.0\npsycopg[c]==3.2\n", "a driver is there"
-    assert texts["test.in"] == "-r base.in\n"
+    assert texts["test.in"] == "-r dev.in\n", "what tests need is with the rest of development"
 
 
 def test_a_compiled_file_only_says_versions(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ WHERE = [
         for name in ("PROJECT_ENVIRONMENT", "SYSTEM_PYTHON", "BREAK_SYSTEM_PACKAGES", "PYTHON", "CONSTRAINT")
     ],
     *[f"UV_{name}" for name in ("OVERRIDE", "NO_VERIFY_HASHES", "WORKING_DIR", "PROJECT", "TARGET", "PREFIX")],
+    *[f"PIP_{name}" for name in ("NO_BINARY", "ONLY_BINARY", "PRE", "NO_BUILD_ISOLATION", "REPORT", "LOG", "ABI")],
+    *[f"UV_{name}" for name in ("RESOLUTION", "PRERELEASE", "EXCLUDE_NEWER", "NO_BINARY", "NO_BUILD", "TORCH_BACKEND")],
+    *["uv.toml [] exclude-newer", "uv.toml [pip] resolution", "pip.conf [global] no-binary", "pip.conf [install] pre"],
     *["PYTHONPATH", "PYTHONHOME"],
     *[f"pip.conf [install] {name}" for name in ("target", "prefix", "root", "user", "break-system-packages")],
     *["pip.conf [global] require-virtualenv", "pip.conf [global] constraint"],
@@ -57,7 +60,12 @@ WHENCE = [
     ("PIP_PROXY", "http://proxy.example.org:3128"),
     ("pip.conf [global] proxy", "http://proxy.example.org:3128"),
     ("PIP_CERT", "/etc/ssl/own.pem"),
+    ("pip.conf [global] cert", "/etc/ssl/own.pem"),
+    ("SSL_CERT_FILE", "/etc/ssl/own.pem"),
+    ("PIP_CLIENT_CERT", "/etc/ssl/me.pem"),
     ("PIP_TRUSTED_HOST", "packages.example.org"),
+    ("pip.conf [global] trusted-host", "packages.example.org"),
+    ("UV_INSECURE_HOST", "packages.example.org"),
 ]
 
 
