@@ -22,7 +22,7 @@ from invoke.util import yaml
 from deploy.core import options
 from deploy.core.errors import Failure
 from deploy.core.help import DRY_RUN, ENV, ON, ONLY, REMOTE, SWARM, YES
-from deploy.front import arguments_after_dashes, carry_out, checked, comma_separated, make, notify, store, tell
+from deploy.front import arguments_after_dashes, carry_out, checked, comma_separated, make, notify, number, store, tell
 from deploy.project import file
 
 if TYPE_CHECKING:
@@ -92,19 +92,19 @@ def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dr
     from deploy import doctor
     from deploy.project import config
 
-    number = config.port_number(port, "--port") if port else 0
-    nodes = config.whole_number(workers, "--workers", 1, 32)
+    on_port = config.port_number(port, "--port") if port else 0
+    nodes = number(workers, "--workers", 32)
     if why := "" if native else doctor.why_native():
         notify(f"Running natively: {why}.")
     this = project(c, "native" if native or why else "dev")
     if native or why:
         from deploy.native import runtime
 
-        carry_out(runtime.development(this, store(), number or this.port, nodes, notify), dry_run=dry_run)
+        carry_out(runtime.development(this, store(), on_port or this.port, nodes, notify), dry_run=dry_run)
     else:
         from deploy.compose import dev as containers
 
-        carry_out(containers.development(this, number, nodes, notify), dry_run=dry_run)
+        carry_out(containers.development(this, on_port, nodes, notify), dry_run=dry_run)
 
 
 @task(
@@ -158,10 +158,8 @@ def logs(
     stack: str = "",
 ) -> None:
     """Show the last lines of the logs."""
-    from deploy.project import config
-
     there = place(c, on or stack, host, context)
-    carry_out(there.logs(service, follow=follow, lines=config.whole_number(lines, "--lines", 1, 1000)))
+    carry_out(there.logs(service, follow=follow, lines=number(lines, "--lines", 1000)))
 
 
 @task(
@@ -183,10 +181,8 @@ def scale(
     dry_run: bool = False,
 ) -> None:
     """Change the number of replicas (until the next scale or `.env` change)."""
-    from deploy.project import config
-
-    number = config.whole_number(replicas, "--replicas", 1, 64)
-    carry_out(place(c, on or stack, host, context).scale(service, number), dry_run=dry_run)
+    count = number(replicas, "--replicas", 64)
+    carry_out(place(c, on or stack, host, context).scale(service, count), dry_run=dry_run)
 
 
 @task(help=ON)
@@ -276,11 +272,9 @@ def rename(
     carry_out(names.renaming(project(c), name, package, folder, notify), dry_run=dry_run, yes=yes)
 
 
-def _manage(
-    c: Context, arguments: list[str], on: str, host: str = "", context: str = "", *, dry_run: bool = False
-) -> None:
+def _manage(c: Context, words: list[str], on: str, host: str, context: str, *, dry_run: bool) -> None:
     there = place(c, on, host, context) if on or host or context else places(c).running() or places(c).native()
-    carry_out(there.manage(arguments), dry_run=dry_run)
+    carry_out(there.manage(words), dry_run=dry_run)
 
 
 @task(help={**ON, "on": f"{ON['on'][:-1]}, else native).", **DRY_RUN})
@@ -307,11 +301,10 @@ def test(c: Context, suite: str = "", require: str = "", processes: str = "", dr
     """Run the tests; arguments after `--` are passed to pytest."""
     from deploy import checks
     from deploy.core.action import steps
-    from deploy.project import config
 
-    number = config.whole_number(processes, "--processes", 1, 32) if processes else None
+    count = number(processes, "--processes", 32) if processes else None
     this = project(c, "native")
-    *first, last = checks.tests(this, store(), suite, require, arguments_after_dashes(), processes=number)
+    *first, last = checks.tests(this, store(), suite, require, arguments_after_dashes(), processes=count)
     make("test", dry_run=dry_run)
     carry_out(steps(first, last), dry_run=dry_run)
 
@@ -510,10 +503,7 @@ def remote_status(c: Context, env: str, only: str = "", json: bool = False) -> N
 )
 def remote_logs(c: Context, env: str, role: str = "", lines: str = "100", only: str = "") -> None:
     """Show the last lines of the logs of the site's processes."""
-    from deploy.project import config
-
-    number = config.whole_number(lines, "--lines", 1, 1000)
-    carry_out(places(c).hosts(env, only).logs(role, follow=False, lines=number))
+    carry_out(places(c).hosts(env, only).logs(role, follow=False, lines=number(lines, "--lines", 1000)))
 
 
 @task(help={**REMOTE, "only": "A host (default: the first that has a release).", **DRY_RUN})

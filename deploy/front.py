@@ -76,6 +76,13 @@ def make(env: str, *, python: str = "", rebuild: bool = False, dry_run: bool = F
     return build.ensure(store(), env, python=python, rebuild=rebuild, dry_run=dry_run, notify=notify)
 
 
+def number(text: str, option: str, most: int) -> int:
+    """The value of an option, a number from 1 to ``most``. Raises `Failure` naming the option."""
+    from deploy.project import config
+
+    return config.whole_number(text, option, 1, most)
+
+
 def arguments_after_dashes() -> list[str]:
     """The arguments after `--`, exactly as the shell passed them."""
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []

@@ -203,7 +203,7 @@ def test_its_own_tests_run_with_its_own_runner(adopted: Adopted) -> None:
         assert one_line(done).endswith(TOO_OLD)
         return
     assert done.code == 0, done.stdout + done.stderr
-    runner = r"2 passed|1 passed" if adopted.example is EXAMPLES["config"] else r"Ran 1 test"
+    runner = r"2 passed|1 passed" if adopted.example in (EXAMPLES["config"], EXAMPLES["source"]) else r"Ran 1 test"
     assert re.search(runner, done.stdout + done.stderr)
     assert re.search(r"health: /healthz .*: ok", done.stdout)
     assert adopted.invoke("lint").code == 0
