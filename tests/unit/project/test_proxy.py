@@ -60,7 +60,7 @@ def clients(variable: str) -> list[tuple[str, str]]:
 
 def client(address: str) -> str:
     """What site.conf counts an address as."""
-    for pattern, value in clients("client"):
+    for pattern, value in clients("site_client"):
         if pattern == "default":
             continue
         found = re.search(pattern.strip('"').removeprefix("~").replace("(?<", "(?P<"), address)
@@ -92,8 +92,8 @@ def test_every_limit_is_by_client() -> None:
     keys = re.findall(r"limit_(?:req|conn)_zone (\S+)", SITE)
     assert keys
     for key in keys:
-        if key != "$client":
-            assert {value for _, value in clients(key.removeprefix("$"))} == {"$client", '""'}, key
+        if key != "$site_client":
+            assert {value for _, value in clients(key.removeprefix("$"))} == {"$site_client", '""'}, key
     assert "$binary_remote_addr" not in SITE
 
 
