@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import socket
 import sys
 import threading
@@ -58,7 +59,10 @@ def play(channel: paramiko.Channel, roles: str) -> None:
         text = next(lines)
         channel.sendall(BEGIN)
         channel.sendall_stderr(BEGIN)
-        PLAYED[base64.b64decode(text).decode()](lines, channel, roles)
+        script_text = base64.b64decode(text).decode()
+        for _ in range(script_text.count("\nIFS= read -r ")):  # as many as the script itself
+            next(lines)
+        PLAYED[script_text](lines, channel, roles)
         channel.send_exit_status(0)
     channel.close()
 
@@ -71,14 +75,11 @@ def _lines(channel: paramiko.Channel) -> Iterator[bytes]:
 
 
 def _lock(lines: Iterator[bytes], channel: paramiko.Channel, roles: str) -> None:
-    for _ in range(3):
-        next(lines)
     channel.sendall(b"HELD\n")
     _read(lines, channel, roles)
 
 
 def _look(lines: Iterator[bytes], channel: paramiko.Channel, roles: str) -> None:
-    next(lines)
     channel.sendall(STATE.format(roles=roles).encode())
 
 
@@ -88,8 +89,6 @@ def _read(lines: Iterator[bytes], channel: paramiko.Channel, roles: str) -> None
 
 
 def _activate(lines: Iterator[bytes], channel: paramiko.Channel, roles: str) -> None:
-    for _ in range(8):
-        next(lines)
     channel.sendall(b"= STARTED\n")
     for line in lines:
         word = line.decode().partition(" ")[0]
@@ -122,6 +121,7 @@ def serve(server: socket.socket, host_key: paramiko.PKey, key: str, roles: str) 
 
 
 def main(count: int, key: str) -> None:
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # a client that has ended is no error
     host_key = paramiko.ECDSAKey.generate()
     for number in range(count):
         server = socket.create_server(("127.0.0.1", 0), backlog=64)
