@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from deploy.core import shell
 from deploy.core.shell import WriteSecret
-from deploy.docker.stack import Stack
+from deploy.docker import accounts
+from deploy.docker.stack import Mounted, Stack, secret_texts
+from deploy.project import limits
 
 #: The file in which they are recorded.
 DEFINITIONS = "definitions.json"
@@ -36,3 +39,11 @@ def record(stack: Stack, services: Sequence[str]) -> None:
     now = definitions(stack)
     recorded.update({service: now[service] for service in services if service in now})
     shell.perform([WriteSecret(path, json.dumps(recorded))])
+
+
+def bring_accounts(stack: Stack, before: Mounted) -> None:
+    """Give a broker that runs the accounts that are new in this release: it reads them itself when it starts."""
+    name = accounts.DEFINITIONS
+    if "rabbitmq" in stack.datastores and before.secrets.get(name) != (text := secret_texts(stack)[name]):
+        command = stack.compose("exec", "-T", "rabbitmq", "sh", "-c", accounts.IMPORT)
+        shell.run(replace(command, input=text, secret=True, seconds=limits.HEALTHY), capture=True)

@@ -9,14 +9,19 @@ from dataclasses import dataclass
 
 from deploy.compose import ledger, rollout
 from deploy.compose.containers import START, Replica, another_owner, has_containers, replicas, require_own, scales
-from deploy.core import git
+from deploy.core import git, shell
 from deploy.core.action import Action, Question, command, steps
 from deploy.core.errors import Failure
 from deploy.core.report import Grid, Report
 from deploy.core.running import Notify, is_held
+from deploy.core.shell import Run
 from deploy.docker.engine import can_run
-from deploy.docker.stack import DEV, PROD, Stack, load
+from deploy.docker.stack import DEV, PROD, Stack, files_of, load, secret_texts
 from deploy.project.config import Project
+
+
+#: The secret files that a management command has beside the site's; a release of an earlier version wrote none.
+OWNER = ("database_owner_url", "owner_broker_url")
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,22 @@ class Compose:
         return Action(steps([shown]).show, lambda: rollout.scale(self.stack, service, number, self.notify))
 
     def manage(self, arguments: Sequence[str]) -> Action:
-        """Run manage.py in a container of the site; in development as this user, as it may write to the work tree."""
+        """Run manage.py in a container of its own, with the rights of a release: it may create and change tables.
+
+        In development as this user, as it may write to the work tree.
+        """
         terminal = [] if sys.stdin.isatty() else ["-T"]
         user = ["--user", f"{os.getuid()}:{os.getgid()}"] if self.stack.kind == DEV else []
-        return command(self.stack.compose("exec", *terminal, *user, "app", "python", "manage.py", *arguments))
+        once = ["run", "--rm", "--no-deps", *terminal, *user, "release", "python", "manage.py", *arguments]
+
+        def do() -> Run:
+            self._containers()
+            stack = ledger.serving(self.stack)
+            absent = [name for name in OWNER if not (stack.secrets / name).exists()]
+            shell.perform(files_of(stack, {name: text for name, text in secret_texts(stack).items() if name in absent}))
+            return stack.compose(*once)
+
+        return Action(lambda: shell.perform([self.stack.compose(*once)], dry_run=True), do)
 
     def releases(self) -> Report:
         """The releases and the ledger. Raises `Failure` for development."""

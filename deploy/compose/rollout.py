@@ -31,7 +31,7 @@ from deploy.compose.containers import (
     start_replicas,
     stop_replicas,
 )
-from deploy.compose.definitions import changed, record
+from deploy.compose.definitions import bring_accounts, changed, record
 from deploy.compose.front import route_only_to, switch_upstream
 from deploy.compose.journal import site_replicas
 from deploy.compose.ledger import Release
@@ -271,6 +271,7 @@ def update(stack: Stack, what: Wanted, notify: Notify) -> Release:
         shell.perform(secret_steps(stack))
         # The file must name the serving replicas before anything starts: recovery after a kill depends on it.
         switch_upstream(stack, before.serving)
+        bring_accounts(stack, before.mounted)
         release(stack, notify)
         notify(f"start beside the old ones: {', '.join(f'{number} {service}' for service, number in counts.items())}")
         new = start_replicas(stack, counts)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import quote
 
 from pydantic import (
     BaseModel,
@@ -24,11 +23,14 @@ from pydantic import model_validator as checked
 
 from deploy.core import text as texts
 from deploy.core.errors import Failure
+from deploy.docker import accounts
 from deploy.project import env_file, services, sources, values
 from deploy.project.config import HOST
 from deploy.project.services import Redis
 from deploy.project.sources import Source
 
+#: The files with the address of the broker: of web and beat, of workers, of releases.
+BROKER_URLS = ("broker_url", "worker_broker_url", "owner_broker_url")
 #: Characters that need no quoting in a URL, in a shell or in RabbitMQ's configuration.
 PLAIN = r"[A-Za-z0-9_-]+"
 
@@ -150,21 +152,37 @@ class ServerEnv(BaseModel):
             "POSTGRES_PORT": str(self.postgres_port),
             "RABBITMQ_PORT": str(self.rabbitmq_port),
             "BUILD_CA_FILE": str(self.build_ca_file or ""),
+            "OWN_DATABASE": str(int(self.database_url is None)),
             "DATA_INTERNAL": str(not (self.database_url or self.celery_broker_url)).lower(),
         }
 
-    def secret_files(self) -> dict[str, str]:
-        """The files that compose mounts as secrets: name and content."""
-        database, broker = (self.postgres_password.get_secret_value(), self.rabbitmq_password.get_secret_value())
+    def secret_files(self, *, least: bool = True) -> dict[str, str]:
+        """The files that compose mounts as secrets: name and content. ``least``: each service has a role of its own."""
+        database, broker = self.postgres_password.get_secret_value(), self.rabbitmq_password.get_secret_value()
+        owner = _given(self.database_url) or accounts.database_url("site", database)
+        data = accounts.database_url(accounts.DATA, accounts.derived(database, accounts.DATA))
         return {
             "secret_key": self.secret_key.get_secret_value(),
             "postgres_password": database,
-            "database_url": _given(self.database_url)
-            or f"postgres://site:{quote(database, safe='')}@postgres:5432/site",
-            "broker_url": _given(self.celery_broker_url) or f"amqp://site:{quote(broker, safe='')}@rabbitmq:5672//",
-            "rabbitmq.conf": f"default_user = site\ndefault_pass = {broker}\n",
+            "database_url": data if least and not self.database_url else owner,
+            "database_owner_url": owner,
+            **self._broker_files(least=least and not self.celery_broker_url),
+            "rabbitmq.conf": f"default_user = site\ndefault_pass = {broker}\n"
+            "load_definitions = /run/secrets/definitions.json\n",
+            accounts.DEFINITIONS: accounts.broker_definitions(broker),
             **{f"own.{name}": value.get_secret_value() for name, value in self.own_secret.items()},
         }
+
+    def _broker_files(self, *, least: bool) -> dict[str, str]:
+        """The broker's address for releases, for web and beat, and for workers; the same for all unless ``least``."""
+        password = self.rabbitmq_password.get_secret_value()
+        url = _given(self.celery_broker_url) or accounts.broker_url("site", password)
+        own = {"broker_url": accounts.PUBLISHER, "worker_broker_url": accounts.WORKER}
+        found = {
+            name: accounts.broker_url(each, accounts.derived(password, each)) if least else url
+            for name, each in own.items()
+        }
+        return {"owner_broker_url": url, **found}
 
     def redis_files(self, redis: Redis | None) -> dict[str, str]:
         """The same for Redis: its configuration, and the variables that name it; none without a password for it."""
@@ -175,7 +193,7 @@ class ServerEnv(BaseModel):
         broker = names.pop("CELERY_BROKER_URL", "")
         return {
             "redis.conf": services.configuration(redis, password),
-            **({"broker_url": broker} if broker and not self.celery_broker_url else {}),
+            **(dict.fromkeys(BROKER_URLS, broker) if broker and not self.celery_broker_url else {}),
             **{f"own.{name}": value for name, value in names.items() if name not in self.own_names},
         }
 

@@ -167,6 +167,9 @@ class Stack:
         given = {**self.env.interpolated(), "PORT": str(self.port), "PROBES": " ".join(self.project.probes)}
         given |= {"REDIS_LIMIT": f"{2 * self.redis.memory}m" if self.redis else ""}
         given |= proxy.sizes(self.project.upload_megabytes)
+        own_broker = "rabbitmq" in self.datastores and not self.env.celery_broker_url
+        given["BROKER_RIGHTS"] = "publish" if self.project.least_rights and own_broker else ""
+        given["QUEUES"] = ",".join(sorted({name for kind in self.project.kinds for name in kind.queues}))
         given["CLOSED"] = "false" if self.project.egress or self.kind == DEV else "true"
         given |= self._development() if self.kind == DEV else dict.fromkeys(OF_DEVELOPMENT, "")
         ca, sources = self.build_ca, self.secrets / images.SOURCES
@@ -323,7 +326,7 @@ def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> St
 def secret_texts(stack: Stack) -> dict[str, str]:
     """The secret files of containers, by name. Raises `Failure` for a secret whose source does not give it."""
     fetched = stack.env.fetched(stack.project.root, os.environ)
-    return {**fetched.secret_files(), **fetched.redis_files(stack.redis)}
+    return {**fetched.secret_files(least=stack.project.least_rights), **fetched.redis_files(stack.redis)}
 
 
 def secret_steps(stack: Stack) -> list[Step]:

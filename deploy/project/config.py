@@ -60,6 +60,7 @@ KEYS = {
     "workers": "kinds of workers and their queues",
     "assets": "the command that builds the front end",
     "egress": "whether workers reach what is outside",
+    "least_rights": "whether web and workers only change rows of the database, and do not own its tables",
     "check": "on, or off: whether what `invoke check` finds stops dev, build, prod and deploys",
 }
 #: Keys of earlier versions, and what replaces them.
@@ -100,6 +101,8 @@ class Project:
     test: str = ""
     #: Whether the site's processes reach what is outside of the stack.
     egress: bool = True
+    #: Whether web and workers only change rows. A project that creates tables as it runs needs more (django-tenants).
+    least_rights: bool = True
     #: The kinds of workers that `invoke.yaml` declares, the default one first.
     workers: tuple[Kind, ...] = workers.ONE
     #: Redis, if the project declares it.
@@ -320,6 +323,7 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
         python=_python(values),
         test=_text(values, "test", re.compile(r"\S.*"), "a command"),
         egress=_truth(values, "egress", default=True),
+        least_rights=_truth(values, "least_rights", default=True),
         workers=workers.parse(_inner(values, "workers")),
         redis=_redis(values),
         packages=_packages(values),

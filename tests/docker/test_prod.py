@@ -264,9 +264,9 @@ def test_a_protected_file_has_no_address_of_its_own(prod: Stack) -> None:
 def test_four_workers_are_four_nodes_and_two_again(prod: Stack) -> None:
     prod.must("scale", "--service", "celery_worker", "--replicas", "4")
     ping = ["celery", "-A", "portico_site.celery:app", "inspect", "ping", "--timeout", "5"]
-    app = prod.containers("app")[0]
+    worker = prod.containers("celery_worker")[0]  # web has no right to ask workers, nor to command them
     # A ping waits for no answer longer than that: on a busy machine, one of them may come later.
-    wait_until(lambda: "4 nodes online" in docker("exec", app, *ping, check=False), 60, "four workers answer")
+    wait_until(lambda: "4 nodes online" in docker("exec", worker, *ping, check=False), 60, "four workers answer")
     prod.must("scale", "--service", "celery_worker", "--replicas", "2")
     assert len(prod.containers("celery_worker")) == 2
     prod.must("scale", "--service", "app", "--replicas", "3")

@@ -27,7 +27,7 @@ from celery.signals import (
 )
 from django.core.exceptions import ImproperlyConfigured
 
-from portico_site import overlay, publishing
+from portico_site import overlay, publisher, publishing
 
 #: Seconds. After two missed heartbeats RabbitMQ gives the tasks of a worker whose machine is lost to another.
 HEARTBEAT_SECONDS = 30
@@ -172,3 +172,4 @@ overlay.read_secrets(os.environ)
 app = load(os.environ.get("PORTICO_CELERY", ""))
 configure(app)
 limits = publishing.limit(app)
+publisher.configure(app)

@@ -122,11 +122,26 @@ def migrate() -> None:
     """Apply the migrations. A second process, such as a swarm's job that runs twice, waits and has nothing to do."""
     from django.db import connection
 
-    from portico_site import patience
+    from portico_site import patience, roles
 
     set_up()
+    if (url := os.environ.get(roles.DATA_URL)) and os.environ.get(roles.OWN) == "1":
+        with patience.one_at_a_time(connection):
+            roles.prepare(connection, url)
     with patience.one_at_a_time(connection):
         _migrate()
+    if os.environ.get("PORTICO_CELERY") and os.environ.get("CELERY_BROKER_URL", "").startswith("amqp"):
+        declare_queues()
+
+
+def declare_queues() -> None:
+    """Declare the queues in the stack's own broker: web may not, and must be able to send before a worker is there."""
+    from portico_site import publisher
+
+    if os.environ.get(publisher.VARIABLE) == "declare":
+        from portico_site.celery import app
+
+        publisher.declare(app)
 
 
 def _migrate() -> None:

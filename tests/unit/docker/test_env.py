@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -46,7 +47,34 @@ def test_the_secrets_are_in_files_and_never_in_what_compose_is_told() -> None:
     for value in ("k" * 50, "p" * 20, "r" * 20):
         assert value not in told
         assert any(value in text for text in files.values())
-    assert files["database_url"] == f"postgres://site:{'p' * 20}@postgres:5432/site"
+    assert files["database_owner_url"] == f"postgres://site:{'p' * 20}@postgres:5432/site"
+    assert files["database_url"].startswith("postgres://site_data:")
+    assert "p" * 20 not in files["database_url"], "web and workers cannot sign in as the owner of the tables"
+    assert env.secret_files(least=False)["database_url"] == files["database_owner_url"]
+
+
+def test_each_service_has_an_account_of_the_broker_and_none_is_administrator() -> None:
+    env = stack().env
+    files = env.secret_files()
+    accounts = {name: urlsplit(files[name]).username for name in server_env.BROKER_URLS}
+    assert accounts == {
+        "broker_url": "site_publisher",
+        "worker_broker_url": "site_worker",
+        "owner_broker_url": "site",
+    }
+    assert len({urlsplit(files[name]).password for name in server_env.BROKER_URLS}) == 3
+    said = json.loads(files["rabbitmq_definitions.json"])
+    assert [user["tags"] for user in said["users"]] == [[]] * 3
+    publisher = next(each for each in said["permissions"] if each["user"] == "site_publisher")
+    assert (publisher["configure"], publisher["read"]) == ("^$", "^$"), "it declares, deletes and takes nothing"
+    for exchange, allowed in {
+        **dict.fromkeys(("celery", "amq.default", "celery_delayed_27", "mail"), True),
+        **dict.fromkeys(("celery.pidbox", "reply.celery.pidbox", "celeryev"), False),
+    }.items():
+        assert bool(re.match(publisher["write"], exchange)) == allowed, exchange
+    assert not any(str(urlsplit(files[name]).password) in files["rabbitmq_definitions.json"] for name in accounts)
+    one = env.secret_files(least=False)
+    assert len({one[name] for name in server_env.BROKER_URLS}) == 1
     assert "default_user = site" in files["rabbitmq.conf"]
 
 
