@@ -328,6 +328,45 @@ def certificate(folder: Path) -> Path:
     return folder
 
 
+#: Kinds of answers, and who gives them: the site's have all headers, a file is never run, nginx's own are not guessed.
+SITE = {"Strict-Transport-Security", "X-Content-Type-Options", "Content-Security-Policy", "Referrer-Policy"}
+OWN_ERROR = {"X-Content-Type-Options", "Content-Security-Policy"}
+KINDS: dict[str, tuple[int, set[str]]] = {
+    "/": (200, SITE | {"X-Frame-Options", "X-Request-ID"}),
+    "/admin/login/": (200, SITE | {"X-Frame-Options"}),
+    "/admin/": (302, SITE),
+    "/nowhere/": (404, SITE),
+    "/exports/": (200, SITE),
+    "/static/staticfiles.json": (200, {"X-Content-Type-Options"}),
+    "/static/nothing.css": (404, {"X-Content-Type-Options"}),
+    "/static/": (404, OWN_ERROR - {"Content-Security-Policy"}),
+    "/protected/x.csv": (404, {"X-Content-Type-Options"}),
+}
+
+
+def every_kind_of_answer_has_its_headers(url: str, authority: str) -> None:
+    found: dict[str, tuple[int, set[str]]] = {}
+    context = ssl.create_default_context(cafile=authority)
+    with httpx.Client(base_url=url, verify=context, trust_env=False) as client:
+        for path, (status, wanted) in KINDS.items():
+            answer = client.get(path)
+            found[path] = (answer.status_code, wanted - {name for name in wanted if name in answer.headers})
+            assert all(len(answer.headers.get_list(name)) < 2 for name in SITE), path
+        big = client.post("/", content=b"x" * 11_000_000)
+        found["a large body"] = (big.status_code, OWN_ERROR - {name for name in OWN_ERROR if name in big.headers})
+        smuggled = client.get("/", headers={"X-Forwarded-Ssl": "off", "X-Forwarded-Protocol": "x", "Upgrade": "h2c"})
+        found["headers of proxies"] = (smuggled.status_code, set())
+    expected = {path: (status, set()) for path, (status, _) in KINDS.items()}
+    assert found == {**expected, "a large body": (413, set()), "headers of proxies": (200, set())}
+    visitor = Visitor(url, authority)
+    page = visitor.post("/exports/").headers["Location"]
+    wait_until(lambda: "Ready:" in visitor.get(page).text, 30, "the export is done")
+    file = visitor.get(f"{page}download")
+    assert file.status_code == 200
+    assert {name for name in (*SITE, "X-Request-ID") if name not in file.headers} == set()
+    assert "sandbox" in file.headers["Content-Security-Policy"]
+
+
 def test_with_a_certificate_everything_is_https(prod: Stack, tmp_path: Path) -> None:
     folder = certificate(tmp_path / "tls")
     prod.set_env(TLS_CERTIFICATE=str(folder / "site.crt"), TLS_KEY=str(folder / "site.key"))
@@ -339,9 +378,11 @@ def test_with_a_certificate_everything_is_https(prod: Stack, tmp_path: Path) -> 
     assert (plain.status_code, plain.headers["Location"]) == (308, f"{url}/exports/?a=b")
     context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
     answer = httpx.get(url, verify=context, trust_env=False)
-    assert "max-age=31536000" in answer.headers["Strict-Transport-Security"]
+    assert answer.headers["Strict-Transport-Security"] == "max-age=3600", "an hour, for this host alone"
     cookie = httpx.get(f"{url}/admin/login/", verify=context, trust_env=False).headers["Set-Cookie"]
+    assert cookie.startswith("__Host-csrftoken=")
     assert "Secure" in cookie
+    every_kind_of_answer_has_its_headers(url, str(folder / "ca.crt"))
 
     context.set_alpn_protocols(["h2", "http/1.1"])
     address = ("127.0.0.1", prod.https_port)
