@@ -73,6 +73,7 @@ class ServerEnv(BaseModel):
     postgres_port: Port = 5432
     rabbitmq_port: Port = 5672
     build_ca_file: Path | None = None
+    encrypted_networks: bool = False
     database_url: SecretStr | None = None
     celery_broker_url: SecretStr | None = None
     #: Variables that the project declares (`project.env`), by their kind. `parse` sets them, not the file.

@@ -32,7 +32,21 @@ def document(stack: Stack) -> dict[str, Any]:
     if result.code:
         raise Failure(f"deploy/compose: {shell.last_line(result.stderr)}")
     found: dict[str, Any] = json.loads(result.stdout)
-    return without(found, external(stack))
+    found = without(found, external(stack))
+    return encrypted(found) if stack.env.encrypted_networks else found
+
+
+def encrypted(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with the networks between nodes encrypted. With Swarm the option's presence counts, not its value."""
+    networks = {
+        name: _encrypted(each) if each and not each.get("external") else each
+        for name, each in (document.get("networks") or {}).items()
+    }
+    return {**document, "networks": networks}
+
+
+def _encrypted(network: Mapping[str, Any]) -> dict[str, Any]:
+    return {**network, "driver_opts": {**(network.get("driver_opts") or {}), "encrypted": "true"}}
 
 
 def external(stack: Stack) -> list[str]:

@@ -782,3 +782,18 @@ def test_a_file_system_in_memory_keeps_its_size(tmpfs: str, size: int | None) ->
     file = rendered(a_document(tmpfs=[tmpfs], volumes=[MOUNT]))
     mount = {"type": "tmpfs", "target": tmpfs.partition(":")[0], **({"tmpfs": {"size": size}} if size else {})}
     assert file.services["app"]["volumes"] == [MOUNT, mount]
+
+
+# --- Networks ---
+
+
+def test_encrypted_networks_are_all_but_another_s_and_only_where_env_asks_for_it() -> None:
+    own, others = {"driver": "overlay", "internal": True}, {"external": True, "name": "theirs"}
+    document = a_document() | {"networks": {"data": own, "theirs": others}}
+    made = stack_files.encrypted(document)["networks"]
+    assert made == {"data": {**own, "driver_opts": {"encrypted": "true"}}, "theirs": others}
+    text = render.to_yaml({"networks": render.check({**document, "networks": made}).networks["data"].model_dump()})
+    assert "encrypted:" in text
+    values = {name: value for name, value in VALUES.items() if value}
+    assert not server_env.parse(values, ".env").encrypted_networks, "a kernel without ESP would part the nodes"
+    assert server_env.parse({**values, "ENCRYPTED_NETWORKS": "1"}, ".env").encrypted_networks
