@@ -19,7 +19,6 @@ from deploy.docker.engine import can_run
 from deploy.docker.stack import DEV, PROD, Stack, files_of, load, secret_texts
 from deploy.project.config import Project
 
-
 #: The secret files that a management command has beside the site's; a release of an earlier version wrote none.
 OWNER = ("database_owner_url", "owner_broker_url")
 

@@ -37,7 +37,7 @@ def document(stack: Stack) -> dict[str, Any]:
 
 
 def encrypted(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with the networks between nodes encrypted. With Swarm the option's presence counts, not its value."""
+    """The document with the networks between nodes encrypted. The option's presence counts, whatever its value."""
     networks = {
         name: _encrypted(each) if each and not each.get("external") else each
         for name, each in (document.get("networks") or {}).items()

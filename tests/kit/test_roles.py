@@ -57,13 +57,20 @@ FORBIDDEN = {
 }
 
 
-def release(url: str, data: str, **more: str) -> str:
+def release(url: str, data: str) -> str:
     """What a release says that migrates with these addresses."""
-    given = {**GOOD, "DATABASE_URL": url, "PORTICO_DATA_URL": data, "PORTICO_OWN_DATABASE": "1", "PYTHONPATH": KIT, "PATH": os.environ["PATH"], **more}
+    given: dict[str, str] = {
+        **GOOD,
+        "DATABASE_URL": url,
+        "PORTICO_DATA_URL": data,
+        "PORTICO_OWN_DATABASE": "1",
+        "PYTHONPATH": str(KIT),
+        "PATH": os.environ["PATH"],
+    }
     words = [sys.executable, "-m", "portico_site.release", "migrate"]
     done = subprocess.run(words, env=given, cwd=support.ROOT / "site", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return str(done.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +97,7 @@ def asked(url: str, sql: str) -> list[tuple[object, ...]]:
 
 
 def test_a_volume_of_an_earlier_version_keeps_its_rows_and_its_password(brought_over: tuple[str, str, str]) -> None:
-    owner, data, said = brought_over
+    owner, _, said = brought_over
     assert "roles: portico owns the tables, portico_data changes rows" in said
     assert asked(owner, "SELECT count(*) FROM notes") == [(2,)], "with the password that earlier releases have"
     [(name, is_super)] = asked(owner, "SELECT rolname, rolsuper FROM pg_roles WHERE rolsuper")
@@ -103,7 +110,11 @@ def test_a_volume_of_an_earlier_version_keeps_its_rows_and_its_password(brought_
 def test_what_the_superuser_made_belongs_to_the_owner(brought_over: tuple[str, str, str]) -> None:
     owner, *_ = brought_over
     for change in (
-        *("ALTER TABLE notes ADD COLUMN more int", 'ALTER TABLE tenant."Odd name" ADD COLUMN more int', "DROP TYPE pair"),
+        *(
+            "ALTER TABLE notes ADD COLUMN more int",
+            'ALTER TABLE tenant."Odd name" ADD COLUMN more int',
+            "DROP TYPE pair",
+        ),
         *("ALTER TYPE mood ADD VALUE 'bad'", "ALTER DOMAIN short DROP NOT NULL", "ALTER SEQUENCE loose RESTART"),
         *("DROP VIEW seen", "REFRESH MATERIALIZED VIEW kept", "DROP FUNCTION one()", "DROP STATISTICS pairs"),
         *("CREATE TABLE tenant.new (id int)", "CREATE EXTENSION hstore", "SELECT lo_unlink(471100)", "DROP TABLE part"),

@@ -23,7 +23,7 @@ QUEUES = "PORTICO_QUEUES"
 SECONDS = 60
 
 
-class Known(Queue):  # type: ignore[misc] # kombu has no types
+class Known(Queue):
     """A queue that somebody else declares."""
 
     def declare(self, nowait: bool = False, channel: Any = None) -> str:
@@ -31,7 +31,7 @@ class Known(Queue):  # type: ignore[misc] # kombu has no types
         return str(self.name)
 
 
-class Queues(amqp.Queues):  # type: ignore[misc]
+class Queues(amqp.Queues):
     """The application's queues, each as one that somebody else declares."""
 
     def __setitem__(self, name: str, queue: Queue) -> None:
@@ -65,8 +65,10 @@ def declare(app: Celery) -> None:
     queues = {**app.amqp.queues, **{name: app.amqp.queues[name] for name in names}}
     try:
         with app.connection_for_write(connect_timeout=5) as connection:
-            connection.ensure_connection(max_retries=None, interval_start=1, interval_max=2, timeout=SECONDS)
+            connection.ensure_connection(max_retries=SECONDS, interval_start=1, interval_max=2, timeout=SECONDS)
             for queue in queues.values():
                 queue(connection.default_channel).declare()
     except Exception as error:  # its text may contain a password, its type cannot
-        sys.exit(f"broker: the queues cannot be declared: {type(error).__name__}; `invoke logs --service rabbitmq` says why")
+        sys.exit(
+            f"broker: the queues cannot be declared: {type(error).__name__}; `invoke logs --service rabbitmq` says why"
+        )

@@ -2,8 +2,9 @@
 
 The container creates its first role as a superuser, and as the site's: `site`. The first release takes that right away.
 Superuser is then `postgres`, without a password: it signs in only within the database's own container. The role `site`
-owns the database and migrates; the role in PORTICO_DATA_URL reads and writes rows, if it is another. Volumes of earlier versions are
-brought over in the same way, in one transaction: the release that serves meanwhile keeps its sessions and its password.
+owns the database and migrates; the role in PORTICO_DATA_URL reads and writes rows, if it is another. Volumes of earlier
+versions are brought over in the same way, in one transaction: the release that serves meanwhile keeps its sessions and
+its password.
 """
 
 from __future__ import annotations
@@ -54,19 +55,19 @@ def prepare(connection: BaseDatabaseWrapper, url: str) -> None:
             sys.exit(f"roles: {name!r}: a role's name has lower-case letters, digits and _")
     if _value(connection, "SELECT current_user") != owner:
         connection.close()  # another process has done it while we waited
-    if _value(connection, f"SELECT rolsuper FROM pg_roles WHERE rolname = '{owner}'"):
+    if _value(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = %s", owner):
         kept = verifier(str(named["PASSWORD"]), os.urandom(SALT_BYTES))
         patience.patiently(connection, lambda: _separate(connection, owner, data, kept))
         connection.close()  # this session is still the superuser's
         print(f"roles: {owner} owns the tables, {data} changes rows, neither is superuser", flush=True)
     if owner == data:
         return
-    if not _value(connection, f"SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = '{data}')"):
+    if not _value(connection, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", data):
         sys.exit(
             f"roles: there is no role {data}, and {owner} may not create it: run"
             f" `docker compose exec postgres psql -U postgres -c 'ALTER ROLE {owner} SUPERUSER'`, then deploy again"
         )
-    patience.patiently(connection, lambda: _run(connection, _grants(data)))
+    patience.patiently(connection, lambda: _run(connection, _GRANTS.format(data=data)))
 
 
 def _separate(connection: BaseDatabaseWrapper, owner: str, data: str, kept: str) -> None:
@@ -76,7 +77,7 @@ def _separate(connection: BaseDatabaseWrapper, owner: str, data: str, kept: str)
     development = os.environ.get("PORTICO_MODE") == "development"  # a test runner creates a database
     rights = f"LOGIN {_NO_RIGHTS} {'CREATEDB' if development else 'NOCREATEDB'}"
     with transaction.atomic(using=connection.alias):
-        if _value(connection, f"SELECT oid = {_FIRST} FROM pg_roles WHERE rolname = '{owner}'"):
+        if _value(connection, "SELECT oid = %s FROM pg_roles WHERE rolname = %s", _FIRST, owner):
             admin = _value(connection, _FREE_NAME)
             _run(connection, _RENAMED.format(owner=owner, admin=admin, rights=rights))
             _run(connection, _OWNED.format(owner=owner, first=_FIRST))
@@ -84,7 +85,7 @@ def _separate(connection: BaseDatabaseWrapper, owner: str, data: str, kept: str)
             _run(connection, f"ALTER ROLE {owner} WITH {rights}")
         if owner == data:
             return
-        create = _value(connection, f"SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{data}')")
+        create = _value(connection, "SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", data)
         _run(
             connection,
             f"{'CREATE' if create else 'ALTER'} ROLE {data} WITH LOGIN {_NO_RIGHTS} NOCREATEDB PASSWORD '{kept}'",
@@ -96,9 +97,9 @@ def _run(connection: BaseDatabaseWrapper, sql: str) -> None:
         cursor.execute(sql)
 
 
-def _value(connection: BaseDatabaseWrapper, sql: str) -> object:
+def _value(connection: BaseDatabaseWrapper, sql: str, *values: str | int) -> object:
     with connection.cursor() as cursor:
-        cursor.execute(sql)
+        cursor.execute(sql, values or None)
         return cursor.fetchone()[0]
 
 
@@ -157,24 +158,22 @@ END $do$;
 """
 
 
-def _grants(data: str) -> str:
-    """The rights of the role that changes rows: on what there is, and on what a later migration creates."""
-    rows, numbers = "SELECT, INSERT, UPDATE, DELETE", "SELECT, UPDATE, USAGE"
-    return f"""
+#: The rights of the role that changes rows: on what there is, and on what a later migration creates.
+_GRANTS = """
 ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO {data};
-ALTER DEFAULT PRIVILEGES GRANT {rows} ON TABLES TO {data};
-ALTER DEFAULT PRIVILEGES GRANT {numbers} ON SEQUENCES TO {data};
+ALTER DEFAULT PRIVILEGES GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {data};
+ALTER DEFAULT PRIVILEGES GRANT SELECT, UPDATE, USAGE ON SEQUENCES TO {data};
 DO $do$
 DECLARE item record;
 BEGIN
     FOR item IN
         SELECT format('SCHEMA %I', nspname) AS name, 'USAGE' AS rights FROM pg_namespace
             WHERE pg_has_role(nspowner, 'USAGE') AND NOT has_schema_privilege('{data}', oid, 'USAGE')
-        UNION ALL SELECT format('TABLE %s', oid::regclass), '{rows}' FROM pg_class
+        UNION ALL SELECT format('TABLE %s', oid::regclass), 'SELECT, INSERT, UPDATE, DELETE' FROM pg_class
             WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND pg_has_role(relowner, 'USAGE')
             AND NOT (has_table_privilege('{data}', oid, 'SELECT') AND has_table_privilege('{data}', oid, 'INSERT')
                      AND has_table_privilege('{data}', oid, 'UPDATE') AND has_table_privilege('{data}', oid, 'DELETE'))
-        UNION ALL SELECT format('SEQUENCE %s', oid::regclass), '{numbers}' FROM pg_class
+        UNION ALL SELECT format('SEQUENCE %s', oid::regclass), 'SELECT, UPDATE, USAGE' FROM pg_class
             WHERE relkind = 'S' AND pg_has_role(relowner, 'USAGE')
             AND NOT (has_sequence_privilege('{data}', oid, 'UPDATE') AND has_sequence_privilege('{data}', oid, 'USAGE'))
     LOOP

@@ -792,8 +792,13 @@ def test_encrypted_networks_are_all_but_another_s_and_only_where_env_asks_for_it
     document = a_document() | {"networks": {"data": own, "theirs": others}}
     made = stack_files.encrypted(document)["networks"]
     assert made == {"data": {**own, "driver_opts": {"encrypted": "true"}}, "theirs": others}
-    text = render.to_yaml({"networks": render.check({**document, "networks": made}).networks["data"].model_dump()})
-    assert "encrypted:" in text
+    file = render.render(
+        {**document, "networks": made} | {"services": {"app": {"image": "x", "networks": {"data": None}}}},
+        "shop",
+        {},
+        {},
+    )
+    assert file.sections["networks"]["data"]["driver_opts"] == {"encrypted": "true"}
     values = {name: value for name, value in VALUES.items() if value}
     assert not server_env.parse(values, ".env").encrypted_networks, "a kernel without ESP would part the nodes"
     assert server_env.parse({**values, "ENCRYPTED_NETWORKS": "1"}, ".env").encrypted_networks
