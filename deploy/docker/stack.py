@@ -168,7 +168,7 @@ class Stack:
         given |= {"REDIS_LIMIT": f"{2 * self.redis.memory}m" if self.redis else ""}
         given |= proxy.sizes(self.project.upload_megabytes)
         own_broker = "rabbitmq" in self.datastores and not self.env.celery_broker_url
-        given["BROKER_RIGHTS"] = "publish" if self.project.least_rights and own_broker else ""
+        given["BROKER_RIGHTS"] = "publish" if self.project.least_rights and own_broker else "all"
         given["QUEUES"] = ",".join(sorted({name for kind in self.project.kinds for name in kind.queues}))
         given["CLOSED"] = "false" if self.project.egress or self.kind == DEV else "true"
         given |= self._development() if self.kind == DEV else dict.fromkeys(OF_DEVELOPMENT, "")

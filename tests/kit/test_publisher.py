@@ -17,7 +17,7 @@ print(json.dumps({"guarded": isinstance(app.amqp, GuardedAMQP), **kinds}))
 """
 
 
-@pytest.mark.parametrize(("rights", "kind"), [("publish", "Known"), ("", "Queue"), ("declare", "Queue")])
+@pytest.mark.parametrize(("rights", "kind"), [("publish", "Known"), ("all", "Queue"), ("declare", "Queue")])
 def test_only_a_publisher_asks_for_queues_instead_of_declaring_them(rights: str, kind: str) -> None:
     python = str(support.ROOT / ".venvs" / "test" / "bin" / "python")
     given = {**GOOD, "PORTICO_CELERY": "mysite.celery_app:app", "PORTICO_BROKER": rights}

@@ -15,7 +15,7 @@ from kombu import Queue
 
 from portico_site.publishing import GuardedAMQP
 
-#: The variable with what a process does with the broker: `publish`, `declare` (a release), or nothing: all of it.
+#: The variable with what a process does with the broker: `publish`, `declare` (a release), or `all`.
 VARIABLE = "PORTICO_BROKER"
 #: Names of queues that kinds of workers take from, comma-separated.
 QUEUES = "PORTICO_QUEUES"
