@@ -461,6 +461,27 @@ def remote_setup(
     carry_out(wanted, dry_run=dry_run)
 
 
+@task(
+    help={
+        **REMOTE,
+        "only": "Comma-separated hosts (default: all).",
+        "data": "Comma-separated data to remove too: database, broker, redis, files, or all (default: none).",
+        **YES,
+        **DRY_RUN,
+    }
+)
+def remote_remove(
+    c: Context, env: str, only: str = "", data: str = "", yes: bool = False, dry_run: bool = False
+) -> None:
+    """Take the site off its hosts: units, nginx, users, folders, firewall. Data stays; other sites go on."""
+    from deploy.hosts.environment import file as environments
+    from deploy.hosts.setup import remove
+
+    there = environments.load(bootstrap.ROOT, env, celery=bool(project(c).names.celery))
+    gone = comma_separated(data)
+    carry_out(remove.remove(there, project(c), only, notify, confirmed=yes, data=gone), dry_run=dry_run)
+
+
 @task(help={**REMOTE, "ref": "A branch, tag or commit (default: the checked-out commit).", **ONLY, **DRY_RUN})
 def remote_deploy(c: Context, env: str, ref: str = "", only: str = "", dry_run: bool = False) -> None:
     """Deploy a commit to all hosts or to none, without losing a request or a task."""

@@ -1,38 +1,128 @@
-"""The paths and names of everything on a host, defined only here. Pure; ``name`` is the project's name.
+"""The paths and names of everything of a site on a host, defined only here. Pure.
+
+A site is an environment of a project. A host may have several sites: everything that a host has once for all programs
+(units, users, folders of /etc, databases, vhosts) bears the site's name. What sites share (the servers, the firewall)
+bears the name `SHARED`, and belongs to none of them.
 
 remote-setup creates these as root; a deploy writes to `releases`, `layers`, `static` and `state` as its user.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Literal, Self
 
 #: The kinds of a release's units; `release` is the unit that migrates.
 UnitKind = Literal["web", "worker", "beat", "release"]
 UNIT_KINDS: tuple[UnitKind, ...] = ("web", "worker", "beat", "release")
 #: A release's id: its time (UTC) and its commit. `scripts/helper.sh` and `scripts/launch.sh` check the same pattern.
 RELEASE = re.compile("[0-9]{8}-[0-9]{6}-[0-9a-f]{7,12}")
-#: The user that the site runs as, and nginx's group, which reads the files that the site writes.
-APP = "app"
+#: nginx's group, which reads the files that the site writes.
 NGINX_GROUP = "www-data"
-#: Whose host it is (`environment.owner`): the one file of a host that bears no project's name.
+#: The names of earlier versions, which had one site on a host. A host that they have set up keeps these: a rename of a
+#: user, a database or a folder needs a pause of what uses it.
+EARLIER_USER, EARLIER_DATABASE = "app", "site"
+#: A mark for each site: whose it is (`environment.owner`). `scripts/frame.sh` and others know the path.
+MARKS = PurePosixPath("/etc/portico.d/sites")
+#: The mark of earlier versions, one for a host; it is still written, so that their checkouts refuse the host.
 OWNER = PurePosixPath("/etc/portico-owner")
+#: The name of what sites share, such as drop-ins of the servers.
+SHARED = "portico"
+#: The parts of the firewall, and the unit that loads them. No name of a site has a dot.
+FIREWALL = PurePosixPath("/etc/portico.d/firewall")
+FIREWALL_UNIT = "portico.firewall.service"
+#: nginx's main file on a host without sites of others; it reads the sites' files (`Layout.nginx_site`).
+NGINX_MAIN = PurePosixPath("/etc/nginx/site/nginx.conf")
+#: The lock of a site, in its folder (`Layout.root`).
+LOCK = "state/lock"
 #: The ports of the servers on the hosts.
 DATABASE_PORT = 5432
 BROKER_PORT = 5671
 REDIS_PORT = 6380
 
 
+def site_name(project: str, environment: str) -> str:
+    """What the site of an environment is called on hosts: `shop-production`."""
+    return f"{project}-{re.sub('[^a-z0-9_]', '-', environment.lower())}"
+
+
+def _short(name: str, most: int) -> str:
+    """A name with at most so many letters; a digest stands for the rest of a longer one."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return name if len(name) <= most else f"{name[: most - 9]}-{digest}"
+
+
 @dataclass(frozen=True)
 class Layout:
-    """The paths and names of a project on its hosts."""
+    """The paths and names of a site on a host."""
 
+    #: The site's name, as `site_name` has it; the project's on hosts that an earlier version has set up.
     name: str
+    #: Whether an earlier version has given the names.
+    earlier: bool = False
+
+    @classmethod
+    def of(cls, project: str, environment: str, name: str = "") -> Self:
+        """The layout of a site; ``name`` is what it is called on this host, if it is there already."""
+        return cls(name or site_name(project, environment), name == project)
+
+    @property
+    def user(self) -> str:
+        """The user that the site runs as."""
+        return EARLIER_USER if self.earlier else _short(self.name, 32)
+
+    @property
+    def group(self) -> str:
+        """The group of the site's processes. Earlier it was nginx's, which could read the files of all sites."""
+        return NGINX_GROUP if self.earlier else self.user
+
+    @property
+    def database(self) -> str:
+        """The database and its role."""
+        return EARLIER_DATABASE if self.earlier else _short(self.name, 63).replace("-", "_")
+
+    @property
+    def account(self) -> str:
+        """The broker's user."""
+        return EARLIER_DATABASE if self.earlier else self.name
+
+    @property
+    def vhost(self) -> str:
+        return "/" if self.earlier else self.name
 
     # --- Owned by root ---
+
+    @property
+    def names(self) -> str:
+        """The names that scripts of setup need, space-separated."""
+        return f"{self.name} {self.user} {self.database} {self.account} {self.vhost}"
+
+    @property
+    def mark(self) -> PurePosixPath:
+        """Whose site it is."""
+        return MARKS / self.name
+
+    @property
+    def nginx(self) -> PurePosixPath:
+        """The site's files of nginx."""
+        return PurePosixPath("/etc/nginx", self.name)
+
+    @property
+    def nginx_site(self) -> PurePosixPath:
+        """What nginx includes; it comes after the files of others, so that the default server stays theirs."""
+        return PurePosixPath(f"/etc/nginx/sites-enabled/zz-{self.name}.conf")
+
+    @property
+    def database_name(self) -> PurePosixPath:
+        """The file that tells the helper which database is the site's."""
+        return self.etc / "database"
+
+    def firewall(self, part: Literal["open", "close"]) -> PurePosixPath:
+        """The site's part of the firewall: what it opens, and what it closes after all have opened theirs."""
+        return FIREWALL / f"{part}-{self.name}.nft"
 
     @property
     def etc(self) -> PurePosixPath:
@@ -116,10 +206,6 @@ class Layout:
     def current(self) -> PurePosixPath:
         """A link to the release that serves: ../releases/RELEASE."""
         return self.state / "current"
-
-    @property
-    def lock(self) -> PurePosixPath:
-        return self.state / "lock"
 
     @property
     def protected(self) -> PurePosixPath:

@@ -13,6 +13,7 @@ from deploy.core.errors import Failure
 from deploy.core.report import ENTRIES, Grid, Report
 from deploy.core.running import Notify, printable
 from deploy.hosts.environment.model import Host
+from deploy.hosts.layout import LOCK, Layout
 from deploy.hosts.release import deploy, health, phases, restart, state
 from deploy.hosts.release.phases import Operation, Target
 from deploy.hosts.release.state import HostState
@@ -104,7 +105,7 @@ class Hosts:
             found = []
             for role, release in state.logging(states[connection.name], roles[connection.name]):
                 if kind in ("", role):
-                    words = (self.target.project.name, role, release, str(lines))
+                    words = (role, release, str(lines))
                     text = "".join(f"{word}\n" for word in words)
                     result = run_script(connection, script("journal.sh"), text.encode(), seconds=60)
                     found += [f"{connection.name} {role} | {printable(line)}" for line in result.text.splitlines()]
@@ -141,7 +142,8 @@ class Hosts:
         if not found:
             raise Failure(f"no release serves yet: `invoke remote-deploy --env {self.name}`")
         host, has = found[0]
-        return host, ["sudo", "-n", str(self.target.layout.helper), "manage", has.current, *arguments]
+        layout = Layout.of(self.target.project.name, self.name, has.site)
+        return host, ["sudo", "-n", str(layout.helper), "manage", has.current, *arguments]
 
     def _manage(self, arguments: Sequence[str]) -> int:
         with self._connections() as connections:
@@ -169,7 +171,7 @@ class Hosts:
         return Action(lambda: self._unlock("tell"), lambda: self._unlock("end"), question)
 
     def _unlock(self, word: str) -> None:
-        text = f"{self.target.layout.lock}\n{word}\n".encode()
+        text = f"{LOCK}\n{word}\n".encode()
 
         def end(connection: Connection) -> str:
             result = run_script(connection, script("unlock.sh"), text, seconds=60)

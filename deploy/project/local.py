@@ -49,7 +49,7 @@ def nginx(root: Path) -> str:
 
 def nginx_line(text: str) -> str:
     """A message of nginx's, with the file of the project in place of the one that was made from it."""
-    return text.replace("/etc/nginx/site/local.conf", NGINX)
+    return re.sub(r"/etc/nginx/[\w.-]+/local\.conf", NGINX, text)
 
 
 def dockerfile(root: Path) -> str:

@@ -263,6 +263,8 @@ class Here:
     askers: Sequence[str]
     #: Whether the system supports IPv6.
     ipv6: bool
+    #: The name under which the hosts of a site ask each other for files, on a port that its other sites have too.
+    peers_name: str = "peers"
 
 
 def host_files(here: Here) -> dict[str, str]:
@@ -276,12 +278,14 @@ def host_files(here: Here) -> dict[str, str]:
         listen = [f"listen {host}{PEERS_PORT};" for host in both]
         askers = [f"allow {address};" for address in here.askers]
         # On hosts, uploads are on the one that serves them, or in a folder that all share.
-        peer = _peer([*listen, *askers, "deny all;"], replace(front, media_url=""))
+        lines = [*listen, f"server_name {here.peers_name};", *askers, "deny all;"]
+        peer = _peer(lines, replace(front, media_url=""))
     if not here.web:
         return {"http.conf": f"map $host $protected_root {{ default {front.protected_root}; }}\n{peer}"}
     names = f"server_name {' '.join(front.hosts)};\n"
     plain = [f"listen {host}80" for host in both]
     tls = [f"listen {host}443 ssl" for host in both]
+    elsewhere = ELSEWHERE.replace("proxy_http", f"proxy_set_header Host {here.peers_name};\n    proxy_http", 1)
     asked = _asked(f"{_in_url(address)}:{PEERS_PORT} max_fails=0" for address in here.others) if here.others else ""
     server = (
         "".join(f"{line} http2;\n" for line in tls) + PAIR if front.tls else "".join(f"{line};\n" for line in plain)
@@ -297,7 +301,7 @@ def host_files(here: Here) -> dict[str, str]:
         + peer,
         # A link among the static files, made by the deploy user, must not give access to files of other users.
         "server.conf": f"{server}{names}{_bodies(front)}disable_symlinks if_not_owner;\n"
-        f"{ELSEWHERE if here.others else ''}{media(front, elsewhere=False)}",
+        f"{elsewhere if here.others else ''}{media(front, elsewhere=False)}",
         "missing.conf": MISSING if here.others else ALL_HERE,
         "local.conf": front.own,
         "unknown.conf": unknown + PROBED,

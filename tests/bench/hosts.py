@@ -130,21 +130,22 @@ def change(made: Fleet) -> str:
 
 def own_seconds(machine: Machine, release: str) -> float:
     """Seconds of the site's own commands of a deploy, run on the host one after the other as a deploy does."""
-    there = f"/srv/portico/releases/{release}"
+    there = f"/srv/portico-test/releases/{release}"
     own = f"set -a; . {there}/env; export DATABASE_URL=postgres://nowhere CELERY_BROKER_URL=memory://"
-    collect = f"{own} STATIC_ROOT=/tmp/collected PUBLISHED_STATIC=/srv/portico/static"
+    collect = f"{own} STATIC_ROOT=/tmp/collected PUBLISHED_STATIC=/srv/portico-test/static"
     step = f"PYTHONPATH={there}/deploy/kit exec ../venv/bin/python -m portico_site.release collect publish"
     script = f"runuser -u deploy -- sh -c 'cd {there}/site; {collect}; {step}'"
     took = timed(lambda: machine.sh(script))
     machine.sh("rm -rf /tmp/collected")
-    took += timed(lambda: machine.sh(f"systemctl start portico-release@{release}"))
+    took += timed(lambda: machine.sh(f"systemctl start portico-test-release@{release}"))
     for kind in ("worker", "beat", "web"):
-        machine.sh(f"systemctl stop portico-{kind}@{release}")
-    took += timed(lambda: machine.sh(f"systemctl start portico-worker@{release} portico-web@{release}"))
+        machine.sh(f"systemctl stop portico-test-{kind}@{release}")
+    took += timed(lambda: machine.sh(f"systemctl start portico-test-worker@{release} portico-test-web@{release}"))
     asked = " ".join(f"http://localhost{path}" for path in ("/readyz", "/"))
-    ask = f"curl -s -o /dev/null -o /dev/null -H 'Host: portico.test' --unix-socket /run/portico/web-{release}/sock"
+    socket = f"/run/portico-test/web-{release}/sock"
+    ask = f"curl -s -o /dev/null -o /dev/null -H 'Host: portico.test' --unix-socket {socket}"
     took += timed(lambda: machine.sh(f"{ask} {asked}"))
-    return took + timed(lambda: machine.sh(f"systemctl start portico-beat@{release}"))
+    return took + timed(lambda: machine.sh(f"systemctl start portico-test-beat@{release}"))
 
 
 def timed(action: Callable[[], object]) -> float:
@@ -158,8 +159,8 @@ def timed(action: Callable[[], object]) -> float:
 
 def steps(commit: str, release: str, old: str) -> list[str]:
     """What a deploy does on a host, a command for each step. `@ARCHIVE` and `@ENV` are files that are there by then."""
-    srv, helper = "/srv/portico", "sudo -n /usr/local/sbin/portico-helper"
-    there, socket = f"{srv}/releases/{release}", f"/run/portico/web-{release}/sock"
+    srv, helper = "/srv/portico-test", "sudo -n /usr/local/sbin/portico-test-helper"
+    there, socket = f"{srv}/releases/{release}", f"/run/portico-test/web-{release}/sock"
     own = f"set -a; . {there}/env; export DATABASE_URL=postgres://nowhere CELERY_BROKER_URL=memory://"
     own += f" STATIC_ROOT={there}/static PUBLISHED_STATIC={srv}/static"
     probe, kit = "curl -sf -o /dev/null -H 'Host: portico.test'", f"PYTHONPATH={there}/deploy/kit"
@@ -200,7 +201,7 @@ def files(made: Fleet, folder: Path, commit: str, release: str, old: str) -> tup
     archive, env = folder / "archive.tar.gz", folder / "env"
     made.git("archive", "--format=tar.gz", "-o", str(archive), commit)
     [machine] = made.rack.machines.values()
-    env.write_text(machine.ssh("cat", f"/srv/portico/releases/{old}/env").replace(old, release))
+    env.write_text(machine.ssh("cat", f"/srv/portico-test/releases/{old}/env").replace(old, release))
     return archive, env
 
 
@@ -299,8 +300,8 @@ def one_host(folder: Path) -> None:
         for _ in range(RUNS):
             change(made)
             made.must("remote-deploy")
-            old = sorted(machine.ssh("ls", "/srv/portico/releases").split())[-2]
-            machine.sh(f"systemctl stop portico-web@{old} portico-worker@{old}", check=False)
+            old = sorted(machine.ssh("ls", "/srv/portico-test/releases").split())[-2]
+            machine.sh(f"systemctl stop portico-test-web@{old} portico-test-worker@{old}", check=False)
             back.append(timed(lambda: made.must("remote-rollback")))
         boot = boots(machine, made.current(machine))
         figures.add("`remote-rollback`", back, "s")
@@ -309,9 +310,9 @@ def one_host(folder: Path) -> None:
 
 
 def boots(machine: Machine, release: str) -> float:
-    machine.sh(f"systemctl stop portico-web@{release} portico-worker@{release} portico-beat@{release}")
-    first = timed(lambda: machine.sh(f"systemctl start portico-web@{release} portico-worker@{release}"))
-    return first + timed(lambda: machine.sh(f"systemctl start portico-beat@{release}"))
+    machine.sh(f"systemctl stop portico-test-web@{release} portico-test-worker@{release} portico-test-beat@{release}")
+    first = timed(lambda: machine.sh(f"systemctl start portico-test-web@{release} portico-test-worker@{release}"))
+    return first + timed(lambda: machine.sh(f"systemctl start portico-test-beat@{release}"))
 
 
 def opened(machine: Machine) -> int:
@@ -321,7 +322,7 @@ def opened(machine: Machine) -> int:
 
 def second(made: Fleet) -> str:
     [machine] = made.rack.machines.values()
-    sizes = "du -sk --total /srv/portico/releases /srv/portico/layers /srv/portico/static | awk 'END { print $1 }'"
+    sizes = "cd /srv/portico-test; du -sk --total releases layers static | awk 'END { print $1 }'"
     before = int(machine.sh(sizes))
     change(made)
     said = made.must("remote-deploy").stderr

@@ -71,13 +71,13 @@ def one_release(site: Fleet, names: Sequence[str] = SITE) -> str:
 
 def units(machine: Machine) -> dict[tuple[str, str], str]:
     """The states of the units that are not inactive, by kind and release."""
-    said = machine.sh("/usr/local/sbin/portico-helper units").splitlines()
+    said = machine.sh("/usr/local/sbin/portico-test-helper units").splitlines()
     return {(kind, release): state for kind, release, state in map(str.split, said)}
 
 
 def ledger(site: Fleet, name: str) -> str:
     """The ledger of a host."""
-    return site[name].sh("cat /srv/portico/state/ledger.jsonl")
+    return site[name].sh("cat /srv/portico-test/state/ledger.jsonl")
 
 
 def settled(site: Fleet) -> bool:
@@ -138,7 +138,7 @@ def whole(site: Fleet, name: str) -> bool:
     release = site.current(machine)
     files = "test -s env -a -s release.json -a -x venv/bin/python -a -d static && echo whole"
     kinds = {"web1": "web", "web2": "web", "jobs1": "worker"}
-    said = machine.sh(f"cd /srv/portico/releases/{release} && {files}", check=False)
+    said = machine.sh(f"cd /srv/portico-test/releases/{release} && {files}", check=False)
     return said.strip() == "whole" and (kinds[name], release) in units(machine)
 
 

@@ -25,10 +25,10 @@ rabbitmqctl -q eval "rabbit_amqqueue:declare($queue, true, false, [], none, <<\"
 """
 #: Names that setup would use.
 NAMES = """
-useradd --create-home --uid 1500 app
+useradd --create-home --uid 1500 portico-test
 groupadd deploy
-mkdir -p /srv/portico && echo mine >/srv/portico/notes
-printf '[Service]\\nExecStart=/bin/sleep infinity\\n' >/etc/systemd/system/portico-web@.service
+mkdir -p /srv/portico-test && echo mine >/srv/portico-test/notes
+printf '[Service]\\nExecStart=/bin/sleep infinity\\n' >/etc/systemd/system/portico-test-web@.service
 systemctl daemon-reload
 cat >/root/other.pl <<'END'
 use IO::Socket::INET;
@@ -53,7 +53,10 @@ def served(machine: Machine) -> list[str]:
         machine.sh("curl -s http://127.0.0.1/ -H 'Host: crm.example.org'").strip(),
         machine.sh("psql -A -t postgres://crm:secret@127.0.0.1/crm -c 'SELECT 42'").strip(),
         machine.sh("rabbitmqctl -q authenticate_user crm secret; rabbitmqctl -q list_vhosts | sort").strip(),
-        machine.sh("getent passwd app; cat /srv/portico/notes; md5sum /etc/systemd/system/portico-web@.service"),
+        machine.sh(
+            "getent passwd portico-test; cat /srv/portico-test/notes; "
+            "md5sum /etc/systemd/system/portico-test-web@.service"
+        ),
     ]
 
 
@@ -64,10 +67,10 @@ def test_what_is_there_already_is_named_and_nothing_of_it_is_touched(bare: Fleet
     refused = bare.invoke("remote-setup", "--yes")
     assert refused.code != 0
     for said in (
-        "solo: portico-web@.service is there already, and is not of remote-setup",
-        "solo: /srv/portico is there already, and not of remote-setup",
+        "solo: portico-test-web@.service is there already, and is not of remote-setup",
+        "solo: /srv/portico-test is there already, and not of remote-setup",
         "--take-over files",
-        "solo: the user app is there already, perhaps a person's",
+        "solo: the user portico-test is there already, perhaps a person's",
         "solo: the group deploy is there without a user of that name: `groupdel deploy`",
         "solo: perl listens on port 8082, which nginx needs",
         "solo: ufw is active, and closes what setup's own firewall opens: `ufw disable`; or set firewall: false",
@@ -75,15 +78,19 @@ def test_what_is_there_already_is_named_and_nothing_of_it_is_touched(bare: Fleet
         assert said in refused.stderr, refused.stderr
     assert "Traceback" not in refused.stderr
     assert served(machine) == before
-    assert machine.sh("ls -d /etc/portico /etc/portico-owner 2>/dev/null", check=False) == "", "nothing is begun"
+    assert machine.sh("ls -d /etc/portico-test /etc/portico.d /etc/portico-owner 2>/dev/null", check=False) == "", (
+        "nothing is begun"
+    )
     assert "deploy" not in machine.sh("cat /etc/passwd")
 
 
 def test_sites_a_database_and_queues_of_others_stay_in_use_beside_ours(bare: Fleet) -> None:
     """What can be worked with is kept; the remedies of the refusal, applied, work."""
     machine = bare["solo"]
-    machine.sh("userdel -r app; groupdel deploy; mv /srv/portico /srv/jan; systemctl stop other", check=False)
-    machine.sh("rm /etc/systemd/system/portico-web@.service; systemctl daemon-reload")
+    machine.sh(
+        "userdel -r portico-test; groupdel deploy; mv /srv/portico-test /srv/jan; systemctl stop other", check=False
+    )
+    machine.sh("rm /etc/systemd/system/portico-test-web@.service; systemctl daemon-reload")
     bare.configure(firewall=False)
     rules = machine.sh("cat /etc/postgresql/15/main/pg_hba.conf")
     shown = bare.must("remote-setup", "--dry-run").stdout
@@ -98,15 +105,17 @@ def test_sites_a_database_and_queues_of_others_stay_in_use_beside_ours(bare: Fle
     assert machine.sh("curl -s http://127.0.0.1/ -H 'Host: crm.example.org'").strip() == "crm"
     assert machine.sh("rabbitmqctl -q list_queues -p crm name").split()[-1:] == ["orders"]
     assert "Success" in machine.sh("rabbitmqctl -q authenticate_user crm secret")
-    assert "@" in machine.sh("grep '^CELERY_BROKER_URL=amqps://portico:.*:5671/portico$' /etc/portico/services.env")
+    assert "@" in machine.sh(
+        "grep '^CELERY_BROKER_URL=amqps://portico-test:.*:5671/portico-test$' /etc/portico-test/services.env"
+    )
     assert "Welcome to nginx" in machine.sh("curl -s http://127.0.0.1/ -H 'Host: nobody.example.org'"), "their default"
     assert machine.sh("cat /etc/postgresql/15/main/pg_hba.conf.before-portico") == rules
     assert machine.sh("cat /etc/postgresql/15/main/pg_hba.conf").endswith(rules)
-    assert machine.sh("cat /etc/portico-owner").splitlines()[-1].startswith("portico test ")
+    assert machine.sh("cat /etc/portico.d/sites/portico-test").splitlines()[-1].startswith("portico test ")
     asked = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1/ -H 'Host: portico.test'"
     assert machine.sh(asked) == "502", "the site's nginx, which has no release yet"
-    url = machine.sh("sed -n 's/^DATABASE_URL=//p' /etc/portico/services.env").strip()
-    assert machine.ssh("psql", "-A", "-t", url, "-c", "SELECT current_user").strip() == "site"
+    url = machine.sh("sed -n 's/^DATABASE_URL=//p' /etc/portico-test/services.env").strip()
+    assert machine.ssh("psql", "-A", "-t", url, "-c", "SELECT current_user").strip() == "portico_test"
     assert bare.must("remote-setup").stdout.splitlines() == ["solo: no change"]
 
 

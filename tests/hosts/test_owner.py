@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from dataclasses import dataclass
 
 import pytest
 
 from deploy.core.shell import Result
 from tests import support
+from tests.hosts import release
 from tests.hosts.release import WEB
+from tests.rig.load import Load
 from tests.rig.machines import Fleet
 
 #: What each command of a clone comes to on hosts that are not its own.
@@ -19,7 +22,6 @@ COMMANDS = (
     ("remote-deploy", "--ref", "HEAD"),
     ("remote-rollback",),
     ("remote-unlock", "--yes"),
-    ("remote-setup", "--yes"),
 )
 
 
@@ -42,8 +44,8 @@ def staging(site: Fleet) -> Fleet:
 def served(site: Fleet) -> list[str]:
     """What a visitor of each web host gets, and what else a setup could change."""
     ask_it = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1/readyz -H 'Host: portico.test'"
-    digest = "cat /etc/portico/* /etc/nginx/site/* /etc/portico-owner /srv/portico/state/ledger.jsonl | sha256sum"
-    return [site[name].sh(f"{ask_it}; {digest}; readlink /srv/portico/state/current") for name in WEB]
+    digest = "cat /etc/portico-test/* /etc/nginx/portico-test/* /srv/portico-test/state/ledger.jsonl | sha256sum"
+    return [site[name].sh(f"{ask_it}; {digest}; readlink /srv/portico-test/state/current") for name in WEB]
 
 
 def test_every_command_of_another_environment_or_project_ends_before_anything_is_sent(staging: Fleet) -> None:
@@ -52,27 +54,106 @@ def test_every_command_of_another_environment_or_project_ends_before_anything_is
     for task, *words in COMMANDS:
         done = ask(staging, task, *words, environment="staging")
         assert done.code != 0, task
-        assert "web1: this host is test of portico; yours is staging of portico: use another host" in done.stderr, task
+        said = "web1: this host is test of portico; yours is staging of portico, which is not set up here: check --env"
+        assert said in done.stderr, task
         assert "Traceback" not in done.stderr
-    for task, *words in (("remote-status",), ("remote-setup", "--yes")):
-        done = ask(staging, task, *words, name="blog")
-        assert done.code != 0
-        assert "web1: this host is test of portico; yours is test of blog: check name in invoke.yaml" in done.stderr
+    done = ask(staging, "remote-status", name="blog")
+    assert done.code != 0
+    assert "yours is test of blog, which is not set up here: check name in invoke.yaml" in done.stderr
     assert served(staging) == before
 
 
-def test_a_host_of_an_earlier_version_is_adopted_by_setup_and_shown_in_its_plan(staging: Fleet) -> None:
-    machine = staging["web1"]
-    mark = machine.sh("cat /etc/portico-owner; rm /etc/portico-owner")
-    assert "an earlier version has set it up" in ask(staging, "remote-deploy", "--ref", "HEAD").stderr
-    other = ask(staging, "remote-setup", "--yes", environment="staging")
-    assert "an earlier version has set this host up for portico.test; yours is staging of portico" in other.stderr
-    shown = ask(staging, "remote-setup", "--dry-run").stdout
-    assert "this host becomes test of portico, set up by an earlier version without this mark" in shown
-    assert ask(staging, "remote-setup", "--yes").code == 0
-    assert machine.sh("cat /etc/portico-owner") == mark
-    assert machine.sh("stat -c '%U %a' /etc/portico-owner").split() == ["root", "644"]
-    assert ask(staging, "remote-status").code == 0
+def test_a_clone_without_its_configuration_is_refused_by_setup_as_another_site_has_the_domain(staging: Fleet) -> None:
+    before = served(staging)
+    done = ask(staging, "remote-setup", "--yes", name="blog")
+    assert done.code != 0
+    assert "web1: nginx serves portico.test already (/etc/nginx/portico-test/server.conf); yours is blog-test" in (
+        done.stderr
+    )
+    gone = ask(staging, "remote-remove", "--yes", name="blog")
+    assert "web1: has test of portico, but not test of blog: leave it out with --only" in gone.stderr
+    assert served(staging) == before
+
+
+# --- Several sites on a host ---
+
+
+@dataclass
+class Neighbour:
+    """Another site on two of the session's hosts."""
+
+    site: Fleet
+    name: str
+    environment: str
+    domain: str
+
+    def must(self, task: str, *words: str) -> Result:
+        env = {**self.site.environment(), "INVOKE_PROJECT_NAME": self.name}
+        done = support.invoke(self.site.project, task, "--env", self.environment, *words, env=env, seconds=900)
+        assert done.code == 0, done.stdout + done.stderr
+        return done
+
+
+@pytest.fixture
+def neighbours(site: Fleet) -> list[Neighbour]:
+    """Another environment, and another project, each on a web host and on the servers' host."""
+    folder, found = site.project / "deploy/environments", []
+    hosts = {
+        "web1": {"address": site["web1"].address, "roles": ["web", "worker", "beat"]},
+        "data1": {"address": site["data1"].address, "roles": ["database", "broker"]},
+    }
+    for name, environment in (("portico", "beta"), ("blog", "live")):
+        domain = f"{environment}.test"
+        keys = {"domain": domain, "secrets": {"SECRET_KEY": "env:SITE_SECRET_KEY"}}
+        keys |= {"identity": str(site.rack.identity), "hosts": hosts}
+        (folder / f"{environment}.yaml").write_text(json.dumps(keys))
+        shutil.copy(folder / "test.known_hosts", folder / f"{environment}.known_hosts")
+        found.append(Neighbour(site, name, environment, domain))
+    site.commit("two more sites")
+    return found
+
+
+def test_two_projects_and_two_environments_on_one_host_lose_nothing_of_each_other(
+    site: Fleet, neighbours: list[Neighbour]
+) -> None:
+    web, data = site["web1"], site["data1"]
+    with release.load(site) as loads:
+        for number, other in enumerate(neighbours):
+            called = f"{other.name}-{other.environment}"
+            shown = other.must("remote-setup", "--yes").stdout
+            assert "! this host also serves test of portico" in shown
+            assert "restart postgresql" not in shown
+            assert "restart rabbitmq" not in shown
+            assert "restart nginx" not in shown
+            other.must("remote-deploy")
+            other.must("remote-manage", "--", "load_sample_polls")
+            if number:
+                with Load(web.http_port, clients=2, rest=0.2, host=other.domain) as own:
+                    other.must("remote-deploy")
+                    other.must("remote-rollback")
+                assert not own.failures, own.failures[:10]
+            # Its processes read nothing of the first site's.
+            spied = "cat /srv/portico-test/releases/*/env /srv/portico-test/protected/* 2>/dev/null | wc -c"
+            assert web.sh(f"runuser -u {called} -- sh -c '{spied}'").strip() == "0"
+        assert site.must("remote-setup").stdout.splitlines() == [f"{name}: no change" for name in site.roles]
+        neighbours[0].must("remote-remove", "--yes", "--data", "all")
+        neighbours[1].must("remote-remove", "--yes")
+    assert all(each.total for each in loads)
+    databases = data.sh("runuser -u postgres -- psql -l -A -t | cut -d '|' -f 1").split()
+    assert "portico_beta" not in databases
+    assert "blog_live" in databases, "data stays unless it is asked for"
+    for machine in (web, data):
+        left = machine.sh(
+            "ls -d /etc/*-beta /etc/*-live /srv/*-beta /etc/nginx/*-* /etc/portico.d/*/* 2>/dev/null || true"
+        )
+        assert not [
+            path for path in left.split() if not path.endswith(("portico-test", "portico-test.nft", "main.nft"))
+        ]
+        assert machine.sh("getent passwd portico-beta blog-live || true") == ""
+        assert machine.sh("systemctl list-units --all --no-legend '*-beta*' '*-live*' || true") == ""
+    assert "blog_live" not in data.sh("cat /etc/postgresql/*/main/pg_hba.conf")
+    assert site.must("remote-setup").stdout.splitlines() == [f"{name}: no change" for name in site.roles]
+    assert ask(site, "remote-status").code == 0
 
 
 def test_a_start_up_file_that_prints_mixes_into_nothing(staging: Fleet) -> None:

@@ -56,29 +56,33 @@ def test_the_acceptance_suite_passes_on_each_web_host(site: Fleet) -> None:
 def test_a_full_disk_is_said_and_changes_nothing(site: Fleet) -> None:
     before = one_release(site)
     machine = site["web2"]
-    machine.sh("mount -t tmpfs -o size=1m,mode=2777 none /srv/portico/layers")
+    machine.sh("mount -t tmpfs -o size=1m,mode=2777 none /srv/portico-test/layers")
     try:
         change(site, random.randrange(10**6))
         said = site.invoke("remote-deploy")
     finally:
-        machine.sh("umount /srv/portico/layers")
+        machine.sh("umount /srv/portico-test/layers")
     assert one_line(said) == "web2: its layers are not built; the lines above say why (the disk is full)"
     assert one_release(site) == before
 
 
 def test_without_room_what_is_too_old_goes_first_and_then_it_is_said(site: Fleet) -> None:
     machine, before = site["web2"], one_release(site)
-    small = "mount -t tmpfs -o size=64m,mode=2755 none /srv/portico/releases"
-    machine.sh(f"cp -a /srv/portico/releases /root/kept; {small}; cp -a /root/kept/{before} /srv/portico/releases")
-    machine.sh("chown deploy:app /srv/portico/releases; cp -a /root/kept/2* /srv/portico/releases 2>/dev/null || true")
+    small = "mount -t tmpfs -o size=64m,mode=2755 none /srv/portico-test/releases"
+    machine.sh(
+        f"cp -a /srv/portico-test/releases /root/kept; {small}; cp -a /root/kept/{before} /srv/portico-test/releases"
+    )
+    machine.sh(
+        "cd /srv/portico-test; chown deploy:portico-test releases; cp -a /root/kept/2* releases 2>/dev/null || true"
+    )
     site.configure(keep=1)
     try:
         change(site, random.randrange(10**6))
         said = one_line(site.invoke("remote-deploy"))
         assert re.match(r"web2: only \d+ MB are free for releases: make room, or lower keep", said), said
-        assert machine.sh("ls /srv/portico/releases").split() == [before]
+        assert machine.sh("ls /srv/portico-test/releases").split() == [before]
     finally:
-        machine.sh("umount /srv/portico/releases; rm -r /root/kept")
+        machine.sh("umount /srv/portico-test/releases; rm -r /root/kept")
         site.configure(keep=5)
         site.commit("keep five")
 
@@ -138,7 +142,7 @@ def test_what_was_rolled_back_from_is_neither_gone_back_to_nor_kept_in_place_of_
     assert one_release(site) == good
     deployed()
     for name in SITE:
-        there = site[name].sh("ls /srv/portico/releases").split()
+        there = site[name].sh("ls /srv/portico-test/releases").split()
         assert good in there
         assert bad not in there
     site.must("remote-rollback")
@@ -161,7 +165,7 @@ def test_a_client_whose_clock_is_behind_rolls_back_and_a_second_rollback_does_no
     assert one_release(site) == before
     assert said.index("web2: flipped") < said.index("jobs1: workers ready"), "a rollback waits for no worker"
     for name in SITE:
-        assert site[name].sh(f"ls /srv/portico/releases/{bad}/left")
+        assert site[name].sh(f"ls /srv/portico-test/releases/{bad}/left")
     again = site.invoke("remote-rollback", "--dry-run")  # to an earlier release, if there is one
     assert again.code or f"back to: {bad}" not in again.stdout
     assert not again.code or "no earlier release" in one_line(again)
@@ -183,7 +187,7 @@ def test_after_a_setup_that_failed_half_way_what_serves_is_seen_and_can_be_gone_
     before = one_release(site)
     site.must("remote-deploy")
     machine = site["web1"]
-    machine.sh("mv /etc/portico/setup /root/setup")
+    machine.sh("mv /etc/portico-test/setup /root/setup")
     try:
         said = site.invoke("remote-status")
         assert "web1: its last setup did not finish" in one_line(said)
@@ -192,7 +196,7 @@ def test_after_a_setup_that_failed_half_way_what_serves_is_seen_and_can_be_gone_
         site.must("remote-rollback")
         assert one_release(site) == before
     finally:
-        machine.sh("mv /root/setup /etc/portico/setup")
+        machine.sh("mv /root/setup /etc/portico-test/setup")
 
 
 def test_one_host_with_another_key_stops_a_deploy_before_anything_is_sent(site: Fleet) -> None:
@@ -202,13 +206,13 @@ def test_one_host_with_another_key_stops_a_deploy_before_anything_is_sent(site: 
     web1, web2 = (site[name].host_key() for name in WEB)
     file.write_text(pinned.replace(web2, web1))
     site.commit("another key")
-    before = {name: site[name].sh("ls -A /srv/portico/releases") for name in SITE}
+    before = {name: site[name].sh("ls -A /srv/portico-test/releases") for name in SITE}
     try:
         assert "web2: its host key is" in one_line(site.invoke("remote-deploy"))
     finally:
         file.write_text(pinned)
         site.commit("the key")
-    assert before == {name: site[name].sh("ls -A /srv/portico/releases") for name in SITE}
+    assert before == {name: site[name].sh("ls -A /srv/portico-test/releases") for name in SITE}
 
 
 def test_on_a_terminal_there_is_a_row_for_each_host(site: Fleet) -> None:
@@ -226,7 +230,7 @@ def test_on_a_terminal_there_is_a_row_for_each_host(site: Fleet) -> None:
 
 def test_what_runs_on_a_host_was_compiled_when_it_was_installed(site: Fleet) -> None:
     for module in ("celery/worker/consumer/mingle", "gunicorn/arbiter"):
-        [found] = site["web1"].sh(f"ls -d /srv/portico/layers/.layers/*/lib/*/site-packages/{module}.py").split()
+        [found] = site["web1"].sh(f"ls -d /srv/portico-test/layers/.layers/*/lib/*/site-packages/{module}.py").split()
         folder, _, name = found.rpartition("/")
         site["web1"].sh(f"ls {folder}/__pycache__/{name.removesuffix('.py')}.*.pyc")
 
@@ -237,7 +241,9 @@ def test_a_task_and_a_command_under_way_outlive_deploys_and_their_release_stays(
     old = one_release(site)
     mark = f"mark {random.randrange(10**9)}"
     shell(site, f"from polls.tasks import nap; nap.delay('/opt/enough', {mark!r})")
-    wait_until(lambda: "polls.tasks.nap" in site["jobs1"].journal(f"portico-worker@{old}"), 30, "the task has begun")
+    wait_until(
+        lambda: "polls.tasks.nap" in site["jobs1"].journal(f"portico-test-worker@{old}"), 30, "the task has begun"
+    )
     late = (
         "import os, time; print('begun', flush=True)\nwhile not os.path.exists('/opt/enough'): time.sleep(0.1)\n"
         "import polls.management.commands.load_sample_polls; print('imported late')"
@@ -250,7 +256,7 @@ def test_a_task_and_a_command_under_way_outlive_deploys_and_their_release_stays(
             site.must("remote-deploy")
         assert ("worker", old) in units(site["jobs1"]), "the deploys did not wait for the task"
         assert command.poll() is None
-        site["jobs1"].sh(f"test -d /srv/portico/releases/{old}")
+        site["jobs1"].sh(f"test -d /srv/portico-test/releases/{old}")
     finally:
         for name in SITE:
             site[name].sh("touch /opt/enough")
@@ -258,7 +264,7 @@ def test_a_task_and_a_command_under_way_outlive_deploys_and_their_release_stays(
     asked = f"print(*Question.objects.filter(text__startswith={mark!r}).values_list('text', flat=True), sep='|')"
     asked = f"from polls.models import Question; {asked}"
     wait_until(lambda: bool(shell(site, asked)), 90, "the task is done")
-    assert shell(site, asked) == f"{mark} /srv/portico/releases/{old}/static", "once, by the worker that began it"
+    assert shell(site, asked) == f"{mark} /srv/portico-test/releases/{old}/static", "once, by the worker that began it"
     wait_until(lambda: ("worker", old) not in units(site["jobs1"]), 30, "its worker ends with its last task")
     site.configure(keep=5)
     site.commit("keep five")
@@ -293,7 +299,9 @@ def test_there_are_never_two_beats_or_two_of_a_kind_of_workers_that_must_be_alon
         site.must("remote-rollback")
         assert "worker" not in _naps(site)
         asked = "from polls.models import Question; print(Question.objects.get(text__startswith='queue-billing').text)"
-        assert shell(site, asked) == f"queue-billing /srv/portico/releases/{old}/static", "by the worker that began it"
+        assert shell(site, asked) == f"queue-billing /srv/portico-test/releases/{old}/static", (
+            "by the worker that began it"
+        )
     finally:
         machine.sh("touch /tmp/enough /opt/enough-mail /opt/enough-billing")
         counter.join(30)
@@ -369,7 +377,7 @@ def test_odd_names_modes_submodules_and_large_files_arrive_as_they_are(site: Fle
     try:
         site.must("remote-deploy")
         for name in SITE:
-            there = f"/srv/portico/releases/{one_release(site)}"
+            there = f"/srv/portico-test/releases/{one_release(site)}"
             for path in (odd, "run me", "large", "vendor/library/part"):
                 digest = hashlib.sha256((site.project / path).read_bytes()).hexdigest()
                 assert site[name].ssh("sha256sum", "--zero", f"{there}/{path}").startswith(digest), path
@@ -389,7 +397,7 @@ def test_a_dirty_work_tree_is_refused_by_name(site: Fleet) -> None:
 
 def test_no_secret_is_seen_while_deploying(site: Fleet) -> None:
     """Not in an argument list, a log or a file that others may read, neither on the hosts nor here."""
-    passwords = site["data1"].sh("head -qn 1 /etc/portico/*_password").split()
+    passwords = site["data1"].sh("head -qn 1 /etc/portico-test/*_password").split()
     assert len(passwords) == 2
     found_in = re.compile("|".join(map(re.escape, [site.secret_key, *passwords]))).search
     watch = watching("/tmp/enough")
@@ -446,7 +454,7 @@ def test_input_and_a_database_shell_reach_manage_on_any_host(site: Fleet, tmp_pa
     file.write_text("SELECT current_user, 6 * 7;\n")
     assert "42" in piped(site, file, "--only", "jobs1", "--", "dbshell", "--", "-A", "-t")
     file.write_text("\\! tr '\\0' ' ' </proc/$PPID/cmdline\n")
-    argument, password = piped(site, file, "--", "dbshell"), site["data1"].sh("cat /etc/portico/database_password")
+    argument, password = piped(site, file, "--", "dbshell"), site["data1"].sh("cat /etc/portico-test/database_password")
     assert "psql" in argument
     assert password.split()[0] not in argument
 
@@ -502,15 +510,15 @@ def test_the_database_is_copied_before_it_is_migrated_and_only_then(site: Fleet)
     site.configure(backup_before_migrate=True)
     change(site, random.randrange(10**6))
     site.must("remote-deploy")
-    assert not site["data1"].sh("ls /var/backups/portico").strip()
+    assert not site["data1"].sh("ls /var/backups/portico-test").strip()
     file = site.project / "site/polls/migrations/0003_more.py"
     file.write_text(MIGRATION.replace("SELECT nothing FROM nowhere", "SELECT 1"))
     site.commit("a migration")
     said = site.must("remote-deploy").stderr
     try:
-        [copy] = site["data1"].sh("ls /var/backups/portico").split()
-        assert f"data1: backup /var/backups/portico/{copy}" in said
-        listed = site["data1"].sh(f"runuser -u postgres -- pg_restore --list < /var/backups/portico/{copy}")
+        [copy] = site["data1"].sh("ls /var/backups/portico-test").split()
+        assert f"data1: backup /var/backups/portico-test/{copy}" in said
+        listed = site["data1"].sh(f"runuser -u postgres -- pg_restore --list < /var/backups/portico-test/{copy}")
         assert "polls_vote" in listed
     finally:
         file.unlink()
@@ -540,7 +548,7 @@ def test_hooks_run_here_and_on_the_hosts_and_one_before_stops_a_deploy(site: Fle
         release = one_release(site)
         assert here.read_text().splitlines() == ["before test", "before test", f"after {release}"]
         for name in SITE:
-            site[name].sh(f"cd /srv/portico/releases/{release} && test -f hook-before -a -f hook-after")
+            site[name].sh(f"cd /srv/portico-test/releases/{release} && test -f hook-before -a -f hook-after")
         site.configure(hooks={"hosts_after": "sh -c 'sleep 300 >/dev/null 2>&1 & echo too late; false'"})
         site.commit("a hook that fails afterwards, and leaves something running")
         said = site.invoke("remote-deploy")

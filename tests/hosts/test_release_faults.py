@@ -56,7 +56,7 @@ def test_a_restart_loses_no_request_and_no_task(site: Fleet) -> None:
     before = processes(site, release)
     shell(site, "from polls.tasks import nap; nap.delay('/opt/restarted', 'restarted')")
     begun = "polls.tasks.nap"
-    wait_until(lambda: begun in site["jobs1"].journal(f"portico-worker@{release}"), 30, "the task has begun")
+    wait_until(lambda: begun in site["jobs1"].journal(f"portico-test-worker@{release}"), 30, "the task has begun")
     with load(site):
         child = start(site, "remote-restart")
         wait_until(lambda: "restarting worker" in peek(child), 120, "the worker restarts")
@@ -89,7 +89,7 @@ def processes(site: Fleet, release: str) -> dict[tuple[str, str], str]:
 
 def layer(site: Fleet, machine: Machine, release: str) -> str:
     """The folder of a release's packages."""
-    return machine.ssh("readlink", "-f", f"/srv/portico/releases/{release}/venv").strip()
+    return machine.ssh("readlink", "-f", f"/srv/portico-test/releases/{release}/venv").strip()
 
 
 REPLACED = "for _ in $(seq 12); do systemctl daemon-reexec; sleep 1; done"
@@ -240,17 +240,17 @@ def small_disk(machine: Machine) -> None:
     """Put the folder with the current release's link on its own small disk."""
     small = "mount -t tmpfs -o size=256k,nr_inodes=40 none"
     machine.sh(
-        f"cp -a /srv/portico/state /root/state; {small} /srv/portico/state; cp -a /root/state/. /srv/portico/state"
+        f"cd /srv/portico-test; cp -a state /root/state; {small} /srv/portico-test/state; cp -a /root/state/. state/."
     )
 
 
 def fill(machine: Machine) -> None:
     takes_all = "n=0; while touch full-$n; do n=$((n + 1)); done; cat /dev/zero >full-0"
-    machine.sh(f"cd /srv/portico/state; {takes_all}", check=False)
+    machine.sh(f"cd /srv/portico-test/state; {takes_all}", check=False)
 
 
 def empty(machine: Machine) -> None:
-    machine.sh("umount /srv/portico/state; rm -r /root/state")
+    machine.sh("umount /srv/portico-test/state; rm -r /root/state")
 
 
 class Fault(NamedTuple):

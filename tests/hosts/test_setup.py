@@ -19,7 +19,7 @@ from tests.rig.machines import Fleet, Machine, Rack, bare_fleet, watching
 from tests.rig.ports import free_port
 from tests.support import one_line
 
-HELPER = "/usr/local/sbin/portico-helper"
+HELPER = "/usr/local/sbin/portico-test-helper"
 RELEASE = "20260101-120000-abcdef1"
 UNITS = {"web1": "web", "web2": "web", "jobs1": "worker"}
 
@@ -51,7 +51,9 @@ def no_change(fleet: Fleet) -> list[str]:
 
 
 def passwords(fleet: Fleet) -> list[str]:
-    found = [fleet["data1"].sh(f"head -n 1 /etc/portico/{name}_password").strip() for name in ("database", "broker")]
+    found = [
+        fleet["data1"].sh(f"head -n 1 /etc/portico-test/{name}_password").strip() for name in ("database", "broker")
+    ]
     assert all(len(password) >= 40 for password in found)
     return found
 
@@ -64,7 +66,7 @@ def test_a_dry_run_shows_what_bare_hosts_would_get_and_changes_nothing(bare: Fle
     for line in ("web1:", "  + user deploy", "  enable nginx.service", "  +++ /etc/sudoers.d/portico"):
         assert line in shown.splitlines(), line
     assert "sudo" not in bare["web1"].sh("dpkg-query -W -f '${Package} '")
-    assert bare["web1"].sh("ls -d /srv/* /etc/portico 2>/dev/null", check=False) == ""
+    assert bare["web1"].sh("ls -d /srv/* /etc/portico-test 2>/dev/null", check=False) == ""
 
 
 def test_bare_hosts_become_ready_at_once(ready: Fleet) -> None:
@@ -73,8 +75,8 @@ def test_bare_hosts_become_ready_at_once(ready: Fleet) -> None:
         assert f"{name}: ready" in said.splitlines()
         machine = ready[name]
         assert machine.sh("systemctl --failed --no-legend") == ""
-        assert machine.sh("cat /etc/portico/roles").split() == list(ready.roles[name])
-        assert machine.sh("stat -c '%U %a' /etc/portico/setup").split() == ["root", "644"]
+        assert machine.sh("cat /etc/portico-test/roles").split() == list(ready.roles[name])
+        assert machine.sh("stat -c '%U %a' /etc/portico-test/setup").split() == ["root", "644"]
 
 
 def test_the_cluster_that_debian_does_not_make_without_the_locale_is_made(ready: Fleet) -> None:
@@ -84,9 +86,13 @@ def test_the_cluster_that_debian_does_not_make_without_the_locale_is_made(ready:
 
 
 def test_a_second_time_nothing_changes(ready: Fleet) -> None:
-    before = {name: ready[name].sh("find /etc /usr /srv -newer /etc/portico/setup -type f") for name in ready.roles}
+    before = {
+        name: ready[name].sh("find /etc /usr /srv -newer /etc/portico-test/setup -type f") for name in ready.roles
+    }
     assert ready.must("remote-setup").stdout.splitlines() == no_change(ready), "nobody is asked"
-    assert {name: ready[name].sh("find /etc /usr /srv -newer /etc/portico/setup -type f") for name in before} == before
+    assert {
+        name: ready[name].sh("find /etc /usr /srv -newer /etc/portico-test/setup -type f") for name in before
+    } == before
 
 
 def test_the_deploy_user_logs_in_with_the_administrator_s_key_and_without_a_password(ready: Fleet) -> None:
@@ -100,12 +106,12 @@ def test_the_deploy_user_logs_in_with_the_administrator_s_key_and_without_a_pass
 
 def test_the_site_s_units_are_confined(ready: Fleet) -> None:
     for name, kind in (("web1", "web"), ("web2", "web"), ("jobs1", "worker"), ("jobs1", "beat")):
-        said = ready[name].sh(f"systemd-analyze security portico-{kind}@{RELEASE}.service --no-pager")
+        said = ready[name].sh(f"systemd-analyze security portico-test-{kind}@{RELEASE}.service --no-pager")
         level = re.search(r"exposure level for .*: ([0-9.]+)", said)
         assert level, said
         assert float(level[1]) <= 2.5
-        ready[name].sh(f"systemd-analyze verify /etc/systemd/system/portico-{kind}@.service")
-    said = ready["web1"].sh(f"systemctl show -p LimitCORE,IPAddressDeny portico-web@{RELEASE}.service")
+        ready[name].sh(f"systemd-analyze verify /etc/systemd/system/portico-test-{kind}@.service")
+    said = ready["web1"].sh(f"systemctl show -p LimitCORE,IPAddressDeny portico-test-web@{RELEASE}.service")
     assert "LimitCORE=0" in said.split(), "a crash leaves no copy of memory"
     assert "169.254.169.254" in said, "where a cloud tells a machine its keys"
 
@@ -115,7 +121,7 @@ def test_an_nginx_without_a_release_answers_502_and_a_strange_name_gets_nothing(
         ask = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1/"
         assert ready[name].sh(f"{ask} -H 'Host: portico.test'") == "502"
         assert ready[name].sh(ask.replace("127.0.0.1", "127.0.0.2"), check=False) == "000"
-        assert '"status":502' in ready[name].sh("sleep 1.2; cat /var/log/nginx/portico.access.log")
+        assert '"status":502' in ready[name].sh("sleep 1.2; cat /var/log/nginx/portico-test.access.log")
 
 
 # --- Secrets ---
@@ -139,7 +145,7 @@ def test_no_password_is_said_or_is_in_a_process_list_a_log_or_a_file_for_all(rea
 def test_where_passwords_are_only_root_reads(ready: Fleet) -> None:
     for name, files in {"data1": ("database_password", "broker_password"), "web1": ("services.env",)}.items():
         for file in files:
-            assert ready[name].sh(f"stat -c '%U:%G %a' /etc/portico/{file}").strip() == "root:root 600"
+            assert ready[name].sh(f"stat -c '%U:%G %a' /etc/portico-test/{file}").strip() == "root:root 600"
 
 
 # --- The servers ---
@@ -161,7 +167,7 @@ def connect(machine: Machine, url: str) -> str:
 
 def test_the_site_s_hosts_come_to_the_database_over_tls_with_the_password_and_not_otherwise(ready: Fleet) -> None:
     for name in ("web1", "web2", "jobs1"):
-        url = re.search(r"^DATABASE_URL=(.*)$", ready[name].sh("cat /etc/portico/services.env"), re.MULTILINE)
+        url = re.search(r"^DATABASE_URL=(.*)$", ready[name].sh("cat /etc/portico-test/services.env"), re.MULTILINE)
         assert url
         assert connect(ready[name], url[1]) == "connected"
         for wrong in (
@@ -189,10 +195,12 @@ except ssl.SSLError as error:
 def test_a_server_that_shows_another_certificate_is_told_nothing(ready: Fleet) -> None:
     web, data = ready["web1"], ready["data1"].address
     web.sh("openssl req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -out /tmp/other.crt -subj /CN=x -days 2 2>&1")
-    url = re.search(r"^DATABASE_URL=(.*)$", web.sh("cat /etc/portico/services.env"), re.MULTILINE)
+    url = re.search(r"^DATABASE_URL=(.*)$", web.sh("cat /etc/portico-test/services.env"), re.MULTILINE)
     assert url
-    assert "certificate verify failed" in connect(web, url[1].replace("/etc/portico/database.crt", "/tmp/other.crt"))
-    assert web.ssh("python3", "-c", GREET, data, "/etc/portico/broker.crt").strip() == "TLSv1.3"
+    assert "certificate verify failed" in connect(
+        web, url[1].replace("/etc/portico-test/database.crt", "/tmp/other.crt")
+    )
+    assert web.ssh("python3", "-c", GREET, data, "/etc/portico-test/broker.crt").strip() == "TLSv1.3"
     assert "certificate verify failed" in web.ssh("python3", "-c", GREET, data, "/tmp/other.crt")
 
 
@@ -207,13 +215,13 @@ def stranger(ready: Fleet) -> Machine:
 def test_a_stranger_is_refused_by_the_database_itself_too(ready: Fleet, stranger: Machine) -> None:
     [password, _] = passwords(ready)
     data = ready["data1"]
-    url = f"postgres://site:{password}@{data.address}:5432/site?sslmode=require&connect_timeout=3"
+    url = f"postgres://portico_test:{password}@{data.address}:5432/portico_test?sslmode=require&connect_timeout=3"
     assert "timeout" in connect(stranger, url), "the firewall drops it"
-    data.sh("systemctl stop portico-firewall")
+    data.sh("systemctl stop portico.firewall")
     try:
         assert "no pg_hba.conf entry" in connect(stranger, url)
     finally:
-        data.sh("systemctl start portico-firewall")
+        data.sh("systemctl start portico.firewall")
 
 
 def listening(machine: Machine) -> set[str]:
@@ -226,7 +234,7 @@ def test_the_broker_has_one_user_and_erlang_is_for_this_host_only(ready: Fleet) 
     data = ready["data1"]
     users = data.sh("rabbitmqctl list_users --quiet --no-table-headers").split()
     assert "guest" not in users
-    assert users[0] == "site"
+    assert users[0] == "portico-test"
     assert listening(data) == {"22", "5432", "5671"}
 
 
@@ -265,7 +273,9 @@ def test_without_a_firewall_the_broker_is_still_for_the_site_s_hosts_only(ready:
     try:
         assert PORTS - opened(stranger, data) == {5671}
         assert opened(ready["web1"], data) == PORTS
-        assert ready["web1"].ssh("python3", "-c", GREET, data.address, "/etc/portico/broker.crt").strip() == "TLSv1.3"
+        assert (
+            ready["web1"].ssh("python3", "-c", GREET, data.address, "/etc/portico-test/broker.crt").strip() == "TLSv1.3"
+        )
     finally:
         ready.configure(firewall=True)
     ready.must("remote-setup", "--yes", "--only", "data1")
@@ -285,7 +295,7 @@ def test_ssh_is_let_in_wherever_it_listens(ready: Fleet) -> None:
     file = "/etc/ssh/sshd_config.d/more.conf"
     ready["jobs1"].sh(f"printf 'ListenAddress 0.0.0.0\\nListenAddress 127.0.0.1:2222\\n' >{file}")
     shown = ready.must("remote-setup", "--dry-run", "--details").stdout
-    assert '  +        tcp dport { 22, 2222 } accept comment "SSH"' in shown.splitlines()
+    assert '  +add rule inet portico_hosts input tcp dport { 22, 2222 } accept comment "SSH"' in shown.splitlines()
     ready["jobs1"].sh(f"rm {file}")
 
 
@@ -293,10 +303,10 @@ def test_rules_that_were_flushed_come_back(ready: Fleet) -> None:
     # The system's nftables.service flushes all tables when it starts; its restart must restart ours too.
     ready["jobs1"].sh("systemctl start nftables; systemctl restart nftables")
     # systemctl does not wait for units that are restarted along; they are only queued then.
-    ready["jobs1"].sh("systemctl start portico-firewall; nft list table inet portico >/dev/null")
-    ready["jobs1"].sh("nft delete table inet portico")
+    ready["jobs1"].sh("systemctl start portico.firewall; nft list table inet portico_hosts >/dev/null")
+    ready["jobs1"].sh("nft delete table inet portico_hosts")
     shown = ready.must("remote-setup", "--yes").stdout
-    assert "  restart portico-firewall.service" in shown
+    assert "  restart portico.firewall.service" in shown
     assert opened(ready["data1"], ready["jobs1"]) == {22}
     assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
 
@@ -315,22 +325,22 @@ def as_deploy(machine: Machine, script: str) -> tuple[int, str]:
     "script",
     [
         "cat /etc/shadow",
-        "cat /etc/portico/services.env",
-        "ls /srv/portico/protected",
-        "touch /srv/portico/protected/x",
-        "mv /srv/portico/state /srv/portico/elsewhere",
-        "rmdir /srv/portico/layers",
+        "cat /etc/portico-test/services.env",
+        "ls /srv/portico-test/protected",
+        "touch /srv/portico-test/protected/x",
+        "mv /srv/portico-test/state /srv/portico-test/elsewhere",
+        "rmdir /srv/portico-test/layers",
         "touch /etc/systemd/system/x.service",
-        "touch /etc/systemd/system/portico-web@.service",
-        "echo >>/usr/local/lib/portico/launch",
+        "touch /etc/systemd/system/portico-test-web@.service",
+        "echo >>/usr/local/lib/portico-test/launch",
         f"echo >>{HELPER}",
         "touch /etc/sudoers.d/x",
-        "touch /etc/nginx/site/x.conf",
-        "cat /etc/nginx/site/tls.key /etc/portico/pending",
+        "touch /etc/nginx/portico-test/x.conf",
+        "cat /etc/nginx/portico-test/tls.key /etc/portico-test/pending",
         "sudo -n id",
         "sudo -n -s",
         "sudo -n /bin/sh -c id",
-        "sudo -n -u app id",
+        "sudo -n -u portico-test id",
         "sudo -n -u postgres id",
         "sudo -n systemctl restart nginx",
         "sudo -n journalctl",
@@ -338,11 +348,11 @@ def as_deploy(machine: Machine, script: str) -> tuple[int, str]:
         f"sudo -n LD_PRELOAD=/tmp/x.so {HELPER} units",
         f"sudo -n -E {HELPER} units",
         f"sudo -n -u postgres {HELPER} units",
-        f"sudo -n -g root -u app {HELPER} units",
+        f"sudo -n -g root -u portico-test {HELPER} units",
         f"sudo -n sh {HELPER} units",
         f"{HELPER} units",
         "systemctl restart nginx",
-        "systemctl start portico-web@x",
+        "systemctl start portico-test-web@x",
         "systemd-run --wait id",
         "nft list ruleset | grep -q portico",
     ],
@@ -430,25 +440,25 @@ def test_what_the_deploy_user_puts_in_the_way_of_root_is_not_followed(ready: Fle
         "/etc",
         "../releases/../../../etc",
         f"../releases/{RELEASE}/x",
-        f"/srv/portico/releases/{RELEASE}",
+        f"/srv/portico-test/releases/{RELEASE}",
         "x",
     ):
-        as_deploy(machine, f"ln -sfn '{link}' /srv/portico/state/current")
+        as_deploy(machine, f"ln -sfn '{link}' /srv/portico-test/state/current")
         assert as_deploy(machine, f"sudo -n {HELPER} boot")[0] == 64, link
-    as_deploy(machine, "rm /srv/portico/state/current")
+    as_deploy(machine, "rm /srv/portico-test/state/current")
     assert as_deploy(machine, f"sudo -n {HELPER} boot")[0] == 0
     # The release's `env` is run by the site's user, who has fewer rights.
     as_deploy(
         machine,
-        f"mkdir -p /srv/portico/releases/{RELEASE} && cd /srv/portico/releases/{RELEASE} && "
-        "echo 'id -un; cat /etc/shadow || touch /srv/portico/state/x || touch /etc/x || exit 3' >env",
+        f"mkdir -p /srv/portico-test/releases/{RELEASE} && cd /srv/portico-test/releases/{RELEASE} && "
+        "echo 'id -un; cat /etc/shadow || touch /srv/portico-test/state/x || touch /etc/x || exit 3' >env",
     )
     code, said = as_deploy(machine, f"sudo -n {HELPER} start web {RELEASE}")
     assert code == 1
     assert "\napp\n" in said
     assert said.count("denied") + said.count("Read-only") >= 3, said
     assert as_deploy(machine, f"sudo -n {HELPER} units") == (0, "")
-    as_deploy(machine, f"rm -r /srv/portico/releases/{RELEASE}")
+    as_deploy(machine, f"rm -r /srv/portico-test/releases/{RELEASE}")
 
 
 @pytest.mark.parametrize(
@@ -478,15 +488,15 @@ def test_a_link_that_a_server_s_user_puts_in_the_way_leads_root_nowhere(
 
 def test_a_link_among_static_files_leads_nginx_to_nothing_of_others(ready: Fleet) -> None:
     machine = ready["web1"]
-    machine.sh("echo secret >/srv/portico/protected/export; chown app:www-data /srv/portico/protected/export")
+    machine.sh("cd /srv/portico-test/protected; echo secret >export; chown portico-test:www-data export")
     as_deploy(
         machine,
-        "cd /srv/portico/static; echo mine >a.txt; ln -s /srv/portico/protected/export b.txt; ln -s a.txt c.txt",
+        "cd /srv/portico-test/static; echo mine >a.txt; ln -s ../protected/export b.txt; ln -s a.txt c.txt",
     )
     ask = "curl -s -H 'Host: portico.test' http://127.0.0.1/static"
     assert [machine.sh(f"{ask}/{name}.txt").strip() for name in "ac"] == ["mine", "mine"]
     assert "403 Forbidden" in machine.sh(f"{ask}/b.txt")
-    machine.sh("rm /srv/portico/static/*.txt /srv/portico/protected/export")
+    machine.sh("rm /srv/portico-test/static/*.txt /srv/portico-test/protected/export")
 
 
 # --- What the deploy user may do ---
@@ -494,8 +504,8 @@ def test_a_link_among_static_files_leads_nginx_to_nothing_of_others(ready: Fleet
 #: A release of nothing: `manage.py` says what it was called with.
 NOTHING = f"""\
 umask 022
-mkdir -p /srv/portico/releases/{RELEASE}/venv/bin /srv/portico/releases/{RELEASE}/site
-cd /srv/portico/releases/{RELEASE}
+mkdir -p /srv/portico-test/releases/{RELEASE}/venv/bin /srv/portico-test/releases/{RELEASE}/site
+cd /srv/portico-test/releases/{RELEASE}
 ln -sf /usr/bin/python3 venv/bin/python
 printf "A='b c'\\nPORTICO_SITE=site\\n" >env
 cat >site/manage.py <<'END'
@@ -527,7 +537,7 @@ def test_manage_hands_on_words_as_they_are_input_and_exit_code(ready: Fleet, nam
     done = subprocess.run([*command, *words], input="input", capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 7, done.stderr
     assert json.loads(done.stdout) == [words, False, "b c", True, "input"]
-    as_deploy(ready[name], f"rm -r /srv/portico/releases/{RELEASE}")
+    as_deploy(ready[name], f"rm -r /srv/portico-test/releases/{RELEASE}")
 
 
 def test_a_unit_that_does_not_start_says_why_and_is_not_tried_again(ready: Fleet) -> None:
@@ -540,20 +550,22 @@ def test_a_unit_that_does_not_start_says_why_and_is_not_tried_again(ready: Fleet
         ready["jobs1"], f"sudo -n {HELPER} migrate {RELEASE}; sudo -n {HELPER} journal worker {RELEASE} 1"
     )
     assert "no broker at all" in said
-    as_deploy(ready["jobs1"], f"rm -r /srv/portico/releases/{RELEASE}")
+    as_deploy(ready["jobs1"], f"rm -r /srv/portico-test/releases/{RELEASE}")
 
 
 def test_ten_copies_of_the_database_are_kept_where_only_root_reads_them(ready: Fleet) -> None:
     data = ready["data1"]
-    data.sh("cd /var/backups/portico; for n in 1 2 3 4 5 6 7 8 9 10 11; do touch 20200101-0000$n-before-x.dump; done")
+    data.sh(
+        "cd /var/backups/portico-test; for n in 1 2 3 4 5 6 7 8 9 10 11; do touch 20200101-0000$n-before-x.dump; done"
+    )
     code, said = as_deploy(data, f"sudo -n {HELPER} backup {RELEASE}")
     assert code == 0
-    assert re.fullmatch(rf"/var/backups/portico/\d{{8}}-\d{{6}}-before-{RELEASE}.dump\n", said)
-    kept = data.sh("ls /var/backups/portico").split()
+    assert re.fullmatch(rf"/var/backups/portico-test/\d{{8}}-\d{{6}}-before-{RELEASE}.dump\n", said)
+    kept = data.sh("ls /var/backups/portico-test").split()
     assert len(kept) == 10
     assert kept[-1] in said
     assert data.sh(f"stat -c '%U %a' {said.strip()}").split() == ["root", "600"]
-    assert "site" in data.sh(f"runuser -u postgres -- pg_restore -l <{said.strip()}")
+    assert "portico_test" in data.sh(f"runuser -u postgres -- pg_restore -l <{said.strip()}")
     assert as_deploy(ready["web1"], f"sudo -n {HELPER} backup {RELEASE}")[0] == 64
 
 
@@ -563,7 +575,8 @@ def test_ten_copies_of_the_database_are_kept_where_only_root_reads_them(ready: F
 def test_what_was_changed_by_hand_is_shown_and_mended(ready: Fleet) -> None:
     web = ready["web1"]
     web.sh(
-        "sed -i 's/read_timeout 60s/read_timeout 5s/' /etc/nginx/site/proxy.conf; chmod 644 /etc/portico/services.env"
+        "sed -i 's/read_timeout 60s/read_timeout 5s/' /etc/nginx/portico-test/proxy.conf; "
+        "chmod 644 /etc/portico-test/services.env"
     )
     web.sh("echo 'deploy ALL=(ALL) NOPASSWD: ALL' >>/etc/sudoers.d/portico; systemctl disable -q --now nginx")
     shown = ready.must("remote-setup", "--dry-run", "--details").stdout.splitlines()
@@ -571,21 +584,21 @@ def test_what_was_changed_by_hand_is_shown_and_mended(ready: Fleet) -> None:
         "  -proxy_read_timeout 5s;",
         "  +proxy_read_timeout 60s;",
         "  -deploy ALL=(ALL) NOPASSWD: ALL",
-        "  ~ /etc/portico/services.env root:root 644 → root:root 600",
+        "  ~ /etc/portico-test/services.env root:root 644 → root:root 600",
         "  enable nginx.service",
     ):
         assert line in shown, shown
     assert "web2: no change" in shown
-    assert "read_timeout 5s" in web.sh("cat /etc/nginx/site/proxy.conf"), "a dry run changes nothing"
+    assert "read_timeout 5s" in web.sh("cat /etc/nginx/portico-test/proxy.conf"), "a dry run changes nothing"
     ready.must("remote-setup", "--yes", "--only", "web1")
     assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
     assert web.sh("curl -s -o /dev/null -w '%{http_code}' -H 'Host: portico.test' http://127.0.0.1/") == "502"
 
 
 def test_a_host_that_no_longer_runs_the_site_has_its_units_stopped(ready: Fleet) -> None:
-    left = f"portico-worker@{RELEASE}.service"
+    left = f"portico-test-worker@{RELEASE}.service"
     ready["data1"].sh(f"systemd-run --quiet --unit {left} sleep 600")
-    assert "  disable portico-worker@.service" in ready.must("remote-setup", "--dry-run").stdout
+    assert "  disable portico-test-worker@.service" in ready.must("remote-setup", "--dry-run").stdout
     ready.must("remote-setup", "--yes")
     support.wait_until(lambda: left not in ready["data1"].sh("systemctl list-units"), 20, "it has ended")
     assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
@@ -601,7 +614,7 @@ time.sleep(900)'
 
 def test_a_host_runs_nothing_of_roles_that_others_have_now_and_keeps_the_data(ready: Fleet) -> None:
     jobs, data, web2 = ready["jobs1"], ready["data1"], ready["web2"]
-    before, beat = dict(ready.roles), "/etc/systemd/system/portico-beat@.service"
+    before, beat = dict(ready.roles), "/etc/systemd/system/portico-test-beat@.service"
     as_deploy(jobs, f"{NOTHING}\ncat >>env <<'END'\n{IDLE}END")
     assert as_deploy(jobs, f"sudo -n {HELPER} start beat {RELEASE}") == (0, "")
     data.sh("echo 'CREATE TABLE kept ()' | runuser -u postgres -- psql -q site")
@@ -609,18 +622,18 @@ def test_a_host_runs_nothing_of_roles_that_others_have_now_and_keeps_the_data(re
     ready.configure()
     try:
         shown = ready.must("remote-setup", "--yes").stdout.splitlines()
-        for unit in ("portico-beat@.service", "nginx.service", "postgresql.service", "rabbitmq-server.service"):
+        for unit in ("portico-test-beat@.service", "nginx.service", "postgresql.service", "rabbitmq-server.service"):
             assert f"  disable {unit}" in shown
-        support.wait_until(lambda: "portico-beat@" not in jobs.sh("systemctl list-units"), 20, "beat has ended")
+        support.wait_until(lambda: "portico-test-beat@" not in jobs.sh("systemctl list-units"), 20, "beat has ended")
         assert jobs.sh(f"ls {beat} 2>&1", check=False).endswith("No such file or directory\n")
         ready["web1"].sh(f"ls {beat}")
         assert (listening(data), listening(web2)) == ({"22", "8082"}, {"22", "5432", "5671"})
-        assert web2.sh("ls /etc/nginx/site; systemctl is-enabled nginx", check=False).strip() == "disabled"
+        assert web2.sh("ls /etc/nginx/portico-test; systemctl is-enabled nginx", check=False).strip() == "disabled"
         assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
     finally:
         ready.roles |= before
         ready.configure()
-        as_deploy(jobs, f"rm -r /srv/portico/releases/{RELEASE}")
+        as_deploy(jobs, f"rm -r /srv/portico-test/releases/{RELEASE}")
     ready.must("remote-setup", "--yes")
     assert "kept" in data.sh("echo '\\dt' | runuser -u postgres -- psql -q site")
     assert listening(web2) == {"22", "80", "8082"}
@@ -665,7 +678,7 @@ def test_nginx_keeps_what_works_when_it_is_told_nonsense(ready: Fleet) -> None:
         assert "the previous one is restored" in failed[0]
         assert "perhaps" in failed[0]
         for name in ("web1", "web2"):
-            assert "sendfile on;" in ready[name].sh("cat /etc/nginx/site/site.conf")
+            assert "sendfile on;" in ready[name].sh("cat /etc/nginx/portico-test/defaults.conf")
             ready[name].sh("nginx -t -q -c /etc/nginx/site/nginx.conf && systemctl is-active -q nginx")
     finally:
         path.write_text(right)
@@ -686,7 +699,7 @@ def test_one_host_that_cannot_be_looked_at_is_one_line_and_nothing_is_done(ready
         assert [line.split(":")[0] for line in lines] == ["web2", "jobs1"]
         assert lines[0].startswith("web2: is slackware 13; install Debian 12 or newer")
         assert lines[1].startswith("jobs1: no SSH at 127.0.0.1:")
-        assert "TimeoutStopSec=22" not in ready["web1"].sh("cat /etc/systemd/system/portico-web@.service")
+        assert "TimeoutStopSec=22" not in ready["web1"].sh("cat /etc/systemd/system/portico-test-web@.service")
     finally:
         file.write_text(right)
         ready["web2"].sh("sed -i s/^ID=slackware/ID=debian/ /etc/os-release")
@@ -694,13 +707,13 @@ def test_one_host_that_cannot_be_looked_at_is_one_line_and_nothing_is_done(ready
 
 def test_one_host_that_cannot_be_made_ready_leaves_the_others_to_be(ready: Fleet) -> None:
     data, web = ready["data1"], ready["web1"]
-    before = web.sh("cat /etc/portico/services.env")
+    before = web.sh("cat /etc/portico-test/services.env")
     data.sh("cd /etc/rabbitmq; mv rabbitmq.conf old; mkdir rabbitmq.conf; systemctl stop postgresql rabbitmq-server")
-    web.sh("chmod 755 /etc/portico/roles")
+    web.sh("chmod 755 /etc/portico-test/roles")
     result = ready.invoke("remote-setup", "--yes")
     assert one_line(result) == "data1: /etc/rabbitmq/rabbitmq.conf is a folder; remove it"
     assert "web1: ready" in result.stderr.splitlines()
-    assert web.sh("cat /etc/portico/services.env") == before
+    assert web.sh("cat /etc/portico-test/services.env") == before
     data.sh("rmdir /etc/rabbitmq/rabbitmq.conf")
     ready.must("remote-setup", "--yes")
     assert ready.must("remote-setup").stdout.splitlines() == no_change(ready)
@@ -721,9 +734,9 @@ def test_a_key_that_is_not_the_administrator_s_is_one_line_for_each_host(ready: 
 
 
 def test_without_a_terminal_and_without_yes_nothing_is_done(ready: Fleet) -> None:
-    ready["web1"].sh("chmod 755 /etc/portico/roles")
+    ready["web1"].sh("chmod 755 /etc/portico-test/roles")
     assert one_line(ready.invoke("remote-setup")).endswith("There is no terminal to confirm it on: add --yes")
-    assert ready["web1"].sh("stat -c %a /etc/portico/roles").strip() == "755"
+    assert ready["web1"].sh("stat -c %a /etc/portico-test/roles").strip() == "755"
     ready.must("remote-setup", "--yes")
 
 
@@ -801,7 +814,7 @@ def test_a_setup_that_is_killed_is_ended_by_the_next(solo: Fleet) -> None:
     support.wait_until(lambda: "dpkg" in solo["solo"].sh("cat /proc/[0-9]*/comm", check=False), 120, "it installs")
     client.kill()
     client.wait()
-    assert solo["solo"].sh("ls /etc/portico/setup 2>&1", check=False).strip().endswith("No such file or directory")
+    assert solo["solo"].sh("ls /etc/portico-test/setup 2>&1", check=False).strip().endswith("No such file or directory")
 
     def done() -> bool:
         result = solo.invoke("remote-setup", "--yes")
@@ -821,13 +834,13 @@ def test_limits_and_tls_are_in_force_and_keys_are_the_administrator_s(solo: Flee
     ask = "curl -s -o /dev/null -w '%{http_code} %{http_version}' -H 'Host: portico.test' -k --resolve"
     assert host.sh(f"{ask} portico.test:443:127.0.0.1 https://portico.test/") == "502 2"
     assert host.sh(f"{ask} portico.test:80:127.0.0.1 http://portico.test/").startswith("308")
-    assert host.sh("stat -c '%U %a' /etc/nginx/site/tls.key").split() == ["root", "600"]
+    assert host.sh("stat -c '%U %a' /etc/nginx/portico-test/tls.key").split() == ["root", "600"]
 
 
 def test_what_the_site_uploads_is_served_and_nothing_of_it_is_run(solo: Fleet) -> None:
     host = solo["solo"]
     host.sh(
-        "cd /srv/portico/media && setpriv --reuid app --regid www-data --init-groups sh -c '"
+        "cd /srv/portico-test/media && setpriv --reuid portico-test --regid portico-test --init-groups sh -c '"
         'umask 027 && mkdir "a b" && echo x >"a b/ü.png" && echo "<svg/>" >"a b/x.svg"\''
     )
     ask = "curl -s -i -k --resolve portico.test:443:127.0.0.1 https://portico.test/media/"
@@ -838,7 +851,7 @@ def test_what_the_site_uploads_is_served_and_nothing_of_it_is_run(solo: Fleet) -
         assert line in script
     for path in ("", "a%20b", "a%20b/", "..%2fstate/", "%2e%2e/%2e%2e/etc/passwd"):
         assert host.sh(f"{ask}{path}").split()[1] in ("400", "404", "502"), path  # 502: it is the site's
-    assert host.sh("runuser -u deploy -- ls /srv/portico/media 2>&1", check=False).endswith("Permission denied\n")
+    assert host.sh("runuser -u deploy -- ls /srv/portico-test/media 2>&1", check=False).endswith("Permission denied\n")
 
 
 def test_what_a_project_adds_is_there_and_nonsense_for_nginx_names_its_file(solo: Fleet) -> None:
@@ -846,8 +859,8 @@ def test_what_a_project_adds_is_there_and_nonsense_for_nginx_names_its_file(solo
     ask = "curl -s -k --resolve portico.test:443:127.0.0.1 https://portico.test/robots.txt"
     assert host.sh(ask) == "User-agent: *\nDisallow: /search/\n"
     assert host.sh("command -v tree").strip() == "/usr/bin/tree"
-    assert host.sh("systemctl is-active portico-heartbeat").strip() == "active"
-    assert host.sh("systemctl show -p Nice --value portico-worker@20260101-000000-abcdef0").strip() == "10"
+    assert host.sh("systemctl is-active portico-test-heartbeat").strip() == "active"
+    assert host.sh("systemctl show -p Nice --value portico-test-worker@20260101-000000-abcdef0").strip() == "10"
     lines, unit = solo.project / local.NGINX, solo.project / local.UNITS / "heartbeat.service"
     right, running = lines.read_text(), unit.read_text()
     try:
@@ -858,12 +871,12 @@ def test_what_a_project_adds_is_there_and_nonsense_for_nginx_names_its_file(solo
         assert host.sh(ask) == "User-agent: *\nDisallow: /search/\n"
         lines.write_text(right)
         solo.must("remote-setup", "--yes")
-        assert host.sh("systemctl is-active portico-heartbeat", check=False).strip() == "inactive"
+        assert host.sh("systemctl is-active portico-test-heartbeat", check=False).strip() == "inactive"
     finally:
         lines.write_text(right)
         unit.write_text(running)
     solo.must("remote-setup", "--yes")
-    assert host.sh("systemctl is-active portico-heartbeat").strip() == "active"
+    assert host.sh("systemctl is-active portico-test-heartbeat").strip() == "active"
 
 
 def test_only_a_setup_needs_certificate_and_key_and_a_renewed_one_is_told(solo: Fleet, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ class Load:
     #: Seconds that a client waits after each request: six of them send some 60 requests a second. A faster load takes
     #: the processors from the deploy, which then takes longer instead of meeting more requests.
     rest: float = 0.08
+    #: The name of the site that is asked for.
+    host: str = "localhost"
     #: Seconds after which it ends by itself.
     most_seconds: float = MOST_SECONDS
     codes: Counter[int] = field(default_factory=Counter)
@@ -104,7 +106,7 @@ class Load:
         try:
             more = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
             connection.request(
-                method, path, body or None, {"Connection": "close", "Host": "localhost", **more, **(headers or {})}
+                method, path, body or None, {"Connection": "close", "Host": self.host, **more, **(headers or {})}
             )
             response = connection.getresponse()
             return response.status, response.read().decode(errors="replace")

@@ -256,7 +256,7 @@ class Fleet:
 
     def current(self, machine: Machine) -> str:
         """The current release of a machine; empty for none."""
-        link = machine.ssh("readlink", "/srv/portico/state/current", check=False).strip()
+        link = machine.ssh("readlink", "/srv/portico-test/state/current", check=False).strip()
         return link.rpartition("/")[2]
 
 

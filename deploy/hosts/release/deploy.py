@@ -97,12 +97,12 @@ def deploy(target: Target, ref: str, notify: Notify) -> None:
         ) as check,
     ):
         states = phases.look(operation)
-        for line in state.require_ready(states, roles(target), setup_marks(target), environment.name):
+        for line in state.require_ready(states, roles(target), setup_marks(target, states), environment.name):
             view.notify(line)
         require_alone(operation)
         headers = {
             host.name: phases.ship_header(
-                target, release, {**variables(target, host, release.id, states[host.name].cores), **revealed}
+                target, release, {**variables(target, host, release.id, states[host.name]), **revealed}
             )
             for host in target.hosts
         }
@@ -140,15 +140,15 @@ def require_alone(operation: Operation) -> None:
             raise Failure(f"{name}: runs {kind}, but {kind} must run on {due[kind]} now: include both hosts in --only")
 
 
-def setup_marks(target: Target) -> dict[str, str]:
+def setup_marks(target: Target, states: Mapping[str, HostState]) -> dict[str, str]:
     """The mark that `remote-setup` leaves on each host with the current files, as far as this machine has them."""
     wanted = converge.with_certificate(converge.load(target.environment, target.project))
-    return {host.name: desired.setup_mark(wanted, host) for host in target.hosts}
+    return {host.name: desired.setup_mark(wanted.on(states[host.name].site), host) for host in target.hosts}
 
 
-def variables(target: Target, host: Host, release: str, cores: int) -> dict[str, str]:
+def variables(target: Target, host: Host, release: str, has: HostState) -> dict[str, str]:
     """The environment of the site on a host, without its secrets."""
-    return site_environment(target.project, target.environment, host, release, cores)
+    return site_environment(target.project, target.environment, host, release, has.cores, name=has.site)
 
 
 def entry(release: str, action: str, commit: str) -> dict[str, str]:
@@ -207,7 +207,7 @@ def show(target: Target, ref: str) -> None:
     """Print the steps of a deploy and its scripts, after inspecting the hosts."""
     release = committed(target.project.root, ref)
     states = looked(target)
-    for line in state.require_ready(states, roles(target), setup_marks(target), target.environment.name):
+    for line in state.require_ready(states, roles(target), setup_marks(target, states), target.environment.name):
         print(line)
     print("\n".join(plan(target, release, states)))
     for name in ("lock.sh", "look.sh", "ship.sh", "migrate.sh", "activate.sh"):
@@ -236,6 +236,6 @@ def plan(target: Target, release: Release, states: Mapping[str, HostState]) -> l
         *(f"   then {kind} on {name}" for kind, name in target.alone.items() if name in target.names),
         f"   then the old units stop: requests and tasks have {environment.drain} s to finish",
     ]
-    plain = variables(target, target.hosts[0], release.id, 1)
+    plain = variables(target, target.hosts[0], release.id, HostState(target.hosts[0].name))
     secret = [*environment.secrets, *(name for name in ("database", "broker") if getattr(environment.services, name))]
     return [*lines, f"environment: {' '.join(sorted(plain))}; secret: {' '.join(sorted(secret))}"]

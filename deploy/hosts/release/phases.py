@@ -19,7 +19,7 @@ from deploy.core.running import printable, quote
 from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host, require_workers, workers_of
 from deploy.hosts.environment.owner import Owner, owner
-from deploy.hosts.layout import Layout
+from deploy.hosts.layout import LOCK
 from deploy.hosts.release import archive, health, state
 from deploy.hosts.release.fleet import Fleet
 from deploy.hosts.release.release import Release, environment_file
@@ -43,10 +43,6 @@ class Target:
     project: Project
     environment: Environment
     hosts: tuple[Host, ...]
-
-    @property
-    def layout(self) -> Layout:
-        return Layout(self.project.name)
 
     @cached_property
     def owner(self) -> Owner:
@@ -133,7 +129,7 @@ def ship_header(target: Target, release: Release, variables: Mapping[str, str]) 
     """The header that `scripts/ship.sh` reads before the code."""
     environment = target.environment
     return lines(
-        *(target.project.name, release.id, target.project.site, str(environment.keep)),
+        *(release.id, target.project.site, str(environment.keep)),
         *(_encoded(environment_file(variables)), _encoded(release.json), _hook(environment.hooks.hosts_before)),
     )
 
@@ -142,7 +138,7 @@ def activate_header(target: Target, release: str, entry: Mapping[str, str], *, l
     """The header that `scripts/activate.sh` reads; ``leave`` marks the current release as rolled back."""
     environment = target.environment
     return lines(
-        *(target.project.name, release, environment.domain, "https" if environment.tls else "http"),
+        *(release, environment.domain, "https" if environment.tls else "http"),
         *(" ".join(target.project.probes), json.dumps(dict(entry))[1:-1], "leave" if leave else ""),
         _hook(environment.hooks.hosts_after),
     )
@@ -161,12 +157,11 @@ def locked(
     Yields a function that raises `Failure` if a lock was lost. Raises `Failure` naming the lock holder.
     """
     said = f"{what} by {by} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    path = str(operation.target.layout.lock)
     begun = json.dumps(dict(entry))[1:-1] if entry else ""
     held: list[Lock] = []
 
     def take(connection: Connection) -> None:
-        held.append(take_lock(connection, path, said, begun))
+        held.append(take_lock(connection, LOCK, said, begun))
 
     def check() -> None:
         for lock in held:
@@ -185,10 +180,9 @@ def locked(
 
 def ask_each(operation: Operation, hosts: Sequence[Host]) -> dict[str, HostState | Failure]:
     """The state of each of these hosts, or why it cannot be read."""
-    name = lines(operation.target.project.name)
 
     def ask(connection: Connection) -> HostState:
-        result = run_script(connection, script("look.sh"), name.encode(), seconds=60)
+        result = run_script(connection, script("look.sh"), seconds=60)
         if result.code:
             raise Failure(f"{connection.name}: {result.last_line}")
         return state.parse(connection.name, result.text)
@@ -202,7 +196,7 @@ def ask_health(operation: Operation, hosts: Sequence[Host]) -> dict[str, tuple[H
     scheme = "https" if target.environment.tls else "http"
     tls = "tls" if target.environment.tls else ""
     values = (target.environment.domain, scheme, tls, " ".join(target.project.probes), _encoded(script("look.sh")))
-    header = lines(target.project.name, *values)
+    header = lines(*values)
 
     def ask(connection: Connection) -> tuple[HostState, health.Health]:
         result = run_script(connection, script("health.sh"), header.encode(), seconds=90)
@@ -242,7 +236,7 @@ def recorded(operation: Operation, entry: Mapping[str, str]) -> Iterator[None]:
         yield
     except Failure as failure:
         why = printable(failure.message.splitlines()[-1])[:300]
-        text = lines(operation.target.project.name, json.dumps(dict(entry))[1:-1], json.dumps(f"failed: {why}"))
+        text = lines(json.dumps(dict(entry))[1:-1], json.dumps(f"failed: {why}"))
         operation.connections.on_all(
             operation.target.hosts, lambda each: run_script(each, script("record.sh"), text.encode(), seconds=20)
         )
@@ -266,7 +260,7 @@ def migrate(operation: Operation, release: str) -> None:
     connection = operation.connections.to(first)
 
     def ask(to: Connection, word: str) -> Result:
-        text = lines(target.project.name, release, word).encode()
+        text = lines(release, word).encode()
         return run_script(to, script("migrate.sh"), text, seconds=limits.MIGRATE)
 
     if target.environment.backup_before_migrate:

@@ -61,13 +61,13 @@ def new_id(commit: str, now: datetime) -> str:
 
 
 def site_environment(
-    project: Project, environment: Environment, host: Host, release: str, cores: int
+    project: Project, environment: Environment, host: Host, release: str, cores: int, *, name: str = ""
 ) -> dict[str, str]:
-    """The site's environment variables on a host, without its secrets.
+    """The site's environment variables on a host, without its secrets; ``name`` is what the host calls the site.
 
     The URLs of servers on the environment's hosts are not among them: `remote-setup` configures those in the units.
     """
-    layout = Layout(project.name)
+    layout = Layout.of(project.name, environment.name, name)
     fixed = {
         **site.variables(project, site.PRODUCTION),
         "PORTICO_SITE": project.site,

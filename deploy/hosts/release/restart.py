@@ -52,7 +52,9 @@ def show(target: Target, role: str) -> None:
 
 def require_ready(target: Target, states: Mapping[str, HostState]) -> list[str]:
     """Raise `Failure` for hosts that cannot restart a unit; returns lines that recommend a new setup."""
-    return state.require_ready(states, deploy.roles(target), deploy.setup_marks(target), target.environment.name)
+    return state.require_ready(
+        states, deploy.roles(target), deploy.setup_marks(target, states), target.environment.name
+    )
 
 
 def steps(hosts: Sequence[Host], states: Mapping[str, HostState], role: str) -> list[Step]:
@@ -74,7 +76,7 @@ def header(target: Target, release: str, kinds: Sequence[str], entry: Mapping[st
     environment = target.environment
     words = (" ".join(kinds), environment.domain, "https" if environment.tls else "http")
     probes = " ".join(target.project.probes)
-    return phases.lines(target.project.name, release, *words, probes, json.dumps(dict(entry))[1:-1])
+    return phases.lines(release, *words, probes, json.dumps(dict(entry))[1:-1])
 
 
 def _served(has: HostState) -> dict[str, str]:

@@ -43,6 +43,8 @@ class HostState:
     """The state of a host."""
 
     name: str
+    #: What the host calls the site; empty if it did not say so.
+    site: str = ""
     #: The mark that setup left there (`desired.setup_mark`); empty if the last setup did not finish.
     setup: str = ""
     #: Whether it says whose host it is.
@@ -98,8 +100,8 @@ def _take(state: HostState, key: str, value: str) -> None:
             state.marked = False
         case "cores" | "free":
             setattr(state, key, int(value))
-        case "current":
-            state.current = value
+        case "current" | "site":
+            setattr(state, key, value)
         case "unit":
             kind, release_id, unit_state = value.split()[:3]
             state.units.append(RunningUnit(kind, release_id, unit_state))

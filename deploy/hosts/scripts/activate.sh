@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# shellcheck disable=SC2034 # site.sh uses probes and entry
+# shellcheck disable=SC2034,SC2154 # site.sh uses probes and entry; frame.sh sets `name`
 # Activates a release on this host in step with the other hosts, or restores the previous one.
 #
 # Standard input: the values below, each a line; then commands, each of which is answered: `workers` (wait until they
@@ -8,7 +8,6 @@
 # client disconnects, this host is restored.
 # Standard output: `= WORD` when a command is done, `! WHY` when it has failed, `| LINE` of a journal.
 set -eu
-IFS= read -r name
 IFS= read -r release
 IFS= read -r host           # a host name of the site
 IFS= read -r scheme         # the scheme of clients' requests

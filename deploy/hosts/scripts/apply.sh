@@ -2,7 +2,7 @@
 # Applies a plan to a host. Standard input: a line for each step, and `end`; nothing is done before all lines have
 # arrived. Names and paths have no spaces; contents are in base64. %PG% is the cluster of PostgreSQL.
 #
-#   name NAME                               the project's name
+#   name NAME APP DATABASE ACCOUNT VHOST    the site's names (Layout.names)
 #   install PACKAGE…
 #   user NAME login|system                  with a group of its own
 #   keys NAME                               copy the administrator's authorized keys
@@ -11,7 +11,14 @@
 #   file PATH OWNER GROUP MODE CONTENT      if the owner is not root: written as the owner, with the owner's group
 #   keep PATH OWNER                         copy a file that is not ours to PATH.before-portico, once
 #   check sudoers|nginx|nginx-beside|firewall
+#   move PATH NEW                           a file gets another name
 #   absent PATH
+#   free LOCK                               fail if a deploy holds the lock
+#   quit PATTERN                            stop units, and wait for that
+#   nodatabase all|role                     remove the database and its role; role: it may only not log in
+#   nobroker all|user                       remove the vhost and the user; user: only that
+#   erase FOLDER | seal FOLDER | empty FOLDER    remove; for root only, or remove if empty; remove if empty
+#   nousers NAME…                           remove users that setup has made, unless another site deploys as them
 #   units                                   systemd reads its files again
 #   enable UNIT | disable UNIT              disable also stops it; for a template all its units, without waiting
 #   start UNIT | restart UNIT | reload UNIT
@@ -90,6 +97,8 @@ install() {
 
 user() {
     if ! getent passwd "$1" >/dev/null; then
+        # A removal of the site takes no user that was there before.
+        echo "$1" >>"/etc/$name/users"
         if [ "$2" = system ]; then
             useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$1"
         else
@@ -118,6 +127,38 @@ folder() {
     mkdir -p "$1"
     chown "$2:$3" "$1"
     chmod "$4" "$1"
+}
+
+# --- Removal of a site
+
+quit() { # PATTERN
+    systemctl --quiet disable "$1" 2>/dev/null || true
+    systemctl --quiet stop "$1" 2>/dev/null || ! systemctl -q is-active "$1" 2>/dev/null || fail "$1 does not stop: systemctl status shows why"
+    systemctl --quiet reset-failed "$1" 2>/dev/null || true
+}
+
+erase() {
+    [ ! -L "$1" ] || fail "$1 is a link; remove it"
+    # Not what is mounted there, such as a share with uploads.
+    rm -rf --one-file-system "${1:?}" 2>/dev/null || echo "$1 has something mounted, which stays"
+}
+
+seal() {
+    [ -d "$1" ] && [ ! -L "$1" ] && ! mountpoint -q "$1" || return 0
+    rmdir "$1" 2>/dev/null || { chown root:root "$1" && chmod 700 "$1" && echo "$1 stays"; }
+}
+
+nousers() {
+    for user in "$@"; do
+        grep -qsx "$user" "/etc/$name/users" || continue
+        other=$(grep -ls "^$user ALL=(root:root) NOPASSWD: /usr/local/sbin/.*-helper$" /etc/sudoers.d/* | head -n 1)
+        if [ -n "$other" ]; then
+            echo "$user" >>"/etc/${other##*/}/users"
+        elif getent passwd "$user" >/dev/null; then
+            # The home of the site's user does not exist.
+            userdel --force --remove "$user" >"$work/log" 2>&1 || [ $? -eq 12 ] || fail "userdel $user: $(tail -n 1 "$work/log")"
+        fi
+    done
 }
 
 saved=0
@@ -179,7 +220,7 @@ check() {
         # nginx creates its logs here; the umask gives them their rights.
         nginx) (umask 022 && nginx -t -q -c /etc/nginx/site/nginx.conf) >"$work/log" 2>&1 && return ;;
         nginx-beside) (umask 022 && nginx -t -q) >"$work/log" 2>&1 && return ;;
-        firewall) nft -c -f "/etc/$name/firewall.nft" >"$work/log" 2>&1 && return ;;
+        firewall) nft -c -f /etc/portico.d/firewall/main.nft >"$work/log" 2>&1 && return ;;
     esac
     restore
     fail "$1 rejects its configuration, so the previous one is restored: $(grep -m 1 -i -E 'emerg|error' "$work/log")"
@@ -213,7 +254,9 @@ carry_out() {
     while read -r verb a b c d e <&7; do
         case $verb in
             name)
-                name=$a
+                # shellcheck disable=SC2034 # rabbitmq.sh uses the last two
+                name=$a database=$c account=$d vhost=$e
+                broker_names "$name"
                 (umask 022 && mkdir -p "/etc/$name")
                 # Until the end the host matches no known state.
                 rm -f "/etc/$name/setup"
@@ -236,6 +279,10 @@ carry_out() {
                 [ ! -f "$path" ] || runuser -u "$b" -- cp -a -n "$path" "$path.before-portico" ||
                     fail "cannot copy $path to $path.before-portico"
                 ;;
+            move)
+                from=$(real "$a")
+                [ ! -f "$from" ] || mv -n -T "$from" "$(real "$b")"
+                ;;
             absent)
                 path=$(real "$a")
                 save "$path"
@@ -243,6 +290,18 @@ carry_out() {
                 who=$(stat -c %U "${path%/*}" 2>/dev/null || echo root)
                 if [ "$who" = root ]; then rm -f "$path"; else runuser -u "$who" -- rm -f "$path" || true; fi
                 ;;
+            free)
+                if [ -e "$a" ] && ! flock -n "$a" true; then
+                    fail "$(head -n 1 "$a") holds the lock; wait for that, or end it with \`remote-unlock\`"
+                fi
+                ;;
+            quit) quit "$a" ;;
+            erase) erase "$a" ;;
+            seal) seal "$a" ;;
+            empty) rmdir "$a" 2>/dev/null || true ;;
+            nousers) nousers "$a" "$b" ;;
+            nodatabase) database_remove "$database" "$a" || fail "cannot remove the database: journalctl -u postgresql may show why" ;;
+            nobroker) broker_remove "$a" || fail "cannot remove the broker's user: /var/log/rabbitmq may show why" ;;
             units) systemctl daemon-reload ;;
             disable)
                 case $a in
@@ -258,7 +317,7 @@ carry_out() {
                 ;;
             database)
                 echo "creating the database"
-                database_make "$name" || fail "cannot create the database's role: journalctl -u postgresql may show why"
+                database_make "$name" "$database" || fail "cannot create the database's role: journalctl -u postgresql may show why"
                 ;;
             broker)
                 echo "creating the broker's user"

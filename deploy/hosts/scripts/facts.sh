@@ -2,7 +2,8 @@
 # Reports the actual state of a host; changes nothing. Standard input: a query a line, and `end`. Output: a line for
 # each, and `end`. Names and paths have no spaces; contents are in base64. %PG% in a name is the cluster of PostgreSQL.
 #
-#   name NAME USER ROLE…    the project's name, the deploy user, the host's roles: what is there already (there.sh)
+#   name NAME APP DATABASE ACCOUNT VHOST USER ROLE…    the site's names (Layout.names), the deploy user, the host's
+#                           roles: what is there already (there.sh)
 #   package NAME            package NAME                      (only if installed)
 #   user NAME               user NAME HOME SHELL GROUP…       (only if it exists; its own group first)
 #   keys NAME               keys NAME                         (only if it has authorized keys)
@@ -12,10 +13,10 @@
 #   address NAME            address NAME ADDRESS…
 #   database | broker | redis  state WHAT WORD…                  what is missing; empty if nothing is
 #                           password WHAT PASSWORD
-#                           account WHAT NAME                 in a broker that others use too
+#                           account WHAT USER PLACE           PLACE: the database, or the vhost
 #                           certificate WHAT CONTENT
 #
-# Always: system ID VERSION, python VERSION, port NUMBER, ipv6, pending VERB UNIT, site NAME (a project set up here).
+# Always: system ID VERSION, python VERSION, port NUMBER, ipv6, pending VERB UNIT.
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
@@ -72,9 +73,8 @@ unit() {
     active=$(systemctl is-active "$(real "$1")" 2>/dev/null) || true
     case $1 in
         # Its rules may have been flushed since it started.
-        "$name-firewall.service")
-            table=$(echo "$name" | tr - _)
-            nft list table inet "$table" >/dev/null 2>&1 || active=inactive
+        portico.firewall.service)
+            nft list table inet portico_hosts >/dev/null 2>&1 || active=inactive
             ;;
     esac
     echo "unit $1 ${enabled:-absent} ${active:-inactive}"
@@ -88,11 +88,6 @@ system() {
         echo "python $(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
     fi
     [ ! -s /proc/net/if_inet6 ] || echo "ipv6"
-    for helper in /usr/local/sbin/*-helper; do
-        there=${helper##*/}
-        there=${there%-helper}
-        [ ! -f "/etc/$there/roles" ] || echo "site $there"
-    done
     {
         echo "$ssh_port"
         sshd -T 2>/dev/null | sed -n -e 's/^port //p' -e 's/^listenaddress .*:\([0-9]*\).*$/\1/p'
@@ -102,18 +97,25 @@ system() {
 while read -r what first second roles <&3; do
     case $what in
         name)
-            name=$first
+            # shellcheck disable=SC2086 # several words
+            set -- $second $roles
+            # shellcheck disable=SC2034 # rabbitmq.sh and there.sh use them
+            name=$first app=$1 database=$2 account=$3 vhost=$4 user=$5
+            shift 5
+            roles=$*
+            broker_names "$name"
             system
-            is_mine "$name" || there_names "$name" "$second"
+            is_mine "$name" || there_names "$name" "$user"
+            there_deployers "$name" "$user"
             # Also of a host that loses the role: others may use the server.
-            case " $roles " in *" database "*) ;; *) [ ! -s "/etc/$name/database_password" ] || there_database "$name" ;; esac
+            case " $roles " in *" database "*) ;; *) [ ! -s "/etc/$name/database_password" ] || there_database "$name" "$database" ;; esac
             case " $roles " in *" broker "*) ;; *) [ ! -s "/etc/$name/broker_password" ] || there_broker "$name" ;; esac
             there_network
             clusters | sed 's/^/cluster /'
             for role in $roles; do
                 case $role in
                     web | worker) there_nginx "$name" ;;
-                    database) there_database "$name" ;;
+                    database) there_database "$name" "$database" ;;
                     broker) there_broker "$name" ;;
                 esac
             done | sort -u
@@ -142,12 +144,13 @@ while read -r what first second roles <&3; do
             echo "address $first $found"
             ;;
         database)
-            echo "state database $(database_missing "$name")"
+            echo "state database $(database_missing "$name" "$database")"
+            echo "account database $database $database"
             access database
             ;;
         broker)
             echo "state broker $(broker_missing "$name")"
-            [ ! -e "/etc/rabbitmq/conf.d/$name.conf" ] || echo "account broker $name"
+            echo "account broker $account $vhost"
             access broker
             ;;
         redis)

@@ -2,7 +2,7 @@
 # Runs a script on a host and makes sure that it ends. channel.py sends this as the first line of standard input
 # (base64), then the script's limit in seconds, who asks, and the script (base64), each a line. The rest is the script's
 # own input. So none is in an argument list or in the environment, which other users of the host may read.
-# Who asks is `PROJECT ENVIRONMENT COMMIT,COMMIT… VERSION` (environment/owner.py), or `-` for whoever may ask any host.
+# Who asks is `PROJECT ENVIRONMENT COMMIT,COMMIT… VERSION NAME` (environment/owner.py), or `-` for whoever may ask any host.
 set -eu
 IFS= read -r limit
 IFS= read -r asking
@@ -11,21 +11,50 @@ IFS= read -r script
 echo 'portico: begin'
 echo 'portico: begin' >&2
 
-# Another's host gets nothing: neither the script nor its input is run or read there.
-mark=/etc/portico-owner
-is_ours() { # PROJECT ENVIRONMENT COMMITS VERSION PROJECT ENVIRONMENT COMMIT VERSION
-    [ "$#" -eq 8 ] && [ "$1" = "$5" ] && [ "$2" = "$6" ] && [ "$4" -ge "$8" ] || return 1
-    [ "$3" = - ] || [ "$7" = - ] || case ",$3," in *",$7,"*) ;; *) return 1 ;; esac
+# The script gets `name`: what everything of the asking site is called on this host. A host without that site, but with
+# sites of others, gets nothing: neither the script nor its input is run or read there.
+marks=/etc/portico.d/sites
+earlier=/etc/portico-owner
+refuse() {
+    printf '%s' "$there" | sed 's/^/portico-owner /' >&2
+    exit 78
 }
-if [ "$asking" != - ] && [ -e "$mark" ]; then
-    owner=$(grep -v '^#' "$mark" || true)
+find_site() { # PROJECT ENVIRONMENT COMMITS VERSION NAME
+    name=$5 mine=
+    for mark in "$marks"/* "$earlier"; do
+        # That of earlier versions repeats one of the others.
+        [ -f "$mark" ] || continue
+        [ "$mark" != "$earlier" ] || [ -z "$there" ] || continue
+        said=$(grep -v '^#' "$mark" || true)
+        there="$there${said:--}
+"
+        case "$said " in
+            "$1 $2 "*)
+                mine=$said name=${mark##*/}
+                [ "$mark" != "$earlier" ] || name=$1
+                ;;
+        esac
+    done
+    if [ -n "$mine" ]; then
+        # shellcheck disable=SC2086 # four words
+        is_ours "$3" "$4" $mine || refuse
+    elif [ -n "$there" ]; then
+        refuse
+    elif [ -e "/etc/$1/roles" ]; then
+        name=$1 # of a version without marks
+    fi
+}
+is_ours() { # COMMITS VERSION PROJECT ENVIRONMENT COMMIT VERSION
+    [ "$#" -eq 6 ] && [ "$2" -ge "$6" ] 2>/dev/null || return 1
+    [ "$1" = - ] || [ "$5" = - ] || case ",$1," in *",$5,"*) ;; *) return 1 ;; esac
+}
+name='' there=''
+if [ "$asking" != - ]; then
     set -f
-    # shellcheck disable=SC2086 # four words each
-    is_ours $asking $owner || {
-        printf 'portico-owner %s\n' "$owner" >&2
-        exit 78
-    }
+    # shellcheck disable=SC2086 # five words
+    set -- $asking
     set +f
+    find_site "$@"
 fi
 script=$(printf '%s' "$script" | base64 -d)
 
@@ -53,5 +82,5 @@ if kill -0 "$session" 2>/dev/null; then
 fi
 
 exec timeout -k 120 "$limit" sh /dev/fd/9 9<<END
-exec 9<&-; $script
+exec 9<&-; name='$name'; $script
 END

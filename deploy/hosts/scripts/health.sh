@@ -1,6 +1,7 @@
 # shellcheck shell=sh
+# shellcheck disable=SC2154 # frame.sh sets `name`: what the host calls the site
 # What a visitor and the servers of a host get, for remote-status: one fact a line, after those of look.sh.
-# Standard input, each a line: the project's name, a host name of the site, the scheme of clients' requests, `tls` or
+# Standard input, each a line: a host name of the site, the scheme of clients' requests, `tls` or
 # nothing, the paths that must answer, and look.sh (base64).
 #
 #   answer PATH CODE WORDS…         of the site, through nginx; 000 for none
@@ -10,13 +11,12 @@
 #   lock WHO                        who changes this host now
 #   restarts UNIT NUMBER            of the units that run
 set -eu
-IFS= read -r name
 IFS= read -r domain
 IFS= read -r scheme
 IFS= read -r tls
 IFS= read -r probes
 IFS= read -r look
-printf '%s\n' "$name" | sh -c "$(printf '%s' "$look" | base64 -d)"
+name="$name" sh -c "$(printf '%s' "$look" | base64 -d)"
 
 #: Seconds for each answer.
 patience=8
@@ -63,7 +63,7 @@ if has redis; then
     [ "$said" = -NOAUTH ] && said=ok || said="no answer"
     echo "server redis $said"
 fi
-[ ! -e "/etc/$name/firewall.nft" ] || echo "server firewall $(active "$name-firewall.service")"
+[ ! -e "/etc/portico.d/firewall/open-$name.nft" ] || echo "server firewall $(active portico.firewall.service)"
 
 seen=' '
 for folder in / /var "/srv/$name" /var/log /var/lib/postgresql /var/lib/rabbitmq /var/backups; do
@@ -80,5 +80,7 @@ lock=/srv/$name/state/lock
 if [ -e "$lock" ] && ! flock -n "$lock" true 2>/dev/null; then echo "lock $(head -n 1 "$lock")"; fi
 systemctl list-units --plain --full --no-legend --no-pager --type service "$name-*@*.service" 2>/dev/null |
     while read -r unit _; do
+        # The name of another site may begin with ours.
+        case ${unit#"$name"-} in web@* | worker@* | beat@*) ;; *) continue ;; esac
         echo "restarts $unit $(systemctl show -P NRestarts "$unit")"
     done

@@ -261,12 +261,15 @@ manage() {
 
 backup() {
     has_role database || wrong "the database is not on this host"
+    # Written by setup; an earlier version called all databases so.
+    database=site
+    [ ! -e "/etc/$name/database" ] || read -r database <"/etc/$name/database"
     folder=/var/backups/$name
     file=$folder/$(date -u +%Y%m%d-%H%M%S)-before-$1.dump
     # Left by an interrupted backup.
     rm -f "$folder"/.*.part
     trap 'rm -f "$folder/.$$.part"' EXIT
-    if ! clean runuser -u postgres -- pg_dump --format custom --no-password site </dev/null >"$folder/.$$.part"; then
+    if ! clean runuser -u postgres -- pg_dump --format custom --no-password "$database" </dev/null >"$folder/.$$.part"; then
         echo "helper: cannot copy the database to $folder" >&2
         exit 1
     fi

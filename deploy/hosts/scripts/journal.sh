@@ -1,7 +1,7 @@
 # shellcheck shell=sh
-# Prints the last lines of a unit. Standard input, each a line: the project's name, the kind, the release, the number.
+# shellcheck disable=SC2154 # frame.sh sets `name`: what the host calls the site
+# Prints the last lines of a unit. Standard input, each a line: the kind, the release, the number.
 set -eu
-IFS= read -r name
 IFS= read -r kind
 IFS= read -r release
 IFS= read -r lines

@@ -1,12 +1,14 @@
 # shellcheck shell=sh
+# shellcheck disable=SC2154 # frame.sh sets `name`: what the host calls the site
 # Holds a lock as long as the client is alive. Standard input: the lock's file, the holder, the entry of a deploy for the
 # ledger (the inner part of a JSON object; empty for none), each a line, then a dot as a heartbeat.
 # The system releases the lock when this script ends: at once if the client is killed, and after a minute without a
-# heartbeat, such as from a closed laptop.
+# heartbeat, such as from a closed laptop. A path that is not absolute is in the site's folder.
 set -eu
 IFS= read -r path
 IFS= read -r who
 IFS= read -r entry
+case $path in /*) ;; *) path=/srv/$name/$path ;; esac
 state=${path%/*}
 [ -d "$state" ] || {
     echo "this host is not set up ($state is missing): run remote-setup" >&2

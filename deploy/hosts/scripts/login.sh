@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# What a deploy needs of the deploy user first. Standard input: the project's name.
+# shellcheck disable=SC2154 # frame.sh sets `name`: what the host calls the site
+# What a deploy needs of the deploy user first.
 set -eu
-IFS= read -r name
 sudo -n "/usr/local/sbin/$name-helper" units >/dev/null

@@ -1,14 +1,15 @@
 # shellcheck shell=sh
-# Prints the state of a host for a deploy, one fact a line. Standard input: the project's name.
+# shellcheck disable=SC2154 # frame.sh sets `name`: what the host calls the site
+# Prints the state of a host for a deploy, one fact a line.
 set -eu
-IFS= read -r name
 srv=/srv/$name
 helper=/usr/local/sbin/$name-helper
 
 # A failed setup removes its marker; the release keeps running and can be inspected and rolled back.
 setup=$(cat "/etc/$name/setup" 2>/dev/null || true)
 printf 'setup %s\n' "${setup:--}"
-[ -e /etc/portico-owner ] || echo unmarked
+printf 'site %s\n' "$name"
+[ -e "/etc/portico.d/sites/$name" ] || grep -qs "^$name " /etc/portico-owner || echo unmarked
 if [ ! -d "$srv/releases" ] || [ ! -x "$helper" ]; then exit 0; fi
 printf 'roles %s\n' "$(cat "/etc/$name/roles")"
 printf 'cores %s\n' "$(nproc)"

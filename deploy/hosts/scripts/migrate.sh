@@ -1,8 +1,8 @@
 # shellcheck shell=sh
+# shellcheck disable=SC2154 # frame.sh sets `name`: what the host calls the site
 # Migrates the database with a release on this host, or reports whether migrations are pending, or makes a backup.
-# Standard input, each a line: the project's name, the release, and `migrate`, `pending` or `backup`.
+# Standard input, each a line: the release, and `migrate`, `pending` or `backup`.
 set -eu
-IFS= read -r name
 IFS= read -r release
 IFS= read -r what
 

@@ -1,6 +1,7 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2317,SC2329 # facts.sh and apply.sh, which follow, call these
-# The database on its host: functions for facts.sh and apply.sh. The role and the database are called `site`.
+# The database on its host: functions for facts.sh and apply.sh. The role and the database have one name, which
+# has only letters, digits and _.
 
 # The clusters, a line each: version, name, port, status.
 clusters() {
@@ -52,22 +53,22 @@ as_postgres() {
 
 # Print what is missing: server, role, database, password. The second line of the password file is a digest of the
 # server's verifier for the password.
-database_missing() {
+database_missing() { # NAME DATABASE
     made=$(sed -n 2p "/etc/$1/database_password" 2>/dev/null || true)
     case $made in
         *[!0-9a-f]*) made= ;;
     esac
     as_postgres 2>/dev/null <<SQL || echo "server role database password"
 SELECT concat_ws(' ',
-    CASE WHEN NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'site' AND rolcanlogin AND NOT rolsuper) THEN 'role' END,
+    CASE WHEN NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '$2' AND rolcanlogin AND NOT rolsuper) THEN 'role' END,
     CASE WHEN NOT EXISTS (SELECT FROM pg_database JOIN pg_roles ON datdba = pg_roles.oid
-                          WHERE datname = 'site' AND rolname = 'site') THEN 'database' END,
-    CASE WHEN NOT EXISTS (SELECT FROM pg_authid WHERE rolname = 'site' AND md5(rolpassword) = '$made') THEN 'password' END
+                          WHERE datname = '$2' AND rolname = '$2') THEN 'database' END,
+    CASE WHEN NOT EXISTS (SELECT FROM pg_authid WHERE rolname = '$2' AND md5(rolpassword) = '$made') THEN 'password' END
 )
 SQL
 }
 
-database_make() {
+database_make() { # NAME DATABASE
     file=/etc/$1/database_password
     password=$(head -n 1 "$file" 2>/dev/null || true)
     [ -n "$password" ] || password=$(od -A n -N 24 -t x1 /dev/urandom | tr -d ' \n')
@@ -78,14 +79,29 @@ SET log_statement = 'none';
 SET log_min_error_statement = 'panic';
 SET log_min_duration_statement = -1;
 SET password_encryption = 'scram-sha-256';
-SELECT 'CREATE ROLE site' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'site') \\gexec
-ALTER ROLE site WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD '$password';
-SELECT 'CREATE DATABASE site OWNER site TEMPLATE template0 ENCODING ''UTF8'' LC_COLLATE ''C.UTF-8'' LC_CTYPE ''C.UTF-8'''
-WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'site') \\gexec
-ALTER DATABASE site OWNER TO site;
-SELECT md5(rolpassword) FROM pg_authid WHERE rolname = 'site';
+SELECT 'CREATE ROLE $2' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '$2') \\gexec
+ALTER ROLE $2 WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD '$password';
+SELECT 'CREATE DATABASE $2 OWNER $2 TEMPLATE template0 ENCODING ''UTF8'' LC_COLLATE ''C.UTF-8'' LC_CTYPE ''C.UTF-8'''
+WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '$2') \\gexec
+ALTER DATABASE $2 OWNER TO $2;
+SELECT md5(rolpassword) FROM pg_authid WHERE rolname = '$2';
 SQL
     ) || return 1
     printf '%s\n%s\n' "$password" "$verifier" >"$file.new"
     mv "$file.new" "$file"
+}
+
+# Remove the database and its role, or keep both and let nobody log in.
+database_remove() { # DATABASE all|role
+    systemctl -q is-active 'postgresql@*' || return 1
+    if [ "$2" = role ]; then
+        as_postgres <<SQL
+SELECT 'ALTER ROLE $1 NOLOGIN' WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = '$1') \\gexec
+SQL
+        return
+    fi
+    as_postgres <<SQL
+DROP DATABASE IF EXISTS $1 WITH (FORCE);
+DROP ROLE IF EXISTS $1;
+SQL
 }

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # Tries, as root, what this host needs of itself and of others: a visit through nginx, the database, the broker and
-# Redis as the site reaches them. Standard input, each a line: the project's name, a host name of the site, `http` or `https`,
+# Redis as the site reaches them. Standard input, each a line: the site's name, a host name of the site, `http` or `https`,
 # the deploy user.
 # Standard output, a line each:
 #

@@ -1,10 +1,12 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2317,SC2329 # facts.sh and apply.sh, which follow, call these
-# The broker on its host: functions for facts.sh and apply.sh. The user is called `site`, in the virtual host /; in a
-# server that others use too, both are called as the project, and `guest` is the others' affair.
+# The broker on its host: functions for facts.sh and apply.sh, which set `account` and `vhost`. In a server that others
+# use too, `guest` is the others' affair.
 broker_names() { # NAME
-    account=site vhost=/ guest='lists:member(<<"guest">>, Users)'
-    if [ -e "/etc/rabbitmq/conf.d/$1.conf" ]; then account=$1 vhost=$1 guest=false; fi
+    guest='lists:member(<<"guest">>, Users)'
+    # An earlier version had the names `site` and / but there.
+    if [ "$account" = site ] && [ -e "/etc/rabbitmq/conf.d/$1.conf" ]; then account=$1 vhost=$1; fi
+    if [ -e "/etc/rabbitmq/conf.d/$1.conf" ] || [ -e /etc/rabbitmq/conf.d/portico.conf ]; then guest=false; fi
 }
 
 # Evaluate an Erlang expression from standard input in the server. With any other argument (`--quiet`), rabbitmqctl does
@@ -58,6 +60,23 @@ end,
 ok = rabbit_auth_backend_internal:set_permissions(<<"$account">>, <<"$vhost">>, <<".*">>, <<".*">>, <<".*">>, <<"setup">>),
 case $guest of
     true -> ok = rabbit_auth_backend_internal:delete_user(<<"guest">>, <<"setup">>);
+    false -> ok
+end.
+ERLANG
+}
+
+# Remove the user, and the vhost with all messages; never the vhost /, which is not the site's alone.
+broker_remove() { # all|user
+    vhost_gone=false
+    if [ "$1" = all ] && [ "$vhost" != / ]; then vhost_gone=true; fi
+    broker_eval >/dev/null <<ERLANG
+Users = [proplists:get_value(user, User) || User <- rabbit_auth_backend_internal:list_users()],
+case lists:member(<<"$account">>, Users) of
+    true -> ok = rabbit_auth_backend_internal:delete_user(<<"$account">>, <<"setup">>);
+    false -> ok
+end,
+case $vhost_gone andalso rabbit_vhost:exists(<<"$vhost">>) of
+    true -> rabbit_vhost:delete(<<"$vhost">>, <<"setup">>), false = rabbit_vhost:exists(<<"$vhost">>);
     false -> ok
 end.
 ERLANG

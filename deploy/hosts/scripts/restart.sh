@@ -1,12 +1,11 @@
 # shellcheck shell=sh
-# shellcheck disable=SC2034 # site.sh uses probes and entry
+# shellcheck disable=SC2034,SC2154 # site.sh uses probes and entry; frame.sh sets `name`
 # Restarts units of the release that serves on this host, one after the other, so that no request and no task is lost:
 # a second instance answers while the web unit restarts, a worker ends its tasks first, beat stops before it starts.
 #
 # Standard input, each a line: the values below.
 # Standard output: `= KIND` when a unit has restarted, `| LINE` of a journal. The last line of standard error: the reason.
 set -eu
-IFS= read -r name
 IFS= read -r release        # the one that serves, as the client knows it
 IFS= read -r kinds          # space-separated: web, worker, worker_NAME, beat
 IFS= read -r host           # a host name of the site

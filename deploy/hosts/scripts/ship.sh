@@ -1,9 +1,9 @@
 # shellcheck shell=sh
+# shellcheck disable=SC2154 # frame.sh sets `name`: what the host calls the site
 # Creates a release on this host: its code, environment, layers and static files. It does not serve yet.
 # Standard input: the values below, each a line, then the code as a compressed tar. The release's folder gets its final
 # name when it is complete.
 set -eu
-IFS= read -r name
 IFS= read -r release
 IFS= read -r site           # the folder of manage.py
 IFS= read -r keep           # the number of releases to keep

@@ -1,10 +1,12 @@
 # shellcheck shell=sh
+# shellcheck disable=SC2154 # frame.sh sets `name`: what the host calls the site
 # Stops the lock holder, with everything it runs here: an unfinished deploy restores the host, as after a lost
 # connection. Standard input, each a line: the lock's file, and `end`, or `tell` to only name the holder. The lock is
 # then released, as always.
 set -eu
 IFS= read -r lock
 IFS= read -r what
+case $lock in /*) ;; *) lock=/srv/$name/$lock ;; esac
 if [ ! -e "$lock" ] || flock -n "$lock" true; then
     echo 'nobody holds the lock'
     exit 0

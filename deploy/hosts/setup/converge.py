@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pydantic import SecretStr
@@ -19,7 +19,7 @@ from deploy.core.errors import Failure
 from deploy.core.running import Notify, confirm, printable
 from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host
-from deploy.hosts.environment.owner import owner
+from deploy.hosts.environment.owner import Place, Sites, owner
 from deploy.hosts.setup import additions, proof
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, require_addresses, waits_for
@@ -37,14 +37,15 @@ from deploy.hosts.setup.refusal import (
     shares_nginx,
     uploads_apart,
 )
-from deploy.hosts.setup.site import SERVERS, Learned, Own, Site
+from deploy.hosts.setup.site import SERVERS, Learned, Own, Plan, Site
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import Result, run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, failures
 from deploy.project import local
 from deploy.project.config import Project
 
-Changes = tuple[Change, ...]
+#: What facts and apply know of servers.
+SERVER_SCRIPTS = ("postgresql.sh", "rabbitmq.sh", "redis.sh")
 #: Seconds to inspect a host, and to make it ready: packages come over the network.
 FACTS_SECONDS = 120
 APPLY_SECONDS = 1800
@@ -118,38 +119,50 @@ def setup(
     hosts = chosen(only, environment.hosts, environment.source)
 
     def show() -> None:
-        with _admin(environment) as connections:
-            _print(_require_all(_plans(connections, site, hosts)), details=details)
+        with admin(environment) as connections:
+            show_plans(_require_all(_plans(connections, site, hosts)), details=details)
 
     def do() -> None:
-        with _admin(environment) as connections:
+        with admin(environment) as connections:
             plans = _require_all(_plans(connections, site, hosts))
-            _print(plans, details=details)
-            if any(plans.values()):
-                names = ", ".join(name for name, changes in plans.items() if changes)
+            show_plans(plans, details=details)
+            if any(plan.changes for plan in plans.values()):
+                names = ", ".join(name for name, plan in plans.items() if plan.changes)
                 confirm(f"This changes {names}.", environment.name, confirmed)
             failed = _converge(connections, site, plans, notify)
-            _prove(connections, site, [host for host in hosts if host.name not in failed], failed, notify)
+            left = [host for host in hosts if host.name not in failed]
+            called = {name: plan.called for name, plan in plans.items()}
+            _prove(connections, site, left, called, failed=failed, notify=notify)
 
     return Action(show, do)
 
 
-def _admin(environment: Environment) -> Connections:
+def admin(environment: Environment) -> Connections:
+    """Connections as the administrators of an environment's hosts."""
     return Connections(pinning.load(environment.root, environment.name), admin=True)
 
 
-def _print(plans: Mapping[str, Changes], *, details: bool) -> None:
-    for name, changes in plans.items():
-        print(render(name, changes, details=details), flush=True)
+def show_plans(plans: Mapping[str, Plan], *, details: bool) -> None:
+    """Print the changes of each host; with ``details``, each of them with the texts of files."""
+    for name, plan in plans.items():
+        print(render(name, plan.changes, details=details), flush=True)
 
 
-def _prove(connections: Connections, site: Site, hosts: list[Host], failed: dict[str, Failure], notify: Notify) -> None:
+def _prove(
+    connections: Connections,
+    site: Site,
+    hosts: list[Host],
+    called: Mapping[str, str],
+    *,
+    failed: dict[str, Failure],
+    notify: Notify,
+) -> None:
     """Try what a deploy and a visitor need. Raises `Failure` with a line for each host that is not ready."""
 
-    def as_root(connection: Connection, text: str, data: bytes) -> str:
-        return _as_root(connection, text, data, proof.SECONDS).text
+    def ask(connection: Connection, text: str, data: bytes) -> str:
+        return as_root(connection, text, data, proof.SECONDS).text
 
-    found, remarks = proof.prove(site, hosts, connections, as_root, without=failed)
+    found, remarks = proof.prove(site, hosts, connections, ask, called=called, without=failed)
     for host in hosts:
         if host.name not in found:
             notify(f"{host.name}: ready")
@@ -159,15 +172,17 @@ def _prove(connections: Connections, site: Site, hosts: list[Host], failed: dict
         raise error
 
 
-def _converge(connections: Connections, site: Site, plans: Mapping[str, Changes], notify: Notify) -> dict[str, Failure]:
+def _converge(connections: Connections, site: Site, plans: Mapping[str, Plan], notify: Notify) -> dict[str, Failure]:
     """Apply the changes; returns the failures by host."""
     failed: dict[str, Failure] = {}
     hosts = [host for host in site.environment.hosts if host.name in plans]
     for _ in range(ROUNDS):
-        todo = [host for host in hosts if host.name not in failed and any(each.steps for each in plans[host.name])]
+        todo = [
+            host for host in hosts if host.name not in failed and any(each.steps for each in plans[host.name].changes)
+        ]
         if not todo:
             break
-        done = connections.on_all(todo, partial(_apply, site=site, plans=plans, notify=notify))
+        done = connections.on_all(todo, partial(apply, plans=plans, notify=notify))
         failed |= {name: result for name, result in done.items() if isinstance(result, Failure)}
         found = _plans(connections, site, [host for host in hosts if host.name not in failed])
         failed = {name: each for name, each in found.items() if isinstance(each, Failure)} | failed
@@ -175,7 +190,7 @@ def _converge(connections: Connections, site: Site, plans: Mapping[str, Changes]
     for host in hosts:
         if host.name in failed:
             continue
-        if changes := plans[host.name]:
+        if changes := plans[host.name].changes:
             left = "; ".join(change.title for change in changes if not change.note)
             failed[host.name] = Failure(f"{host.name}: is not ready; still to do: {left}")
     return failed
@@ -184,71 +199,89 @@ def _converge(connections: Connections, site: Site, plans: Mapping[str, Changes]
 # --- Inspecting ---
 
 
-def _plans(connections: Connections, site: Site, chosen: Collection[Host]) -> dict[str, Changes | Failure]:
+@dataclass(frozen=True)
+class _Seen:
+    """A host: the site as the host calls it, where it has its place among others, and the actual state."""
+
+    site: Site
+    place: Place
+    facts: Facts
+
+
+def _plans(connections: Connections, site: Site, chosen: Collection[Host]) -> dict[str, Plan | Failure]:
     """The changes for each host, or why it cannot be inspected."""
     keepers = [host for host in site.environment.hosts if set(SERVERS) & set(host.roles)]
     asked = {host.name: host for host in (*chosen, *keepers)}
     found = connections.on_all(asked.values(), lambda connection: _look(connection, site))
-    facts = {name: each for name, each in found.items() if isinstance(each, Facts)}
-    access = {server: found for each in facts.values() for server, found in each.access.items()}
-    plans: dict[str, Changes | Failure] = {name: each for name, each in found.items() if isinstance(each, Failure)}
+    seen = {name: each for name, each in found.items() if isinstance(each, _Seen)}
+    access = {server: found for each in seen.values() for server, found in each.facts.access.items()}
+    plans: dict[str, Plan | Failure] = {name: each for name, each in found.items() if isinstance(each, Failure)}
     for host in chosen:
-        if host.name in facts:
-            plans[host.name] = _plan(site, host, facts[host.name], access)
+        if host.name in seen:
+            plans[host.name] = _plan(seen[host.name], host, access)
     return plans
 
 
-def _require_all(plans: Mapping[str, Changes | Failure]) -> dict[str, Changes]:
+def _require_all(plans: Mapping[str, Plan | Failure]) -> dict[str, Plan]:
     if error := failures(plans):
         raise error
     return {name: plan for name, plan in plans.items() if not isinstance(plan, Failure)}
 
 
-def _plan(site: Site, host: Host, facts: Facts, access: Mapping[Server, Access]) -> Changes:
+def _plan(seen: _Seen, host: Host, access: Mapping[Server, Access]) -> Plan:
+    site, facts = seen.site, seen.facts
     shared = {"shares_nginx": shares_nginx, "shares_database": shares_database, "shares_broker": shares_broker}
     known = {name: shares(site, facts) for name, shares in shared.items()}
-    learned = Learned(facts.ports, facts.ipv6, facts.addresses, access, facts.mark, **known)
+    learned = Learned(
+        facts.ports, facts.ipv6, facts.addresses, access, seen.place.mark, **known, others=seen.place.others
+    )
     changes = diff(desired(site, host, learned), facts)
     if others := waits_for(site, host, learned):
         title = f"+ {site.layout.services} (secret), once {' and '.join(others)} has generated its password"
         changes = (*changes, Change(title, ()))
-    notes = (Change(f"! {line}", (), note=True) for line in remarks(site, host, facts))
-    return (*notes, *changes) if changes else ()
+    notes = (Change(f"! {line}", (), note=True) for line in remarks(site, host, facts, learned))
+    return Plan((*notes, *changes) if changes else (), site.layout.names)
 
 
-def _look(connection: Connection, site: Site) -> Facts:
+def _look(connection: Connection, site: Site) -> _Seen:
     host = connection.host
-    plan = desired(site, host, Learned(access=dict.fromkeys(SERVERS, Access(SecretStr(""), ""))))
-    text = "".join(map(script, ("postgresql.sh", "rabbitmq.sh", "redis.sh", "there.sh", "facts.sh")))
-    result = _as_root(connection, text, asking.questions(site.project.name, host, plan, site.addresses), FACTS_SECONDS)
+    said = run_script(connection, script("sites.sh"), seconds=FACTS_SECONDS).text
     try:
-        facts = asking.parse(result.text)
+        place = (site.owner or owner(site.project.root, site.project.name, site.environment)).place(
+            Sites.parse(said), handed="owner" in site.take_over
+        )
+        here = site.on(place.name)
+        unknown = Learned(access=dict.fromkeys(SERVERS, Access(SecretStr(""), "")), others=place.others)
+        text = "".join(map(script, (*SERVER_SCRIPTS, "there.sh", "facts.sh")))
+        asked = asking.questions(here.layout.names, host, desired(here, host, unknown), here.addresses)
+        facts = asking.parse(as_root(connection, text, asked, FACTS_SECONDS).text)
     except Failure as failure:
-        raise Failure(f"{connection.name}: {failure.message}") from None
-    whose = not_ours(site.owner, site.environment.domain, facts, site.take_over) if site.owner else ""
-    if said := whose or refusal(host, facts, site.project.python):
+        named = f"{connection.name}: "
+        raise Failure(named + failure.message.removeprefix(named)) from None
+    if said := not_ours(here, facts) or refusal(host, facts, site.project.python):
         raise Failure(f"{connection.name}: {said}")
-    if lines := in_the_way(site, host, facts):
+    if lines := in_the_way(here, host, facts):
         raise Failure("\n".join(f"{connection.name}: {line}" for line in lines))
-    require_addresses(site, host, facts)
-    return facts
+    require_addresses(here, host, facts)
+    return _Seen(here, place, facts)
 
 
 # --- Applying ---
 
 
-def _apply(connection: Connection, site: Site, plans: Mapping[str, Changes], notify: Notify) -> None:
-    text = "".join(map(script, ("postgresql.sh", "rabbitmq.sh", "redis.sh", "apply.sh")))
-    _as_root(
+def apply(connection: Connection, plans: Mapping[str, Plan], notify: Notify) -> None:
+    """Apply the plan of a host. Raises `Failure` that names it."""
+    text = "".join(map(script, (*SERVER_SCRIPTS, "apply.sh")))
+    as_root(
         connection,
         text,
-        steps(site.project.name, plans[connection.name]),
+        steps(plans[connection.name].names, plans[connection.name].changes),
         APPLY_SECONDS,
         lambda line: notify(f"{connection.name}: {printable(line)}"),
     )
 
 
-def _as_root(
+def as_root(
     connection: Connection, text: str, data: bytes, seconds: int, line: Callable[[str], None] | None = None
 ) -> Result:
     """Run a script as root. Raises `Failure` that names the host if it fails."""

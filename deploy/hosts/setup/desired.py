@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from deploy.core.errors import Failure
 from deploy.hosts.environment.model import Host
-from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP, OWNER, UNIT_KINDS, Layout, UnitKind
+from deploy.hosts.layout import BROKER_PORT, DATABASE_PORT, NGINX_GROUP, OWNER, SHARED, UNIT_KINDS, Layout, UnitKind
 from deploy.hosts.setup import redis
 from deploy.hosts.setup.additions import with_additions
 from deploy.hosts.setup.diff import Desired, Facts, File, Folder, Group, Idle, Server, Unit, User, digest
@@ -22,7 +22,17 @@ from deploy.hosts.setup.servers import (
     without_database,
     without_nginx,
 )
-from deploy.hosts.setup.site import FOLDER, SERVERS, Learned, Site, has_files, is_site, shows_certificate, template_text
+from deploy.hosts.setup.site import (
+    DROP_IN,
+    FOLDER,
+    SERVERS,
+    Learned,
+    Site,
+    has_files,
+    is_site,
+    shows_certificate,
+    template_text,
+)
 
 _SITE_PACKAGES = (
     *("curl", "gcc", "iproute2", "libc6-dev", "libpq-dev", "libpq5"),
@@ -51,7 +61,9 @@ def desired(site: Site, host: Host, learned: Learned) -> Desired:
     """The desired state of a host."""
     found = _without_mark(site, host, learned)
     if site.owner:
-        found = replace(found, owner=File(str(OWNER), site.owner.mark(learned.mark).text))
+        text = site.owner.mark(learned.mark).text
+        first = None if learned.others else File(str(OWNER), text)
+        found = replace(found, owner=File(str(site.layout.mark), text), first_owner=first)
     return (
         found
         if waits_for(site, host, learned)
@@ -66,19 +78,32 @@ def waits_for(site: Site, host: Host, learned: Learned) -> list[str]:
 
 
 def _without_mark(site: Site, host: Host, learned: Learned) -> Desired:
-    return _joined(
+    parts = _joined(
         [
             _common(site, host),
             _site(site, host, learned) if is_site(host) else _no_site(site),
             _client(site, host),
-            with_nginx(site, host, learned) if has_files(host) else without_nginx(site),
+            with_nginx(site, host, learned) if has_files(host) else without_nginx(site, learned),
             with_database(site, host, learned) if "database" in host.roles else without_database(site, learned),
             with_broker(site, host, learned) if "broker" in host.roles else without_broker(site, learned),
             with_redis(site, host, learned) if "redis" in host.roles else without_redis(site),
             with_firewall(site, host, learned),
             with_additions(site, host),
-            _upgrades(site),
+            _upgrades(site, learned),
         ]
+    )
+    return replace(parts, others=bool(learned.others), moved=_moved(site.layout))
+
+
+def _moved(layout: Layout) -> tuple[tuple[str, str], ...]:
+    """Files that earlier versions called as the project, and that belong to the host: their text is the same."""
+    if not layout.earlier or layout.name == SHARED:
+        return ()
+    units = ("nginx.service", "rabbitmq-server.service", "epmd.socket")
+    return (
+        *((DROP_IN.format(unit, layout.name), DROP_IN.format(unit, SHARED)) for unit in units),
+        (f"/etc/postgresql/%PG%/conf.d/{layout.name}.conf", f"/etc/postgresql/%PG%/conf.d/{SHARED}.conf"),
+        (f"/etc/apt/apt.conf.d/60{layout.name}", f"/etc/apt/apt.conf.d/60{SHARED}"),
     )
 
 
@@ -92,6 +117,8 @@ def _joined(parts: list[Desired]) -> Desired:
         units=tuple(each for part in parts for each in part.units),
         idle=tuple(each for part in parts for each in part.idle),
         servers=tuple(each for part in parts for each in part.servers),
+        retired=tuple(each for part in parts for each in part.retired),
+        retired_files=tuple(each for part in parts for each in part.retired_files),
     )
 
 
@@ -107,6 +134,7 @@ def _common(site: Site, host: Host) -> Desired:
             Group(
                 (
                     File(str(layout.roles), f"{' '.join(host.roles)}\n"),
+                    File(str(layout.database_name), f"{layout.database}\n"),
                     File(str(layout.helper), (FOLDER / "scripts/helper.sh").read_text(), mode=0o755),
                     File(str(layout.sudoers), sudoers, mode=0o440),
                 )
@@ -124,13 +152,13 @@ def _site(site: Site, host: Host, learned: Learned) -> Desired:
     others: list[UnitKind] = [kind for kind in ("web", "worker", "beat") if kind not in host.roles]
     return Desired(
         packages=(*_SITE_PACKAGES, *(name for name in site.project.packages if name not in _SITE_PACKAGES)),
-        users=(User(APP, system=True),),
+        users=(User(layout.user, system=True),),
         folders=(
-            Folder(str(layout.releases), host.user, APP, 0o2755),
-            Folder(str(layout.layers), host.user, APP, 0o2755),
+            Folder(str(layout.releases), host.user, layout.user, 0o2755),
+            Folder(str(layout.layers), host.user, layout.user, 0o2755),
             Folder(str(layout.static), host.user, host.user),
-            Folder(str(layout.protected), APP, NGINX_GROUP, 0o2750),
-            *([Folder(str(layout.media), APP, NGINX_GROUP, 0o2750)] if site.project.media == "local" else []),
+            Folder(str(layout.protected), layout.user, NGINX_GROUP, 0o2750),
+            *([Folder(str(layout.media), layout.user, NGINX_GROUP, 0o2750)] if site.project.media == "local" else []),
         ),
         groups=(
             Group(
@@ -168,7 +196,9 @@ def _no_site(site: Site) -> Desired:
 
 
 def _sandbox(layout: Layout) -> str:
-    return template_text("units/sandbox", etc=str(layout.etc), root=str(layout.root))
+    return template_text(
+        "units/sandbox", etc=str(layout.etc), root=str(layout.root), user=layout.user, group=layout.group
+    )
 
 
 def _unit(site: Site, host: Host, kind: UnitKind) -> str:
@@ -191,9 +221,9 @@ def _services(site: Site, here: Host, learned: Learned) -> list[File]:
     lines, files = [], []
     checked = f"sslmode=verify-ca&sslrootcert={site.layout.certificate('database')}"
     forms: Mapping[Server, tuple[str, ...]] = {
-        "database": (f"DATABASE_URL=postgres://site:{{}}@{{}}:{DATABASE_PORT}/site?{checked}",),
+        "database": (f"DATABASE_URL=postgres://{{account}}:{{}}@{{}}:{DATABASE_PORT}/{{place}}?{checked}",),
         "broker": (
-            f"CELERY_BROKER_URL=amqps://{{account}}:{{}}@{{}}:{BROKER_PORT}/{{vhost}}",
+            f"CELERY_BROKER_URL=amqps://{{account}}:{{}}@{{}}:{BROKER_PORT}/{{place}}",
             f"CELERY_BROKER_CA={site.layout.certificate('broker')}",
         ),
         "redis": redis.variables(site),
@@ -204,17 +234,17 @@ def _services(site: Site, here: Host, learned: Learned) -> list[File]:
             if server == "redis" and host.name == here.name:
                 address = "127.0.0.1"  # all that it listens to if there is no other host
             shown = f"[{address}]" if ":" in address else address
-            names = {"account": access.account or "site", "vhost": access.account or "/"}
+            names = {"account": access.account, "place": access.place}
             lines += [line.format(access.password.get_secret_value(), shown, **names) for line in form]
             files.append(File(str(site.layout.certificate(server)), access.certificate))
     text = "".join(f"{line}\n" for line in lines)
     return [*files, File(str(site.layout.services), text, mode=0o600, secret=True)]
 
 
-def _upgrades(site: Site) -> Desired:
-    file = File(f"/etc/apt/apt.conf.d/60{site.layout.name}", template_text("files/unattended-upgrades.conf"))
+def _upgrades(site: Site, learned: Learned) -> Desired:
+    file = File(f"/etc/apt/apt.conf.d/60{SHARED}", template_text("files/unattended-upgrades.conf"), common=True)
     if not site.environment.unattended_upgrades:
-        return Desired(absent=(file.path,))
+        return Desired() if learned.others else Desired(absent=(file.path,))
     return Desired(packages=("unattended-upgrades",), groups=(Group((file,)),))
 
 

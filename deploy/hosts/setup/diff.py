@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from difflib import unified_diff
 from typing import Literal
@@ -16,7 +15,7 @@ from typing import Literal
 from pydantic import SecretStr
 
 from deploy.hosts.environment.owner import Mark
-from deploy.hosts.layout import OWNER
+from deploy.hosts.setup.merging import WRITTEN, merged
 
 # --- Desired state ---
 
@@ -58,9 +57,12 @@ class File:
     group: str = "root"
     mode: int = 0o644
     secret: bool = False
-    #: For a file of a server that may have been there before: a copy of that is kept beside it, and with `merged` its
-    #: lines stay, below ours.
+    #: For a file of a server that was there before: a copy of it is kept, and with `merged` the lines of others.
     shared: Literal["", "copied", "merged"] = ""
+    #: Whether the host's sites share it: a site that is not alone there leaves it as it is.
+    common: bool = False
+    #: Whether an earlier version wrote the whole of a merged file for this site.
+    earlier: bool = False
 
     @property
     def rights(self) -> tuple[str, str, str]:
@@ -69,20 +71,6 @@ class File:
     @property
     def digest(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
-
-
-#: In the first line of each file that setup writes.
-WRITTEN = "Written by remote-setup"
-#: Between our lines and those of a file that was there before.
-REST = "# --- End of remote-setup's lines. Those below were there before.\n"
-
-
-def merged(file: File, before: str) -> File:
-    """The file with the lines of what was there before below ours; they are kept when ours change later."""
-    _, mark, rest = before.partition(REST)
-    if not mark:
-        rest = "" if WRITTEN in before.partition("\n")[0] else before
-    return replace(file, text=file.text + REST + rest) if rest else file
 
 
 @dataclass(frozen=True)
@@ -105,6 +93,8 @@ class Unit:
     enabled: bool = True
     #: Whether it must run now; if not, it starts when the host boots.
     runs: bool = True
+    #: If set, it is only reloaded, if it runs.
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,8 +119,16 @@ class Desired:
     idle: tuple[Idle, ...] = ()
     #: Servers whose user and password this host generates.
     servers: tuple[Server, ...] = ()
-    #: Whose host it is; written before everything else.
+    #: Whose site it is, also as earlier versions look for it; written before everything else.
     owner: File | None = None
+    first_owner: File | None = None
+    #: Files of earlier versions that have another name now: path and new path.
+    moved: tuple[tuple[str, str], ...] = ()
+    #: Whether the host has other sites (`File.common`).
+    others: bool = False
+    #: What must go when everything else is there.
+    retired: tuple[Idle, ...] = ()
+    retired_files: tuple[str, ...] = ()
     #: Written when everything else is done; None while a part of the state is unknown.
     setup: File | None = None
 
@@ -150,8 +148,9 @@ class Access:
     password: SecretStr
     #: Its self-signed certificate (PEM).
     certificate: str
-    #: The user and the vhost in a broker that others use too; empty for `site` in `/`.
+    #: The user, and the database or the vhost.
     account: str = ""
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,10 +184,10 @@ class Facts:
     there: tuple[tuple[str, str], ...] = ()
     #: PostgreSQL's clusters: version, name, port.
     clusters: tuple[tuple[str, str, int], ...] = ()
+    #: Names that nginx serves, each with the file that says so.
+    served: tuple[tuple[str, str], ...] = ()
     #: TCP ports, the programs that listen, and whether others may reach them.
     listening: tuple[tuple[int, str, bool], ...] = ()
-    #: Projects whose files of setup are there.
-    sites: frozenset[str] = frozenset()
     #: SSH ports: those that sshd listens on, and the one that this connection used.
     ports: tuple[int, ...] = ()
     packages: frozenset[str] = frozenset()
@@ -207,13 +206,6 @@ class Facts:
     access: Mapping[Server, Access] = field(default_factory=dict)
     #: Restarts and reloads that an interrupted setup has not done.
     pending: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def mark(self) -> Mark | None:
-        """Whose host it is; None if no mark says that."""
-        with suppress(ValueError):
-            return Mark.parse(self.entries.get(str(OWNER), ABSENT).text or "")
-        return None
 
 
 # --- The difference ---
@@ -235,31 +227,33 @@ class Change:
 
 def diff(desired: Desired, facts: Facts) -> tuple[Change, ...]:
     """The changes, in order, that bring a host to its desired state; empty if it has that state."""
+    moves, facts = _moved(desired, facts)
     before = [*_owner(desired, facts), *_packages(desired, facts), *_users(desired, facts), *_folders(desired, facts)]
-    files = [change for group in desired.groups for change in _group(group, facts)]
+    files = [change for group in desired.groups for change in _group(_own(desired, group, facts), facts)]
     gone = [
         Change(f"- {path}", (f"absent {path}",))
         for path in desired.absent
         if facts.entries.get(path, ABSENT).kind != "absent"
     ]
     written = {step.split()[1] for change in [*files, *gone] for step in change.steps if " " in step}
-    reread = [Change("systemd reads its units", ("units",))] if any("/systemd/" in path for path in written) else []
+    touched = {*written, *(path for pair in desired.moved if moves for path in pair)}
+    reread = [Change("systemd reads its units", ("units",))] if any("/systemd/" in path for path in touched) else []
     made = {
         server: Change(f"{server}: make {', '.join(missing.split())}", (server,))
         for server in desired.servers
         if (missing := facts.missing.get(server, "all"))
     }
     first = [made.pop(server) for server in BEFORE_ITS_UNIT if server in made]
-    units = _units(desired, facts, written)
-    changes = [*before, *_idle(desired, facts), *files, *gone, *reread, *first, *units, *made.values()]
+    units = [*_units(desired, facts, written), *_retired(desired, facts)]
+    changes = [*before, *_idle(desired.idle, facts), *moves, *files, *gone, *reread, *first, *units, *made.values()]
     if desired.setup and (changes or not _same(desired.setup, facts)):
-        changes.append(Change(f"+ {desired.setup.path}", ("group", _file(desired.setup))))
+        changes.append(Change(f"+ {desired.setup.path}", ("group", file_step(desired.setup))))
     return tuple(changes)
 
 
-def steps(name: str, changes: Iterable[Change]) -> bytes:
-    """The input of `scripts/apply.sh`. It contains secrets."""
-    lines = [f"name {name}", *(step for change in changes for step in change.steps), "end"]
+def steps(names: str, changes: Iterable[Change]) -> bytes:
+    """The input of `scripts/apply.sh`; ``names`` are those of `Layout.names`. It contains secrets."""
+    lines = [f"name {names}", *(step for change in changes for step in change.steps), "end"]
     return "".join(f"{line}\n" for line in lines).encode()
 
 
@@ -269,15 +263,38 @@ def digest(desired: Desired) -> str:
 
 
 def _owner(desired: Desired, facts: Facts) -> Iterator[Change]:
-    if not desired.owner or _same(desired.owner, facts):
-        return
-    wanted = Mark.parse(desired.owner.text)
-    said = f"+ {desired.owner.path}: this host becomes {wanted.whose}"
-    if facts.mark:
-        said = f"~ {desired.owner.path}: {facts.mark.whose} → {wanted.whose}"
-    elif wanted.project in facts.sites:
-        said += ", set up by an earlier version without this mark"
-    yield Change(said, ("group", _file(desired.owner)))
+    for file in (desired.owner, desired.first_owner):
+        if file and not _same(file, facts):
+            said = f": this host becomes {Mark.parse(file.text).whose}" if file is desired.owner else ""
+            yield Change(f"+ {file.path}{said}", ("group", file_step(file)))
+
+
+def _moved(desired: Desired, facts: Facts) -> tuple[list[Change], Facts]:
+    """The files that get another name, and the facts with these names."""
+    entries, changes = dict(facts.entries), []
+    for path, new in desired.moved:
+        if entries.get(path, ABSENT).kind == "file" and entries.get(new, ABSENT).kind == "absent":
+            entries[new], entries[path] = entries[path], ABSENT
+            changes.append(Change(f"~ {path} → {new}", (f"move {path} {new}",)))
+    return changes, replace(facts, entries=entries)
+
+
+def _own(desired: Desired, group: Group, facts: Facts) -> Group:
+    """The files of a group without those that other sites share and have."""
+
+    def theirs(file: File) -> bool:
+        entry = facts.entries.get(file.path, ABSENT)
+        return file.common and desired.others and WRITTEN in (entry.text or "").partition("\n")[0]
+
+    return replace(group, files=tuple(file for file in group.files if not theirs(file)))
+
+
+def _retired(desired: Desired, facts: Facts) -> Iterator[Change]:
+    there = [path for path in desired.retired_files if facts.entries.get(path, ABSENT).kind != "absent"]
+    yield from _idle(desired.retired, facts)
+    yield from (Change(f"- {path}", (f"absent {path}",)) for path in there)
+    if any("/systemd/" in path for path in there):
+        yield Change("systemd reads its units", ("units",))
 
 
 def _packages(desired: Desired, facts: Facts) -> Iterator[Change]:
@@ -313,10 +330,7 @@ def _rights(rights: tuple[str, str, str]) -> str:
 
 
 def _group(group: Group, facts: Facts) -> Iterator[Change]:
-    files = [
-        merged(file, facts.entries.get(file.path, ABSENT).text or "") if file.shared == "merged" else file
-        for file in group.files
-    ]
+    files = [_merged(file, facts.entries.get(file.path, ABSENT).text or "") for file in group.files]
     changed = [file for file in files if not _same(file, facts)]
     for number, file in enumerate(changed):
         first = ("group",) if number == 0 else ()
@@ -325,8 +339,13 @@ def _group(group: Group, facts: Facts) -> Iterator[Change]:
         theirs = file.shared and entry.kind == "file" and WRITTEN not in (entry.text or "").partition("\n")[0]
         if theirs:
             yield Change(f"+ {file.path}.before-portico: a copy", (f"keep {file.path} {file.owner}",))
-        step = (*first, _file(file), *last)
+        step = (*first, file_step(file), *last)
         yield Change(_title(file, entry), step, _difference(file, entry), new=entry.kind != "file")
+
+
+def _merged(file: File, before: str) -> File:
+    text = merged(file.text, before, earlier=file.earlier) if file.shared == "merged" else file.text
+    return replace(file, text=text)
 
 
 def _same(file: File, facts: Facts) -> bool:
@@ -334,7 +353,7 @@ def _same(file: File, facts: Facts) -> bool:
     return entry.kind == "file" and entry.rights == file.rights and entry.digest == file.digest
 
 
-def _file(file: File) -> str:
+def file_step(file: File) -> str:
     return f"file {file.path} {' '.join(file.rights)} {base64.b64encode(file.text.encode()).decode()}"
 
 
@@ -357,8 +376,8 @@ def _difference(file: File, entry: Entry) -> str:
     return "\n".join(lines) or _title(file, entry)
 
 
-def _idle(desired: Desired, facts: Facts) -> Iterator[Change]:
-    for unit in desired.idle:
+def _idle(units: Iterable[Idle], facts: Facts) -> Iterator[Change]:
+    for unit in units:
         ours = not unit.sign or facts.entries.get(unit.sign, ABSENT).kind != "absent"
         if ours and any(facts.units.get(unit.name, (False, False))):
             yield Change(f"disable {unit.name}", (f"disable {unit.name}",))
@@ -367,6 +386,8 @@ def _idle(desired: Desired, facts: Facts) -> Iterator[Change]:
 def _units(desired: Desired, facts: Facts, written: set[str]) -> Iterator[Change]:
     for unit in desired.units:
         enabled, active = facts.units.get(unit.name, (False, False))
+        if unit.optional and not active:
+            continue
         if unit.enabled and not enabled:
             yield Change(f"enable {unit.name}", (f"enable {unit.name}",))
         if not unit.runs:

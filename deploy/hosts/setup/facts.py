@@ -17,25 +17,27 @@ from deploy.hosts.setup.diff import Access, Desired, Entry, Facts, Kind, Server
 _ENABLED = {"enabled", "enabled-runtime", "generated", "alias"}
 _ACTIVE = {"active", "reloading", "activating"}
 _KNOWN = {
-    *("system", "no-systemd", "python", "ipv6", "port", "package", "user", "keys", "entry", "unit"),
-    *("site", "there", "cluster", "listen", "address", "state", "password", "account", "certificate", "pending"),
+    *("system", "no-systemd", "python", "ipv6", "port", "package", "user", "keys", "entry", "unit", "served"),
+    *("there", "cluster", "listen", "address", "state", "password", "account", "certificate", "pending"),
 }
 
 
-def questions(name: str, host: Host, desired: Desired, addresses: Iterable[str]) -> bytes:
+def questions(names: str, host: Host, desired: Desired, addresses: Iterable[str]) -> bytes:
     """The input of `scripts/facts.sh`: everything that ``desired`` is compared with, and addresses to resolve there."""
     files = [file for group in desired.groups for file in group.files]
     lines = [
-        f"name {name} {host.user} {' '.join(host.roles)}",
+        f"name {names} {host.user} {' '.join(host.roles)}",
         *(f"package {each}" for each in desired.packages),
         *(f"user {user.name}" for user in desired.users),
         *(f"keys {user.name}" for user in desired.users if not user.system),
         *(f"secret {folder.path} root" for folder in desired.folders),
         *(f"{'secret' if file.secret else 'open'} {file.path} {file.owner}" for file in files),
         *(f"secret {path} root" for path in desired.absent),
-        *(f"open {file.path} root" for file in (desired.setup, desired.owner) if file),
-        *(f"secret {unit.sign} root" for unit in desired.idle if unit.sign),
-        *(f"unit {name}" for name in [unit.name for unit in desired.units] + [unit.name for unit in desired.idle]),
+        *(f"secret {path} root" for path in (*desired.retired_files, *(path for path, _ in desired.moved))),
+        *(f"open {file.path} root" for file in (desired.setup, desired.owner, desired.first_owner) if file),
+        *(f"secret {unit.sign} root" for unit in (*desired.idle, *desired.retired) if unit.sign),
+        *(f"unit {unit.name}" for unit in desired.units),
+        *(f"unit {unit.name}" for unit in (*desired.idle, *desired.retired)),
         *(f"address {each}" for each in addresses),
         *desired.servers,
         "end",
@@ -69,7 +71,7 @@ def _facts(said: dict[str, list[list[str]]]) -> Facts:
         there=tuple((kind, name) for kind, name, *_ in said["there"]),
         clusters=tuple((version, name, int(port)) for version, name, port, *_ in said["cluster"]),
         listening=tuple((int(port), program, reach == "open") for port, program, reach in said["listen"]),
-        sites=frozenset(words[0] for words in said["site"]),
+        served=tuple((name, file) for name, file in said["served"]),
         ports=tuple(int(words[0]) for words in said["port"]),
         packages=frozenset(words[0] for words in said["package"]),
         users={name: shell for name, _, shell, *_ in said["user"]},
@@ -83,18 +85,20 @@ def _facts(said: dict[str, list[list[str]]]) -> Facts:
             for name, *found in said["address"]
         },
         missing={cast(Server, what): " ".join(words).strip() for what, *words in said["state"]},
-        access=_access(dict(said["password"]), dict(said["certificate"]), dict(said["account"])),
+        access=_access(
+            dict(said["password"]), dict(said["certificate"]), {what: (user, at) for what, user, at in said["account"]}
+        ),
         pending=tuple((verb, unit) for verb, unit in said["pending"]),
     )
 
 
 def _access(
-    passwords: Mapping[str, str], certificates: Mapping[str, str], accounts: Mapping[str, str]
+    passwords: Mapping[str, str], certificates: Mapping[str, str], accounts: Mapping[str, tuple[str, str]]
 ) -> dict[Server, Access]:
     """Password and certificate of each server that has both."""
     return {
         cast(Server, server): Access(
-            SecretStr(passwords[server]), base64.b64decode(text).decode(), accounts.get(server, "")
+            SecretStr(passwords[server]), base64.b64decode(text).decode(), *accounts.get(server, ("", ""))
         )
         for server, text in certificates.items()
         if server in passwords

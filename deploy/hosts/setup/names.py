@@ -38,6 +38,11 @@ def refused(name: str) -> str:
     """Why a project with this name cannot be on hosts; empty if it can."""
     if len(name) > LONGEST:
         return f"has {len(name)} letters, and names on hosts have {LONGEST} at most"
+    return is_system(name)
+
+
+def is_system(name: str) -> str:
+    """Why a site cannot have this name; empty if it can."""
     if name in _SYSTEM or name.startswith(_PREFIXES):
-        return "is a name of the system on hosts (a unit, a user or a file has it)"
+        return f"makes {name}, a name of the system on hosts (a unit, a user or a file has it)"
     return ""

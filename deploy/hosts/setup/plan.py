@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from deploy.hosts.layout import OWNER
+from deploy.hosts.layout import MARKS
 from deploy.hosts.setup.diff import Change
 
 
@@ -26,7 +26,7 @@ def summary(changes: Iterable[Change]) -> list[str]:
     before, restarts, rest, new = list[str](), list[str](), list[str](), Counter[str]()
     for change in changes:
         sign, _, what = change.title.partition(" ")
-        if change.note or sign in ("~", "-", "disable") or what.startswith(f"{OWNER}:") or ".before-portico" in what:
+        if change.note or sign in ("~", "-", "disable") or what.startswith(f"{MARKS}/") or ".before-portico" in what:
             before.append(change.title)
         elif sign in ("restart", "reload"):
             restarts.append(f"{what.replace('@%PG%', '')}{' (reload)' if sign == 'reload' else ''}")

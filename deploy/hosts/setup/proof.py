@@ -43,17 +43,19 @@ def prove(
     admin: Connections,
     as_root: Callable[[Connection, str, bytes], str],
     *,
+    called: Mapping[str, str],
     without: Collection[str] = (),
 ) -> tuple[dict[str, Failure], list[str]]:
     """Log in as the deploy user, and let each host try what it needs; returns failures by host, and remarks.
 
     The servers of the hosts ``without`` are not expected to answer: their own setup has failed, which says why.
-    ``as_root`` runs a script as root over a connection of ``admin``, and returns its output.
+    ``called``: what each host calls the site. ``as_root`` runs a script as root over a connection of ``admin``, and
+    returns its output.
     """
     text = script("prove.sh")
-    tried = admin.on_all(hosts, lambda each: parse(as_root(each, text, header(site, each.host))))
+    tried = admin.on_all(hosts, lambda each: parse(as_root(each, text, header(site.on(called[each.name]), each.host))))
     with Connections(admin.known, owner=site.owner) as connections:
-        logins = connections.on_all(hosts, lambda each: _login(site, each))
+        logins = connections.on_all(hosts, lambda each: _login(site.on(called[each.name]), each))
     failed, remarks = dict[str, Failure](), list[str]()
     for host in hosts:
         found, login = tried[host.name], logins[host.name]
@@ -77,7 +79,7 @@ def _login(site: Site, connection: Connection) -> int:
     """Log in as the deploy user, and run the helper; returns how many connections a deploy needs."""
     channels = [connection.shell() for _ in range(CHANNELS - 1)]
     try:
-        result = run_script(connection, script("login.sh"), f"{site.layout.name}\n".encode(), seconds=60)
+        result = run_script(connection, script("login.sh"), seconds=60)
     finally:
         for channel in channels:
             channel.close()

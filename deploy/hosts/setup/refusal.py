@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from deploy import OLDEST
 from deploy.hosts.environment.model import Environment, Host
-from deploy.hosts.environment.owner import Owner
-from deploy.hosts.layout import APP, BROKER_PORT, DATABASE_PORT, NGINX_GROUP, REDIS_PORT
+from deploy.hosts.layout import (
+    BROKER_PORT,
+    DATABASE_PORT,
+    EARLIER_USER,
+    FIREWALL_UNIT,
+    NGINX_GROUP,
+    NGINX_MAIN,
+    REDIS_PORT,
+    Layout,
+)
 from deploy.hosts.setup import names
 from deploy.hosts.setup.diff import ABSENT, Facts
-from deploy.hosts.setup.servers import NGINX
-from deploy.hosts.setup.site import Site, has_files, is_site
+from deploy.hosts.setup.site import Learned, Site, has_files, is_site
 from deploy.project.config import Media
 from deploy.project.proxy import PEERS_PORT
 
 #: Users that cannot be the deploy user: it must have no rights except those that the helper gives.
-RESERVED = {"root", APP, NGINX_GROUP, "postgres", "rabbitmq"}
+RESERVED = {"root", EARLIER_USER, NGINX_GROUP, "postgres", "rabbitmq"}
 #: What `--take-over` names.
 TAKEN_OVER = ("owner", "files", "users", "nginx", "database", "broker")
 #: The program of our Redis (units/redis.service). Debian's own, which others may use, is called redis-server.
@@ -50,26 +57,21 @@ def refusal(host: Host, facts: Facts, lowest: tuple[int, int] = OLDEST) -> str:
     return next(_too_many_rights(facts), "")
 
 
-def not_ours(owner: Owner, domain: str, facts: Facts, take_over: Collection[str]) -> str:
-    """Why a host is another's; empty if it is ours, free, or handed over by ``take_over``."""
-    handed = "owner" in take_over
-    if mark := facts.mark:
-        said = owner.refusal(mark)
-        return "" if handed and owner.may_take_over(mark) else said
-    if others := sorted(facts.sites - {owner.project}):
-        return (
-            f"this host is {' and '.join(others)}'s, by an earlier version; yours is {owner.whose}: check name in "
-            "invoke.yaml and the host's address, or use another host"
-        )
-    # Without a mark, the names that nginx serves tell two environments of a project apart.
-    text = facts.entries.get(f"{NGINX}/server.conf", ABSENT).text or ""
-    served = re.search(r"server_name ([^;]+);", text)
-    if owner.project in facts.sites and served and domain not in served[1].split() and not handed:
-        return (
-            f"an earlier version has set this host up for {served[1].split()[0]}; yours is {owner.whose}, {domain}: "
-            f"use another host; {owner.hand_over}"
-        )
-    return ""
+def not_ours(site: Site, facts: Facts) -> str:
+    """Why a site of an earlier version without marks is another environment's; empty if it is ours, or handed over.
+
+    The names that nginx serves tell two environments of a project apart.
+    """
+    text = facts.entries.get(str(NGINX_MAIN.parent / "server.conf"), ABSENT).text or ""
+    served, domain = re.search(r"server_name ([^;]+);", text), site.environment.domain
+    if not site.owner or not site.layout.earlier or not served or domain in served[1].split():
+        return ""
+    if "owner" in site.take_over:
+        return ""
+    return (
+        f"an earlier version has set this host up for {served[1].split()[0]}; yours is {site.owner.whose}, {domain}: "
+        f"run `remote-setup` of that environment first; {site.owner.hand_over}"
+    )
 
 
 def _too_many_rights(facts: Facts) -> Iterator[str]:
@@ -83,11 +85,12 @@ def _too_many_rights(facts: Facts) -> Iterator[str]:
 
 def problems(environment: Environment, project: str) -> list[str]:
     """The problems of an environment that are visible without its hosts, a line each."""
-    named = names.refused(project)
+    site = Layout.of(project, environment.name)
+    named = names.refused(project) or names.is_system(site.name)
     users = [
         f"{environment.source}: {host.name}: {host.user} cannot be the deploy user; name another with user"
         for host in environment.hosts
-        if host.user in RESERVED or host.user == host.admin
+        if host.user in {*RESERVED, site.user} or host.user == host.admin
     ]
     return [*([f"project.name is {project}, which {named}: choose another in invoke.yaml"] if named else []), *users]
 
@@ -112,7 +115,8 @@ _OTHERWISE = "name the project otherwise in invoke.yaml"
 
 def in_the_way(site: Site, host: Host, facts: Facts) -> list[str]:
     """What setup would harm on a host, or what would stop it, a line each: that, and the remedy."""
-    return [*_names_taken(site, host, facts), *_servers_taken(site, host, facts), *_ports_taken(site, host, facts)]
+    taken = (_names_taken, _domain_taken, _servers_taken, _ports_taken)
+    return [line for found in taken for line in found(site, host, facts)]
 
 
 def _of(facts: Facts, *kinds: str) -> list[str]:
@@ -135,15 +139,31 @@ def _names_taken(site: Site, host: Host, facts: Facts) -> Iterator[str]:
             what = f"the user {user} is there already, perhaps a person's: the site would run as it"
             yield f"{what}; rename it (`usermod -l`), or {_take_over(site, 'users')}"
     for group in _of(facts, "group"):
-        if is_site(host) or group != APP:
+        if is_site(host) or group != site.layout.user:
             yield f"the group {group} is there without a user of that name: `groupdel {group}`, or rename it"
+
+
+def _domain_taken(site: Site, host: Host, facts: Facts) -> Iterator[str]:
+    domain, folders = site.environment.domain, _folders(site)
+    for name, file in facts.served:
+        if "web" in host.roles and name == domain and not file.startswith(folders):
+            yield (
+                f"nginx serves {domain} already ({file}); yours is {site.layout.name}: check name in invoke.yaml, "
+                f"--env, and domain in {site.environment.source}"
+            )
+
+
+def _folders(site: Site) -> tuple[str, ...]:
+    """The folders of the site's own files of nginx."""
+    return tuple(f"{each}/" for each in (site.layout.nginx, *([NGINX_MAIN.parent] if site.layout.earlier else [])))
 
 
 def _servers_taken(site: Site, host: Host, facts: Facts) -> Iterator[str]:
     if shares_nginx(site, facts) and _of(facts, "nginx-main"):
         what = "nginx serves something else here, and /etc/nginx/nginx.conf does not include sites-enabled/*"
         yield f"{what}: add `include /etc/nginx/sites-enabled/*;` to its http block, or {_take_over(site, 'nginx')}"
-    ours = [f"{kind} {name}" for kind, name in facts.there if kind in ("database", "role") and name == "site"]
+    wanted = site.layout.database
+    ours = [f"{kind} {name}" for kind, name in facts.there if kind in ("database", "role") and name == wanted]
     if ours and "database" not in site.take_over:
         what = f"PostgreSQL has the {' and the '.join(ours)}, not of remote-setup"
         yield f"{what}: rename it there (ALTER … RENAME), or {_take_over(site, 'database')}"
@@ -195,33 +215,52 @@ def shares_nginx(site: Site, facts: Facts) -> bool:
     return bool(_of(facts, "nginx-beside")) or bool(_of(facts, "nginx") and "nginx" not in site.take_over)
 
 
-def shares_database(_: Site, facts: Facts) -> bool:
+def shares_database(site: Site, facts: Facts) -> bool:
     """Whether others use the database's server."""
-    return any(name != "site" for name in _of(facts, "database"))
+    return any(name != site.layout.database for name in _of(facts, "database"))
 
 
 def shares_broker(site: Site, facts: Facts) -> bool:
     """Whether others use the broker, and are to go on with that."""
-    others = [name for name in _of(facts, "vhost", "broker-user", "queue") if name != site.layout.name]
+    others = [
+        name
+        for name in _of(facts, "vhost", "broker-user", "queue")
+        if name not in (site.layout.vhost, site.layout.account)
+    ]
     return bool(_of(facts, "broker-beside")) or bool(others and "broker" not in site.take_over)
 
 
-def remarks(site: Site, host: Host, facts: Facts) -> list[str]:
+def remarks(site: Site, host: Host, facts: Facts, learned: Learned) -> list[str]:
     """What else a person should know before setup: what it changes for other programs of a host."""
-    lines = []
+    lines = list(_neighbours(site, host, facts, learned))
     if sites := _of(facts, "nginx"):
         stays = "which it serves on" if shares_nginx(site, facts) else "which it will no longer read"
         lines.append(f"nginx has other sites ({', '.join(sites)}), {stays}")
-    others = [name for name in _of(facts, "database") if name != "site"]
+    others = [name for name in _of(facts, "database") if name != site.layout.database]
+    # With another site of ours, the server has what ours needs.
+    restarts = "" if learned.others else "; it restarts"
     if "database" in host.roles and others:
-        lines.append(f"PostgreSQL has other databases ({', '.join(others)}), which stay; it restarts")
+        lines.append(f"PostgreSQL has other databases ({', '.join(others)}), which stay{restarts}")
     used = [f"{kind} {name}" for kind, name in facts.there if kind in ("vhost", "broker-user", "queue")]
     if "broker" in host.roles and used:
-        stays = "which stay; it restarts" if shares_broker(site, facts) else "which will not be there"
+        stays = f"which stay{restarts}" if shares_broker(site, facts) else "which will not be there"
         lines.append(f"RabbitMQ is used by others ({', '.join(used[:5])}), {stays}")
-    if site.environment.firewall and not facts.units.get(f"{site.layout.name}-firewall.service", (False, False))[1]:
+    if site.environment.firewall and not facts.units.get(FIREWALL_UNIT, (False, False))[1]:
         kept = {*facts.ports, *_ports_needed(site, host), *(each.number for each in host.open_ports)}
         for port, program in sorted({(port, program) for port, program, reach in facts.listening if reach}):
             if port not in kept and program not in ("systemd", "epmd", "beam.smp", "nginx"):
                 lines.append(f"the firewall closes port {port} ({program}) to others; open_ports keeps it open")
     return lines
+
+
+def _neighbours(site: Site, host: Host, facts: Facts, learned: Learned) -> Iterator[str]:
+    """What the host's other sites share with ours."""
+    if learned.others:
+        also = ", ".join(mark.whose for mark in learned.others.values())
+        yield f"this host also serves {also}, which goes on as it is"
+    for name in _of(facts, "deployer"):
+        whose = learned.others[name].whose if name in learned.others else name
+        yield f"{host.user} deploys {whose} too: who has its keys changes both, unless user in the file names another"
+    for name, file in facts.served:
+        if "web" in host.roles and name in site.environment.names and not file.startswith(_folders(site)):
+            yield f"{name} is served already ({file}), and requests for it stay there"

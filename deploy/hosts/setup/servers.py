@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 from deploy.hosts.environment.model import Host
+from deploy.hosts.layout import NGINX_MAIN, SHARED, site_name
 from deploy.hosts.setup.diff import Desired, File, Folder, Group, Idle, Unit
-from deploy.hosts.setup.site import DROP_IN, Learned, Site, has_files, memory_limit, shows_certificate, template_text
+from deploy.hosts.setup.site import (
+    Learned,
+    Site,
+    has_files,
+    memory_limit,
+    shared_drop_in,
+    shows_certificate,
+    template_text,
+)
 from deploy.project import beside, proxy
 
-NGINX = "/etc/nginx/site"
-#: All files that nginx may have on any host.
+#: All files that nginx may have of a site; earlier versions had them in the folder of the main file.
 _NGINX_FILES = (
-    *("nginx.conf", "site.conf", "proxy.conf", "http.conf", "server.conf", "missing.conf", "unknown.conf"),
+    *("site.conf", "proxy.conf", "http.conf", "server.conf", "missing.conf", "unknown.conf"),
     *("defaults.conf", "local.conf", "tls.crt", "tls.key"),
 )
+_NGINX_DROP_IN = shared_drop_in("nginx.service")
 
 POSTGRESQL = "postgresql@%PG%.service"
 
 
 def with_nginx(site: Site, host: Host, learned: Learned) -> Desired:
+    layout, main = site.layout, "site.conf" if "web" in host.roles else "http.conf"
+    texts = beside.beside(_nginx_texts(site, host, learned), layout.name, alone=not learned.shares_nginx)
+    files = [File(str(layout.nginx / name), text) for name, text in texts.items()]
+    if shows_certificate(site, host):
+        files.append(File(str(layout.nginx / "tls.crt"), site.certificate))
+        files.append(File(str(layout.nginx / "tls.key"), site.key, mode=0o600, secret=True))
+    part = template_text("files/nginx.site.conf", name=layout.name, path=str(layout.nginx / main))
+    files.append(File(str(layout.nginx_site), part))
+    whole = File(str(NGINX_MAIN), template_text("files/nginx.conf"), common=True)
+    drop_in = File(_NGINX_DROP_IN, template_text("files/nginx.drop-in.conf"), common=True)
+    groups: tuple[Group, ...] = (Group((drop_in,)), Group((*files, whole), check="nginx"))
+    absent = nginx_paths(site, files)
+    if learned.shares_nginx:
+        groups = (Group(tuple(files), check="nginx-beside"),)
+        absent = (drop_in.path, whole.path, *absent)
+    return Desired(
+        packages=("nginx", "logrotate"),
+        folders=(Folder(str(layout.nginx)),),
+        groups=groups,
+        absent=absent,
+        units=(
+            Unit("nginx.service", restart_for=(drop_in.path,), reload_for=(*(file.path for file in files), whole.path)),
+        ),
+    )
+
+
+def _nginx_texts(site: Site, host: Host, learned: Learned) -> dict[str, str]:
     layout, environment, web = site.layout, site.environment, "web" in host.roles
     front = proxy.Front(
         environment.names,
@@ -43,62 +79,30 @@ def with_nginx(site: Site, host: Host, learned: Learned) -> Desired:
         others=[address for other in others if has_files(other) for address in learned.of(other)[:1]],
         askers=[address for other in others if "web" in other.roles for address in learned.of(other)],
         ipv6=learned.ipv6,
+        # The same on all hosts, whatever each calls the site.
+        peers_name=f"{site_name(site.project.name, environment.name)}.peers",
     )
-    main = "site.conf" if web else "http.conf"
-    texts = {
-        "nginx.conf": template_text("files/nginx.conf", name=layout.name, main=main),
+    return {
         **({name: site.nginx[name] for name in ("site.conf", "proxy.conf")} if web else {}),
         **proxy.host_files(here),
     }
-    if learned.shares_nginx:
-        texts = beside.beside(texts, layout.name)
-    files = [File(f"{NGINX}/{name}", text) for name, text in texts.items()]
-    if shows_certificate(site, host):
-        files.append(File(f"{NGINX}/tls.crt", site.certificate))
-        files.append(File(f"{NGINX}/tls.key", site.key, mode=0o600, secret=True))
-    drop_in = _nginx_drop_in(site)
-    if learned.shares_nginx:
-        files.append(File(_beside_others(site), template_text("files/nginx.beside.conf", name=layout.name, main=main)))
-        return Desired(
-            packages=("nginx", "logrotate"),
-            folders=(Folder(NGINX),),
-            groups=(Group(tuple(files), check="nginx-beside"),),
-            absent=(drop_in, *_absent(site, files)),
-            units=(Unit("nginx.service", restart_for=(drop_in,), reload_for=tuple(file.path for file in files)),),
-        )
-    return Desired(
-        packages=("nginx", "logrotate"),
-        folders=(Folder(NGINX),),
-        groups=(
-            Group((File(drop_in, template_text("files/nginx.drop-in.conf")),)),
-            Group(tuple(files), check="nginx"),
-        ),
-        absent=_absent(site, files),
-        units=(Unit("nginx.service", restart_for=(drop_in,), reload_for=tuple(file.path for file in files)),),
-    )
 
 
-def _absent(site: Site, files: list[File]) -> tuple[str, ...]:
-    return tuple(path for path in _nginx_paths(site) if path not in [file.path for file in files])
+def nginx_paths(site: Site, files: Sequence[File] = ()) -> tuple[str, ...]:
+    """The paths of the site's files without those of ``files``."""
+    layout = site.layout
+    folders = (layout.nginx, *([NGINX_MAIN.parent] if layout.earlier else []))
+    paths = [str(layout.nginx_site), *(str(folder / name) for folder in folders for name in _NGINX_FILES)]
+    return tuple(path for path in paths if path not in [file.path for file in files])
 
 
-def _beside_others(site: Site) -> str:
-    """Our part of an nginx that serves others too; read after all of those, so that the default server is theirs."""
-    return f"/etc/nginx/sites-enabled/zz-{site.layout.name}.conf"
-
-
-def _nginx_drop_in(site: Site) -> str:
-    return DROP_IN.format("nginx.service", site.layout.name)
-
-
-def _nginx_paths(site: Site) -> list[str]:
-    return [_beside_others(site), *(f"{NGINX}/{name}" for name in _NGINX_FILES)]
-
-
-def without_nginx(site: Site) -> Desired:
-    """Leave an nginx alone that does not use our configuration."""
-    drop_in = _nginx_drop_in(site)
-    return Desired(absent=(drop_in, *_nginx_paths(site)), idle=(Idle("nginx.service", drop_in),))
+def without_nginx(site: Site, learned: Learned) -> Desired:
+    """Leave an nginx alone that does not use our configuration, or serves other sites."""
+    if learned.others:
+        units = (Unit("nginx.service", reload_for=(str(site.layout.nginx_site),), optional=True),)
+        return Desired(absent=nginx_paths(site), units=units)
+    shared = (_NGINX_DROP_IN, str(NGINX_MAIN))
+    return Desired(absent=(*shared, *nginx_paths(site)), idle=(Idle("nginx.service", _NGINX_DROP_IN),))
 
 
 # --- Servers ---
@@ -107,31 +111,31 @@ def without_nginx(site: Site) -> Desired:
 def without_database(site: Site, learned: Learned) -> Desired:
     """Stop a server that the site no longer uses, and keep its data. Leave one alone that others use."""
     password = str(site.layout.password("database"))
-    idle = () if learned.shares_database else (Idle("postgresql.service", password),)
+    idle = () if learned.shares_database or learned.others else (Idle("postgresql.service", password),)
     return Desired(absent=(password,), idle=idle)
 
 
 def without_broker(site: Site, learned: Learned) -> Desired:
     password = str(site.layout.password("broker"))
-    units = () if learned.shares_broker else ("rabbitmq-server.service", "epmd.service", "epmd.socket")
-    return Desired(absent=(password, _broker_beside_others(site)), idle=tuple(Idle(unit, password) for unit in units))
+    units = (
+        () if learned.shares_broker or learned.others else ("rabbitmq-server.service", "epmd.service", "epmd.socket")
+    )
+    beside = () if learned.others else (_broker_beside_others(site),)
+    return Desired(absent=(password, *beside), idle=tuple(Idle(unit, password) for unit in units))
 
 
 def _broker_beside_others(site: Site) -> str:
-    """Our part of the configuration of a RabbitMQ that others use too; the user and the vhost are then the project's.
-
-    `scripts/rabbitmq.sh` knows the path.
-    """
-    return f"/etc/rabbitmq/conf.d/{site.layout.name}.conf"
+    """Our part of the configuration of a RabbitMQ that others use too. `scripts/rabbitmq.sh` knows the path."""
+    return f"/etc/rabbitmq/conf.d/{site.layout.name if site.layout.earlier else SHARED}.conf"
 
 
 def with_database(site: Site, host: Host, learned: Learned) -> Desired:
     folder = "/etc/postgresql/%PG%"
     own = ("postgres", "postgres")
-    configuration = File(f"{folder}/conf.d/{site.layout.name}.conf", template_text("files/postgresql.conf"), *own)
-    lines = "\n".join(_admitted(site, host, learned))
-    rules = File(f"{folder}/pg_hba.conf", template_text("files/pg_hba.conf", lines=lines), *own, 0o640, shared="merged")
-    memory = memory_limit(site, host, "database", "postgresql@.service")
+    text = template_text("files/postgresql.conf")
+    configuration = File(f"{folder}/conf.d/{SHARED}.conf", text, *own, common=True)
+    rules = admission(site, _admitted(site, host, learned))
+    memory = memory_limit(site, host, "database", "postgresql@.service", learned)
     watched = [configuration.path, *(file.path for group in memory.groups for file in group.files), *memory.absent]
     return Desired(
         packages=("postgresql", "ssl-cert"),
@@ -146,13 +150,21 @@ def with_database(site: Site, host: Host, learned: Learned) -> Desired:
     )
 
 
+def admission(site: Site, lines: Iterable[str]) -> File:
+    """The site's lines in pg_hba.conf, which others have lines in too."""
+    text = template_text("files/pg_hba.conf", name=site.layout.name, lines="\n".join(lines))
+    path = "/etc/postgresql/%PG%/pg_hba.conf"
+    return File(path, text, "postgres", "postgres", 0o640, shared="merged", earlier=site.layout.earlier)
+
+
 def _admitted(site: Site, host: Host, learned: Learned) -> Iterator[str]:
+    names = f"{site.layout.database} {site.layout.database}"
     for other in site.environment.site_hosts:
         if other.name == host.name:
-            yield "hostssl site site samehost scram-sha-256"
+            yield f"hostssl {names} samehost scram-sha-256"
         else:
             for address in learned.of(other):
-                yield f"hostssl site site {_network(address)} scram-sha-256"
+                yield f"hostssl {names} {_network(address)} scram-sha-256"
 
 
 def _network(address: str) -> str:
@@ -163,19 +175,19 @@ def _network(address: str) -> str:
 
 
 def with_broker(site: Site, host: Host, learned: Learned) -> Desired:
-    return _shared_broker(site) if learned.shares_broker else _own_broker(site, host)
+    return _shared_broker(site) if learned.shares_broker else _own_broker(site, host, learned)
 
 
-def _broker_key(site: Site) -> File:
-    path = DROP_IN.format("rabbitmq-server.service", site.layout.name)
-    return File(path, template_text("files/rabbitmq.drop-in.conf"))
+def _broker_key() -> File:
+    path = shared_drop_in("rabbitmq-server.service")
+    return File(path, template_text("files/rabbitmq.drop-in.conf"), common=True)
 
 
 def _shared_broker(site: Site) -> Desired:
-    """A server that others use keeps its name, its configuration and its users; ours gets a vhost of its own."""
+    """A server that others use keeps its name, its configuration and its users."""
     own = ("rabbitmq", "rabbitmq")
-    path, key = _broker_beside_others(site), _broker_key(site)
-    beside = File(path, template_text("files/rabbitmq.beside.conf", name=site.layout.name), *own)
+    path, key = _broker_beside_others(site), _broker_key()
+    beside = File(path, template_text("files/rabbitmq.beside.conf"), *own, common=True)
     return Desired(
         packages=("rabbitmq-server", "ssl-cert"),
         groups=(Group((beside, key)),),
@@ -184,22 +196,25 @@ def _shared_broker(site: Site) -> Desired:
     )
 
 
-def _own_broker(site: Site, host: Host) -> Desired:
+def _own_broker(site: Site, host: Host, learned: Learned) -> Desired:
     limit = host.max_memory.get("broker", "")
     size = f"total_memory_available_override_value = {limit.replace('M', 'MB').replace('G', 'GB')}" if limit else ""
     own = ("rabbitmq", "rabbitmq")
-    files = (
-        File("/etc/rabbitmq/rabbitmq.conf", template_text("files/rabbitmq.conf", memory=size), *own, shared="copied"),
-        File("/etc/rabbitmq/rabbitmq-env.conf", template_text("files/rabbitmq-env.conf"), *own, shared="copied"),
+    texts = {
+        "rabbitmq.conf": template_text("files/rabbitmq.conf", memory=size),
+        "rabbitmq-env.conf": template_text("files/rabbitmq-env.conf"),
+    }
+    files = tuple(
+        File(f"/etc/rabbitmq/{name}", text, *own, shared="copied", common=True) for name, text in texts.items()
     )
-    names = File(DROP_IN.format("epmd.socket", site.layout.name), template_text("files/epmd.drop-in.conf"))
-    key = _broker_key(site)
-    memory = memory_limit(site, host, "broker", "rabbitmq-server.service")
+    names = File(shared_drop_in("epmd.socket"), template_text("files/epmd.drop-in.conf"), common=True)
+    key = _broker_key()
+    memory = memory_limit(site, host, "broker", "rabbitmq-server.service", learned)
     watched = [file.path for group in (Group((*files, key)), *memory.groups) for file in group.files]
     return Desired(
         packages=("rabbitmq-server", "ssl-cert"),
         groups=(Group((*files, names, key)), *memory.groups),
-        absent=(_broker_beside_others(site), *memory.absent),
+        absent=(*(() if learned.others else (_broker_beside_others(site),)), *memory.absent),
         units=(
             Unit("epmd.socket", restart_for=(names.path,)),
             Unit("rabbitmq-server.service", restart_for=(*watched, *memory.absent, names.path)),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Template
 
 from deploy.hosts.environment.model import SITE_ROLES, Environment, Host
 from deploy.hosts.environment.owner import Mark, Owner
 from deploy.hosts.environment.values import Role
-from deploy.hosts.layout import Layout
-from deploy.hosts.setup.diff import Access, Desired, File, Group, Server
+from deploy.hosts.layout import SHARED, Layout
+from deploy.hosts.setup.diff import Access, Change, Desired, File, Group, Server
 from deploy.project import local
 from deploy.project.config import Project
 
@@ -47,10 +47,16 @@ class Site:
     owner: Owner | None = None
     #: What was there before and may become ours.
     take_over: frozenset[str] = frozenset()
+    #: What the site is called on a host, if it is there already.
+    name: str = ""
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.project.name)
+        return Layout.of(self.project.name, self.environment.name, self.name)
+
+    def on(self, name: str) -> Site:
+        """The site as a host calls it."""
+        return replace(self, name=name)
 
     def others(self, host: Host) -> tuple[Host, ...]:
         """The other hosts that run a part of the site."""
@@ -60,6 +66,19 @@ class Site:
     def addresses(self) -> tuple[str, ...]:
         """The addresses that hosts use for each other."""
         return tuple(dict.fromkeys(host.private_address for host in self.environment.hosts))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The changes for a host, and the names of the site there (`Layout.names`)."""
+
+    changes: tuple[Change, ...]
+    names: str
+
+    @property
+    def called(self) -> str:
+        """What the host calls the site."""
+        return self.names.split()[0]
 
 
 @dataclass(frozen=True)
@@ -78,6 +97,8 @@ class Learned:
     #: Whether others use the database's server and the broker, which then go on with their own configuration.
     shares_database: bool = False
     shares_broker: bool = False
+    #: The marks of the host's other sites, by name. What sites share is left alone then.
+    others: Mapping[str, Mark] = field(default_factory=dict)
 
     def of(self, host: Host) -> tuple[str, ...]:
         """The addresses of a host, as other hosts resolve them."""
@@ -106,8 +127,16 @@ def template_text(path: str, /, **values: str) -> str:
     return "".join(f"{new}\n" for old, new in filled if new or not old)
 
 
-def memory_limit(site: Site, host: Host, role: Role, unit: str) -> Desired:
+def shared_drop_in(unit: str) -> str:
+    """A drop-in of a unit that sites share."""
+    return DROP_IN.format(unit, SHARED)
+
+
+def memory_limit(site: Site, host: Host, role: Role, unit: str, learned: Learned) -> Desired:
+    """The limit of a server; one that other sites use too keeps what it has."""
     path = DROP_IN.format(unit, f"{site.layout.name}-memory")
+    if learned.others:
+        return Desired()
     if limit := host.max_memory.get(role):
         return Desired(groups=(Group((File(path, template_text("files/memory.drop-in.conf", memory=limit)),)),))
     return Desired(absent=(path,))

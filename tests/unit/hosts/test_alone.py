@@ -45,7 +45,7 @@ class Host:
         return self.root / "fake"
 
     def release(self, name: str, workers: str, alone: str = "worker_billing") -> None:
-        folder = self.root / "srv/shop/releases" / name
+        folder = self.root / "srv/shop-x/releases" / name
         folder.mkdir(parents=True)
         (folder / "env").write_text(f"A=1\nPORTICO_WORKERS={workers}\nPORTICO_ALONE={alone}\n")
 
@@ -60,8 +60,8 @@ class Host:
         """Talk with the script, and end with what was said, or by closing the connection."""
         text = script("activate.sh").replace("/srv/$name", f"{self.root}/srv/$name")
         text = text.replace("/etc/$name", f"{self.root}/etc/$name")
-        header = ["shop", NEW, "shop.example", "http", "/", '"who": "x"', "", ""]
-        env = {**os.environ, "FAKE": str(self.fake), "PATH": f"{self.root}/bin:{os.environ['PATH']}"}
+        header = [NEW, "shop.example", "http", "/", '"who": "x"', "", ""]
+        env = {**os.environ, "name": "shop-x", "FAKE": str(self.fake), "PATH": f"{self.root}/bin:{os.environ['PATH']}"}
         given = "".join(f"{line}\n" for line in [*header, *words])
         done = subprocess.run(
             ["sh", "-c", text], input=given, env=env, capture_output=True, text=True, check=False, timeout=60
@@ -73,13 +73,13 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     made = Host(tmp_path)
-    for folder in ("bin", "fake", "etc/shop", "srv/shop/state"):
+    for folder in ("bin", "fake", "etc/shop-x", "srv/shop-x/state"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "bin/sudo").write_text(HELPER)
     (tmp_path / "bin/sudo").chmod(0o755)
-    (tmp_path / "etc/shop/roles").write_text("worker beat\n")
+    (tmp_path / "etc/shop-x/roles").write_text("worker beat\n")
     made.release(OLD, "worker,worker_mail,worker_billing")
-    (tmp_path / "srv/shop/state/current").symlink_to(f"../releases/{OLD}")
+    (tmp_path / "srv/shop-x/state/current").symlink_to(f"../releases/{OLD}")
     (tmp_path / "fake/log").touch()
     for kind in ("worker", "worker_mail", "worker_billing", "beat"):
         (tmp_path / f"fake/{kind}@{OLD}").write_text("active")
@@ -142,6 +142,6 @@ def test_kinds_come_and_go_with_their_release(host: Host) -> None:
 
 def test_a_release_of_an_earlier_version_has_its_one_kind(host: Host) -> None:
     host.release(NEW, "x")
-    (host.root / f"srv/shop/releases/{NEW}/env").write_text("A=1\n")
+    (host.root / f"srv/shop-x/releases/{NEW}/env").write_text("A=1\n")
     host.activate(*STEPS)
     assert host.runs() == units(NEW, "worker", "beat")

@@ -25,7 +25,7 @@ answer /readyz 200 {{"database": "ok"}}
 certificate {int(NOW) + 40 * 86400}
 server firewall ok
 disk / 9000000 20000000
-restarts shop-web@{RELEASE}.service 0
+restarts shop-x-web@{RELEASE}.service 0
 """
 
 

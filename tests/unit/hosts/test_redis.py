@@ -71,20 +71,20 @@ def test_redis_as_the_broker_needs_no_other() -> None:
 
 def test_its_server_is_of_the_site_s_own_and_keeps_what_a_broker_or_a_cache_keeps() -> None:
     cache = wanted("data1", WITH, CACHE)
-    text = files(cache)["/etc/shop/redis.conf"].text
+    text = files(cache)["/etc/shop-x/redis.conf"].text
     assert {"redis-tools", "ssl-cert"} <= set(cache.packages)
     assert "redis-server" not in cache.packages, "its service asks for no password"
     assert "redis" in cache.servers
     assert {"appendonly no", "maxmemory 256mb", "maxmemory-policy allkeys-lru", "port 0"} <= set(text.splitlines())
-    unit = files(cache)["/etc/systemd/system/shop-redis.service"].text
+    unit = files(cache)["/etc/systemd/system/shop-x-redis.service"].text
     assert {"DynamicUser=yes", "MemoryMax=512M", "NoNewPrivileges=yes"} <= set(unit.splitlines())
-    broker = files(wanted("data1", ONLY, BROKER))["/etc/shop/redis.conf"].text
+    broker = files(wanted("data1", ONLY, BROKER))["/etc/shop-x/redis.conf"].text
     assert {"appendonly yes", "appendfsync always", "maxmemory-policy volatile-lru"} <= set(broker.splitlines())
 
 
 def test_it_listens_inside_only_and_to_this_host_alone_if_there_is_no_other() -> None:
     def bound(text: str, name: str, learned: Learned | None = None) -> str:
-        return files(wanted(name, text, CACHE, learned))["/etc/shop/redis.conf"].text.splitlines()[1]
+        return files(wanted(name, text, CACHE, learned))["/etc/shop-x/redis.conf"].text.splitlines()[1]
 
     assert bound(WITH, "data1") == "bind 127.0.0.1 -::1 10.0.0.4"
     lost = Learned(addresses={"10.0.0.4": ("127.0.1.1",)}, access=ACCESS)  # type: ignore[arg-type]
@@ -92,39 +92,40 @@ def test_it_listens_inside_only_and_to_this_host_alone_if_there_is_no_other() ->
     one = "domain: a.example\nsecrets: {SECRET_KEY: env:KEY}\nhosts:\n  all1:\n    address: 10.0.0.4\n"
     one += "    roles: [web, worker, beat, database, broker, redis]\n"
     assert bound(one, "all1") == "bind 127.0.0.1 -::1"
-    urls = files(wanted("all1", one, CACHE))["/etc/shop/services.env"].text
+    urls = files(wanted("all1", one, CACHE))["/etc/shop-x/services.env"].text
     assert "REDIS_URL=rediss://:redis-pw@127.0.0.1:6380/0?" in urls, "where it listens"
-    assert "DATABASE_URL=postgres://site:database-pw@10.0.0.4:5432/" in urls
+    assert "DATABASE_URL=postgres://:database-pw@10.0.0.4:5432/" in urls
 
 
 def test_its_password_is_made_before_it_starts() -> None:
     titles = [change.title for change in diff(wanted("data1", WITH, CACHE), Facts())]
-    assert titles.index("redis: make all") < titles.index("restart shop-redis.service")
+    assert titles.index("redis: make all") < titles.index("restart shop-x-redis.service")
 
 
 def test_the_site_gets_its_urls_over_tls_with_the_host_s_certificate() -> None:
-    text = files(wanted("web1", WITH, CACHE))["/etc/shop/services.env"].text
-    checked = "ssl_cert_reqs=required&ssl_ca_certs=/etc/shop/redis.crt&ssl_check_hostname=false"
+    text = files(wanted("web1", WITH, CACHE))["/etc/shop-x/services.env"].text
+    checked = "ssl_cert_reqs=required&ssl_ca_certs=/etc/shop-x/redis.crt&ssl_check_hostname=false"
     assert f"REDIS_URL=rediss://:redis-pw@10.0.0.4:6380/0?{checked}\n" in text
     assert f"CACHE_URL=rediss://:redis-pw@10.0.0.4:6380/1?{checked}\n" in text
     assert "CELERY_BROKER_URL=amqps" in text
-    assert files(wanted("web1", WITH, CACHE))["/etc/shop/redis.crt"].text == "certificate of redis"
+    assert files(wanted("web1", WITH, CACHE))["/etc/shop-x/redis.crt"].text == "certificate of redis"
     assert f"CELERY_BROKER_URL=rediss://:redis-pw@10.0.0.4:6380/2?{checked}\n" in (
-        files(wanted("web1", ONLY, BROKER))["/etc/shop/services.env"].text
+        files(wanted("web1", ONLY, BROKER))["/etc/shop-x/services.env"].text
     )
 
 
 @pytest.mark.parametrize("more", ["", "firewall: false\n"])
 def test_only_the_site_s_hosts_reach_its_port(more: str) -> None:
-    text = files(wanted("data1", WITH + more, CACHE))["/etc/shop/firewall.nft"].text
+    found = files(wanted("data1", WITH + more, CACHE))
+    text = "".join(found[f"/etc/portico.d/firewall/{part}-shop-x.nft"].text for part in ("open", "close"))
     assert "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } tcp dport 6380 accept" in text
-    assert "policy drop" in text or "tcp dport 6380 drop" in text
+    assert "input drop" in text or "tcp dport 6380 drop" in text
 
 
 def test_a_host_that_loses_the_role_stops_it_and_keeps_its_data() -> None:
     without = wanted("web1", WITH, CACHE)
-    assert "shop-redis.service" in [idle.name for idle in without.idle]
-    assert {"/etc/shop/redis_password", "/etc/shop/redis.password.conf"} <= set(without.absent)
+    assert "shop-x-redis.service" in [idle.name for idle in without.idle]
+    assert {"/etc/shop-x/redis_password", "/etc/shop-x/redis.password.conf"} <= set(without.absent)
     assert not [path for path in without.absent if path.startswith("/var/lib")]
 
 
@@ -132,7 +133,7 @@ def test_another_redis_goes_on_and_one_on_our_port_is_refused_by_name() -> None:
     def found(port: int, program: str, *, ours: bool = False) -> list[str]:
         here = Site(parse(WITH, "x", ROOT, redis=CACHE), replace(PROJECT, redis=CACHE), NGINX)
         host = next(host for host in here.environment.hosts if host.name == "data1")
-        units = {"shop-redis.service": (True, ours)}
+        units = {"shop-x-redis.service": (True, ours)}
         return in_the_way(here, host, Facts(listening=((port, program, False),), units=units))
 
     assert found(6379, "redis-server") == []

@@ -108,11 +108,11 @@ def test_a_shell_reads_each_variable_as_it_is() -> None:
 
 
 def test_the_site_is_told_its_names_socket_and_sizes(site: phases.Target) -> None:
-    one, two = (deploy.variables(site, each, NEW, 4) for each in site.hosts[:2])
+    one, two = (deploy.variables(site, each, NEW, HostState("", cores=4)) for each in site.hosts[:2])
     assert one["WEB_CONCURRENCY"] == "3"
     assert two["WEB_CONCURRENCY"] == two["CONCURRENCY"] == "4"  # cores
-    assert one["BIND"] == f"unix:/run/portico/web-{NEW}/sock"
-    assert one["STATIC_ROOT"] == f"/srv/portico/releases/{NEW}/static"
+    assert one["BIND"] == f"unix:/run/portico-x/web-{NEW}/sock"
+    assert one["STATIC_ROOT"] == f"/srv/portico-x/releases/{NEW}/static"
     assert one["ALLOWED_HOSTS"] == "shop.example"
     assert one["HTTPS_ONLY"] == "0"
     assert one["WORKER_STOP_SECONDS"] == "30"
@@ -143,7 +143,7 @@ def test_a_release_brings_the_kinds_of_its_workers_and_one_that_must_be_alone_ru
     site: phases.Target,
 ) -> None:
     several = with_kinds(site)
-    one, two = (deploy.variables(several, each, NEW, 4) for each in several.hosts[:2])
+    one, two = (deploy.variables(several, each, NEW, HostState("", cores=4)) for each in several.hosts[:2])
     assert one["PORTICO_WORKERS"] == "worker,worker_mail,worker_billing"
     assert two["PORTICO_WORKERS"] == "worker,worker_mail"
     assert one["PORTICO_ALONE"] == two["PORTICO_ALONE"] == "worker_billing"
@@ -156,7 +156,7 @@ def test_a_release_brings_the_kinds_of_its_workers_and_one_that_must_be_alone_ru
 
 def test_a_host_may_name_the_kinds_of_its_workers(site: phases.Target) -> None:
     some = with_kinds(site, web1=("default", "mail"), web2=("billing",), jobs1=("mail",))
-    names = [deploy.variables(some, each, NEW, 4)["PORTICO_WORKERS"] for each in some.hosts[:3]]
+    names = [deploy.variables(some, each, NEW, HostState("", cores=4))["PORTICO_WORKERS"] for each in some.hosts[:3]]
     assert names == ["worker,worker_mail", "worker_billing", "worker_mail"]
     few = dict.fromkeys(("web1", "web2", "jobs1", "data1"), ("default", "mail"))
     assert "no host runs workers of the kind billing" in refusal(lambda: with_kinds(site, **few))
@@ -174,11 +174,11 @@ def test_what_should_run_on_a_host_is_what_its_release_has(site: phases.Target) 
 
 
 def test_what_scripts_read_has_a_line_for_each_value(site: phases.Target) -> None:
-    assert phases.ship_header(site, made(NEW), {"A": "1\n2"}).count("\n") == 7
+    assert phases.ship_header(site, made(NEW), {"A": "1\n2"}).count("\n") == 6
     lines = phases.activate_header(site, NEW, {"who": 'a "b"'}, leave=True).splitlines()
-    assert lines[:5] == ["portico", NEW, "shop.example", "http", "/readyz /"]
-    assert json.loads("{" + lines[5] + "}") == {"who": 'a "b"'}
-    assert lines[6:] == ["leave", ""]
+    assert lines[:4] == [NEW, "shop.example", "http", "/readyz /"]
+    assert json.loads("{" + lines[4] + "}") == {"who": 'a "b"'}
+    assert lines[5:] == ["leave", ""]
 
 
 # --- Which hosts ---
@@ -227,11 +227,11 @@ def test_facts_are_read_and_torn_lines_left_out() -> None:
 
 def test_a_host_says_its_releases_in_the_order_in_which_it_got_them(tmp_path: Path) -> None:
     """By its own clock: ids come from the clients' clocks, one of which is behind."""
-    srv, etc, bin_folder = (tmp_path / each for each in ("srv/shop", "etc/shop", "bin"))
+    srv, etc, bin_folder = (tmp_path / each for each in ("srv/shop-x", "etc/shop-x", "bin"))
     for folder in (srv / "releases", srv / "state", etc, bin_folder):
         folder.mkdir(parents=True)
     (etc / "roles").write_text("web\n")
-    for name in ("shop-helper", "sudo"):
+    for name in ("shop-x-helper", "sudo"):
         (bin_folder / name).write_text("#!/bin/sh\n")
         (bin_folder / name).chmod(0o755)
     for at, each in enumerate((NEW, OLD, MIDDLE)):
@@ -243,7 +243,7 @@ def test_a_host_says_its_releases_in_the_order_in_which_it_got_them(tmp_path: Pa
         text = text.replace(real, str(ours))
     words = ["sh", "-c", text]
     path = f"{bin_folder}:{os.environ['PATH']}"
-    said = subprocess.run(words, input="shop\n", env={"PATH": path}, capture_output=True, text=True, check=True)
+    said = subprocess.run(words, env={"PATH": path, "name": "shop-x"}, capture_output=True, text=True, check=True)
     assert [each.release.id for each in state.parse("web1", said.stdout).kept] == [NEW, OLD, MIDDLE]
 
 

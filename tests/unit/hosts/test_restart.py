@@ -34,7 +34,7 @@ class Host:
 
     @property
     def folder(self) -> Path:
-        return self.root / "srv/shop/releases" / RELEASE
+        return self.root / "srv/shop-x/releases" / RELEASE
 
     @property
     def log(self) -> list[str]:
@@ -42,12 +42,17 @@ class Host:
 
     @property
     def ledger(self) -> str:
-        return (self.root / "srv/shop/state/ledger.jsonl").read_text()
+        return (self.root / "srv/shop-x/state/ledger.jsonl").read_text()
 
     def restart(self, kinds: str, release: str = RELEASE) -> subprocess.CompletedProcess[str]:
         text = script("restart.sh").replace("/srv/$name", f"{self.root}/srv/$name")
-        header = ["shop", release, kinds, "shop.example", "http", "/readyz /", '"who": "x"']
-        env = {**os.environ, "FAKE": str(self.folder), "PATH": f"{self.root}/bin:{os.environ['PATH']}"}
+        header = [release, kinds, "shop.example", "http", "/readyz /", '"who": "x"']
+        env = {
+            **os.environ,
+            "name": "shop-x",
+            "FAKE": str(self.folder),
+            "PATH": f"{self.root}/bin:{os.environ['PATH']}",
+        }
         return subprocess.run(
             ["sh", "-c", f'echo $$ >"$FAKE/shell"; {text}'],
             input="".join(f"{line}\n" for line in header),
@@ -62,13 +67,13 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     made = Host(tmp_path)
-    for folder in (tmp_path / "bin", made.folder, tmp_path / "srv/shop/state"):
+    for folder in (tmp_path / "bin", made.folder, tmp_path / "srv/shop-x/state"):
         folder.mkdir(parents=True)
     for name, text in {"sudo": HELPER, "curl": "#!/bin/sh\nprintf '\\n200'\n", "ss": "#!/bin/sh\n"}.items():
         (tmp_path / "bin" / name).write_text(text)
         (tmp_path / "bin" / name).chmod(0o755)
-    (tmp_path / "srv/shop/state/current").symlink_to(f"../releases/{RELEASE}")
-    (made.folder / "web.sock").symlink_to(f"/run/shop/web-{RELEASE}/sock")
+    (tmp_path / "srv/shop-x/state/current").symlink_to(f"../releases/{RELEASE}")
+    (made.folder / "web.sock").symlink_to(f"/run/shop-x/web-{RELEASE}/sock")
     (made.folder / "log").touch()
     return made
 
@@ -99,16 +104,16 @@ def test_a_web_unit_that_does_not_come_back_leaves_the_second_instance_in_servic
     (host.folder / "broken-restart-web").touch()
     done = host.restart("web")
     assert "web does not start again; a second instance of web serves until the next restart" in done.stderr
-    assert os.readlink(host.folder / "web.sock") == f"/run/shop/web-twin-{RELEASE}/sock"
+    assert os.readlink(host.folder / "web.sock") == f"/run/shop-x/web-twin-{RELEASE}/sock"
     (host.folder / "broken-restart-web").unlink()
     assert host.restart("web").returncode == 0
-    assert os.readlink(host.folder / "web.sock") == f"/run/shop/web-{RELEASE}/sock"
+    assert os.readlink(host.folder / "web.sock") == f"/run/shop-x/web-{RELEASE}/sock"
 
 
 def test_a_client_that_is_gone_interrupts_no_web_unit_half_way(host: Host) -> None:
     (host.folder / "hup-restart-web").touch()
     assert host.restart("web").returncode == 0
-    assert os.readlink(host.folder / "web.sock") == f"/run/shop/web-{RELEASE}/sock"
+    assert os.readlink(host.folder / "web.sock") == f"/run/shop-x/web-{RELEASE}/sock"
     (host.folder / "hup-restart-worker").touch()
     assert host.restart("web worker beat").returncode == 1
     assert host.log[-1] == f"restart worker | {RELEASE}"

@@ -5,6 +5,7 @@ import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -14,8 +15,10 @@ from pydantic import SecretStr
 from deploy.core.errors import Failure
 from deploy.hosts.environment.file import parse
 from deploy.hosts.environment.model import Environment, Host
+from deploy.hosts.environment.owner import Mark
 from deploy.hosts.layout import RELEASE, Layout
 from deploy.hosts.release import deploy, phases
+from deploy.hosts.release.state import HostState
 from deploy.hosts.setup import converge
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, require_addresses, setup_digest, setup_mark
@@ -53,8 +56,8 @@ hosts:
   data1: {address: 10.0.0.4, roles: [database, broker]}
 """
 ACCESS = {
-    "database": Access(SecretStr("dbpass"), "certificate of data1"),
-    "broker": Access(SecretStr("mqpass"), "certificate of data1"),
+    "database": Access(SecretStr("dbpass"), "certificate of data1", "shop_x", "shop_x"),
+    "broker": Access(SecretStr("mqpass"), "certificate of data1", "shop-x", "shop-x"),
 }
 NGINX = {name: (ROOT / "nginx" / name).read_text() for name in ("site.conf", "proxy.conf")}
 
@@ -87,58 +90,65 @@ def test_a_web_host_has_the_site_s_units_nginx_and_no_server() -> None:
     web = wanted("web1")
     assert {"nginx", "python3-venv", "nftables", "sudo"} <= set(web.packages)
     assert not {"postgresql", "rabbitmq-server"} & set(web.packages)
-    assert "/etc/systemd/system/shop-web@.service" in files(web)
-    assert "/etc/systemd/system/shop-worker@.service" in web.absent
-    assert [unit.name for unit in web.units] == ["shop.service", "nginx.service", "shop-firewall.service"]
+    assert "/etc/systemd/system/shop-x-web@.service" in files(web)
+    assert "/etc/systemd/system/shop-x-worker@.service" in web.absent
+    assert [unit.name for unit in web.units] == ["shop-x.service", "nginx.service", "portico.firewall.service"]
     assert web.servers == ()
 
 
 def test_folders_of_the_deploy_user_lie_in_one_that_is_not_its_own() -> None:
     found = {folder.path: folder for folder in wanted("web1").folders}
-    assert found["/srv/shop"].rights == ("root", "root", "755")
-    assert found["/srv/shop/releases"].rights == ("deploy", "app", "2755")
-    assert found["/srv/shop/state"].rights == ("deploy", "deploy", "755")
-    assert found["/srv/shop/protected"].rights == ("app", "www-data", "2750")
+    assert found["/srv/shop-x"].rights == ("root", "root", "755")
+    assert found["/srv/shop-x/releases"].rights == ("deploy", "shop-x", "2755")
+    assert found["/srv/shop-x/state"].rights == ("deploy", "deploy", "755")
+    assert found["/srv/shop-x/protected"].rights == ("shop-x", "www-data", "2750")
 
 
 def test_the_deploy_user_may_run_the_helper_as_root_and_nothing_else() -> None:
-    sudoers = files(wanted("web1"))["/etc/sudoers.d/shop"]
+    sudoers = files(wanted("web1"))["/etc/sudoers.d/shop-x"]
     assert sudoers.rights == ("root", "root", "440")
     rules = [line for line in sudoers.text.splitlines() if "NOPASSWD" in line]
-    assert rules == ["deploy ALL=(root:root) NOPASSWD: /usr/local/sbin/shop-helper"]
+    assert rules == ["deploy ALL=(root:root) NOPASSWD: /usr/local/sbin/shop-x-helper"]
 
 
 def test_a_unit_has_the_sandbox_the_time_to_drain_and_the_memory_that_the_file_says() -> None:
-    unit = files(wanted("web1", f"drain: 100\n{TEXT}"))["/etc/systemd/system/shop-web@.service"].text
-    for line in ("TimeoutStopSec=115", "MemoryMax=1G", "User=app", "ProtectSystem=strict", "NoNewPrivileges=yes"):
+    unit = files(wanted("web1", f"drain: 100\n{TEXT}"))["/etc/systemd/system/shop-x-web@.service"].text
+    for line in (
+        "TimeoutStopSec=115",
+        "MemoryMax=1G",
+        "User=shop-x",
+        "Group=shop-x",
+        "ProtectSystem=strict",
+        "NoNewPrivileges=yes",
+    ):
         assert line in unit.splitlines()
-    assert "ExecStart=/usr/local/lib/shop/launch %i web" in unit
-    assert "MemoryMax" not in files(wanted("jobs1"))["/etc/systemd/system/shop-worker@.service"].text
+    assert "ExecStart=/usr/local/lib/shop-x/launch %i web" in unit
+    assert "MemoryMax" not in files(wanted("jobs1"))["/etc/systemd/system/shop-x-worker@.service"].text
 
 
 def test_the_site_s_hosts_are_told_where_the_servers_are_and_nobody_else_may_read_it() -> None:
-    services = files(wanted("web1"))["/etc/shop/services.env"]
+    services = files(wanted("web1"))["/etc/shop-x/services.env"]
     assert (services.mode, services.secret) == (0o600, True)
     assert services.text.splitlines() == [
-        "DATABASE_URL=postgres://site:dbpass@10.0.0.4:5432/site?sslmode=verify-ca&sslrootcert=/etc/shop/database.crt",
-        "CELERY_BROKER_URL=amqps://site:mqpass@10.0.0.4:5671//",
-        "CELERY_BROKER_CA=/etc/shop/broker.crt",
+        "DATABASE_URL=postgres://shop_x:dbpass@10.0.0.4:5432/shop_x?sslmode=verify-ca&sslrootcert=/etc/shop-x/database.crt",
+        "CELERY_BROKER_URL=amqps://shop-x:mqpass@10.0.0.4:5671/shop-x",
+        "CELERY_BROKER_CA=/etc/shop-x/broker.crt",
     ]
-    assert files(wanted("web1"))["/etc/shop/broker.crt"].text == "certificate of data1"
+    assert files(wanted("web1"))["/etc/shop-x/broker.crt"].text == "certificate of data1"
     assert "dbpass" not in repr(services)
-    assert "/etc/shop/services.env" in wanted("data1").absent
+    assert "/etc/shop-x/services.env" in wanted("data1").absent
 
 
 def test_a_host_is_not_called_ready_before_the_passwords_are_known() -> None:
     waiting = wanted("web1", learned=Learned(access={"database": ACCESS["database"]}))
     assert waiting.setup is None
-    assert "/etc/shop/services.env" not in files(waiting), "what it has had meanwhile stays"
+    assert "/etc/shop-x/services.env" not in files(waiting), "what it has had meanwhile stays"
     assert wanted("data1", learned=Learned()).setup is not None
     elsewhere = TEXT.replace("  data1: {address: 10.0.0.4, roles: [database, broker]}\n", "")
     elsewhere += "services: {database: env:DB, broker: env:MQ}\n"
     alone = wanted("web1", elsewhere, Learned())
     assert alone.setup is not None
-    assert files(alone)["/etc/shop/services.env"].text == ""
+    assert files(alone)["/etc/shop-x/services.env"].text == ""
 
 
 def test_the_database_lets_in_the_site_s_hosts_only_with_a_password_over_tls() -> None:
@@ -147,23 +157,28 @@ def test_the_database_lets_in_the_site_s_hosts_only_with_a_password_over_tls() -
     assert rules.rights == ("postgres", "postgres", "640")
     assert [line for line in rules.text.splitlines() if not line.startswith("#")] == [
         "local all postgres peer",
-        "hostssl site site 10.0.0.1/32 scram-sha-256",
-        "hostssl site site fd00::1/128 scram-sha-256",
-        "hostssl site site 10.0.0.2/32 scram-sha-256",
-        "hostssl site site 10.0.0.3/32 scram-sha-256",
+        "hostssl shop_x shop_x 10.0.0.1/32 scram-sha-256",
+        "hostssl shop_x shop_x fd00::1/128 scram-sha-256",
+        "hostssl shop_x shop_x 10.0.0.2/32 scram-sha-256",
+        "hostssl shop_x shop_x 10.0.0.3/32 scram-sha-256",
     ]
 
 
 def test_a_database_beside_the_site_lets_that_in_by_whatever_address_of_its_own() -> None:
     text = TEXT.replace("roles: [database, broker]", "roles: [database, broker, web]")
-    assert "hostssl site site samehost scram-sha-256" in (
+    assert "hostssl shop_x shop_x samehost scram-sha-256" in (
         files(wanted("data1", text))["/etc/postgresql/%PG%/pg_hba.conf"].text
     )
 
 
+PARTS: tuple[Literal["open", "close"], ...] = ("open", "close")
+
+
 def rules_of(name: str, text: str = TEXT, learned: Learned | None = None) -> list[str]:
-    text = files(wanted(name, text, learned))["/etc/shop/firewall.nft"].text
-    return [line.strip() for line in text.splitlines() if "dport" in line and "DHCP" not in line]
+    found = files(wanted(name, text, learned))
+    parts = (found[path] for path in map(str, map(Layout("shop-x").firewall, PARTS)) if path in found)
+    lines = [line for part in parts for line in part.text.splitlines()]
+    return [line.removeprefix("add rule inet portico_hosts input ") for line in lines if "dport" in line]
 
 
 def test_the_firewall_lets_in_ssh_wherever_it_listens_and_what_the_roles_need() -> None:
@@ -188,80 +203,80 @@ def test_the_firewall_lets_in_ssh_wherever_it_listens_and_what_the_roles_need() 
 
 def test_what_is_switched_off_is_removed() -> None:
     off = wanted("web1", f"{TEXT}firewall: false\nunattended_upgrades: false\n")
-    assert Idle("shop-firewall.service") in off.idle
-    assert {"/etc/shop/firewall.nft", "/etc/apt/apt.conf.d/60shop"} <= set(off.absent)
+    assert Idle("portico.firewall.service") in off.idle
+    assert {"/etc/portico.d/firewall/main.nft", "/etc/apt/apt.conf.d/60portico"} <= set(off.absent)
     assert not {"nftables", "unattended-upgrades"} & set(off.packages)
-    titles = [change.title for change in diff(off, Facts(units={"shop-firewall.service": (True, True)}))]
-    assert "disable shop-firewall.service" in titles
+    titles = [change.title for change in diff(off, Facts(units={"portico.firewall.service": (True, True)}))]
+    assert "disable portico.firewall.service" in titles
 
 
 def test_without_a_firewall_the_broker_is_still_for_the_site_s_hosts_only() -> None:
     data = wanted("data1", f"{TEXT}firewall: false\n")
-    assert "policy accept" in files(data)["/etc/shop/firewall.nft"].text
-    assert rules_of("data1", f"{TEXT}firewall: false\n") == [
-        *["tcp dport != 5671 accept", "ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } tcp dport 5671 accept"],
-        "tcp dport 5671 drop",
+    assert rules_of("data1", f"{TEXT}firewall: false\n")[2:] == [
+        *["ip saddr { 10.0.0.1, 10.0.0.2, 10.0.0.3 } tcp dport 5671 accept", "tcp dport 5671 drop"],
     ]
-    assert "shop-firewall.service" in [unit.name for unit in data.units]
+    closed = files(data)["/etc/portico.d/firewall/close-shop-x.nft"].text
+    assert [line for line in closed.splitlines() if line.endswith(" input drop")] == []
+    assert "portico.firewall.service" in [unit.name for unit in data.units]
 
 
 def test_nginx_of_a_web_host_asks_the_others_for_files_and_shows_its_own_to_web_hosts() -> None:
     found = files(wanted("web1"))
-    http = found["/etc/nginx/site/http.conf"].text
-    assert "server unix:/srv/shop/state/current/web.sock max_fails=0;" in http
+    http = found["/etc/nginx/shop-x/http.conf"].text
+    assert "server unix:/srv/shop-x/state/current/web.sock max_fails=0;" in http
     assert "server 10.0.0.2:8082 max_fails=0;\n    server 10.0.0.3:8082 max_fails=0;" in http
     assert "allow 10.0.0.2;\n    deny all;" in http
     assert "resolve" not in http, "nginx of Debian 12 does not know it"
-    assert "access_log /var/log/nginx/shop.access.log json" in http
+    assert "access_log /var/log/nginx/shop-x.access.log shop_x_json" in found["/etc/nginx/shop-x/defaults.conf"].text
     jobs = files(wanted("jobs1"))
-    assert "allow 10.0.0.1;\n    allow 10.0.0.2;\n    deny all;" in jobs["/etc/nginx/site/http.conf"].text
-    assert "/etc/nginx/site/site.conf" not in jobs
-    assert "listen 80;" not in jobs["/etc/nginx/site/http.conf"].text
+    assert "allow 10.0.0.1;\n    allow 10.0.0.2;\n    deny all;" in jobs["/etc/nginx/shop-x/http.conf"].text
+    assert "/etc/nginx/shop-x/site.conf" not in jobs
+    assert "listen 80;" not in jobs["/etc/nginx/shop-x/http.conf"].text
 
 
 def test_tls_on_a_host_is_what_nginx_of_debian_12_knows_and_its_key_is_root_s() -> None:
     found = files(wanted("web1", f"{TEXT}tls: {{certificate: c, key: k}}\n"))
-    assert "listen 443 ssl http2;" in found["/etc/nginx/site/server.conf"].text
-    assert "http2 on" not in found["/etc/nginx/site/server.conf"].text
-    key = found["/etc/nginx/site/tls.key"]
+    assert "listen 443 ssl http2;" in found["/etc/nginx/shop-x/server.conf"].text
+    assert "http2 on" not in found["/etc/nginx/shop-x/server.conf"].text
+    key = found["/etc/nginx/shop-x/tls.key"]
     assert (key.text, key.mode, key.secret) == ("KEY", 0o600, True)
 
 
 def test_ipv6_is_listened_to_where_the_host_has_it() -> None:
     six = Learned(ipv6=True, access=ACCESS)  # type: ignore[arg-type]
-    assert "listen [::]:80;" in files(wanted("web1", learned=six))["/etc/nginx/site/server.conf"].text
+    assert "listen [::]:80;" in files(wanted("web1", learned=six))["/etc/nginx/shop-x/server.conf"].text
     assert "[::]" not in "".join(file.text for file in files(wanted("web1")).values())
 
 
 def test_a_host_that_lost_a_role_runs_nothing_of_it() -> None:
     web = wanted("web1")
-    assert {"shop-worker@.service", "shop-beat@.service"} <= {unit.name for unit in web.idle}
-    assert "shop-web@.service" not in {unit.name for unit in web.idle}
+    assert {"shop-x-worker@.service", "shop-x-beat@.service"} <= {unit.name for unit in web.idle}
+    assert "shop-x-web@.service" not in {unit.name for unit in web.idle}
     running = Facts(units={unit.name: (True, True) for unit in web.idle})
     titles = [change.title for change in diff(web, running)]
-    assert "disable shop-beat@.service" in titles
+    assert "disable shop-x-beat@.service" in titles
     assert not {"disable postgresql.service", "disable rabbitmq-server.service"} & set(titles), "they are another's"
     there = Entry("file", "root", "root", "600", "0")
-    left = replace(running, entries={f"/etc/shop/{name}_password": there for name in ("database", "broker")})
+    left = replace(running, entries={f"/etc/shop-x/{name}_password": there for name in ("database", "broker")})
     titles = [change.title for change in diff(web, left)]
-    for title in ("disable postgresql.service", "disable rabbitmq-server.service", "- /etc/shop/database_password"):
+    for title in ("disable postgresql.service", "disable rabbitmq-server.service", "- /etc/shop-x/database_password"):
         assert title in titles
 
 
 def test_an_nginx_that_nothing_needs_any_more_is_stopped_and_loses_the_key() -> None:
-    data, drop_in = wanted("data1"), "/etc/systemd/system/nginx.service.d/shop.conf"
+    data, drop_in = wanted("data1"), "/etc/systemd/system/nginx.service.d/portico.conf"
     assert Idle("nginx.service", drop_in) in data.idle
     every = files(wanted("web1", f"{TEXT}tls: {{certificate: c, key: k}}\n"))
     assert {path for path in every if "nginx" in path} <= set(data.absent), "of all that it ever had, nothing stays"
-    assert "/etc/nginx/site/tls.key" in wanted("web1").absent, "nor the key of a site without TLS"
-    assert "/etc/nginx/site/http.conf" not in wanted("jobs1").absent
+    assert "/etc/nginx/shop-x/tls.key" in wanted("web1").absent, "nor the key of a site without TLS"
+    assert "/etc/nginx/shop-x/http.conf" not in wanted("jobs1").absent
 
 
 def test_the_digest_changes_with_the_environment_and_not_with_what_hosts_say() -> None:
     here = site()
     digest = setup_digest(here, host(here, "web1"))
     assert digest == setup_digest(site(), host(site(), "web1"))
-    assert wanted("web1").setup == File("/etc/shop/setup", f"{digest}\n")
+    assert wanted("web1").setup == File("/etc/shop-x/setup", f"{digest}\n")
     other = site(TEXT.replace("web: 1G", "web: 2G"))
     assert setup_digest(other, host(other, "web1")) != digest
 
@@ -277,22 +292,23 @@ def test_the_mark_of_a_setup_can_be_told_without_the_key_and_in_part_without_the
     assert renewed.split()[0] == mark.split()[0]
     for name in ("jobs1", "data1"):
         assert len(setup_mark(here, host(here, name)).split()) == 1, "a host without the certificate has no mark of it"
-    assert wanted("web1", f"{TEXT}tls: {{certificate: c, key: k}}\n").setup == File("/etc/shop/setup", f"{mark}\n")
+    assert wanted("web1", f"{TEXT}tls: {{certificate: c, key: k}}\n").setup == File("/etc/shop-x/setup", f"{mark}\n")
 
 
 def test_what_a_deploy_compares_with_a_host_s_setup_reads_no_key(tmp_path: Path) -> None:
     text = f"{TEXT}tls: {{certificate: {tmp_path}/c, key: {tmp_path}/k}}\n"
     there = phases.choose(PROJECT, environment(text))
-    without = deploy.setup_marks(there)
+    states = {host.name: HostState(host.name, "shop-x") for host in there.hosts}
+    without = deploy.setup_marks(there, states)
     assert len(without["web1"].split()) == 1
     (tmp_path / "c").write_text("CERT")
-    assert deploy.setup_marks(there)["web1"] == setup_mark(site(text), host(site(text), "web1"))
-    assert deploy.setup_marks(there)["web1"].split()[0] == without["web1"]
+    assert deploy.setup_marks(there, states)["web1"] == setup_mark(site(text), host(site(text), "web1"))
+    assert deploy.setup_marks(there, states)["web1"].split()[0] == without["web1"]
     with pytest.raises(Failure, match=r"k: No such file or directory; make it readable"):
         converge.with_pair(converge.load(environment(text), PROJECT))
 
 
-@pytest.mark.parametrize("user", ["root", "app", "postgres"])
+@pytest.mark.parametrize("user", ["root", "app", "postgres", "shop-x"])
 def test_a_deploy_user_with_other_rights_is_refused(user: str) -> None:
     [line, *_] = problems(environment(f"user: {user}\n{TEXT}"), "shop")
     assert line == f"deploy/environments/x.yaml: web1: {user} cannot be the deploy user; name another with user"
@@ -434,7 +450,7 @@ def test_a_plan_begins_with_what_was_there_before_what_restarts_and_how_much_is_
         "  restarts: nginx.service",
         "  new: 2 packages, 2 users, 1 list of keys, 1 folder, 3 files",
     ]
-    owner = Change("+ /etc/portico-owner: this host becomes production of x", ())
+    owner = Change("+ /etc/portico.d/sites/x-production: this host becomes production of x", ())
     assert owner.title in render("web1", (owner,), details=False)
 
 
@@ -534,7 +550,7 @@ def helper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "id").chmod(0o755)
     text = (ROOT / "deploy/hosts/scripts/helper.sh").read_text()
     text = text.replace("/usr/local/sbin", str(folder)).replace("PATH=/usr/sbin:", f"PATH={folder}:/usr/sbin:")
-    path = folder / "shop-helper"
+    path = folder / "shop-x-helper"
     path.write_text(text)
     path.chmod(0o755)
     return path
@@ -613,7 +629,83 @@ def test_the_helper_knows_no_other_verb(helper: Path, words: tuple[str, ...]) ->
 
 
 def test_the_layout_is_where_the_scripts_look() -> None:
-    layout = Layout("shop")
-    assert str(layout.upstream) == "/srv/shop/state/current/web.sock"
-    assert str(layout.socket(RELEASE_ID)) == f"/run/shop/web-{RELEASE_ID}/sock"
-    assert layout.unit("web", RELEASE_ID) == f"shop-web@{RELEASE_ID}.service"
+    layout = Layout.of("shop", "X")
+    assert str(layout.upstream) == "/srv/shop-x/state/current/web.sock"
+    assert str(layout.socket(RELEASE_ID)) == f"/run/shop-x/web-{RELEASE_ID}/sock"
+    assert layout.unit("web", RELEASE_ID) == f"shop-x-web@{RELEASE_ID}.service"
+
+
+@pytest.mark.parametrize(
+    ("project", "environment", "name", "user", "database"),
+    [
+        ("shop", "production", "shop-production", "shop-production", "shop_production"),
+        ("my-site", "EU.prod_2", "my-site-eu-prod_2", "my-site-eu-prod_2", "my_site_eu_prod_2"),
+        (f"a{'b' * 30}", "production", f"a{'b' * 30}-production", None, None),
+    ],
+)
+def test_all_names_of_a_site_come_from_its_project_and_environment(
+    project: str, environment: str, name: str, user: str | None, database: str | None
+) -> None:
+    layout = Layout.of(project, environment)
+    assert (layout.name, layout.account, layout.vhost) == (name, name, name)
+    assert user in (None, layout.user)
+    assert database in (None, layout.database)
+    assert len(layout.user) <= 32
+    assert re.fullmatch("[a-z][a-z0-9_]{,62}", layout.database)
+    assert {layout.user, layout.database} & {"app", "site"} == set()
+
+
+def test_a_host_of_an_earlier_version_keeps_its_names() -> None:
+    layout = Layout.of("shop", "x", "shop")
+    assert layout.names == "shop app site site /"
+    assert layout.group == "www-data"
+    assert str(layout.root) == "/srv/shop"
+    here = replace(site(), name="shop")
+    old = desired(here, host(here, "web1"), Learned(access=ACCESS))  # type: ignore[arg-type]
+    entries = {path: Entry("file", "root", "root", "644", "0", "# Written by remote-setup.\n") for path, _ in old.moved}
+    there = Facts(
+        entries={**entries, **{path: Entry("file", "root", "root", "644", "0") for path in old.retired_files}},
+        units={"shop-firewall.service": (True, True), "nginx.service": (True, True)},
+    )
+    drop_in = "/etc/systemd/system/nginx.service.d/{}.conf"
+    entry_of = Entry("file", "root", "root", "644", files(old)[drop_in.format("portico")].digest, "")
+    there.entries[drop_in.format("shop")] = entry_of  # type: ignore[index]
+    changes = diff(old, there)
+    lines = [change.title for change in changes]
+    moved = f"~ {drop_in.format('shop')} → {drop_in.format('portico')}"
+    assert moved in lines
+    assert "reload nginx.service" in lines, "it is not restarted for a file with another name"
+    assert lines.index("restart portico.firewall.service") < lines.index("disable shop-firewall.service")
+    assert lines.index("disable shop-firewall.service") < lines.index("- /etc/systemd/system/shop-firewall.service")
+    assert "/etc/nginx/site/site.conf" in old.absent
+
+
+def test_what_sites_share_is_made_once_and_then_left_alone() -> None:
+    others = {"blog-x": Mark("blog", "x", "-", 2)}
+    for name, path in (
+        ("web1", "/etc/nginx/site/nginx.conf"),
+        ("data1", "/etc/postgresql/%PG%/conf.d/portico.conf"),
+        ("data1", "/etc/rabbitmq/rabbitmq.conf"),
+        ("web1", "/etc/portico.d/firewall/main.nft"),
+    ):
+        there = Facts(entries={path: Entry("file", "root", "root", "644", "0", "# Written by remote-setup: other\n")})
+        second = wanted(name, learned=Learned(access=ACCESS, others=others))  # type: ignore[arg-type]
+        assert not [line for line in titles(there, second) if path in line], path
+        assert [line for line in titles(Facts(), second) if path in line], f"{path} is made if it is not there"
+        assert [line for line in titles(there, wanted(name)) if path in line], f"{path} of a site that is alone"
+    left = wanted("web1", learned=Learned(access=ACCESS, others=others))  # type: ignore[arg-type]
+    assert not {"postgresql.service", "rabbitmq-server.service"} & {unit.name for unit in left.idle}
+    assert "nginx.service" not in {unit.name for unit in wanted("data1", learned=Learned(others=others)).idle}
+    assert not any("memory" in path for path in files(wanted("data1", learned=Learned(others=others))))
+
+
+def test_two_sites_have_no_path_unit_or_name_in_common_but_what_they_share() -> None:
+    learned = Learned(access=ACCESS)  # type: ignore[arg-type]
+    for name in ("web1", "jobs1", "data1"):
+        one, other = site(), replace(site(), project=replace(PROJECT, name="blog"))
+        both = [files(desired(each, host(each, name), learned)) for each in (one, other)]
+        common = [path for path in both[0] if path in both[1] and both[0][path].shared != "merged"]
+        assert all(both[0][path].common for path in common), common
+        assert all(both[0][path].text == both[1][path].text for path in common)
+        units = [{unit.name for unit in desired(each, host(each, name), learned).units} for each in (one, other)]
+        assert all(not each.startswith("shop") for each in units[0] & units[1])

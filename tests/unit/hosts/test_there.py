@@ -7,7 +7,8 @@ import pytest
 from deploy.core.errors import Failure
 from deploy.hosts.setup import converge
 from deploy.hosts.setup import facts as asking
-from deploy.hosts.setup.diff import REST, Desired, Entry, Facts, File, Group, diff, merged, steps
+from deploy.hosts.setup.diff import Desired, Entry, Facts, File, Group, diff, steps
+from deploy.hosts.setup.merging import REST, merged, without
 from deploy.hosts.setup.names import refused
 from deploy.hosts.setup.refusal import TAKEN_OVER, in_the_way, remarks, shares_broker, shares_database, shares_nginx
 from deploy.hosts.setup.site import Learned
@@ -51,15 +52,23 @@ def said(facts: Facts, text: str = ALL, *take_over: str) -> list[str]:
             "shop.service is there already, and is not of remote-setup: name",
             "",
         ),
-        (Facts(there=(("path", "/etc/shop"), ("path", "/srv/shop"))), "/etc/shop and /srv/shop are there", "files"),
-        (Facts(there=(("user", "app"),)), "the user app is there already", "users"),
-        (Facts(there=(("group", "app"),)), "the group app is there without a user of that name: `groupdel app`", ""),
+        (
+            Facts(there=(("path", "/etc/shop-x"), ("path", "/srv/shop-x"))),
+            "/etc/shop-x and /srv/shop-x are there",
+            "files",
+        ),
+        (Facts(there=(("user", "shop-x"),)), "the user shop-x is there already", "users"),
+        (
+            Facts(there=(("group", "shop-x"),)),
+            "the group shop-x is there without a user of that name: `groupdel shop-x`",
+            "",
+        ),
         (
             Facts(there=(("nginx", "/etc/nginx/conf.d/crm.conf"), ("nginx-main", "/etc/nginx/nginx.conf"))),
             "nginx serves something else here, and /etc/nginx/nginx.conf does not include sites-enabled/*: add",
             "nginx",
         ),
-        (Facts(there=(("database", "site"),)), "PostgreSQL has the database site, not of remote-setup", "database"),
+        (Facts(there=(("database", "shop_x"),)), "PostgreSQL has the database shop_x, not of remote-setup", "database"),
         (Facts(there=(("node", "rabbit@m1"),)), "RabbitMQ does not run, but has data here (rabbit@m1)", "broker"),
         (
             Facts(there=(("vhost", "crm"),), listening=((5671, "beam.smp", True),)),
@@ -71,7 +80,7 @@ def said(facts: Facts, text: str = ALL, *take_over: str) -> list[str]:
         (Facts(listening=((5432, "docker-proxy", False),)), "docker-proxy listens on port 5432, which postgres", ""),
         (
             Facts(clusters=(("15", "crm", 5433),)),
-            "PostgreSQL's clusters (15/crm on 5433) are not on port 5432: `pg_createcluster 15 shop --port 5432",
+            "PostgreSQL's clusters (15/crm on 5433) are not on port 5432: `pg_createcluster 15 shop_x --port 5432",
             "",
         ),
     ],
@@ -99,13 +108,16 @@ def test_a_host_with_its_own_servers_is_not_in_its_own_way() -> None:
 def test_what_setup_changes_for_others_is_said_in_the_plan() -> None:
     here = site(ALL)
     there = Facts(ports=(22,), listening=((3306, "mysqld", True), (6379, "redis", False), (22, "sshd", True)))
-    assert remarks(here, host(here, "web1"), there) == [
+    assert remarks(here, host(here, "web1"), there, Learned()) == [
         "the firewall closes port 3306 (mysqld) to others; open_ports keeps it open"
     ]
-    assert remarks(here, host(here, "web1"), Facts(there=(("database", "crm"),))) == [
+    assert remarks(here, host(here, "web1"), Facts(there=(("database", "crm"),)), Learned()) == [
         "PostgreSQL has other databases (crm), which stay; it restarts"
     ]
-    assert remarks(here, host(here, "web1"), replace(there, units={"shop-firewall.service": (True, True)})) == []
+    assert (
+        remarks(here, host(here, "web1"), replace(there, units={"portico.firewall.service": (True, True)}), Learned())
+        == []
+    )
 
 
 # --- Sites of others ---
@@ -116,34 +128,33 @@ CRM = Facts(there=(("nginx", "/etc/nginx/sites-enabled/crm"),))
 def test_sites_of_others_are_served_on_and_ours_is_one_of_them() -> None:
     here = site(ALL)
     assert said(CRM) == []
-    assert "which it serves on" in remarks(here, host(here, "web1"), CRM)[0]
+    assert "which it serves on" in remarks(here, host(here, "web1"), CRM, Learned())[0]
     beside = wanted("web1", learned=Learned(shares_nginx=True))
-    assert "/etc/nginx/sites-enabled/zz-shop.conf" in files(beside)
-    assert {"/etc/nginx/site/nginx.conf", "/etc/nginx/site/unknown.conf"} <= set(beside.absent)
-    assert "/etc/systemd/system/nginx.service.d/shop.conf" in beside.absent, "nginx keeps its own main file"
-    assert "/etc/nginx/sites-enabled/zz-shop.conf" in wanted("web1").absent
+    assert "/etc/nginx/sites-enabled/zz-shop-x.conf" in files(beside)
+    assert {"/etc/nginx/site/nginx.conf", "/etc/nginx/shop-x/unknown.conf"} <= set(beside.absent)
+    assert "/etc/systemd/system/nginx.service.d/portico.conf" in beside.absent, "nginx keeps its own main file"
     assert shares_nginx(here, CRM)
     assert not shares_nginx(replace(here, take_over=frozenset({"nginx"})), CRM)
-    assert shares_nginx(here, Facts(there=(("nginx-beside", "/etc/nginx/sites-enabled/zz-shop.conf"),)))
+    assert shares_nginx(here, Facts(there=(("nginx-beside", "/etc/nginx/sites-enabled/zz-shop-x.conf"),)))
     assert not shares_nginx(here, Facts())
 
 
 @pytest.mark.parametrize("tls", ["", "tls: {certificate: c, key: k}\ntrusted_proxies: [10.0.0.0/8]\n"])
 def test_what_stands_outside_of_our_servers_touches_no_other(tls: str) -> None:
     found = files(wanted("web1", f"{tls}{TEXT}", Learned(shares_nginx=True)))
-    http = found["/etc/nginx/site/http.conf"].text + found["/etc/nginx/site/site.conf"].text
+    http = found["/etc/nginx/shop-x/http.conf"].text + found["/etc/nginx/shop-x/site.conf"].text
     outside = [line for line in http.splitlines() if line[:1].isalpha()]
     assert {line.split()[0] for line in outside} <= {
-        *("map", "geo", "upstream", "log_format", "include", "limit_req_zone", "server")
+        *("map", "geo", "upstream", "log_format", "include", "limit_req_zone", "limit_conn_zone", "server")
     }
     assert not any("default_server" in file.text for file in found.values())
-    defaults = found["/etc/nginx/site/defaults.conf"].text
-    for line in ("access_log /var/log/nginx/shop.access.log shop_json", "gzip on;", "limit_req_status 429;"):
+    defaults = found["/etc/nginx/shop-x/defaults.conf"].text
+    for line in ("access_log /var/log/nginx/shop-x.access.log shop_x_json", "gzip on;", "limit_req_status 429;"):
         assert line in defaults
     assert ("set_real_ip_from 10.0.0.0/8;" in defaults) == bool(tls)
-    assert found["/etc/nginx/site/server.conf"].text.endswith("include /etc/nginx/site/defaults.conf;\n")
-    assert "upstream shop_app {\n    zone shop_app 64k;" in http
-    assert "proxy_pass http://shop_app;" in found["/etc/nginx/site/proxy.conf"].text
+    assert found["/etc/nginx/shop-x/server.conf"].text.endswith("include /etc/nginx/shop-x/defaults.conf;\n")
+    assert "upstream shop_x_app {\n    zone shop_x_app 64k;" in http
+    assert "proxy_pass http://shop_x_app;" in found["/etc/nginx/shop-x/proxy.conf"].text
 
 
 # --- A database's server and a broker of others ---
@@ -155,20 +166,19 @@ def test_a_broker_of_others_keeps_its_configuration_and_gives_ours_a_vhost() -> 
     assert said(used) == []
     assert shares_broker(here, used)
     assert not shares_broker(replace(here, take_over=frozenset({"broker"})), used)
-    assert "which stay; it restarts" in remarks(here, host(here, "web1"), used)[0]
+    assert "which stay; it restarts" in remarks(here, host(here, "web1"), used, Learned())[0]
     shared = wanted("data1", learned=Learned(shares_broker=True))
-    assert "/etc/rabbitmq/conf.d/shop.conf" in files(shared)
+    assert "/etc/rabbitmq/conf.d/portico.conf" in files(shared)
     assert not {"/etc/rabbitmq/rabbitmq.conf", "/etc/rabbitmq/rabbitmq-env.conf"} & set(files(shared))
     assert "epmd.socket" not in [unit.name for unit in shared.units], "others may have a cluster"
-    access = {name: replace(each, account="shop" if name == "broker" else "") for name, each in ACCESS.items()}
-    services = files(wanted("web1", learned=Learned(access=access)))["/etc/shop/services.env"]  # type: ignore[arg-type]
-    assert "CELERY_BROKER_URL=amqps://shop:mqpass@10.0.0.4:5671/shop" in services.text.splitlines()
+    services = files(wanted("web1", learned=Learned(access=ACCESS)))["/etc/shop-x/services.env"]  # type: ignore[arg-type]
+    assert "CELERY_BROKER_URL=amqps://shop-x:mqpass@10.0.0.4:5671/shop-x" in services.text.splitlines()
 
 
 def test_a_server_that_others_use_runs_on_when_a_host_loses_its_role() -> None:
     there = Entry("file", "root", "root", "600", "0")
     left = Facts(
-        entries={f"/etc/shop/{name}_password": there for name in ("database", "broker")},
+        entries={f"/etc/shop-x/{name}_password": there for name in ("database", "broker")},
         units=dict.fromkeys(("postgresql.service", "rabbitmq-server.service"), (True, True)),
     )
     alone = [change.title for change in diff(wanted("web1"), left)]
@@ -176,23 +186,32 @@ def test_a_server_that_others_use_runs_on_when_a_host_loses_its_role() -> None:
     shared = wanted("web1", learned=Learned(access=ACCESS, shares_database=True, shares_broker=True))  # type: ignore[arg-type]
     assert not [change.title for change in diff(shared, left) if change.title.startswith("disable")]
     assert shares_database(site(), Facts(there=(("database", "crm"),)))
-    assert not shares_database(site(), Facts(there=(("database", "site"),)))
+    assert not shares_database(site(), Facts(there=(("database", "shop_x"),)))
 
 
 # --- Files that were there ---
 
 RULES = File("/etc/postgresql/%PG%/pg_hba.conf", "# Written by remote-setup: x\nours\n", "postgres", "postgres", 0o640)
-SHARED = replace(RULES, shared="merged")
+OURS, THEIRS = "# Written by remote-setup for a\nours\n# End of a\n", "# Written by remote-setup for b\nb\n# End of b\n"
 
 
-def test_lines_that_were_there_stay_below_ours_however_often_ours_change() -> None:
-    assert merged(SHARED, "").text == SHARED.text
-    assert merged(SHARED, "# Written by remote-setup: y\nold\n").text == SHARED.text, "a file of an earlier version"
-    once = merged(SHARED, "local all all peer\n").text
-    assert once == f"{SHARED.text}{REST}local all all peer\n"
-    assert merged(SHARED, once).text == once
-    again = merged(replace(SHARED, text="# Written by remote-setup: x\nmore\n"), once).text
-    assert again == f"# Written by remote-setup: x\nmore\n{REST}local all all peer\n"
+def test_lines_of_others_stay_however_often_ours_change() -> None:
+    assert merged(OURS, "") == OURS
+    once = merged(OURS, f"{THEIRS}local all all peer\n")
+    assert once == f"{OURS}{THEIRS}local all all peer\n"
+    assert merged(OURS, once) == once
+    again = OURS.replace("ours\n", "more\nlines\n")
+    assert merged(again, once) == f"{again}{THEIRS}local all all peer\n"
+    assert merged(again, f"{THEIRS}{OURS}rest\n") == f"{THEIRS}{again}rest\n", "in their place"
+    assert without(OURS, once) == f"{THEIRS}local all all peer\n"
+    assert without(OURS, THEIRS) == THEIRS
+
+
+def test_a_file_that_an_earlier_version_wrote_for_this_site_becomes_lines_among_others() -> None:
+    whole = "# Written by remote-setup: y\nhostssl site site\n"
+    assert merged(OURS, whole, earlier=True) == OURS
+    assert merged(OURS, f"{whole}{REST}local all all peer\n", earlier=True) == f"{OURS}local all all peer\n"
+    assert merged(OURS, whole) == OURS + whole, "another site's file is left as it is"
 
 
 @pytest.mark.parametrize(("shared", "kept"), [("merged", True), ("copied", True), ("", False)])

@@ -35,19 +35,19 @@ def wanted(media: Media) -> Desired:
 
 def test_uploads_are_outside_of_releases_and_nginx_reads_them() -> None:
     made = wanted("local")
-    folder = next(each for each in made.folders if each.path == "/srv/shop/media")
-    assert folder.rights == ("app", "www-data", "2750")
+    folder = next(each for each in made.folders if each.path == "/srv/shop-x/media")
+    assert folder.rights == ("shop-x", "www-data", "2750")
     nginx = files(made)
-    assert "location ^~ /media/ {" in nginx["/etc/nginx/site/server.conf"].text
-    assert "map $host $media_root { default /srv/shop/media; }" in nginx["/etc/nginx/site/http.conf"].text
-    assert "ReadWritePaths=-/srv/shop/media" in next(
+    assert "location ^~ /media/ {" in nginx["/etc/nginx/shop-x/server.conf"].text
+    assert "map $host $shop_x_media_root { default /srv/shop-x/media; }" in nginx["/etc/nginx/shop-x/http.conf"].text
+    assert "ReadWritePaths=-/srv/shop-x/media" in next(
         text.text for path, text in nginx.items() if path.endswith("/sandbox")
     )
     variables = site_environment(
         uploading("local"), environment(ONE), environment(ONE).hosts[0], "20260101-000000-abcdef0", 2
     )
-    assert (variables["MEDIA_ROOT"], variables["MEDIA_URL"]) == (str(Layout("shop").media), "/media/")
-    assert "/srv/shop/media" not in [each.path for each in wanted("").folders]
+    assert (variables["MEDIA_ROOT"], variables["MEDIA_URL"]) == (str(Layout.of("shop", "x").media), "/media/")
+    assert "/srv/shop-x/media" not in [each.path for each in wanted("").folders]
 
 
 def test_hosts_that_would_each_keep_their_own_are_refused_with_the_remedy() -> None:
@@ -61,10 +61,10 @@ def test_hosts_that_would_each_keep_their_own_are_refused_with_the_remedy() -> N
 
 
 def test_a_share_is_the_administrators_and_a_deploy_asks_whether_it_is_there() -> None:
-    assert "/srv/shop/media" not in [each.path for each in wanted("shared").folders]
+    assert "/srv/shop-x/media" not in [each.path for each in wanted("shared").folders]
     variables = site_environment(
         uploading("shared"), environment(), environment().hosts[0], "20260101-000000-abcdef0", 2
     )
-    assert variables["PORTICO_SHARED"] == "/srv/shop/media"
+    assert variables["PORTICO_SHARED"] == "/srv/shop-x/media"
     ship = (ROOT / "deploy/hosts/scripts/ship.sh").read_text()
     assert re.search(r"PORTICO_SHARED=.*\n(?:.*\n){1,4}.*mountpoint -q", ship)

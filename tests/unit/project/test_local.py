@@ -110,7 +110,7 @@ def test_nginx_has_the_projects_lines_on_every_runtime(tmp_path: Path) -> None:
     text = EXAMPLES[local.NGINX]
     front = Stack(replace(PROJECT, root=tmp_path), "prod", server_env.parse(ENV, ".env")).front()
     assert proxy.runtime_files(front, proxy.ALL)["local.conf"] == text
-    assert files(wanted(tmp_path, "web1"))["/etc/nginx/site/local.conf"].text == text
+    assert files(wanted(tmp_path, "web1"))["/etc/nginx/shop-x/local.conf"].text == text
     assert local.nginx(ROOT) == local.NOTHING, "no file: a line that says where it would be"
     site_conf = (ROOT / "nginx/site.conf").read_text()
     assert "include /etc/nginx/site/local.conf;" in site_conf[site_conf.index("location / {") :]
@@ -126,7 +126,7 @@ def test_an_error_names_the_projects_file() -> None:
 
 def test_units_have_the_projects_lines_where_they_run(tmp_path: Path) -> None:
     write(tmp_path, EXAMPLES)
-    path = "/etc/systemd/system/shop-worker@.service.d/shop-local.conf"
+    path = "/etc/systemd/system/shop-x-worker@.service.d/shop-x-local.conf"
     assert files(wanted(tmp_path, "jobs1"))[path].text == EXAMPLES["deploy/local/units/worker.conf"]
     assert path in wanted(tmp_path, "web1").absent
     assert path in wanted(write(tmp_path / "none", {}), "jobs1").absent, "a line that is gone here goes there"
@@ -134,8 +134,8 @@ def test_units_have_the_projects_lines_where_they_run(tmp_path: Path) -> None:
 
 def test_a_unit_of_the_projects_own_runs_on_hosts_with_its_roles_and_goes_when_it_is_empty(tmp_path: Path) -> None:
     write(tmp_path, EXAMPLES)
-    path = "/etc/systemd/system/shop-heartbeat.service"
-    unit = Unit("shop-heartbeat.service", restart_for=(path,))
+    path = "/etc/systemd/system/shop-x-heartbeat.service"
+    unit = Unit("shop-x-heartbeat.service", restart_for=(path,))
     assert path in files(made := wanted(tmp_path, "web1"))
     assert unit in made.units
     for name in ("jobs1", "data1"):
