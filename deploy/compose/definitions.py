@@ -9,7 +9,8 @@ from dataclasses import replace
 from deploy.core import shell
 from deploy.core.shell import WriteSecret
 from deploy.docker import accounts
-from deploy.docker.stack import Mounted, Stack, secret_texts
+from deploy.docker.mounted import Mounted
+from deploy.docker.stack import Stack, secret_texts
 from deploy.project import limits
 
 #: The file in which they are recorded.
