@@ -612,7 +612,7 @@ ns = Collection(
     *[check, adopt, upgrade, rename, manage, shell, test, lint],
     *[build, push],
     *[swarm_init, swarm_render, swarm_deploy, swarm_status, swarm_rollback, swarm_rm, swarm_leave],
-    *[remote_trust, remote_setup, remote_deploy, remote_rollback, remote_releases, remote_unlock],
+    *[remote_trust, remote_setup, remote_remove, remote_deploy, remote_rollback, remote_releases, remote_unlock],
     *[remote_status, remote_logs, remote_manage, remote_restart],
     *[venv, venv_list, venv_tree, venv_check, venv_remove, lock],
 )
