@@ -55,6 +55,8 @@ if HTTPS_ONLY:
 SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=60 * 60) if HTTPS_ONLY else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS_ONLY and env.bool("HSTS_SUBDOMAINS", default=False)
 SECURE_HSTS_PRELOAD = HTTPS_ONLY and env.bool("HSTS_PRELOAD", default=False)
+#: `check --deploy` would advise both of the latter to everybody.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 # --- Static files, with a hash in each name, so that browsers may cache them for ever ---
 
