@@ -83,7 +83,7 @@ def test_a_bare_docker_compose_means_this_stack(prod: Stack) -> None:
 def test_status_and_logs_show_what_runs(prod: Stack) -> None:
     shown = prod.must("status").stdout
     assert shown.count("running, healthy") == 8
-    assert "ready." in prod.must("logs", "--service", "celery_worker").stdout
+    assert "ready." in prod.must("logs", "--service", "celery_worker", "--lines", "1000").stdout
     assert "there are: app, celery_beat" in one_line(prod.invoke("logs", "--service", "web"))
 
 

@@ -123,7 +123,8 @@ ERLANG
 }
 
 there_network() {
-    if grep -qs '^ENABLED=yes' /etc/ufw/ufw.conf && systemctl -q is-active ufw; then echo "there firewall ufw"; fi
+    # What ufw does now, and again at the next boot; its unit is not active before that.
+    if grep -qs '^ENABLED=yes' /etc/ufw/ufw.conf; then echo "there firewall ufw"; fi
     if systemctl -q is-active firewalld; then echo "there firewall firewalld"; fi
     command -v ss >/dev/null || return 0
     ss -Hltnp | awk '{
