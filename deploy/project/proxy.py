@@ -122,8 +122,14 @@ INSIDE = "".join(
 )
 ALL_HERE = "# All files are on this machine.\n"
 #: Not `error_page 404`, which would also apply to a client that requests such an address directly.
-MISSING = "try_files $uri @elsewhere;\n"
-#: The other machines are tried in turn. The headers that the site set for the file (its name and type) are kept.
+MISSING = """\
+set $answer_hsts $upstream_http_strict_transport_security;
+set $answer_referrer_policy $upstream_http_referrer_policy;
+set $answer_request_id $upstream_http_x_request_id;
+try_files $uri @elsewhere;
+"""
+#: The other machines are tried in turn. The headers that the site set for the file (its name and type) are kept, and it
+#: gets those of a file that is here (nginx/site.conf).
 ELSEWHERE = """\
 location @elsewhere {
     internal;
@@ -136,6 +142,11 @@ location @elsewhere {
     proxy_read_timeout 5s;
     proxy_max_temp_file_size 0;
     proxy_hide_header Content-Type;
+    add_header Strict-Transport-Security $answer_hsts always;
+    add_header Referrer-Policy $answer_referrer_policy always;
+    add_header X-Request-ID $answer_request_id always;
+    add_header X-Content-Type-Options nosniff always;
+    add_header Content-Security-Policy "default-src 'none'; frame-ancestors 'none'; sandbox" always;
 }
 """
 

@@ -105,6 +105,8 @@ def test_an_export_is_fetched_through_any_node_whichever_wrote_it(swarm: Swarm) 
             file = elsewhere.get(f"{page}download")
             assert file.status_code == 200
             assert file.headers["Content-Type"] == "text/csv; charset=utf-8"
+            assert file.headers["X-Content-Type-Options"] == "nosniff"
+            assert re.fullmatch("[0-9a-f]{32}", file.headers["X-Request-ID"])
             key = page.rstrip("/").rsplit("/", 1)[1]
             assert elsewhere.get(f"/protected/{key}.csv").status_code == 404
 

@@ -1,6 +1,7 @@
 """Decisions about a swarm: a service's progress, what would be lost, which release to roll back to, messages."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,17 @@ def test_files_of_other_machines_are_asked_for_only_where_there_are_others() -> 
     among = proxy.runtime_files(stack("swarm").front(), proxy.ALL)
     assert "server nginx:8082 resolve" in among["http.conf"]
     assert "error_page" not in among["missing.conf"], "which would answer those who ask by themselves, too"
+
+
+def test_a_protected_file_of_another_machine_has_the_headers_of_one_that_is_here() -> None:
+    here = (Path(__file__).parents[3] / "nginx/site.conf").read_text()
+    here = here[here.index("location /protected/ {") :].partition("}")[0]
+    text, saved = proxy.ELSEWHERE, dict(re.findall(r"set \$(\w+) \$(\w+);", proxy.MISSING))
+    for name, variable in saved.items():  # by then, the answer of the site is another's
+        text = text.replace(f"${name} ", f"${variable} ")
+    added = re.findall(r"add_header .*;", here)
+    assert len(added) == 5
+    assert re.findall(r"add_header .*;", text) == added
 
 
 def test_a_certificate_of_a_swarm_is_a_config_and_its_key_a_secret(tmp_path: Path) -> None:
