@@ -220,11 +220,11 @@ def join(machine: Machine) -> None:
 
 
 def refuse(machine: Machine) -> None:
-    machine.sh("mv /etc/sudoers.d/portico /root/sudoers")
+    machine.sh("mv /etc/sudoers.d/portico-test /root/sudoers")
 
 
 def allow(machine: Machine) -> None:
-    machine.sh("mv /root/sudoers /etc/sudoers.d/portico")
+    machine.sh("mv /root/sudoers /etc/sudoers.d/portico-test")
 
 
 def kill_script(machine: Machine) -> None:

@@ -16,7 +16,7 @@ if ! command -v sudo >/dev/null; then
 fi
 if ! said=$(sudo -n true 2>&1); then
     case $said in
-    *'have a tty'*) echo "sudo wants a terminal of $(id -un) (requiretty): write \`Defaults:$(id -un) !requiretty\` there" >&2 ;;
+    *'have a tty'*) echo "sudo wants a terminal of $(id -un) (requiretty): write \`Defaults:$(id -un) !requiretty\` below that" >&2 ;;
     *) echo "$(id -un) may not become root without a password" >&2 ;;
     esac
     exit 77

@@ -97,18 +97,24 @@ case $name in
 esac
 [ "$(id -u)" -eq 0 ] || wrong "needs root: sudo -n $0"
 
-# Run systemctl; again if systemd itself was replaced meanwhile (daemon-reexec, as an upgrade of it does).
+# Whether systemctl says that systemd went away: an upgrade of systemd replaces it (daemon-reexec).
+is_away() { # WHAT IT SAYS
+    case $1 in
+        *onnection\ reset* | *onnection\ terminated* | *onnection\ refused* | *onnection\ timed\ out*) return 0 ;;
+        *'Transport endpoint'* | *' to bus'* | *'message bus'* | *'emote peer'* | *D-Bus*) return 0 ;;
+    esac
+    return 1
+}
+
+# Run systemctl; again, for some seconds, if systemd went away meanwhile. systemd.sh does the same for other scripts.
 control() {
     for _ in 1 2 3 4 5 6 7 8 9 10; do
         if said=$(clean systemctl --quiet "$@" </dev/null 2>&1); then
             [ -z "$said" ] || printf '%s\n' "$said"
             return 0
         fi
-        case $said in
-            *onnection\ reset* | *onnection\ terminated* | *onnection\ refused* | *onnection\ timed\ out*) sleep 1 ;;
-            *'Transport endpoint'* | *' to bus'* | *D-Bus*) sleep 1 ;;
-            *) break ;;
-        esac
+        is_away "$said" || break
+        sleep 1
     done
     printf '%s\n' "$said" >&2
     return 1
@@ -309,7 +315,7 @@ boot() {
         [ "$role" != worker ] || workers_of "$release"
         for kind in $kinds; do
             unit_of "$kind" "$release"
-            clean systemctl --quiet --no-block start "$unit" </dev/null
+            control --no-block start "$unit" || true
         done
     done
 }

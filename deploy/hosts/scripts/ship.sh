@@ -42,7 +42,9 @@ rm -rf "$srv"/releases/.[0-9]*
 step='another deploy is still restoring this host; run the command again'
 exec 8>>"$srv/state/activating"
 flock -w 150 8
+step='its units cannot be listed; the line above says why'
 units=$(sudo -n "/usr/local/sbin/$name-helper" units)
+step='cannot remove old releases'
 current=$(readlink "$srv/state/current" || true)
 in_use() {
     [ "$1" = "${current##*/}" ] || case " $(printf '%s' "$units" | tr '\n' ' ') " in *" $1 "*) ;; *) return 1 ;; esac

@@ -42,7 +42,10 @@ LOCK_SECONDS = 86400
 #: What `scripts/frame.sh` prints first, on both streams: what comes before it is the start-up files'.
 BEGIN = b"portico: begin\n"
 #: What is sent before a script.
-_BEFORE = dict.fromkeys(("activate.sh", "restart.sh"), ("site.sh",))
+_BEFORE = {
+    **dict.fromkeys(("activate.sh", "restart.sh"), ("site.sh",)),
+    **dict.fromkeys(("health.sh", "facts.sh", "apply.sh"), ("systemd.sh",)),
+}
 _PIECE = 32768
 #: What sudo says on a host whose own name cannot be resolved; it goes on, so that is never the reason.
 _NOISE = re.compile(rb"^sudo: unable to resolve host .*\n?", re.MULTILINE)
