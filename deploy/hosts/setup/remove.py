@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from deploy.core.action import Action
@@ -17,7 +17,7 @@ from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.diff import ABSENT, Change, Desired, Facts, File, Folder, Group, Idle, file_step
 from deploy.hosts.setup.merging import without
 from deploy.hosts.setup.servers import POSTGRESQL, admission, nginx_paths
-from deploy.hosts.setup.site import DROP_IN, Plan, Site, shared_drop_in
+from deploy.hosts.setup.site import DROP_IN, Plan, Site, is_site, shared_drop_in
 from deploy.hosts.ssh.channel import run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, failures
 from deploy.project.config import Project
@@ -156,6 +156,11 @@ def _is_of(text: str, mark: Mark | None) -> bool:
     return bool(mark) and text.splitlines()[-1].split()[:2] == str(mark).split()[:2]
 
 
+def in_order(hosts: Sequence[Host]) -> tuple[list[Host], list[Host]]:
+    """The hosts that run the site, and then the others: no data goes while something may still use it."""
+    return [host for host in hosts if is_site(host)], [host for host in hosts if not is_site(host)]
+
+
 def wanted(site: Site, host: Host) -> Desired:
     """What facts are asked for."""
     layout = site.layout
@@ -200,9 +205,10 @@ def remove(
             what = f"with {', '.join(sorted(gone))}" if gone else "without its data"
             stays = f"; {', '.join(left)} stay" if left else ""
             confirm(f"This removes {environment.name} of {project.name} {what}{stays}.", environment.name, confirmed)
-            done = connections.on_all(hosts, lambda each: converge.apply(each, plans, notify))
-            if error := failures(done):
-                raise error
+            for part in in_order(hosts):
+                done = connections.on_all(part, lambda each: converge.apply(each, plans, notify))
+                if error := failures(done):
+                    raise error
             for host in hosts:
                 notify(f"{host.name}: removed")
 

@@ -46,6 +46,11 @@ def test_data_stays_unless_it_is_asked_for_by_name() -> None:
         remove.remove(environment(), PROJECT, "", print, confirmed=True, data=["everything"])
 
 
+def test_no_data_goes_before_what_uses_it_has_stopped() -> None:
+    first, then = remove.in_order(environment().hosts)
+    assert ([each.name for each in first], [each.name for each in then]) == (["web1", "web2", "jobs1"], ["data1"])
+
+
 def test_everything_of_the_site_goes_and_its_mark_goes_last() -> None:
     found = steps("web1")
     assert found[0] == "free /srv/shop-x/state/lock", "not while a deploy runs"
