@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests import support
@@ -24,6 +26,7 @@ class Visitor:
     served_by: list[str] = field(default_factory=list)
     heard: list[str] = field(default_factory=list)
     _open: WebSocket | None = None
+    _gone: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self._connect()
@@ -38,8 +41,10 @@ class Visitor:
         self.served_by.append(greeting)
 
     def _stay(self) -> None:
-        while self._open:
+        while self._open and not self._gone.is_set():
             said = self._open.receive()
+            if self._gone.is_set():
+                return
             if isinstance(said, str):
                 self.heard.append(said)
             else:
@@ -47,11 +52,20 @@ class Visitor:
                 support.wait_until(self._connects, SILENT_SECONDS, "a websocket is open again")
 
     def _connects(self) -> bool:
+        if self._gone.is_set():
+            return True
         try:
             self._connect()
         except OSError:
             return False
         return True
+
+    def leave(self) -> None:
+        """Close the page: the site may end now."""
+        self._gone.set()
+        if self._open:
+            with suppress(OSError):
+                self._open.connection.shutdown(socket.SHUT_RDWR)
 
     def says(self, text: str) -> bool:
         """Say it, and return whether it has come back."""
@@ -66,7 +80,7 @@ def hold(port: int, number: int) -> list[Visitor]:
 
 
 def met_the_new_release(visitors: list[Visitor]) -> None:
-    """Each was closed with a reason, is served by a process that is new, and hears what it says."""
+    """Each was closed with a reason, is served by a process that is new, and hears what it says; then all leave."""
     before = {visitor.served_by[0] for visitor in visitors}
     for number, visitor in enumerate(visitors):
         support.wait_until(
@@ -77,3 +91,5 @@ def met_the_new_release(visitors: list[Visitor]) -> None:
             f"visitor {number} has the new release",
         )
         assert set(visitor.codes) == {RESTART}, visitor.codes
+    for visitor in visitors:
+        visitor.leave()
