@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import filecmp
+import hashlib
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from deploy import OLDEST
 from deploy.core import text
 from deploy.core.errors import Failure
 from deploy.core.shell import Run, run
+from deploy.project.names import WHEELS
 from deploy.venvs import infile, installers, layers
 from deploy.venvs.installers import Sources
 from deploy.venvs.store import Store, find_uv
@@ -90,6 +92,9 @@ def compile_into(
     shutil.copytree(requirements, folder, dirs_exist_ok=True)
     for source in folder.glob("*.in"):
         source.write_text(text.read(source))  # without a byte order mark
+    wheels = wheels_of(requirements.parent / WHEELS)
+    for known in folder.glob("*.txt"):
+        known.write_text(without_rebuilt(known.read_text(), wheels))
     sources = installers.configured(requirements.parent, os.environ)
     planned = commands(graph, uv, folder, python, upgrade=upgrade, sources=sources)
     for number, (name, command) in enumerate(planned.items(), start=1):
@@ -103,6 +108,28 @@ def compile_into(
     for name in graph:
         layers.resolve(folder, name, "")
     return [name for name in graph if not same(folder / f"{name}.txt", requirements / f"{name}.txt")]
+
+
+def wheels_of(folder: Path) -> dict[str, set[str]]:
+    """The hashes of the wheels in a folder, by `name==version`."""
+    found: dict[str, set[str]] = {}
+    for path in sorted(folder.glob("*-*-*.whl")):
+        name, version, *_ = path.name.split("-")
+        pin = f"{re.sub(r'[-_.]+', '-', name).lower()}=={version}"
+        found.setdefault(pin, set()).add(hashlib.sha256(path.read_bytes()).hexdigest())
+    return found
+
+
+def without_rebuilt(lock: str, wheels: Mapping[str, set[str]]) -> str:
+    """A lock without the pins of wheels that were built again: uv would keep their former hashes."""
+
+    def kept(found: re.Match[str]) -> str:
+        hashes = wheels.get(f"{found['name']}=={found['version']}", set())
+        return found[0] if hashes <= set(re.findall(r"sha256:(\w+)", found[0])) else ""
+
+    return re.sub(
+        r"^(?P<name>[\w.-]+)(?:\[[^]]*\])?==(?P<version>[^\s;]+).*\n(?:[ \t]+.*\n)*", kept, lock, flags=re.MULTILINE
+    )
 
 
 def same(one: Path, other: Path) -> bool:

@@ -54,3 +54,18 @@ def test_a_package_that_does_not_exist_is_told_as_that(tmp_path: Path) -> None:
     said = "Because only six<=1.17.0 is available and you require six>99, we can conclude …"
     assert lock.missing(tmp_path, "dev", said).startswith(f"{tmp_path.name}/dev.in:1: there is no version six>99")
     assert lock.missing(tmp_path, "dev", "Because you require a and b, none fits.") == ""
+
+
+def test_a_wheel_of_the_repository_that_was_built_again_gets_its_new_hash(tmp_path: Path) -> None:
+    """uv keeps the hashes of a lock for the versions in it, and the install would refuse the wheel."""
+    (tmp_path / "my_lib-1.0-py3-none-any.whl").write_bytes(b"new")
+    (tmp_path / "other-2.0-py3-none-any.whl").write_bytes(b"as it was")
+    wheels = lock.wheels_of(tmp_path)
+    (same,) = wheels["other==2.0"]
+    first = "# by invoke\nabc==1 \\\n    --hash=sha256:aa\n    # via x\n"
+    rebuilt = (
+        "my-lib[a]==1.0 ; sys_platform > '' \\\n    --hash=sha256:bb \\\n    --hash=sha256:cc\n    # via\n    #   x\n"
+    )
+    last = f"other==2.0 \\\n    --hash=sha256:{same}\n    # via x\n"
+    assert lock.without_rebuilt(first + rebuilt + last, wheels) == first + last
+    assert lock.without_rebuilt(first + rebuilt + last, {}) == first + rebuilt + last
