@@ -11,6 +11,7 @@ from deploy.core.errors import Failure
 from deploy.hosts.environment.file import parse
 from deploy.hosts.setup.desired import desired
 from deploy.hosts.setup.diff import Access, Desired, Facts, diff
+from deploy.hosts.setup.plan import summary
 from deploy.hosts.setup.refusal import OUR_REDIS, in_the_way
 from deploy.hosts.setup.site import Learned, Site
 from deploy.project.services import Redis
@@ -145,3 +146,8 @@ def test_another_redis_goes_on_and_one_on_our_port_is_refused_by_name() -> None:
     )
     (said,) = found(6380, "redis-server")
     assert said.startswith("redis-server listens on port 6380, which the site's Redis needs: stop it (`systemctl")
+
+
+def test_the_summary_of_a_plan_says_that_its_password_is_made() -> None:
+    changes = diff(wanted("data1", WITH, CACHE), Facts())
+    assert "redis: make all" in summary(changes)
