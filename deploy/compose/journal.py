@@ -83,7 +83,7 @@ def recover(stack: Stack, notify: Notify) -> None:
 
 
 def finish(stack: Stack, note: Note, stay: Sequence[Replica], alone: Sequence[str], *, new: bool) -> None:
-    """Complete the ``new`` release or the old one, which is to be kept: what must be alone, image, secrets, record."""
+    """Complete the ``new`` release or the old one, whichever is kept: what must be alone, image, secrets, record."""
     for service in alone:
         some = [each for each in stay if each.service == service]
         known = [each for each in some if (each.name in note.old) != new]

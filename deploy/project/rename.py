@@ -247,7 +247,7 @@ def _exchange(root: Path, this: Plan, old: Names, new: Names) -> None:
     stage = swap.begin(root)
     fresh = stage / swap.NEW
     try:
-        # With what Git does not know, such as uploads; but for what is written anew.
+        # With what Git does not know, such as uploads; except what is written again.
         copied(root / old.folder, fresh / new.folder)
         for name in (*this.removed, *this.moved):
             if name.startswith(f"{old.folder}/"):

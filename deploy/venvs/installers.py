@@ -1,8 +1,9 @@
 """The settings of pip and uv that count when we lock and install: those that say where packages come from.
 
-Users, machines and projects configure both programs by variables and files. Settings about *whence* (indexes, folders
-of wheels, proxies, certificates) count here for both programs, whichever of them has them. All others are left out: a
-target, a prefix or another Python would send packages somewhere else, and a constraint would change what is installed.
+Users, machines and projects configure both programs by variables and files. Settings about where packages come *from*
+(indexes, folders of wheels, proxies, certificates) count here for both programs, whichever has them. All others are
+left out: a target, a prefix or another Python would send packages somewhere else, and a constraint would change what is
+installed.
 
 Standard library only: the bootstrap and the hosts run this module.
 """

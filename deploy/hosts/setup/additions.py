@@ -19,7 +19,7 @@ _ON = re.compile(r"^X-Roles=(.*)$", re.MULTILINE)
 def with_additions(site: Site, host: Host) -> Desired:
     """The project's own part of a host's desired state.
 
-    A unit's addition takes effect with the next deploy, which starts units anew; a unit of the project's own at once.
+    A unit's addition takes effect with the next deploy, which restarts units; a unit of the project's own at once.
     """
     files = [*_drop_ins(site, host)]
     paths = {file.path for file in files}

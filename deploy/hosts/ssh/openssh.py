@@ -32,7 +32,7 @@ class Meaning:
 
     #: The same as a file that paramiko understands: a section for the host, and one for each of its jump hosts.
     text: str
-    #: The socket of the agent that the host is to be asked with; `none` for no agent, empty for the usual one.
+    #: The socket of the agent that holds the keys for the host; `none` for no agent, empty for the usual one.
     agent: str = ""
 
 

@@ -339,7 +339,7 @@ class Channel(filesystem.Channel):
             yield
 
     def _table(self, exchange: str) -> list[Any]:
-        """The bindings of an exchange. A file that is not whole is set aside: each process binds its queues anew."""
+        """The bindings of an exchange. A file that is not whole is set aside: each process binds its queues again."""
         file = self._exchange_file(exchange)
         try:
             return [filesystem.exchange_queue_t(*each) for each in loads(file.read_text())]

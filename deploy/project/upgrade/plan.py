@@ -82,7 +82,7 @@ def refusals(
     before: Mapping[str, str], there: Mapping[str, str], after: Mapping[str, str], replaced: Collection[str]
 ) -> Iterator[str]:
     """A line for each file that the upgrade would take from the project: the hashes of what was installed, of what is
-    there, and of what is to be. ``replaced`` names edited files that may go.
+    there, and of what the new version has. ``replaced`` names edited files that may go.
     """
     for name, digest in there.items():
         if digest in (before.get(name), after.get(name)) or name == LOCK:
@@ -125,7 +125,7 @@ def new(repository: Origin, to: Version, fresh: Path, source: str) -> Manifest:
 
 
 def plan(root: Path, repository: Origin, before: Manifest, after: Manifest, replaced: Collection[str]) -> Plan:
-    """Compare what is installed, what is there, and what is to be. Raises `Failure` with all that it refuses."""
+    """Compare what is installed, what is there, and the new version. Raises `Failure` with all that it refuses."""
     there = manifest.digests(root, manifest.present(root))
     refused = list(refusals(before.files, there, after.files, replaced))
     if refused:

@@ -63,7 +63,7 @@ def _lock(folder: int, deadline: float) -> bool:
 
 
 def begin(root: Path) -> Path:
-    """An empty folder for what is to be exchanged. Git does not see it."""
+    """An empty folder for the files to exchange. Git does not see it."""
     stage = root / STAGE
     shutil.rmtree(stage, ignore_errors=True)
     for name in (NEW, OLD, GONE):

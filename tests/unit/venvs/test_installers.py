@@ -1,4 +1,4 @@
-"""The settings of pip and uv: those about where packages go change nothing, those about whence they come count."""
+"""The settings of pip and uv: those about where packages go change nothing, those about where they come from count."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WHERE = [
     *[f"uv.toml [pip] {name}" for name in ("target", "prefix", "system", "break-system-packages", "python")],
     *["pyproject.toml [tool.uv.pip] target", "pyproject.toml [tool.uv.pip] prefix"],
 ]
-#: What says whence packages come, the same for both programs: a variable or a line of a file, with its value.
+#: What says where packages come from, the same for both programs: a variable or a line of a file, with its value.
 WHENCE = [
     ("PIP_INDEX_URL", INDEX),
     ("pip.conf [global] index-url", INDEX),
@@ -121,7 +121,7 @@ def test_a_setting_about_where_reaches_no_command(
 
 
 @pytest.mark.parametrize(("setting", "value"), WHENCE)
-def test_a_setting_about_whence_reaches_each_command_that_needs_it(
+def test_a_setting_about_where_from_reaches_each_command_that_needs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, value: str
 ) -> None:
     monkeypatch.setattr(installers, "SHARED", ())
