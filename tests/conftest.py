@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 # Assertions in modules that suites import must show their values too.
 pytest.register_assert_rewrite("tests.contract.promises", "tests.support")
 #: Seconds for each of several test processes to remove its machines; execnet's default is 15.
-EXIT_SECONDS = 20
+EXIT_SECONDS = 45
 #: The files that take minutes. With several processes (`-n`) they are started in this order: the longest first, but not
 #: two at once that set up a fleet of bare hosts, which uses all processors.
 LONGEST = (

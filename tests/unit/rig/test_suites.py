@@ -47,9 +47,9 @@ def test_term_takes_down_what_each_process_of_a_run_has_started(tmp_path: Path, 
         stdout=subprocess.DEVNULL,
     )
     try:
-        wait_until(lambda: len(list(tmp_path.glob("up-*"))) == processes, 30, "each process has begun")
+        wait_until(lambda: len(list(tmp_path.glob("up-*"))) == processes, 60, "each process has begun")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) != 0
+        assert process.wait(75) != 0
     finally:
         process.kill()
     assert len(list(tmp_path.glob("down-*"))) == processes
