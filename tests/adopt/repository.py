@@ -154,9 +154,9 @@ def git(root: Path, *words: str) -> str:
 
 
 def committed(root: Path, message: str) -> None:
-    """Commit all that is there."""
+    """Commit all that is there, which may be nothing new."""
     git(root, "add", "-A")
-    git(root, "commit", "-q", "-m", message)
+    git(root, "commit", "-q", "--allow-empty", "-m", message)
 
 
 def upgraded(this: Adopted, folder: Path) -> None:
