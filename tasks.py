@@ -477,8 +477,7 @@ def remote_remove(
     from deploy.hosts.environment import file as environments
     from deploy.hosts.setup import remove
 
-    there = environments.load(bootstrap.ROOT, env, celery=bool(project(c).names.celery))
-    gone = comma_separated(data)
+    there, gone = environments.of(project(c), env), comma_separated(data)
     carry_out(remove.remove(there, project(c), only, notify, confirmed=yes, data=gone), dry_run=dry_run)
 
 

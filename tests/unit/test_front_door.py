@@ -16,8 +16,10 @@ from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.report import Grid, Report
 from deploy.core.shell import Run
+from deploy.hosts.environment import file as environments
 from deploy.native.operate import Native
 from deploy.places import Places
+from deploy.project.services import Redis
 from deploy.swarm import ledger
 from deploy.swarm import operate as swarm
 from deploy.swarm.manager import Manager
@@ -205,3 +207,23 @@ def test_where_nothing_runs_commands_go_on_natively_and_others_say_what_starts_i
     monkeypatch.setattr(Native, "manage", lambda *_: "native")
     tasks.manage.body(Context())
     assert carried == ["native"]
+
+
+@pytest.mark.parametrize("task", ["remote_trust", "remote_setup", "remote_remove"])
+def test_a_task_of_hosts_reads_their_file_for_the_servers_that_the_project_declares(
+    tasks: ModuleType, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    project = replace(PROJECT, redis=Redis())
+    monkeypatch.setattr(tasks, "project", lambda *_: project)
+    said: dict[str, object] = {}
+
+    def load(*_: object, **words: object) -> NoReturn:
+        said.update(words)
+        raise Failure("that is all")
+
+    monkeypatch.setattr(environments, "load", load)
+    body: Callable[..., None] = getattr(tasks, task).body
+    with pytest.raises((Failure, Exit)):
+        body(Context(), env="production")
+    assert said["redis"] == project.redis
+    assert said["redis"] is not None
