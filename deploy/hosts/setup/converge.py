@@ -6,7 +6,7 @@ Its last step tries what a deploy and a visitor need.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +23,7 @@ from deploy.hosts.environment.owner import Place, Sites, owner
 from deploy.hosts.setup import additions, proof
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, require_addresses, waits_for
-from deploy.hosts.setup.diff import Access, Change, Facts, Server, diff, steps
+from deploy.hosts.setup.diff import Access, Change, Desired, Facts, Server, diff, steps
 from deploy.hosts.setup.plan import render
 from deploy.hosts.setup.refusal import (
     TAKEN_OVER,
@@ -200,7 +200,7 @@ def _converge(connections: Connections, site: Site, plans: Mapping[str, Plan], n
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """A host: the site as the host calls it, where it has its place among others, and the actual state."""
 
     site: Site
@@ -213,7 +213,7 @@ def _plans(connections: Connections, site: Site, chosen: Collection[Host]) -> di
     keepers = [host for host in site.environment.hosts if set(SERVERS) & set(host.roles)]
     asked = {host.name: host for host in (*chosen, *keepers)}
     found = connections.on_all(asked.values(), lambda connection: _look(connection, site))
-    seen = {name: each for name, each in found.items() if isinstance(each, _Seen)}
+    seen = {name: each for name, each in found.items() if isinstance(each, Seen)}
     access = {server: found for each in seen.values() for server, found in each.facts.access.items()}
     plans: dict[str, Plan | Failure] = {name: each for name, each in found.items() if isinstance(each, Failure)}
     for host in chosen:
@@ -228,7 +228,7 @@ def _require_all(plans: Mapping[str, Plan | Failure]) -> dict[str, Plan]:
     return {name: plan for name, plan in plans.items() if not isinstance(plan, Failure)}
 
 
-def _plan(seen: _Seen, host: Host, access: Mapping[Server, Access]) -> Plan:
+def _plan(seen: Seen, host: Host, access: Mapping[Server, Access]) -> Plan:
     site, facts = seen.site, seen.facts
     shared = {"shares_nginx": shares_nginx, "shares_database": shares_database, "shares_broker": shares_broker}
     known = {name: shares(site, facts) for name, shares in shared.items()}
@@ -243,18 +243,27 @@ def _plan(seen: _Seen, host: Host, access: Mapping[Server, Access]) -> Plan:
     return Plan((*notes, *changes) if changes else (), site.layout.names)
 
 
-def _look(connection: Connection, site: Site) -> _Seen:
-    host = connection.host
-    said = run_script(connection, script("sites.sh"), seconds=FACTS_SECONDS).text
+def sites_of(connection: Connection) -> Sites:
+    """The sites that a host has."""
+    return Sites.parse(run_script(connection, script("sites.sh"), seconds=FACTS_SECONDS).text)
+
+
+def inspect(connection: Connection, site: Site, wanted: Desired, addresses: Sequence[str] = ()) -> Facts:
+    """The actual state of what is wanted on a host, and of what else is there."""
+    text = "".join(map(script, (*SERVER_SCRIPTS, "there.sh", "facts.sh")))
+    asked = asking.questions(site.layout.names, connection.host, wanted, addresses)
+    return asking.parse(as_root(connection, text, asked, FACTS_SECONDS).text)
+
+
+def _look(connection: Connection, site: Site) -> Seen:
+    host, sites = connection.host, sites_of(connection)
     try:
         place = (site.owner or owner(site.project.root, site.project.name, site.environment)).place(
-            Sites.parse(said), handed="owner" in site.take_over
+            sites, handed="owner" in site.take_over
         )
         here = site.on(place.name)
         unknown = Learned(access=dict.fromkeys(SERVERS, Access(SecretStr(""), "")), others=place.others)
-        text = "".join(map(script, (*SERVER_SCRIPTS, "there.sh", "facts.sh")))
-        asked = asking.questions(here.layout.names, host, desired(here, host, unknown), here.addresses)
-        facts = asking.parse(as_root(connection, text, asked, FACTS_SECONDS).text)
+        facts = inspect(connection, here, desired(here, host, unknown), here.addresses)
     except Failure as failure:
         named = f"{connection.name}: "
         raise Failure(named + failure.message.removeprefix(named)) from None
@@ -263,7 +272,7 @@ def _look(connection: Connection, site: Site) -> _Seen:
     if lines := in_the_way(here, host, facts):
         raise Failure("\n".join(f"{connection.name}: {line}" for line in lines))
     require_addresses(here, host, facts)
-    return _Seen(here, place, facts)
+    return Seen(here, place, facts)
 
 
 # --- Applying ---

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from deploy.core.action import Action
 from deploy.core.errors import Failure
 from deploy.core.running import Notify, confirm
 from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host
-from deploy.hosts.environment.owner import Mark, Place, Sites, owner
+from deploy.hosts.environment.owner import Mark, owner
 from deploy.hosts.layout import FIREWALL, FIREWALL_UNIT, LOCK, NGINX_MAIN, OWNER, UNIT_KINDS
 from deploy.hosts.setup import converge
-from deploy.hosts.setup import facts as asking
+from deploy.hosts.setup.converge import Seen
 from deploy.hosts.setup.diff import ABSENT, Change, Desired, Facts, File, Folder, Group, Idle, file_step
 from deploy.hosts.setup.merging import without
 from deploy.hosts.setup.servers import POSTGRESQL, admission, nginx_paths
 from deploy.hosts.setup.site import DROP_IN, Plan, Site, is_site, shared_drop_in
-from deploy.hosts.ssh.channel import run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, failures
 from deploy.project.config import Project
 
@@ -26,15 +25,6 @@ from deploy.project.config import Project
 DATA = ("database", "broker", "redis", "files")
 _NGINX_DROP_IN = shared_drop_in("nginx.service")
 _FIREWALL_FILES = (str(FIREWALL / "main.nft"), f"/etc/systemd/system/{FIREWALL_UNIT}")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A host that has the site."""
-
-    site: Site
-    place: Place
-    facts: Facts
 
 
 # --- What to do. Pure. ---
@@ -228,7 +218,7 @@ def _plans(connections: Connections, site: Site, hosts: Collection[Host], data: 
 
 def _look(connection: Connection, site: Site) -> Seen:
     assert site.owner
-    sites = Sites.parse(run_script(connection, script("sites.sh"), seconds=converge.FACTS_SECONDS).text)
+    sites = converge.sites_of(connection)
     try:
         place = site.owner.place(sites)
     except Failure as failure:
@@ -237,6 +227,4 @@ def _look(connection: Connection, site: Site) -> Seen:
         has = " and ".join(mark.whose for mark in sites.marks.values()) or "nothing of ours"
         raise Failure(f"{connection.name}: has {has}, but not {site.owner.whose}: leave it out with --only")
     here = site.on(place.name)
-    asked = asking.questions(here.layout.names, connection.host, wanted(here, connection.host), ())
-    text = "".join(map(script, (*converge.SERVER_SCRIPTS, "there.sh", "facts.sh")))
-    return Seen(here, place, asking.parse(converge.as_root(connection, text, asked, converge.FACTS_SECONDS).text))
+    return Seen(here, place, converge.inspect(connection, here, wanted(here, connection.host)))
