@@ -8,8 +8,9 @@ from deploy.core.errors import Failure
 from deploy.hosts.environment.owner import Mark, Owner, Place
 from deploy.hosts.layout import OWNER
 from deploy.hosts.setup import remove
+from deploy.hosts.setup.converge import Seen
 from deploy.hosts.setup.diff import Entry, Facts
-from deploy.hosts.setup.remove import Seen, removal, wanted
+from deploy.hosts.setup.remove import removal, wanted
 from deploy.hosts.setup.servers import admission
 from tests.unit.hosts.test_setup import PROJECT, environment, host, site
 
