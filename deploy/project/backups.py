@@ -72,9 +72,13 @@ class Keep:
         )
 
 
-def tags(*, site: str, release: str, revision: str, why: str, database: str) -> tuple[str, ...]:
-    """The tags of a snapshot. ``why`` is asked, timer, or migration; ``database`` names the server: postgresql-17."""
+def tags(*, site: str, release: str, revision: str, why: str, database: str, part: str = "") -> tuple[str, ...]:
+    """The tags of a snapshot. ``why`` is asked, timer, or migration; ``database`` names the server: postgresql-17.
+
+    ``part`` names the machine whose files a snapshot has, if these are not where the database is.
+    """
     found = {"site": site, "release": release, "revision": revision, "why": why, "database": database}
+    found |= {"part": part} if part else {}
     return ("portico", *(f"{key}={value}" for key, value in found.items()))
 
 
@@ -95,6 +99,8 @@ class Backup:
     database: str
     #: The folder that has the files of the snapshot.
     folders: tuple[str, ...]
+    #: The machine whose files these are: a part, without a database. Empty for a backup itself.
+    part: str = ""
 
     def title(self) -> str:
         """The backup in words."""
@@ -123,7 +129,29 @@ def _backup(snapshot: dict[str, Any]) -> Backup | None:
     site, release, revision, why, database = (
         known.get(key, "?") for key in ("site", "release", "revision", "why", "database")
     )
-    return Backup(snapshot["id"][:8], at, site, release, revision, why, database, tuple(snapshot["paths"]))
+    part = known.get("part", "")
+    return Backup(snapshot["id"][:8], at, site, release, revision, why, database, tuple(snapshot["paths"]), part)
+
+
+def whole(known: Sequence[Backup]) -> tuple[Backup, ...]:
+    """Those that have a database: the backups that `choose` knows. The others are parts of theirs."""
+    return tuple(each for each in known if not each.part)
+
+
+def parts(known: Sequence[Backup], backup: Backup) -> tuple[Backup, ...]:
+    """What belongs to a backup of the files of other machines, one for each: the first that was made after it began.
+
+    Files that came later do no harm; those that rows name and that are gone would. Without one after it: the last
+    before it. ``known`` is sorted oldest first.
+    """
+    found: dict[str, Backup] = {}
+    for each in known:
+        if not each.part or each.site != backup.site:
+            continue
+        last = found.get(each.part)
+        if last is None or last.at < backup.at:
+            found[each.part] = each
+    return tuple(found.values())
 
 
 def choose(known: Sequence[Backup], to: str, site: str) -> Backup:
@@ -131,6 +159,7 @@ def choose(known: Sequence[Backup], to: str, site: str) -> Backup:
 
     Raises `Failure` if there is none, or several, or it is another site's.
     """
+    known = whole(known)
     ours = [each for each in known if each.site == site]
     found = ours[-1:] if to == "latest" else [each for each in known if to and each.id.startswith(to[:8])]
     if not found:

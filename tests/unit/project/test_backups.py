@@ -72,3 +72,25 @@ def test_addresses_that_restic_knows_are_taken(text: str) -> None:
 def test_other_addresses_are_refused_by_their_line(text: str) -> None:
     with pytest.raises(Failure, match="line 3"):
         backups.repository(text, "line 3")
+
+
+def test_the_parts_of_a_backup_are_the_first_after_it_or_else_the_last_before() -> None:
+    def part(identifier: str, at: str, host: str) -> dict[str, object]:
+        tags = backups.tags(site="shop", release="7", revision="-", why="timer", database="none", part=host)
+        return snapshot(identifier, at) | {"tags": list(tags)}
+
+    listed = [
+        part("aa000001", "2026-11-25T03:40:00Z", "web1"),
+        part("aa000002", "2026-11-26T03:40:00Z", "web1"),
+        part("aa000003", "2026-11-27T03:40:00Z", "web1"),
+        part("bb000001", "2026-11-24T03:40:00Z", "jobs1"),
+        part("bb000002", "2026-11-25T03:40:00Z", "jobs1"),
+        OLD,
+    ]
+    known = backups.read(json.dumps(listed))
+    chosen = backups.choose(known, "latest", "shop")
+    assert chosen.id == "1234abcd"
+    assert {each.part: each.id for each in backups.parts(known, chosen)} == {"web1": "aa000002", "jobs1": "bb000002"}
+    assert [each.id for each in backups.whole(known)] == ["1234abcd"]
+    with pytest.raises(Failure, match="no such backup"):
+        backups.choose(known, "aa000002", "shop")
