@@ -116,6 +116,19 @@ def test_the_site_s_units_are_confined(ready: Fleet) -> None:
     assert "169.254.169.254" in said, "where a cloud tells a machine its keys"
 
 
+def test_the_servers_are_confined_too_and_run(ready: Fleet) -> None:
+    cluster = ready["data1"].sh("pg_lsclusters -h").split()[0]
+    for name, unit in (
+        *(("web1", "nginx"), ("web2", "nginx")),
+        *(("data1", f"postgresql@{cluster}-main"), ("data1", "rabbitmq-server")),
+    ):
+        said = ready[name].sh(f"systemd-analyze security {unit}.service --no-pager")
+        level = re.search(r"exposure level for .*: ([0-9.]+)", said)
+        assert level, said
+        assert float(level[1]) <= 3.0, said
+        assert ready[name].sh(f"systemctl is-active {unit}").strip() == "active"
+
+
 def test_an_nginx_without_a_release_answers_502_and_a_strange_name_gets_nothing(ready: Fleet) -> None:
     for name in ("web1", "web2"):
         ask = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1/"

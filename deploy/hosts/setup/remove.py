@@ -24,6 +24,8 @@ from deploy.project.config import Project
 #: What `--data` names.
 DATA = ("database", "broker", "redis", "files")
 _NGINX_DROP_IN = shared_drop_in("nginx.service")
+#: What takes rights from servers that stay when the last site goes.
+_CONFINED = (shared_drop_in("postgresql@.service"), shared_drop_in("rabbitmq-server.service", "confined"))
 _FIREWALL_FILES = (str(FIREWALL / "main.nft"), f"/etc/systemd/system/{FIREWALL_UNIT}")
 
 
@@ -51,7 +53,7 @@ def removal(seen: Seen, host: Host, data: Collection[str]) -> Iterator[Change]:
     if "redis" in host.roles and "redis" in data:
         folder = f"/var/lib/private/{layout.name}-redis"
         yield Change(f"- {folder}/", (f"erase {folder}",))
-    yield from _files(seen, _own_files(site))
+    yield from _files(seen, (*_own_files(site), *(_CONFINED if alone else ())))
     yield Change("systemd reads its units", ("units",))
     yield from _folders(seen, data)
     users = f"{layout.user} {host.user}"
@@ -154,7 +156,7 @@ def in_order(hosts: Sequence[Host]) -> tuple[list[Host], list[Host]]:
 def wanted(site: Site, host: Host) -> Desired:
     """What facts are asked for."""
     layout = site.layout
-    paths = (str(layout.nginx_site), *nginx_paths(site), _NGINX_DROP_IN, str(NGINX_MAIN), *_FIREWALL_FILES)
+    paths = (str(layout.nginx_site), *nginx_paths(site), _NGINX_DROP_IN, str(NGINX_MAIN), *_CONFINED, *_FIREWALL_FILES)
     parts = (str(layout.firewall("open")), str(layout.firewall("close")))
     rules = (Group((admission(site, ()),)),) if "database" in host.roles else ()
     folders = tuple(Folder(str(each)) for each in (layout.protected, layout.media, layout.backups))

@@ -11,6 +11,7 @@ from deploy.hosts.setup.diff import Desired, File, Folder, Group, Idle, Unit
 from deploy.hosts.setup.site import (
     Learned,
     Site,
+    confined,
     has_files,
     memory_limit,
     shared_drop_in,
@@ -39,7 +40,7 @@ def with_nginx(site: Site, host: Host, learned: Learned) -> Desired:
     part = template_text("files/nginx.site.conf", name=layout.name, path=str(layout.nginx / main))
     files.append(File(str(layout.nginx_site), part))
     whole = File(str(NGINX_MAIN), template_text("files/nginx.conf"), common=True)
-    drop_in = File(_NGINX_DROP_IN, template_text("files/nginx.drop-in.conf"), common=True)
+    drop_in = confined(_NGINX_DROP_IN, "files/nginx.drop-in.conf")
     groups: tuple[Group, ...] = (Group((drop_in,)), Group((*files, whole), check="nginx"))
     absent = nginx_paths(site, files)
     if learned.shares_nginx:
@@ -136,12 +137,17 @@ def with_database(site: Site, host: Host, learned: Learned) -> Desired:
     configuration = File(f"{folder}/conf.d/{SHARED}.conf", text, *own, common=True)
     rules = admission(site, _admitted(site, host, learned))
     memory = memory_limit(site, host, "database", "postgresql@.service", learned)
-    watched = [configuration.path, *(file.path for group in memory.groups for file in group.files), *memory.absent]
+    rights = confined(shared_drop_in("postgresql@.service"), "files/postgresql.drop-in.conf")
+    # A server that others use keeps the rights it has.
+    alone = not learned.shares_database
+    files = (configuration, rules, *([rights] if alone else []))
+    limits = [file.path for group in memory.groups for file in group.files]
+    watched = [configuration.path, rights.path, *limits, *memory.absent]
     return Desired(
         packages=("postgresql", "ssl-cert"),
         folders=(Folder(str(site.layout.backups), mode=0o700),),
-        groups=(Group((configuration, rules)), *memory.groups),
-        absent=memory.absent,
+        groups=(Group(files), *memory.groups),
+        absent=(*([] if alone else [rights.path]), *memory.absent),
         units=(
             Unit("postgresql.service", runs=False),
             Unit(POSTGRESQL, restart_for=tuple(watched), reload_for=(rules.path,), enabled=False),
@@ -183,15 +189,20 @@ def _broker_key() -> File:
     return File(path, template_text("files/rabbitmq.drop-in.conf"), common=True)
 
 
+def _broker_rights() -> File:
+    return confined(shared_drop_in("rabbitmq-server.service", "confined"), "files/rabbitmq.confined.drop-in.conf")
+
+
 def _shared_broker(site: Site) -> Desired:
-    """A server that others use keeps its name, its configuration and its users."""
+    """A server that others use keeps its name, its configuration, its users and its rights."""
     own = ("rabbitmq", "rabbitmq")
-    path, key = _broker_beside_others(site), _broker_key()
+    path, key, rights = _broker_beside_others(site), _broker_key(), _broker_rights()
     beside = File(path, template_text("files/rabbitmq.beside.conf"), *own, common=True)
     return Desired(
         packages=("rabbitmq-server", "ssl-cert"),
         groups=(Group((beside, key)),),
-        units=(Unit("rabbitmq-server.service", restart_for=(beside.path, key.path)),),
+        absent=(rights.path,),
+        units=(Unit("rabbitmq-server.service", restart_for=(beside.path, key.path, rights.path)),),
         servers=("broker",),
     )
 
@@ -208,12 +219,12 @@ def _own_broker(site: Site, host: Host, learned: Learned) -> Desired:
         File(f"/etc/rabbitmq/{name}", text, *own, shared="copied", common=True) for name, text in texts.items()
     )
     names = File(shared_drop_in("epmd.socket"), template_text("files/epmd.drop-in.conf"), common=True)
-    key = _broker_key()
+    key, rights = _broker_key(), _broker_rights()
     memory = memory_limit(site, host, "broker", "rabbitmq-server.service", learned)
-    watched = [file.path for group in (Group((*files, key)), *memory.groups) for file in group.files]
+    watched = [file.path for group in (Group((*files, key, rights)), *memory.groups) for file in group.files]
     return Desired(
         packages=("rabbitmq-server", "ssl-cert"),
-        groups=(Group((*files, names, key)), *memory.groups),
+        groups=(Group((*files, names, key, rights)), *memory.groups),
         absent=(*(() if learned.others else (_broker_beside_others(site),)), *memory.absent),
         units=(
             Unit("epmd.socket", restart_for=(names.path,)),

@@ -127,9 +127,14 @@ def template_text(path: str, /, **values: str) -> str:
     return "".join(f"{new}\n" for old, new in filled if new or not old)
 
 
-def shared_drop_in(unit: str) -> str:
-    """A drop-in of a unit that sites share."""
-    return DROP_IN.format(unit, SHARED)
+def shared_drop_in(unit: str, part: str = "") -> str:
+    """A drop-in of a unit that sites share; with ``part``, one more."""
+    return DROP_IN.format(unit, f"{SHARED}-{part}" if part else SHARED)
+
+
+def confined(path: str, template: str) -> File:
+    """The drop-in ``path``, which takes rights from a server that sites share."""
+    return File(path, template_text(template, confined=template_text("files/confined").rstrip()), common=True)
 
 
 def memory_limit(site: Site, host: Host, role: Role, unit: str, learned: Learned) -> Desired:
