@@ -207,6 +207,46 @@ def doctor(c: Context) -> None:
     tell(examination.report(store()))
 
 
+# --- data -----------------------------------------------------------------------------------------------------------
+@task(
+    help={"verify": "Instead, prove that one can be restored.", "to": "The one to prove (default: latest).", **DRY_RUN}
+)
+def backup(c: Context, verify: bool = False, to: str = "", dry_run: bool = False) -> None:
+    """Back up the data of production, or restore a backup beside the site to prove it."""
+    from deploy.compose.data import make
+    from deploy.compose.data import verify as proof
+
+    this = project(c)
+    carry_out(proof.verify(this, to, notify) if verify else make.backup(this, notify), dry_run=dry_run)
+
+
+@task()
+def backups(c: Context) -> None:
+    """List the backups that `restore` can put back."""
+    from deploy.compose.data import make
+
+    tell(make.report(project(c), notify))
+
+
+@task(
+    help={
+        "to": "A backup as `backups` lists it, or latest.",
+        "keep_code": "Keep the release that serves, instead of the one of the backup.",
+        "drop_old": "Only remove what earlier restores have put aside.",
+        **YES,
+        **DRY_RUN,
+    }
+)
+def restore(
+    c: Context, to: str = "", keep_code: bool = False, drop_old: bool = False, yes: bool = False, dry_run: bool = False
+) -> None:
+    """Put a backup back into production: its data, and the release of that time. What is there is kept aside."""
+    from deploy.compose.data import restore as back
+
+    action = back.action(project(c), to, notify, keep_code=keep_code, drop_old=drop_old)
+    carry_out(action, dry_run=dry_run, yes=yes)
+
+
 # --- code -----------------------------------------------------------------------------------------------------------
 @task(help={"for_": "native, dev, prod, swarm, or an environment of hosts (default: all but hosts)."})
 def check(c: Context, for_: str = "") -> None:
@@ -609,6 +649,7 @@ def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool =
 ns = Collection(
     *[dev, prod, down, status, logs, scale, releases, rollback, doctor],
     *[check, adopt, upgrade, rename, manage, shell, test, lint],
+    *[backup, backups, restore],
     *[build, push],
     *[swarm_init, swarm_render, swarm_deploy, swarm_status, swarm_rollback, swarm_rm, swarm_leave],
     *[remote_trust, remote_setup, remote_remove, remote_deploy, remote_rollback, remote_releases, remote_unlock],

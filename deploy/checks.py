@@ -142,7 +142,7 @@ def pytest(
 def lint_commands(project: Project, store: Store, *, fix: bool) -> dict[str, Run]:
     """The linters, by name."""
     folder = store.link("test") / "bin"
-    hosts = sorted(str(path.relative_to(project.root)) for path in project.root.glob("deploy/hosts/scripts/*.sh"))
+    scripts = sorted(str(path.relative_to(project.root)) for path in project.root.glob("deploy/*/*/*.sh"))
     check, form = (["--fix"], []) if fix else ([], ["--check"])
     pages = {"pages": Run([str(folder / "python"), "-m", "tests.pages", "--check"], cwd=project.root)}
     return {
@@ -153,7 +153,7 @@ def lint_commands(project: Project, store: Store, *, fix: bool) -> dict[str, Run
             [str(folder / "python"), "-m", "mypy", "tasks.py", "deploy", "tests"], cwd=project.root
         ),
         "types of the site": Run([str(folder / "python"), "-m", "mypy", "."], cwd=project.site_folder),
-        "shell": Run([str(folder / "shellcheck"), *SCRIPTS, *hosts], cwd=project.root),
+        "shell": Run([str(folder / "shellcheck"), *SCRIPTS, *scripts], cwd=project.root),
         "migrations": Run(
             [str(folder / "python"), str(project.manage), "makemigrations", "--check", "--dry-run", "--verbosity", "0"],
             env={"DATABASE_URL": "sqlite://:memory:"},

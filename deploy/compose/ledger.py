@@ -16,7 +16,7 @@ from pathlib import Path
 from deploy.core import git, shell
 from deploy.core.errors import Failure
 from deploy.core.report import ENTRIES, Grid
-from deploy.core.running import printable, who
+from deploy.core.running import one_writer, printable, who
 from deploy.core.shell import MakeFolder, Remove, Run, Step, WriteSecret
 from deploy.docker import env as server_env
 from deploy.docker import recorded as of_release
@@ -26,6 +26,8 @@ from deploy.project import local
 
 #: The number of releases that are kept, each with its image and `.env`; and of lines in the ledger.
 KEPT, LINES = 5, 500
+#: The actions that need no lock of the stack, and so may run beside the one that holds it.
+BESIDE = ("backup", "proof")
 
 
 @dataclass(frozen=True)
@@ -170,10 +172,16 @@ def require_image(release: Release) -> None:
 
 @contextmanager
 def recorded(stack: Stack, action: str, what: str) -> Iterator[list[str]]:
-    """Record an action in the ledger at its start and at its end. The outcome is the last item of the yielded list."""
-    run = f"{time.time():.0f}"
+    """Record an action in the ledger at its start and at its end. The outcome is the last item of the yielded list.
+
+    One of `BESIDE` is recorded at its end only: an action without an end was killed, or holds the lock.
+    """
+    beside = action in BESIDE
+    run = f"{time.time():.0f}{action if beside else ''}"
     said: list[str] = []
-    _note(stack, {"run": run, "action": action, "what": what, "who": who(), "at": _now()})
+    begun = {"run": run, "action": action, "what": what, "who": who(), "at": _now()}
+    if not beside:
+        _note(stack, begun)
     outcome = "stopped"
     try:
         yield said
@@ -182,7 +190,7 @@ def recorded(stack: Stack, action: str, what: str) -> Iterator[list[str]]:
         outcome = f"failed: {printable(failure.message.splitlines()[0])}"
         raise
     finally:
-        _note(stack, {"run": run, "outcome": outcome, "end": _now()})
+        _note(stack, {**begun, "outcome": outcome, "end": _now()})
 
 
 def _now() -> str:
@@ -195,8 +203,9 @@ def _path(stack: Stack) -> Path:
 
 def _note(stack: Stack, entry: dict[str, str]) -> None:
     path = _path(stack)
-    lines = path.read_text().splitlines()[-LINES:] if path.exists() else []
-    shell.perform([WriteSecret(path, "".join(f"{line}\n" for line in [*lines, json.dumps(entry)]))])
+    with one_writer(path.with_suffix(".lock")):
+        lines = path.read_text().splitlines()[-LINES:] if path.exists() else []
+        shell.perform([WriteSecret(path, "".join(f"{line}\n" for line in [*lines, json.dumps(entry)]))])
 
 
 def entries(text: str, *, busy: bool) -> list[dict[str, str]]:
@@ -210,8 +219,9 @@ def entries(text: str, *, busy: bool) -> list[dict[str, str]]:
             entry = {key: str(value) for key, value in json.loads(line).items()}
             found[entry["run"]] = {**found.get(entry["run"], {}), **entry}
     done = list(found.values())
+    last = [entry for entry in done if entry.get("action") not in BESIDE][-1:]
     for entry in done:
-        entry.setdefault("outcome", "in progress" if busy and entry is done[-1] else "was killed")
+        entry.setdefault("outcome", "in progress" if busy and entry in last else "was killed")
     return done
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from deploy.compose import ledger, rollout
 from deploy.compose.containers import START, Replica, another_owner, has_containers, replicas, require_own, scales
+from deploy.compose.data import view
 from deploy.core import git, shell
 from deploy.core.action import Action, Question, command, steps
 from deploy.core.errors import Failure
@@ -37,7 +38,9 @@ class Compose:
     def status(self) -> Report:
         """A row for each container. A problem is a container that is unhealthy, or that failed while others run."""
         now = self._containers()
-        return Report([grid(now)], wrong=wrong(now))
+        kept = self.stack.kind == PROD and self.stack.env.backup_repository
+        said = view.remarks(ledger.read(self.stack, busy=False)) if kept else []
+        return Report([grid(now)], said, wrong(now))
 
     def logs(self, service: str, *, follow: bool, lines: int) -> Action:
         """The log of a service, or of all. Raises `Failure` for an unknown service."""

@@ -29,6 +29,7 @@ READING = frozenset(
         "status",
         "logs",
         "releases",
+        "backups",
         "doctor",
         "check",
         "swarm-render",

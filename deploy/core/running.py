@@ -92,6 +92,14 @@ def alone(path: Path, what: str, refusal: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def one_writer(path: Path) -> Iterator[None]:
+    """Hold a lock file while a small file beside it is read and written; others wait for that moment."""
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def is_held(path: Path) -> bool:
     """Whether a process holds a lock file."""
     try:

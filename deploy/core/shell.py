@@ -235,18 +235,23 @@ class Result:
 
 
 def start(
-    command: Run, *, capture: bool = False, own_session: bool = False, output: IO[bytes] | None = None
+    command: Run,
+    *,
+    capture: bool = False,
+    own_session: bool = False,
+    output: IO[bytes] | None = None,
+    given: IO[str] | None = None,
 ) -> subprocess.Popen[str]:
     """Start a child process. No other function of the project does.
 
     With ``own_session`` the child leads its own session, so that a signal to our process group does not reach it.
-    ``output`` is a file that gets its standard output. Raises `Failure` if the program is missing or cannot be run, or
-    if the command that gives its input fails.
+    ``output`` is a file that gets its standard output, ``given`` one that is its standard input. Raises `Failure` if
+    the program is missing or cannot be run, or if the command that gives its input fails.
     """
     if command.source:
-        with _finished(command.source) as given:
-            return _start(command, given, capture=capture, own_session=own_session, output=output)
-    return _start(command, None, capture=capture, own_session=own_session, output=output)
+        with _finished(command.source) as made:
+            return _start(command, made, capture=capture, own_session=own_session, output=output)
+    return _start(command, given, capture=capture, own_session=own_session, output=output)
 
 
 @contextmanager
@@ -262,7 +267,7 @@ def _finished(command: Run) -> Iterator[IO[bytes]]:
 
 
 def _start(
-    command: Run, given: IO[bytes] | None, *, capture: bool, own_session: bool, output: IO[bytes] | None
+    command: Run, given: IO[bytes] | IO[str] | None, *, capture: bool, own_session: bool, output: IO[bytes] | None
 ) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE if capture else None
     try:
@@ -311,7 +316,7 @@ def run(command: Run, *, capture: bool = False, check: bool = True) -> Result:
     try:
         stdout, stderr = child.communicate(command.input or None, timeout=command.seconds)
     except BaseException as error:
-        _end(child)
+        end(child)
         if isinstance(error, subprocess.TimeoutExpired):
             late = f"no answer within {command.seconds:g} s; check the connection, then retry"
             raise Failure(f"`{shlex.join(command.argv)}`: {late}") from None
@@ -340,12 +345,13 @@ def stream(command: Run, line: Callable[[str], None]) -> Result:
             line(each.rstrip("\n"))
         stdout, _ = child.communicate()
     except BaseException:
-        _end(child)
+        end(child)
         raise
     return Result(child.returncode, stdout or "", "".join(said))
 
 
-def _end(child: subprocess.Popen[str]) -> None:
+def end(child: subprocess.Popen[str]) -> None:
+    """Stop a child process: TERM, and KILL if it has not ended within `TERMINATE_SECONDS`."""
     child.terminate()
     try:
         child.wait(TERMINATE_SECONDS)

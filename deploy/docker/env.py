@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Self
@@ -24,7 +24,7 @@ from pydantic import model_validator as checked
 from deploy.core import text as texts
 from deploy.core.errors import Failure
 from deploy.docker import accounts
-from deploy.project import env_file, services, sources, values
+from deploy.project import backups, env_file, services, sources, values
 from deploy.project.config import HOST
 from deploy.project.services import Redis
 from deploy.project.sources import Source
@@ -76,6 +76,20 @@ class ServerEnv(BaseModel):
     encrypted_networks: bool = False
     database_url: SecretStr | None = None
     celery_broker_url: SecretStr | None = None
+    backup_repository: str = ""
+    backup_password: SecretStr | None = None
+    backup_keep: str = ""
+    backup_ssh_key: SecretStr | None = None
+    backup_ssh_known_hosts: SecretStr | None = None
+    backup_aws_access_key_id: SecretStr | None = None
+    backup_aws_secret_access_key: SecretStr | None = None
+    backup_aws_default_region: SecretStr | None = None
+    backup_restic_rest_username: SecretStr | None = None
+    backup_restic_rest_password: SecretStr | None = None
+    backup_b2_account_id: SecretStr | None = None
+    backup_b2_account_key: SecretStr | None = None
+    backup_azure_account_name: SecretStr | None = None
+    backup_azure_account_key: SecretStr | None = None
     #: Variables that the project declares (`project.env`), by their kind. `parse` sets them, not the file.
     own_plain: Mapping[str, str] = {}
     own_secret: Mapping[str, SecretStr] = {}
@@ -104,6 +118,16 @@ class ServerEnv(BaseModel):
         if value and (said := values.problem(str(info.field_name).upper(), value.get_secret_value())):
             raise ValueError(said)
         return value
+
+    @field_validator("backup_repository")
+    @classmethod
+    def _is_a_place_for_backups(cls, value: str) -> str:
+        return _said(lambda: backups.repository(value, ""), value)
+
+    @field_validator("backup_keep")
+    @classmethod
+    def _keeps_backups(cls, value: str) -> str:
+        return _said(lambda: backups.Keep.parse(value, ""), value)
 
     @field_validator("tls_certificate", "tls_key", "build_ca_file")
     @classmethod
@@ -214,6 +238,15 @@ class ServerEnv(BaseModel):
         if failures:
             raise Failure("\n".join(failures))
         return self.model_copy(update={"own_secret": {**self.own_secret, **found}})
+
+
+def _said(check: Callable[[], object], value: str) -> str:
+    """The value, if it passes. Raises `ValueError` with what a `Failure` says after the name of its line."""
+    try:
+        check()
+    except Failure as failure:
+        raise ValueError(failure.message.removeprefix(": ")) from None
+    return value
 
 
 def _given(value: SecretStr | None) -> str:

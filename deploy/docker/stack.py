@@ -132,7 +132,7 @@ class Stack:
     @property
     def files(self) -> tuple[str, ...]:
         """The names of the compose files."""
-        return ("base", PROD, SWARM) if self.kind == SWARM else ("base", self.kind)
+        return {SWARM: ("base", PROD, SWARM), PROD: ("base", PROD, "backup")}.get(self.kind, ("base", self.kind))
 
     @property
     def own_files(self) -> list[str]:
