@@ -20,6 +20,7 @@ from deploy.core.errors import Failure
 from tests.contract.frozen import *  # noqa: F403 - the contract
 from tests.contract.frozen import Frozen
 from tests.docker.conftest import OWN, Stack
+from tests.docker.data import *  # noqa: F403 - backups and restores, of the same stack
 from tests.rig.engine import docker
 from tests.rig.visitor import Visitor
 from tests.support import ROOT, one_line, wait_until
@@ -65,7 +66,7 @@ def frozen(prod: Stack) -> FrozenStack:
 def secret_values(stack: Stack) -> list[str]:
     """The secret values of `.env`."""
     found = re.findall(r"^(?:SECRET_KEY|\w+_PASSWORD)=(.+)$", stack.env.read_text(), re.MULTILINE)
-    assert len(found) == 4
+    assert len(found) == 5
     return [str(value) for value in found]
 
 

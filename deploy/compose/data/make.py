@@ -159,7 +159,7 @@ def _dump(data: Data, size: str) -> tuple[str, int, Contents]:
     """Write the dump where restic's container has it; returns its hash, its size, and what it has."""
     one, two = pipe.run(database.dump(data.stack), restic.command(data.stack, data.settings, "receive", size))
     contents = manifest.contents(one.stderr)
-    if contents is None and "pg_dump: error" in one.stderr or one.code and not two.code:
+    if (contents is None and "pg_dump: error" in one.stderr) or (one.code and not two.code):
         raise Failure(f"the dump failed: {shell.last_line(one.stderr)}")
     if two.code or contents is None:
         raise Failure(f"the dump could not be written: {shell.last_line(two.stderr) or 'it was cut off'}")

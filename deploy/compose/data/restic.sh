@@ -6,8 +6,9 @@ set -eu
 umask 022
 
 set=/backup/set
-# Beside the files of a volume: those that are put back.
+# Beside the files of a volume: those that are put back. And where those go that they replace.
 coming=.portico-restore
+kept=/backup/before
 no_room=28
 
 # shellcheck source=/dev/null
@@ -84,39 +85,41 @@ case $word in
         for name; do repository dump --archive tar "$id" "$folder/$name" >/dev/null; done
         describe
         ;;
-    stage) # ID FOLDER NAMES…: the files, beside those that are there
+    stage) # ID FOLDER NAMES…: keep the files that are there elsewhere, and bring the others beside them
         id=$1 folder=$2
         shift 2
+        rm -rf "${kept:?}/$id"
         for name; do
-            rm -rf "${set:?}/$name/$coming"
+            (umask 077 && mkdir -p "$kept/$id")
+            cp -a "$set/$name" "$kept/$id/"
+            rm -rf "${set:?}/$name/$coming" "${kept:?}/$id/$name/$coming"
             mkdir -m 700 "$set/$name/$coming"
             repository restore "$id:$folder/$name" --target "$set/$name/$coming"
         done
         ;;
-    unstage) # NAMES…
+    unstage) # ID NAMES…: as if there had been no `stage`
+        rm -rf "${kept:?}/$1"
+        shift
         for name; do rm -rf "${set:?}/$name/$coming"; done
         ;;
-    swap | unswap) # ID NAMES…: those that were there go aside, and the others to their place; or the other way round
-        before=.portico-before-$1
-        shift
-        if [ "$word" = swap ]; then from=$coming to=$before; else from=$before to=$coming; fi
+    swap) # NAMES…: the files that came, in the place of those that are there
         for name; do
             cd "$set/$name"
-            [ -d "$from" ] || continue
-            rm -rf "$to"
-            mkdir -m 700 "$to"
-            for each in * .[!.]* ..?*; do
-                case $each in .portico-*) continue ;; esac
-                if [ -e "$each" ] || [ -L "$each" ]; then mv -- "$each" "$to/"; fi
-            done
-            for each in "$from"/* "$from"/.[!.]* "$from"/..?*; do
-                if [ -e "$each" ] || [ -L "$each" ]; then mv -- "$each" .; fi
-            done
-            rmdir "$from"
+            find . -mindepth 1 -maxdepth 1 ! -name "$coming" -exec rm -rf {} +
+            find "$coming" -mindepth 1 -maxdepth 1 -exec sh -c 'for each; do mv -- "$each" .; done' sh {} +
+            rmdir "$coming"
         done
         ;;
-    drop) # NAMES…: what was there before a restore
-        for name; do rm -rf "${set:?}/$name"/.portico-*; done
+    unswap) # ID NAMES…: the files that were kept, in the place of those that are there
+        id=$1
+        shift
+        for name; do
+            find "$set/$name" -mindepth 1 -maxdepth 1 -exec rm -rf {} +
+            cp -a "$kept/$id/$name/." "$set/$name/"
+        done
+        ;;
+    drop) # what `stage` has kept
+        rm -rf "${kept:?}"
         ;;
     *)
         echo "restic.sh: unknown word: $word" >&2

@@ -44,7 +44,7 @@ class Plan:
         forward = "" if self.release.revision == self.backup.revision else ", which brings its migrations"
         return (
             f"This replaces the database and the files of {self.manifest.site} by {self.backup.title()}, with"
-            f" {self.manifest.contents.title()}; then {code} serves"
+            f" {self.manifest.contents.title()}; afterwards {code} runs"
             f" ({git.short(self.release.revision)}{forward}). The site is down meanwhile; what is there now is kept."
         )
 
@@ -107,7 +107,7 @@ def _show(data: Data, plan: Plan) -> None:
         [
             restic.command(stack, at, "stage", plan.backup.id, plan.backup.folders[0], *names, service="restore"),
             database.switch(stack, *_renames(plan.backup.id, there)),
-            restic.command(stack, at, "swap", plan.backup.id, *names, service="restore"),
+            restic.command(stack, at, "swap", *names, service="restore"),
             Run(["docker", "tag", plan.release.image, stack.image]),
             stack.compose("run", "--rm", "-T", "--no-deps", "release"),
             stack.compose(*START, *counts, *stack.site_services),
@@ -131,7 +131,7 @@ def _restore(data: Data, plan: Plan) -> None:
         with _stopped(data):
             renames = _fill(data, plan)
         try:
-            data.restic("swap", plan.backup.id, *_names(data, plan.manifest), service="restore")
+            data.restic("swap", *_names(data, plan.manifest), service="restore")
             serve(data, plan.release, counts)
         except BaseException as error:
             _back_out(data, plan, renames, counts, error)
@@ -212,7 +212,8 @@ def _fill(data: Data, plan: Plan) -> list[tuple[str, str]]:
         shell.run(database.switch(stack, *renames), capture=True)
     except BaseException:
         shell.run(database.drop(stack, database.FRESH), capture=True, check=False)
-        shell.run(restic.command(stack, data.settings, "unstage", *names, service="restore"), capture=True, check=False)
+        undo = restic.command(stack, data.settings, "unstage", plan.backup.id, *names, service="restore")
+        shell.run(undo, capture=True, check=False)
         raise
     return renames
 
@@ -262,7 +263,7 @@ def _back_out(
         before = replace(data, stack=ledger.serving(stack))
         serve(before, plan.now, counts)
         shell.run(database.drop(stack, fresh), capture=True)
-        data.restic("unstage", *_names(data, plan.manifest), service="restore")
+        data.restic("unstage", plan.backup.id, *_names(data, plan.manifest), service="restore")
     except Failure as failure:
         said = error.message if isinstance(error, Failure) else "interrupted"
         raise Failure(
@@ -288,10 +289,9 @@ def _removal(project: Project, notify: Notify) -> Action:
     shell.perform(restic.secret_steps(data.stack, data.settings))
     there = shell.run(database.names(data.stack), capture=True).stdout.split()
     old = [name for name in there if name.startswith(database.BEFORE)]
-    files = ("drop", *restic.folders(data.stack))
     steps = [
         *([database.drop(data.stack, *old)] if old else []),
-        restic.command(data.stack, data.settings, *files, service="restore"),
+        restic.command(data.stack, data.settings, "drop", service="restore"),
     ]
 
     def do() -> None:

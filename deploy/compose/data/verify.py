@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from deploy.compose import ledger
+from deploy.compose.containers import replicas
 from deploy.compose.data import database, make, manifest, restic
 from deploy.compose.data.make import Data
 from deploy.compose.data.manifest import Manifest
@@ -69,13 +70,14 @@ def _scratch(stack: Stack) -> Iterator[None]:
     """A new server; it is removed with its data. Raises `Failure` if it does not start."""
     try:
         shell.run(make.with_image(stack, _up(stack)), capture=True)
-        ready = replace(_inside(stack, "pg_isready", "-q", "-h", "127.0.0.1"), seconds=30)
+        [server] = (each.name for each in replicas(stack.name, "scratch"))
+        ready = Run(["docker", "exec", server, "pg_isready", "-q", "-h", "127.0.0.1"], seconds=30)
         deadline = time.monotonic() + limits.HEALTHY
         while shell.run(ready, capture=True, check=False).code:
             if time.monotonic() > deadline:
                 said = shell.run(stack.compose("logs", "--no-log-prefix", "scratch"), capture=True, check=False)
                 raise Failure(f"the scratch server is not ready: {shell.last_line(said.stdout)}")
-            time.sleep(0.3)
+            time.sleep(0.5)
         yield
     finally:
         shell.run(_down(stack), capture=True, check=False)
