@@ -34,6 +34,8 @@ OF_DEVELOPMENT = (
     *("SITE", "SETTINGS", "ASGI", "CELERY", "SAMPLES"),
     *("PYTHON_IMAGE", "DEV_USER", "PACKAGES", "DOCKERFILE"),
 )
+#: Those that only the commands for backups set.
+OF_BACKUPS = ("BACKUP_ADDRESS", "BACKUP_NETWORK", "POSTGRES_IMAGE", "PROOF_IMAGE")
 DATASTORES = ("postgres", "rabbitmq", "redis")
 #: The volume of uploads, also the label of the node of a swarm that keeps them; and where containers have it.
 MEDIA, MEDIA_ROOT = "media", "/srv/media"
@@ -170,6 +172,7 @@ class Stack:
         own_broker = "rabbitmq" in self.datastores and not self.env.celery_broker_url
         given["BROKER_RIGHTS"] = "publish" if self.project.least_rights and own_broker else "all"
         given["QUEUES"] = ",".join(sorted({name for kind in self.project.kinds for name in kind.queues}))
+        given |= dict.fromkeys(OF_BACKUPS, "")
         given["CLOSED"] = "false" if self.project.egress or self.kind == DEV else "true"
         given |= self._development() if self.kind == DEV else dict.fromkeys(OF_DEVELOPMENT, "")
         ca, sources = self.build_ca, self.secrets / images.SOURCES

@@ -22,7 +22,7 @@ def test_compose_is_told_what_env_says_and_not_what_a_shell_has() -> None:
     command = stack(HTTP_PORT="8080").compose("ps")
     assert list(command.argv) == [
         *["docker", "compose", "--env-file", "/dev/null"],
-        *["-f", "deploy/compose/base.yaml", "-f", "deploy/compose/prod.yaml", "ps"],
+        *["-f", "deploy/compose/base.yaml", "-f", "deploy/compose/prod.yaml", "-f", "deploy/compose/backup.yaml", "ps"],
     ]
     assert command.env["HTTP_PORT"] == "8080"
     assert command.env["APP_REPLICAS"] == ""
@@ -33,7 +33,7 @@ def test_compose_is_told_what_env_says_and_not_what_a_shell_has() -> None:
 # --- the files ---
 
 
-@pytest.mark.parametrize("name", ["base", "dev", "prod"])
+@pytest.mark.parametrize("name", ["base", "dev", "prod", "backup"])
 def test_no_service_has_a_fixed_name_a_public_datastore_or_a_password(name: str) -> None:
     text = (ROOT / "deploy" / "compose" / f"{name}.yaml").read_text()
     services = yaml.safe_load(text)["services"]
