@@ -73,7 +73,7 @@ def test_a_backup_is_listed_and_status_says_it(prod: Stack, repository: Path) ->
     assert "last backup: 20" in prod.must("status").stderr
     said = "".join(docker("inspect", name) for name in prod.containers()) + prod.must("releases").stdout
     assert PASSWORD not in said + prod.must("backup", "--dry-run").stdout
-    left = docker("run", "--rm", "-v", f"{prod.name}_backup:/backup", f"{prod.name}:latest", "ls", "/backup/set")
+    left = docker("run", "--rm", "-v", f"{prod.name}_data_backup:/backup", f"{prod.name}:latest", "ls", "/backup/set")
     assert left.split() == ["protected"], "the dump is not kept on the disk"
 
 
@@ -83,7 +83,7 @@ def test_failed_backups_leave_the_good_one(prod: Stack, repository: Path) -> Non
     assert "is not the password of" in one_line(prod.invoke("backup"))
     prod.set_env(BACKUP_PASSWORD=f"'{PASSWORD}'")
     [postgres] = prod.containers("postgres")
-    with held.dump(postgres), killed(prod, lambda: running(prod, "backup")):
+    with held.dump(postgres), killed(prod, lambda: running(prod, "data_backup")):
         pass
     away = repository.with_name("away")
     repository.rename(away)
@@ -103,7 +103,7 @@ def killed(stack: Stack, until: object) -> Iterator[None]:
     command = [str(stack.project / "tasks.py"), "backup"]
     client = subprocess.Popen(["python3", *command], cwd=stack.project, env=environment(), stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: bool(running(stack, "backup")), 60, "the backup runs")
+        wait_until(lambda: bool(running(stack, "data_backup")), 60, "the backup runs")
         yield
     finally:
         client.send_signal(signal.SIGKILL)

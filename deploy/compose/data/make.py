@@ -31,7 +31,7 @@ from deploy.project.config import Project
 #: Where it is noted which repository has had backups: an empty folder in its place is then no new repository.
 KNOWN = "backup-repository"
 #: The services of `backup.yaml`.
-SERVICES = ("backup", "restore", "archive", "scratch", "proof")
+SERVICES = (restic.ADDS, restic.RESTORES, "data_archive", "data_scratch", "data_proof")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Data:
         """The site's name in the repository."""
         return self.stack.env.stack
 
-    def restic(self, *words: str, given: str = "", service: str = "backup") -> str:
+    def restic(self, *words: str, given: str = "", service: str = restic.ADDS) -> str:
         """Run a word of `restic.sh`; see `restic.run`."""
         return restic.run(self.stack, self.settings, *words, given=given, service=service)
 
@@ -89,7 +89,7 @@ def backup(project: Project, notify: Notify) -> Action:
         print(pipe.rendered(database.dump(stack), restic.command(stack, at, "receive", "BYTES")))
         shell.perform(
             [
-                stack.compose("run", "--rm", "-T", "archive"),
+                stack.compose("run", "--rm", "-T", "data_archive"),
                 restic.command(stack, at, "add", data.site, *tags),
                 restic.command(stack, at, *restic.forget(data.site, at)),
             ],
@@ -168,7 +168,7 @@ def _dump(data: Data, size: str) -> tuple[str, int, Contents]:
 
 def require_list(stack: Stack, what: str) -> None:
     """Raise `Failure` unless PostgreSQL can read the list of the dump that is there."""
-    command = with_image(stack, stack.compose("run", "--rm", "-T", "archive"))
+    command = with_image(stack, stack.compose("run", "--rm", "-T", "data_archive"))
     read = shell.run(command, capture=True, check=False)
     if read.code:
         raise Failure(f"{what} cannot be read by PostgreSQL: {shell.last_line(read.stderr)}")

@@ -18,6 +18,8 @@ from deploy.project.backups import Backup
 #: Where the containers have what a snapshot has.
 SET = "/backup/set"
 PROTECTED = "protected"
+#: The services that have restic: one adds to a repository, the other puts files back.
+ADDS, RESTORES = "data_backup", "data_restore"
 #: restic's exit codes (https://restic.readthedocs.io/en/stable/075_scripting.html#exit-codes).
 NO_REPOSITORY, LOCKED, WRONG_PASSWORD = 10, 11, 12
 
@@ -27,11 +29,11 @@ def folders(stack: Stack) -> tuple[str, ...]:
     return (PROTECTED, *([MEDIA] if stack.media_url else []))
 
 
-def command(stack: Stack, settings: Settings, *words: str, service: str = "backup") -> Run:
+def command(stack: Stack, settings: Settings, *words: str, service: str = ADDS) -> Run:
     """Run a word of `restic.sh` in a container of its own."""
     mounts = [f"{settings.folder}:/repository"] if settings.folder else []
     if stack.media_url:
-        mounts.append(f"{stack.name}_{MEDIA}:{SET}/{MEDIA}{':ro' if service == 'backup' else ''}")
+        mounts.append(f"{stack.name}_{MEDIA}:{SET}/{MEDIA}{':ro' if service == ADDS else ''}")
     run = stack.compose("run", "--rm", "-T", *(word for each in mounts for word in ("-v", each)), service, *words)
     return replace(run, env={**run.env, **_place(settings)}, seconds=limits.COMMAND)
 
@@ -49,7 +51,7 @@ def secret_steps(stack: Stack, settings: Settings) -> list[Step]:
     return files_of(stack, secret_texts(settings, stack.project.root, os.environ))
 
 
-def run(stack: Stack, settings: Settings, *words: str, given: str = "", service: str = "backup") -> str:
+def run(stack: Stack, settings: Settings, *words: str, given: str = "", service: str = ADDS) -> str:
     """Run a word, and return what it prints. Raises `Failure` with the reason if it fails."""
     run = replace(command(stack, settings, *words, service=service), input=given)
     return checked(shell.run(run, capture=True, check=False), settings)

@@ -95,7 +95,7 @@ def _show(data: Data, plan: Plan) -> None:
     shell.perform(
         [
             restic.command(stack, at, *fetch),
-            stack.compose("run", "--rm", "-T", "archive"),
+            stack.compose("run", "--rm", "-T", "data_archive"),
             stack.compose("stop", *reversed(stack.site_services)),
             database.create(stack),
         ],
@@ -105,9 +105,9 @@ def _show(data: Data, plan: Plan) -> None:
     counts = scales(rollout.wanted(stack, replicas(stack.name)))
     shell.perform(
         [
-            restic.command(stack, at, "stage", plan.backup.id, plan.backup.folders[0], *names, service="restore"),
+            restic.command(stack, at, "stage", plan.backup.id, plan.backup.folders[0], *names, service=restic.RESTORES),
             database.switch(stack, *_renames(plan.backup.id, there)),
-            restic.command(stack, at, "swap", *names, service="restore"),
+            restic.command(stack, at, "swap", *names, service=restic.RESTORES),
             Run(["docker", "tag", plan.release.image, stack.image]),
             stack.compose("run", "--rm", "-T", "--no-deps", "release"),
             stack.compose(*START, *counts, *stack.site_services),
@@ -131,7 +131,7 @@ def _restore(data: Data, plan: Plan) -> None:
         with _stopped(data):
             renames = _fill(data, plan)
         try:
-            data.restic("swap", *_names(data, plan.manifest), service="restore")
+            data.restic("swap", *_names(data, plan.manifest), service=restic.RESTORES)
             serve(data, plan.release, counts)
         except BaseException as error:
             _back_out(data, plan, renames, counts, error)
@@ -206,13 +206,13 @@ def _fill(data: Data, plan: Plan) -> list[tuple[str, str]]:
         counted = manifest.rows(shell.run(database.count(stack, database.FRESH), capture=True).stdout)
         if wrong := manifest.difference(plan.manifest.contents.rows, counted):
             raise Failure(f"the restored database differs from the backup: {wrong}")
-        data.restic("stage", plan.backup.id, plan.backup.folders[0], *names, service="restore")
+        data.restic("stage", plan.backup.id, plan.backup.folders[0], *names, service=restic.RESTORES)
         there = shell.run(database.names(stack), capture=True).stdout.split()
         renames = _renames(plan.backup.id, there)
         shell.run(database.switch(stack, *renames), capture=True)
     except BaseException:
         shell.run(database.drop(stack, database.FRESH), capture=True, check=False)
-        undo = restic.command(stack, data.settings, "unstage", plan.backup.id, *names, service="restore")
+        undo = restic.command(stack, data.settings, "unstage", plan.backup.id, *names, service=restic.RESTORES)
         shell.run(undo, capture=True, check=False)
         raise
     return renames
@@ -259,11 +259,11 @@ def _back_out(
             stop(running)
         [(site, kept), (fresh, _)] = renames
         shell.run(database.switch(stack, (site, fresh), (kept, site)), capture=True)
-        data.restic("unswap", plan.backup.id, *_names(data, plan.manifest), service="restore")
+        data.restic("unswap", plan.backup.id, *_names(data, plan.manifest), service=restic.RESTORES)
         before = replace(data, stack=ledger.serving(stack))
         serve(before, plan.now, counts)
         shell.run(database.drop(stack, fresh), capture=True)
-        data.restic("unstage", plan.backup.id, *_names(data, plan.manifest), service="restore")
+        data.restic("unstage", plan.backup.id, *_names(data, plan.manifest), service=restic.RESTORES)
     except Failure as failure:
         said = error.message if isinstance(error, Failure) else "interrupted"
         raise Failure(
@@ -291,7 +291,7 @@ def _removal(project: Project, notify: Notify) -> Action:
     old = [name for name in there if name.startswith(database.BEFORE)]
     steps = [
         *([database.drop(data.stack, *old)] if old else []),
-        restic.command(data.stack, data.settings, "drop", service="restore"),
+        restic.command(data.stack, data.settings, "drop", service=restic.RESTORES),
     ]
 
     def do() -> None:

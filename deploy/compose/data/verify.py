@@ -58,11 +58,11 @@ def verify(project: Project, to: str, notify: Notify) -> Action:
 
 
 def _up(stack: Stack) -> Run:
-    return stack.compose("up", "-d", "--no-deps", "scratch")
+    return stack.compose("up", "-d", "--no-deps", "data_scratch")
 
 
 def _down(stack: Stack) -> Run:
-    return stack.compose("rm", "--stop", "--force", "--volumes", "scratch")
+    return stack.compose("rm", "--stop", "--force", "--volumes", "data_scratch")
 
 
 @contextmanager
@@ -70,12 +70,12 @@ def _scratch(stack: Stack) -> Iterator[None]:
     """A new server; it is removed with its data. Raises `Failure` if it does not start."""
     try:
         shell.run(make.with_image(stack, _up(stack)), capture=True)
-        [server] = (each.name for each in replicas(stack.name, "scratch"))
+        [server] = (each.name for each in replicas(stack.name, "data_scratch"))
         ready = Run(["docker", "exec", server, "pg_isready", "-q", "-h", "127.0.0.1"], seconds=30)
         deadline = time.monotonic() + limits.HEALTHY
         while shell.run(ready, capture=True, check=False).code:
             if time.monotonic() > deadline:
-                said = shell.run(stack.compose("logs", "--no-log-prefix", "scratch"), capture=True, check=False)
+                said = shell.run(stack.compose("logs", "--no-log-prefix", "data_scratch"), capture=True, check=False)
                 raise Failure(f"the scratch server is not ready: {shell.last_line(said.stdout)}")
             time.sleep(0.5)
         yield
@@ -84,7 +84,7 @@ def _scratch(stack: Stack) -> Iterator[None]:
 
 
 def _inside(stack: Stack, *words: str, given: str = "") -> Run:
-    return replace(stack.compose("exec", "-T", "scratch", *words), input=given, seconds=limits.COMMAND)
+    return replace(stack.compose("exec", "-T", "data_scratch", *words), input=given, seconds=limits.COMMAND)
 
 
 def _psql(stack: Stack, sql: str, name: str = "postgres") -> Run:
@@ -141,7 +141,7 @@ def _proof(data: Data, image: str, *, migrate: bool) -> Run:
     stack = data.stack
     values = {**site.stand_ins(stack.project), **({"MIGRATE": "1"} if migrate else {})}
     given = [word for name, value in values.items() for word in ("-e", f"{name}={value}")]
-    run = stack.compose("run", "--rm", "-T", "--no-deps", *given, "proof", *stack.project.probes)
+    run = stack.compose("run", "--rm", "-T", "--no-deps", *given, "data_proof", *stack.project.probes)
     if image == "IMAGE":
         return run
     return make.with_image(stack, run, PROOF_IMAGE=image)

@@ -75,7 +75,7 @@ def test_a_folder_is_mounted_without_a_network_and_another_place_is_reached_by_o
     here = restic.command(stack(), settings(), "repository", "snapshots")
     assert list(here.argv[-8:]) == [
         *["run", "--rm", "-T", "-v", "/srv/backups/shop:/repository"],
-        *["backup", "repository", "snapshots"],
+        *["data_backup", "repository", "snapshots"],
     ]
     assert (here.env["BACKUP_ADDRESS"], here.env["BACKUP_NETWORK"]) == ("/repository", "none")
     there = restic.command(stack(), settings(BACKUP_REPOSITORY="s3:https://s3.example/shop"), "empty")
@@ -253,5 +253,5 @@ def test_uploads_are_in_a_backup_if_the_project_has_some() -> None:
     assert "shop_media:/backup/set/media:ro" in restic.command(with_media, settings(), "empty").argv
     assert (
         "shop_media:/backup/set/media"
-        in restic.command(with_media, settings(), "swap", "media", service="restore").argv
+        in restic.command(with_media, settings(), "swap", "media", service=restic.RESTORES).argv
     )
