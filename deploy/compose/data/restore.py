@@ -141,7 +141,7 @@ def _restore(data: Data, plan: Plan) -> None:
         said.append(f"release {plan.release.number} serves with backup {plan.backup.id}")
     kept = f" The database of before is kept as {renames[0][1]}: `invoke restore --drop-old` removes it, and its files."
     data.notify(f"{said[-1]}: {plan.manifest.contents.title()}.{kept if len(renames) > 1 else ''}")
-    if ledger.text_of(stack, plan.release) != (stack.project.root / ".env").read_text():
+    if plan.release != plan.now and ledger.text_of(stack, plan.release) != (stack.project.root / ".env").read_text():
         data.notify(".env differs from the one of that release: the next `invoke prod` uses .env")
 
 
