@@ -213,11 +213,9 @@ def doctor(c: Context) -> None:
 )
 def backup(c: Context, verify: bool = False, to: str = "", dry_run: bool = False) -> None:
     """Back up the data of production, or restore a backup beside the site to prove it."""
-    from deploy.compose.data import make
     from deploy.compose.data import verify as proof
 
-    this = project(c)
-    carry_out(proof.verify(this, to, notify) if verify else make.backup(this, notify), dry_run=dry_run)
+    carry_out(proof.action(project(c), to, notify, verify=verify), dry_run=dry_run)
 
 
 @task()

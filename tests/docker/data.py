@@ -204,7 +204,7 @@ def test_a_restore_over_a_migration_brings_the_code_back_and_the_next_deploy_wor
     later = rows(prod)
     done = prod.must("restore", "--to", first, "--yes")
     assert f"kept as site_before_{first}" in done.stderr
-    assert rows(prod).split("|")[0] < later.split("|")[0], "votes since the backup are gone"
+    assert int(rows(prod).split("|")[0]) < int(later.split("|")[0]), "votes since the backup are gone"
     assert Visitor(prod.url).get("/readyz").status_code == 200
     prod.must("prod", "--detach")
     [postgres] = prod.containers("postgres")

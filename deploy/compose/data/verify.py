@@ -27,7 +27,14 @@ from deploy.project import backups, limits, site
 from deploy.project.config import Project
 
 
-def verify(project: Project, to: str, notify: Notify) -> Action:
+def action(project: Project, to: str, notify: Notify, *, verify: bool) -> Action:
+    """Make a backup, or with ``verify`` prove one. Raises `Failure` for ``to`` without that."""
+    if to and not verify:
+        raise Failure(f"--to {to}: names the backup to prove, with --verify; `invoke restore --to {to}` restores it")
+    return _proof_of(project, to, notify) if verify else make.backup(project, notify)
+
+
+def _proof_of(project: Project, to: str, notify: Notify) -> Action:
     """Prove that a backup can be restored: ``to``, or the latest. Raises `Failure` if there is no such backup."""
     data = make.of(project, notify)
     chosen = backups.choose(data.listed(), to or "latest", data.site)
