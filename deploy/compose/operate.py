@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deploy.compose import ledger, rollout
 from deploy.compose.containers import START, Replica, another_owner, has_containers, replicas, require_own, scales
@@ -93,8 +93,10 @@ class Compose:
         """Stop and remove the stack; with ``volumes``, also its data."""
         name = self.stack.name
         question = Question(f"This deletes the database, queues and files of {name}.", name) if volumes else None
-        more = ["--volumes"] if volumes else []
-        return steps([self.stack.compose("down", "--remove-orphans", *more)], question=question)
+        run = self.stack.compose("down", "--remove-orphans", *(["--volumes"] if volumes else []))
+        # A service whose profile is not named would keep its volume.
+        profiles = ",".join(filter(None, (run.env["COMPOSE_PROFILES"], "backup")))
+        return steps([replace(run, env={**run.env, "COMPOSE_PROFILES": profiles})], question=question)
 
     def _containers(self) -> list[Replica]:
         found = replicas(self.stack.name)

@@ -12,6 +12,7 @@ from deploy.compose.data import database, manifest, restic, view
 from deploy.compose.data.manifest import Contents, Manifest
 from deploy.compose.data.restore import code
 from deploy.compose.ledger import Release, entries
+from deploy.compose.operate import Compose
 from deploy.core.errors import Failure
 from deploy.core.shell import Result
 from deploy.docker import backup_env
@@ -115,6 +116,13 @@ def test_the_id_of_a_backup_is_in_the_last_message() -> None:
     for wrong in ("", "{}", "[]\n", "Fatal"):
         with pytest.raises(Failure, match="does not say that it made a snapshot"):
             restic.snapshot_id(wrong)
+
+
+def test_down_with_volumes_takes_what_a_backup_left_on_the_disk_too(capsys: pytest.CaptureFixture[str]) -> None:
+    Compose(stack(), print).down(volumes=True).show()
+    shown = capsys.readouterr().out
+    assert "COMPOSE_PROFILES=celery,backup " in shown
+    assert shown.rstrip().endswith("down --remove-orphans --volumes)")
 
 
 # --- The manifest ---
