@@ -21,7 +21,7 @@ from invoke.util import yaml
 
 from deploy.core import options
 from deploy.core.errors import Failure
-from deploy.core.help import DRY_RUN, ENV, ON, ONLY, REMOTE, SWARM, YES
+from deploy.core.help import DRY_RUN, ENV, ON, ONLY, REMOTE, RESTORE, SWARM, YES
 from deploy.front import arguments_after_dashes, carry_out, checked, comma_separated, make, notify, number, store, tell
 from deploy.project import file
 
@@ -570,6 +570,26 @@ def remote_manage(c: Context, env: str, only: str = "", dry_run: bool = False) -
     carry_out(places(c).hosts(env, only).manage(arguments_after_dashes() or ["help"]), dry_run=dry_run)
 
 
+@task(help={**REMOTE, "verify": "Make none: restore the latest one beside, and compare each table.", **DRY_RUN})
+def remote_backup(c: Context, env: str, verify: bool = False, dry_run: bool = False) -> None:
+    """Make a backup of database and files now, as the hosts' timers do; or prove that the last one can be restored."""
+    carry_out(places(c).hosts(env).backup(verify=verify), dry_run=dry_run)
+
+
+@task(help={**REMOTE, "json": "Print one JSON object, for a program."})
+def remote_backups(c: Context, env: str, json: bool = False) -> None:
+    """List the backups in the repository."""
+    tell(places(c).hosts(env).backups(), json=json)
+
+
+@task(help={**REMOTE, **RESTORE, **YES, "dry_run": "Check the backup's list and the hosts, and show the steps."})
+def remote_restore(
+    c: Context, env: str, to: str = "", keep_code: bool = False, yes: bool = False, dry_run: bool = False
+) -> None:
+    """Bring the data of a backup back, with the release of its time. It needs the administrator's key."""
+    carry_out(places(c).hosts(env).restore(to, keep_code=keep_code, confirmed=yes), dry_run=dry_run)
+
+
 @task(help={**REMOTE, **YES, **ONLY, "dry_run": "Show who holds the lock, and stop nothing."})
 def remote_unlock(c: Context, env: str, yes: bool = False, only: str = "", dry_run: bool = False) -> None:
     """Stop a deploy that hangs; its hosts roll back. A deploy whose client died releases its lock by itself."""
@@ -651,7 +671,7 @@ ns = Collection(
     *[build, push],
     *[swarm_init, swarm_render, swarm_deploy, swarm_status, swarm_rollback, swarm_rm, swarm_leave],
     *[remote_trust, remote_setup, remote_remove, remote_deploy, remote_rollback, remote_releases, remote_unlock],
-    *[remote_status, remote_logs, remote_manage, remote_restart],
+    *[remote_status, remote_logs, remote_manage, remote_restart, remote_backup, remote_backups, remote_restore],
     *[venv, venv_list, venv_tree, venv_check, venv_remove, lock],
 )
 if (bootstrap.ROOT / "project_tasks.py").exists():  # a project's own tasks, as `invoke project.NAME`

@@ -16,3 +16,7 @@ ON = {
 }
 REMOTE = {"env": "An environment of hosts: NAME of deploy/environments/NAME.yaml."}
 ONLY = {"only": "Comma-separated hosts (default: all that run the site)."}
+RESTORE = {
+    "to": "The backup: its id or the beginning of it, or latest.",
+    "keep_code": "Keep the release that serves, and apply its migrations (default: the release of the backup serves).",
+}

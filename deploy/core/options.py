@@ -38,6 +38,7 @@ READING = frozenset(
         "venv-tree",
         "venv-check",
         "remote-releases",
+        "remote-backups",
         "remote-status",
         "remote-logs",
     ]

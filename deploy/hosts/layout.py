@@ -179,6 +179,16 @@ class Layout:
         """Copies of the database; on its host only."""
         return PurePosixPath("/var/backups", self.name)
 
+    @property
+    def backup_record(self) -> PurePosixPath:
+        """What status reads: the last backup, and the last proof."""
+        return PurePosixPath(f"/var/lib/{self.name}-backup")
+
+    @property
+    def backup_units(self) -> tuple[str, str, str]:
+        """The template of a backup, its timer, and the timer of its proof."""
+        return f"{self.name}-backup@.service", f"{self.name}-backup.timer", f"{self.name}-proof.timer"
+
     # --- Owned by the deploy user and the site ---
 
     @property
@@ -216,6 +226,11 @@ class Layout:
     def media(self) -> PurePosixPath:
         """Uploads, which nginx serves; outside of releases, so each release has them."""
         return self.root / "media"
+
+    @property
+    def before(self) -> PurePosixPath:
+        """The site's files that a restore has replaced."""
+        return self.root / "before"
 
     @property
     def upstream(self) -> PurePosixPath:

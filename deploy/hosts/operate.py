@@ -12,9 +12,11 @@ from deploy.core.action import Action, Question
 from deploy.core.errors import Failure
 from deploy.core.report import ENTRIES, Grid, Report
 from deploy.core.running import Notify, printable
+from deploy.hosts.backup import make, restore
 from deploy.hosts.environment.model import Host
 from deploy.hosts.layout import LOCK, Layout
-from deploy.hosts.release import deploy, health, phases, restart, state
+from deploy.hosts.release import deploy, health, phases, state
+from deploy.hosts.release import restart as restarting
 from deploy.hosts.release.phases import Operation, Target
 from deploy.hosts.release.state import HostState
 from deploy.hosts.release.view import View
@@ -91,7 +93,9 @@ class Hosts:
     def restart(self, role: str) -> Action:
         """Restart the units of the release that serves, or those of a kind, without losing a request or a task."""
         self._require_kind(role)
-        return Action(lambda: restart.show(self.target, role), lambda: restart.restart(self.target, role, self.notify))
+        return Action(
+            lambda: restarting.show(self.target, role), lambda: restarting.restart(self.target, role, self.notify)
+        )
 
     def _require_kind(self, name: str) -> None:
         kinds = ("web", *(kind.process for kind in self.target.project.kinds), "beat")
@@ -165,6 +169,20 @@ class Hosts:
             lambda: deploy.show_rollback(self.target, to), lambda: deploy.rollback(self.target, to, self.notify)
         )
 
+    def backup(self, *, verify: bool) -> Action:
+        """Make a backup now, or restore the last one beside, and compare."""
+        return make.backup(self.target, self.notify, verify=verify)
+
+    def backups(self) -> Report:
+        """The backups in the repository."""
+        return make.report(self.target)
+
+    def restore(self, to: str, *, keep_code: bool, confirmed: bool) -> Action:
+        """Restore a backup with the release of its time, or with the one that serves."""
+        if not to:
+            raise Failure(f"name the backup: --to latest, or --to ID of `invoke remote-backups --env {self.name}`")
+        return restore.restore(self.target, to, self.notify, keep_code=keep_code, confirmed=confirmed)
+
     def unlock(self) -> Action:
         """Stop the lock holder; a dry run names it. Only a deploy that is alive and hangs needs this."""
         question = Question("This stops a deploy that is running.", self.name)
@@ -222,8 +240,11 @@ def _servers(seen: Sequence[_Seen], now: float) -> Grid:
         servers = [f"{name} {said}" for name, said in each.health.servers.items()]
         left = health.days(each.health, now)
         certificate = "" if left is None else f"{left} days"
-        rows.append((each.host.name, ", ".join(answers), ", ".join(servers), certificate))
-    return _grid(("host", "answers", "servers", "certificate"), rows)
+        backup = health.said_of_backups(each.health.backups, now) if each.health.backups else ""
+        rows.append((each.host.name, ", ".join(answers), ", ".join(servers), certificate, backup))
+    known = 5 if any(each.health.backups for each in seen) else 4
+    headings = ("host", "answers", "servers", "certificate", "backup")
+    return _grid(headings[:known], [row[:known] for row in rows])
 
 
 def _other(unit: state.RunningUnit, seen: _Seen) -> str:

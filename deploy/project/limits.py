@@ -18,10 +18,12 @@ READY = 20
 HEALTHY = 150
 #: For the services of a swarm to reach the state in the stack file: health, the monitoring after it, waves of workers.
 CONVERGE = 900
+#: On hosts, for a backup, for the proof of one, and for fetching and loading one; the unit has the same limit.
+BACKUP = 6 * 60 * 60
 #: For a management command that runs as its own job; a command over SSH has the same limit.
 COMMAND = 24 * 60 * 60
 
-assert READY < HEALTHY < CONVERGE < MIGRATE < COMMAND
+assert READY < HEALTHY < CONVERGE < MIGRATE < BACKUP < COMMAND
 
 # --- Stopping a release ---
 

@@ -414,7 +414,7 @@ HOSTILE = (
 def hostile_calls() -> list[list[str]]:
     right = [
         *[["start", "web", RELEASE], ["stop", "web", RELEASE, "now"], ["migrate", RELEASE]],
-        *[["journal", "web", RELEASE, "20"], ["manage", RELEASE], ["backup", RELEASE]],
+        *[["journal", "web", RELEASE, "20"], ["manage", RELEASE], ["backup", RELEASE], ["snapshot", "asked"]],
     ]
     chance = random.Random(6)
     letters = string.printable + "äß\u202e"
@@ -571,16 +571,17 @@ def test_a_unit_that_does_not_start_says_why_and_is_not_tried_again(ready: Fleet
     as_deploy(ready["jobs1"], f"rm -r /srv/portico-test/releases/{RELEASE}")
 
 
-def test_ten_copies_of_the_database_are_kept_where_only_root_reads_them(ready: Fleet) -> None:
+def test_copies_of_ten_days_are_kept_where_only_root_reads_them(ready: Fleet) -> None:
     data = ready["data1"]
     data.sh(
-        "cd /var/backups/portico-test; for n in 1 2 3 4 5 6 7 8 9 10 11; do touch 20200101-0000$n-before-x.dump; done"
+        "cd /var/backups/portico-test; for n in 01 02 03 04 05 06 07 08 09 10 11; do "
+        "touch 202001$n-000000-before-x.dump; done"
     )
     code, said = as_deploy(data, f"sudo -n {HELPER} backup {RELEASE}")
     assert code == 0
     assert re.fullmatch(rf"/var/backups/portico-test/\d{{8}}-\d{{6}}-before-{RELEASE}.dump\n", said)
     kept = data.sh("ls /var/backups/portico-test").split()
-    assert len(kept) == 10
+    assert len(kept) == 11
     assert kept[-1] in said
     assert data.sh(f"stat -c '%U %a' {said.strip()}").split() == ["root", "600"]
     assert "portico_test" in data.sh(f"runuser -u postgres -- pg_restore -l <{said.strip()}")

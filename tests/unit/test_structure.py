@@ -40,9 +40,13 @@ BELOW: dict[str, set[str]] = {
     "hosts.ssh": {"core", "project", "hosts.layout", "hosts.environment"},
     "hosts.setup": {"core", "project", "hosts.layout", "hosts.environment", "hosts.ssh"},
     "hosts.release": {"core", "project", "hosts.layout", "hosts.environment", "hosts.ssh", "hosts.setup"},
-    "hosts.operate": {
+    "hosts.backup": {
         *("core", "project", "hosts.layout", "hosts.environment", "hosts.ssh"),
         *("hosts.setup", "hosts.release"),
+    },
+    "hosts.operate": {
+        *("core", "project", "hosts.layout", "hosts.environment", "hosts.ssh"),
+        *("hosts.setup", "hosts.release", "hosts.backup"),
     },
 }
 #: What a Python that has only its standard library runs.

@@ -20,6 +20,7 @@ from deploy.hosts.environment import yaml_lines
 from deploy.hosts.environment.model import (
     EXAMPLE,
     FOLDER,
+    Backup,
     Environment,
     EnvironmentFile,
     Hooks,
@@ -114,6 +115,7 @@ def _said(error: ErrorDetails) -> str:
 
 def _unknown(path: Place) -> str:
     below: dict[str | int, type[BaseModel]] = {"tls": Tls, "services": Services, "hooks": Hooks, "hosts": HostEntry}
+    below |= {"backup": Backup}
     known = (below[path[0]] if len(path) > 1 else EnvironmentFile).model_fields
     near = get_close_matches(str(path[-1]), known, n=1)
     return f"is not known; did you mean {near[0]}?" if near else f"is not known; known are: {', '.join(known)}"

@@ -15,6 +15,7 @@ from deploy.core.errors import Failure
 from deploy.hosts.environment import values
 from deploy.hosts.environment.values import ROLES, Role
 from deploy.hosts.environment.yaml_lines import Problem
+from deploy.project import backups
 from deploy.project.services import Redis
 from deploy.project.sources import Source
 from deploy.project.workers import Kind
@@ -111,6 +112,17 @@ class Services(_Model):
     redis: values.Redis | None = None
 
 
+class Backup(_Model):
+    """Where backups go, and how many stay there."""
+
+    repository: values.Repository
+    password: values.SecretSource
+    keep: values.Keep = backups.Keep()
+    #: The time of day, in the host's time zone.
+    at: values.Time = "03:30"
+    variables: dict[values.Variable, values.SecretSource] = {}
+
+
 class Hooks(_Model):
     """Commands before and after a deploy, on this machine and on each host, there in the new release's folder."""
 
@@ -139,6 +151,7 @@ class Shared(PerHost):
     #: Seconds that a replaced unit has to finish its current requests or tasks.
     drain: values.Seconds = 60
     backup_before_migrate: bool = False
+    backup: Backup | None = None
     hooks: Hooks = Hooks()
     firewall: bool = True
     unattended_upgrades: bool = True
@@ -181,7 +194,7 @@ class EnvironmentFile(Shared):
         found += [*_redis_problems(value, info.data, redis)]
         if "port" in info.data:
             found += _same_addresses(value, info.data["port"])
-        found += [*_without_private_address(value), *_redirects_without_https(info.data)]
+        found += [*_without_private_address(value), *_redirects_without_https(info.data), *_no_dump(value, info.data)]
         _refuse(found)
         return value
 
@@ -367,6 +380,11 @@ def _is_private(address: str) -> bool:
         return not ip_address(address).is_global
     except ValueError:
         return False
+
+
+def _no_dump(hosts: Mapping[str, HostEntry], said: Mapping[str, object]) -> Iterator[Problem]:
+    if said.get("backup") and not any("database" in host.roles for host in hosts.values()):
+        yield Problem(("backup",), "needs a host with the role database: remove it, and back up the database elsewhere")
 
 
 def _redirects_without_https(said: Mapping[str, object]) -> Iterator[Problem]:

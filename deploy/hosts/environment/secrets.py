@@ -38,6 +38,26 @@ def read_secrets(environment: Environment, environ: Mapping[str, str], run: Runn
     return values
 
 
+def read_backup(environment: Environment, environ: Mapping[str, str], run: Runner = captured) -> dict[str, SecretStr]:
+    """What restic reads that is secret, by name; empty without backups. Raises `Failure` as `read_secrets` does."""
+    if not (backup := environment.backup):
+        return {}
+    wanted = {"RESTIC_PASSWORD": ("backup.password", backup.password)}
+    wanted |= {name: (f"backup.variables.{name}", source) for name, source in backup.variables.items()}
+    found, failures = {}, []
+    for name, (key, source) in wanted.items():
+        try:
+            value = fetch(source, environment.root, environ, run)
+            if not value or "\n" in value:
+                raise Failure("must be one line of text")
+            found[name] = SecretStr(value)
+        except Failure as failure:
+            failures.append(f"{environment.source}: {key}: {source}: {failure.message}")
+    if failures:
+        raise Failure("\n".join(failures))
+    return found
+
+
 def _fitting(name: str, value: str) -> str:
     if said := problem(name, value):
         raise Failure(said)

@@ -7,21 +7,24 @@ A document contains only text, lists and mappings (`yaml_lines`). Each type here
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, SecretStr, ValidationInfo
 
-from deploy.project import config, sources, workers
+from deploy.core.errors import Failure
+from deploy.project import backups, config, sources, workers
 from deploy.project.sources import Source
 from deploy.project.values import SCHEMES, url_problem
 
 Role = Literal["web", "worker", "beat", "database", "broker", "redis"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
+T = TypeVar("T")
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _USER = re.compile("[a-z_][a-z0-9_-]{0,31}")
@@ -165,6 +168,26 @@ def _service(kind: str) -> PlainValidator:
     return PlainValidator(check)
 
 
+def _repository(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be the address of a restic repository")
+    return _said_by(lambda: backups.repository(value, ""))
+
+
+def _keep(value: object) -> backups.Keep:
+    if not isinstance(value, str):
+        raise ValueError("must be like daily:7,weekly:5,monthly:12")
+    return _said_by(lambda: backups.Keep.parse(value, ""))
+
+
+def _said_by(read: Callable[[], T]) -> T:
+    """What a reader of `deploy.project` reads; its `Failure` without the place, which the document names."""
+    try:
+        return read()
+    except Failure as failure:
+        raise ValueError(failure.message.removeprefix(": ")) from None
+
+
 Port = Annotated[int, whole(1, 65535)]
 Count = Annotated[int, whole(1, 64)]
 Seconds = Annotated[int, whole(1, 3600)]
@@ -186,6 +209,9 @@ SecretSource = Annotated[Source, PlainValidator(sources.parse)]
 Database = Annotated[Source | SecretStr, _service("database")]
 Broker = Annotated[Source | SecretStr, _service("broker")]
 Redis = Annotated[Source | SecretStr, _service("redis")]
+Repository = Annotated[str, PlainValidator(_repository)]
+Keep = Annotated[backups.Keep, PlainValidator(_keep)]
+Time = Annotated[str, _matching(re.compile("([01][0-9]|2[0-3]):[0-5][0-9]"), 'time of day, such as "03:30"')]
 OpenPorts = tuple[Annotated[OpenPort, PlainValidator(_open_port)], ...]
 Jumps = Annotated[
     tuple[Annotated[Jump, PlainValidator(_jump)], ...],

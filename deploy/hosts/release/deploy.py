@@ -112,6 +112,7 @@ def deploy(target: Target, ref: str, notify: Notify) -> None:
             phases.migrate(operation, release.id)
             check()
         phases.activate(operation, release.id, written, check)
+        phases.tell_serving(operation, release.id, release.commit)
         figures = f"{code[1] / 1e6:.1f} MB sent to each, {view.seconds:.1f} s"
         notify(f"{release.title} serves on {', '.join(target.names)} ({figures})")
     _local_hook(environment, "after", release.id)
@@ -174,6 +175,7 @@ def rollback(target: Target, to: str, notify: Notify) -> None:
         commit = next(kept.release.commit for kept in states[target.names[0]].kept if kept.release.id == chosen)
         back = state.going_back(states, chosen)
         phases.activate(operation, chosen, entry(chosen, "rollback", commit), check, back=back)
+        phases.tell_serving(operation, chosen, commit)
         notify(f"{chosen} serves on {', '.join(target.names)} again ({view.seconds:.1f} s)")
 
 

@@ -14,6 +14,8 @@ from deploy.hosts.release.state import HostState
 CERTIFICATE_DAYS = 21
 #: Less is free: a share of a file system, and kilobytes. A release needs 200 MB.
 LEAST_SHARE, LEAST_KILOBYTES = 0.05, 200_000
+#: A backup is made each day; one is late after as long as two take, and some hours.
+BACKUP_SECONDS = 54 * 60 * 60
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,18 @@ class Disk:
 
 
 @dataclass
+class Backups:
+    """The backups of a host; times in seconds since the epoch, None for never."""
+
+    last: int | None = None
+    #: When one failed, if none has been made since.
+    failed: int | None = None
+    proved: int | None = None
+    #: Whether the last proof has failed.
+    disproved: bool = False
+
+
+@dataclass
 class Health:
     """What a host says."""
 
@@ -54,6 +68,8 @@ class Health:
     certificate: int | None = None
     #: Who changes the host now.
     lock: str = ""
+    #: None without a repository of backups.
+    backups: Backups | None = None
     restarts: dict[str, int] = field(default_factory=dict)
 
 
@@ -81,9 +97,22 @@ def _take(health: Health, key: str, value: str) -> None:
             health.certificate = int(value)
         case "lock":
             health.lock = value
+        case "backup":
+            health.backups = health.backups or Backups()
+            _take_backup(health.backups, value.split())
         case "restarts":
             unit, number = value.split()
             health.restarts[unit] = int(number)
+
+
+def _take_backup(backups: Backups, words: Sequence[str]) -> None:
+    match words:
+        case ["due", seconds]:
+            backups.failed = int(seconds)
+        case ["last", seconds, _]:
+            backups.last = int(seconds)
+        case ["proved", how, seconds, _]:
+            backups.proved, backups.disproved = int(seconds), how != "ok"
 
 
 def days(health: Health, now: float) -> int | None:
@@ -112,10 +141,38 @@ def wrong(roles: Sequence[str], has: HostState, health: Health, environment: str
     for disk in health.disks:
         if disk.is_full:
             yield f"{disk.folder} has {disk.free / 1e6:.1f} of {disk.total / 1e6:.1f} GB free: make room there"
+    if health.backups and has.setup:
+        yield from _wrong_backups(health.backups, environment, now)
     left = days(health, now)
     if left is not None and left < CERTIFICATE_DAYS:
         ends = f"ends in {left} days" if left >= 0 else "has ended"
         yield f"its certificate {ends}: renew it, then {setup}"
+
+
+def _wrong_backups(backups: Backups, environment: str, now: float) -> Iterator[str]:
+    again = f"`invoke remote-backup --env {environment}`"
+    if backups.failed is not None:
+        when = ago(backups.failed, now)
+        yield f"its last backup failed {when}: `journalctl -u '*-backup@*'` on the host shows why; {again}"
+    elif backups.last is None:
+        yield f"has no backup yet: {again}"
+    elif now - backups.last > BACKUP_SECONDS:
+        yield f"its last backup was made {ago(backups.last, now)}, and one is due each day: {again}"
+    if backups.disproved:
+        yield f"its last backup could not be restored: `journalctl -u '*-backup@*'` shows why; {again}, then --verify"
+
+
+def ago(seconds: int, now: float) -> str:
+    """How long ago something was, as people say it."""
+    hours = max(0, int((now - seconds) // 3600))
+    return f"{hours // 24} days ago" if hours >= 48 else f"{hours} hours ago" if hours else "within the hour"
+
+
+def said_of_backups(backups: Backups, now: float) -> str:
+    """The last backup and the last proof, in words."""
+    made = "none yet" if backups.last is None else f"made {ago(backups.last, now)}"
+    proved = "" if backups.proved is None else f", proved {ago(backups.proved, now)}"
+    return f"{made}{'' if backups.disproved else proved}"
 
 
 def _wrong_units(roles: Sequence[str], has: HostState, environment: str) -> Iterator[str]:
@@ -144,6 +201,12 @@ def as_data(
             for each in health.disks
         ],
         "certificate_days": days(health, now),
+        "backup": health.backups
+        and {
+            "seconds_ago": None if health.backups.last is None else int(now - health.backups.last),
+            "proved_seconds_ago": None if health.backups.proved is None else int(now - health.backups.proved),
+            "proved": None if health.backups.proved is None else not health.backups.disproved,
+        },
         "changed_by": printable(health.lock) or None,
         "problems": list(problems),
     }

@@ -253,8 +253,8 @@ def _why(connection: Connection, said: str) -> str:
     return "the host shuts down or restarts: run the command again when it is back" if restarts else said
 
 
-def migrate(operation: Operation, release: str) -> None:
-    """Migrate the database once, after a backup if the environment asks for one. Raises `Failure`."""
+def migrate(operation: Operation, release: str, *, copies: bool = True) -> None:
+    """Migrate the database once, after a backup if the environment asks for one and ``copies``. Raises `Failure`."""
     target = operation.target
     first = next(host for host in target.hosts if host.name == target.batches[0][0])
     connection = operation.connections.to(first)
@@ -263,7 +263,7 @@ def migrate(operation: Operation, release: str) -> None:
         text = lines(release, word).encode()
         return run_script(to, script("migrate.sh"), text, seconds=limits.MIGRATE)
 
-    if target.environment.backup_before_migrate:
+    if target.environment.backup_before_migrate and copies:
         pending = ask(connection, "pending")
         if pending.code:
             why = _why(connection, pending.last_line)
@@ -271,7 +271,8 @@ def migrate(operation: Operation, release: str) -> None:
         if pending.text.strip() == "none":
             return
         [database] = target.environment.with_role("database")
-        made = ask(there := operation.connections.to(database), "backup")
+        word = "snapshot" if target.environment.backup else "backup"
+        made = ask(there := operation.connections.to(database), word)
         if made.code:
             why = _why(there, made.last_line)
             raise Failure(f"{database.name}: cannot back up the database, so nothing is migrated: {why}")
@@ -284,6 +285,23 @@ def migrate(operation: Operation, release: str) -> None:
         why = running.explain(done.text, done.text) or done.last_line or f"exit code {done.code}"
         raise Failure(f"{first.name}: migrations: {_why(connection, printable(why))}")
     operation.view.show(first.name, "migrated")
+
+
+def tell_serving(operation: Operation, release: str, commit: str) -> None:
+    """Tell the database's host which release serves, if it does not run the site: its backups name it."""
+    target = operation.target
+    if not target.environment.backup:
+        return
+    others = [host for host in target.environment.with_role("database") if host not in target.environment.site_hosts]
+    text = lines(f"{release} {commit}").encode()
+
+    def tell(connection: Connection) -> None:
+        result = run_script(connection, script("serving.sh"), text, seconds=20)
+        if result.code:
+            raise Failure(f"{connection.name}: backups will not name the release that serves: {result.last_line}")
+
+    if failed := failures(operation.connections.on_all(others, tell)):
+        operation.view.notify(failed.message)
 
 
 def activate(

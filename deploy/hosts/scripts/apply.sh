@@ -22,7 +22,7 @@
 #   units                                   systemd reads its files again
 #   enable UNIT | disable UNIT              disable also stops it; for a template all its units, without waiting
 #   start UNIT | restart UNIT | reload UNIT
-#   database | broker | redis               role, database and password; user and password; password
+#   database | broker | redis | backup      role, database and password; user and password; password; repository
 #
 # Output: the steps that take long. A failure is one line on standard error.
 set -eu
@@ -322,6 +322,10 @@ carry_out() {
             broker)
                 echo "creating the broker's user"
                 broker_make "$name" || fail "cannot create the broker's user: /var/log/rabbitmq may show why"
+                ;;
+            backup)
+                echo "opening the repository of backups"
+                repository_open "$name" || fail "cannot open the repository of backups: $(tail -n 1 "$work/log")"
                 ;;
             redis) redis_make "$name" || fail "cannot write the password of Redis to /etc/$name" ;;
             end) ;;

@@ -11,7 +11,7 @@
 #   secret PATH OWNER       the same without the content; if the owner is not root, read as the owner
 #   unit NAME               unit NAME ENABLED ACTIVE
 #   address NAME            address NAME ADDRESS…
-#   database | broker | redis  state WHAT WORD…                  what is missing; empty if nothing is
+#   database | broker | redis | backup  state WHAT WORD…         what is missing; empty if nothing is
 #                           password WHAT PASSWORD
 #                           account WHAT USER PLACE           PLACE: the database, or the vhost
 #                           certificate WHAT CONTENT
@@ -157,6 +157,7 @@ while read -r what first second roles <&3; do
             echo "state redis $(redis_missing "$name")"
             access redis
             ;;
+        backup) echo "state backup $(repository_missing "$name")" ;;
         end)
             echo "end"
             exit 0

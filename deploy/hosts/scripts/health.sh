@@ -10,6 +10,7 @@
 #   certificate SECONDS             when it ends, since the epoch
 #   lock WHO                        who changes this host now
 #   restarts UNIT NUMBER            of the units that run
+#   backup WORD…                    due, with SECONDS if the last one failed; last SECONDS ID; proved ok|failed SECONDS ID
 set -eu
 IFS= read -r domain
 IFS= read -r scheme
@@ -75,6 +76,13 @@ for folder in / /var "/srv/$name" /var/log /var/lib/postgresql /var/lib/rabbitmq
         *) seen="$seen$1 " && echo "disk $*" ;;
     esac
 done
+
+if [ -e "/etc/$name/backup.conf" ]; then
+    record=/var/lib/$name-backup
+    echo "backup due $(cat "$record/failed" 2>/dev/null || true)"
+    if [ -s "$record/last" ] && read -r id at _ <"$record/last"; then echo "backup last $at $id"; fi
+    if [ -s "$record/proved" ] && read -r how id at <"$record/proved"; then echo "backup proved $how $at $id"; fi
+fi
 
 lock=/srv/$name/state/lock
 if [ -e "$lock" ] && ! flock -n "$lock" true 2>/dev/null; then echo "lock $(head -n 1 "$lock")"; fi

@@ -10,6 +10,8 @@
 #   units                               KIND REL STATE of each unit that is not inactive; `manage` is a kind here, too
 #   manage REL [WORDS…]                 run manage.py of a release, as the site's user, in its sandbox
 #   backup REL                          copy the database, on its host; prints the path
+#   snapshot asked|migration|verify     start the unit of a backup, or of the proof of the last one
+#   backups                             print what the repository has, without its secrets
 #   boot                                start the current release's units without waiting
 #
 # KIND is web, twin (a second web unit, while that restarts), worker, worker_NAME, beat or release (which `migrate`
@@ -265,30 +267,11 @@ manage() {
         systemd-run --quiet --wait --collect --unit "$name-manage@$release:$$" --description "manage.py of $release" "$@"
 }
 
-backup() {
-    has_role database || wrong "the database is not on this host"
-    # Written by setup; an earlier version called all databases so.
-    database=site
-    [ ! -e "/etc/$name/database" ] || read -r database <"/etc/$name/database"
-    folder=/var/backups/$name
-    file=$folder/$(date -u +%Y%m%d-%H%M%S)-before-$1.dump
-    # Left by an interrupted backup.
-    rm -f "$folder"/.*.part
-    trap 'rm -f "$folder/.$$.part"' EXIT
-    if ! clean runuser -u postgres -- pg_dump --format custom --no-password "$database" </dev/null >"$folder/.$$.part"; then
-        echo "helper: cannot copy the database to $folder" >&2
-        exit 1
-    fi
-    sync "$folder/.$$.part"
-    mv "$folder/.$$.part" "$file"
-    trap - EXIT
-    # The names sort by time.
-    set -- "$folder"/*-before-*.dump
-    while [ $# -gt 10 ]; do
-        rm -f "$1"
-        shift
-    done
-    echo "$file"
+# Make a backup as its unit does, or prove the last one. What stays, and what goes, is decided by age: nobody who can
+# call this shortens anything.
+snapshot() {
+    unit=$name-backup@$1.service
+    bring start
 }
 
 boot() {
@@ -387,11 +370,22 @@ case $verb in
     backup)
         [ $# -eq 1 ] || wrong "usage: backup RELEASE"
         require_release "$1"
-        backup "$1"
+        has_role database || wrong "the database is not on this host"
+        exec env -i PATH="$PATH" LC_ALL=C.UTF-8 "/usr/local/lib/$name/backup" copy "$1"
+        ;;
+    snapshot)
+        case "$#${1-}" in
+            1asked | 1migration | 1verify) snapshot "$1" ;;
+            *) wrong "usage: snapshot asked|migration|verify" ;;
+        esac
+        ;;
+    backups)
+        [ $# -eq 0 ] || wrong "backups takes no arguments"
+        exec env -i PATH="$PATH" LC_ALL=C.UTF-8 "/usr/local/lib/$name/backup" list
         ;;
     boot)
         [ $# -eq 0 ] || wrong "boot takes no arguments"
         boot
         ;;
-    *) wrong "VERB must be start, restart, stop, migrate, journal, units, manage, backup or boot" ;;
+    *) wrong "VERB must be start, restart, stop, migrate, journal, units, manage, backup, snapshot, backups or boot" ;;
 esac

@@ -102,6 +102,8 @@ SQL
     fi
     as_postgres <<SQL
 DROP DATABASE IF EXISTS $1 WITH (FORCE);
+SELECT format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database
+WHERE datname ~ ('^' || left('$1', 46) || '_(restored|before_[0-9a-f]{8}(_[0-9]+)?)\$') \\gexec
 DROP ROLE IF EXISTS $1;
 SQL
 }

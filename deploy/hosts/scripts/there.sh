@@ -83,7 +83,8 @@ there_database() { # NAME DATABASE
     [ ! -s "/etc/$1/database_password" ] || site=
     as_postgres 2>/dev/null <<SQL || true
 SELECT 'there database ' || datname FROM pg_database
-WHERE datname = '$site' OR (datname NOT IN ('postgres', '$2') AND NOT datistemplate AND datname !~ '\\s');
+WHERE datname = '$site' OR (datname NOT IN ('postgres', '$2') AND NOT datistemplate AND datname !~ '\\s'
+    AND datname !~ ('^' || left('$2', 46) || '_(restored|before_[0-9a-f]{8}(_[0-9]+)?)\$'));
 SELECT 'there role ' || rolname FROM pg_roles WHERE rolname = '$site';
 SQL
 }

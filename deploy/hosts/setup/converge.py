@@ -6,6 +6,7 @@ Its last step tries what a deploy and a visitor need.
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from deploy.core.running import Notify, confirm, printable
 from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.environment.owner import Place, Sites, owner
+from deploy.hosts.environment.secrets import read_backup
 from deploy.hosts.setup import additions, proof
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, require_addresses, waits_for
@@ -45,7 +47,7 @@ from deploy.project import local
 from deploy.project.config import Project
 
 #: What facts and apply know of servers.
-SERVER_SCRIPTS = ("postgresql.sh", "rabbitmq.sh", "redis.sh")
+SERVER_SCRIPTS = ("postgresql.sh", "rabbitmq.sh", "redis.sh", "repository.sh")
 #: Seconds to inspect a host, and to make it ready: packages come over the network.
 FACTS_SECONDS = 120
 APPLY_SECONDS = 1800
@@ -116,6 +118,8 @@ def setup(
         raise Failure(f"--take-over {unknown[0]}: is not one of: {', '.join(TAKEN_OVER)}")
     mine = owner(project.root, project.name, environment)
     site = replace(with_pair(load(environment, project)), owner=mine, take_over=frozenset(take_over))
+    revealed = {name: each.get_secret_value() for name, each in read_backup(environment, os.environ).items()}
+    site = replace(site, backup_secrets=revealed)
     hosts = chosen(only, environment.hosts, environment.source)
 
     def show() -> None:

@@ -117,8 +117,8 @@ class Desired:
     absent: tuple[str, ...] = ()
     units: tuple[Unit, ...] = ()
     idle: tuple[Idle, ...] = ()
-    #: Servers whose user and password this host generates.
-    servers: tuple[Server, ...] = ()
+    #: Whose user and password, or whose repository, this host makes.
+    servers: tuple[Made, ...] = ()
     #: Whose site it is, also as earlier versions look for it; written before everything else.
     owner: File | None = None
     first_owner: File | None = None
@@ -136,8 +136,10 @@ class Desired:
 # --- Actual state ---
 
 Server = Literal["database", "broker", "redis"]
+#: What a host makes itself: what a server needs, and the repository of backups.
+Made = Server | Literal["backup"]
 #: Servers whose password must be there when they start: it is a part of their configuration.
-BEFORE_ITS_UNIT: tuple[Server, ...] = ("redis",)
+BEFORE_ITS_UNIT: tuple[Made, ...] = ("redis",)
 Kind = Literal["file", "folder", "link", "other", "absent"]
 
 
@@ -202,7 +204,7 @@ class Facts:
     units: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: What a server lacks, such as its user or password; empty if nothing.
-    missing: Mapping[Server, str] = field(default_factory=dict)
+    missing: Mapping[Made, str] = field(default_factory=dict)
     access: Mapping[Server, Access] = field(default_factory=dict)
     #: Restarts and reloads that an interrupted setup has not done.
     pending: tuple[tuple[str, str], ...] = ()

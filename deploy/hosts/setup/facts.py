@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from deploy.core.errors import Failure
 from deploy.hosts.environment.model import Host
-from deploy.hosts.setup.diff import Access, Desired, Entry, Facts, Kind, Server
+from deploy.hosts.setup.diff import Access, Desired, Entry, Facts, Kind, Made, Server
 
 #: States of a unit that starts by itself.
 _ENABLED = {"enabled", "enabled-runtime", "generated", "alias"}
@@ -84,7 +84,7 @@ def _facts(said: dict[str, list[list[str]]]) -> Facts:
             name: tuple(each for each in found if each and not each.startswith("fe80:"))
             for name, *found in said["address"]
         },
-        missing={cast(Server, what): " ".join(words).strip() for what, *words in said["state"]},
+        missing={cast(Made, what): " ".join(words).strip() for what, *words in said["state"]},
         access=_access(
             dict(said["password"]), dict(said["certificate"]), {what: (user, at) for what, user, at in said["account"]}
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from deploy.core.action import Action
 from deploy.core.errors import Failure
@@ -65,12 +66,14 @@ def _stopping(site: Site) -> Iterator[str]:
     layout = site.layout
     yield f"free {layout.root}/{LOCK}"
     yield f"quit {layout.boot_unit}"
-    yield from (f"quit {unit}" for unit in _own_units(site))
+    yield from (f"quit {unit.replace('@.', '@*.')}" for unit in _own_units(site))
     yield from (f"quit {layout.name}-{kind}@*.service" for kind in (*UNIT_KINDS, "manage"))
 
 
 def _own_units(site: Site) -> list[str]:
-    return [*(f"{site.layout.name}-{name}.service" for name in site.own.services), site.layout.redis_unit]
+    template, *timers = site.layout.backup_units
+    own = (f"{site.layout.name}-{name}.service" for name in site.own.services)
+    return [*own, site.layout.redis_unit, *timers, template]
 
 
 def _own_files(site: Site) -> tuple[str, ...]:
@@ -121,8 +124,9 @@ def _database(seen: Seen, data: Collection[str]) -> Iterator[Change]:
 
 def _folders(seen: Seen, data: Collection[str]) -> Iterator[Change]:
     layout = seen.site.layout
-    gone = [layout.releases, layout.layers, layout.static, layout.state, layout.library]
-    kept = [layout.protected, layout.media, layout.backups]
+    gone = [layout.releases, layout.layers, layout.static, layout.state, layout.library, layout.backup_record]
+    gone.append(PurePosixPath(f"/var/cache/{layout.name}-backup"))
+    kept = [layout.protected, layout.media, layout.before, layout.backups]
     for folder in map(str, gone):
         yield Change(f"- {folder}/", (f"erase {folder}",))
     verb = "erase" if "files" in data else "seal"
@@ -159,7 +163,7 @@ def wanted(site: Site, host: Host) -> Desired:
     paths = (str(layout.nginx_site), *nginx_paths(site), _NGINX_DROP_IN, str(NGINX_MAIN), *_CONFINED, *_FIREWALL_FILES)
     parts = (str(layout.firewall("open")), str(layout.firewall("close")))
     rules = (Group((admission(site, ()),)),) if "database" in host.roles else ()
-    folders = tuple(Folder(str(each)) for each in (layout.protected, layout.media, layout.backups))
+    folders = tuple(Folder(str(each)) for each in (layout.protected, layout.media, layout.before, layout.backups))
     return Desired(
         absent=(*paths, *parts, *_own_files(site)),
         folders=folders,

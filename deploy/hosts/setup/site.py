@@ -42,6 +42,8 @@ class Site:
     nginx: Mapping[str, str]
     certificate: str = ""
     key: str = field(default="", repr=False)
+    #: What restic reads that is secret; empty where only the rest is compared.
+    backup_secrets: dict[str, str] = field(default_factory=dict, repr=False)
     own: Own = Own()
     #: Whose hosts they are to be; None where only the rest is compared.
     owner: Owner | None = None

@@ -443,7 +443,7 @@ def test_the_example_is_a_valid_environment() -> None:
 
 def test_the_example_says_the_defaults_and_is_valid_with_all_that_is_commented_out() -> None:
     whole = re.sub(r"^#(?=[a-z]|  )", "", EXAMPLE_TEXT, flags=re.MULTILINE)
-    instead = re.sub(r"  data1:\n(    .*\n)+", "", whole)
+    instead = re.sub(r"  data1:\n(    .*\n)+|^backup:\n(  .*\n)+", "", whole, flags=re.MULTILINE)
     said, default = parse(instead, "x", PROJECT), file.load(ROOT, "example")
     for key in ("user", "admin", "port", "batch", "keep", "drain", "backup_before_migrate", "firewall"):
         assert getattr(said, key) == getattr(default, key), key
@@ -454,7 +454,7 @@ def test_the_example_says_the_defaults_and_is_valid_with_all_that_is_commented_o
 
 
 def test_each_key_of_each_model_is_explained_in_the_example() -> None:
-    for section in (model.EnvironmentFile, model.HostEntry, model.Tls, model.Services):
+    for section in (model.EnvironmentFile, model.HostEntry, model.Tls, model.Services, model.Backup):
         for name in (*section.model_fields, *model.Hooks.model_fields):
             assert re.search(rf"(^#?|\{{|^#? +|, ){name}: ?", EXAMPLE_TEXT, re.MULTILINE), name
 

@@ -110,6 +110,7 @@ def test_the_shape_for_programs_is_the_one_of_the_page() -> None:
         "servers": {"nginx": "ok", "firewall": "ok"},
         "disks": [{"folder": "/", "free_bytes": 9000000 * 1024, "total_bytes": 20000000 * 1024}],
         "certificate_days": 40,
+        "backup": None,
         "changed_by": "deploy by ann",
         "problems": ["x"],
     }

@@ -577,6 +577,7 @@ RIGHT = {
     "journal": ["web", RELEASE_ID, "20"],
     "manage": [RELEASE_ID],
     "backup": [RELEASE_ID],
+    "snapshot": ["asked"],
 }
 HOSTILE = st.one_of(
     st.text(alphabet=st.characters(exclude_characters="\0", codec="utf-8"), max_size=30),
@@ -610,6 +611,7 @@ def test_the_helper_runs_nothing_for_an_argument_that_is_not_its_own(
     lasting = "web|worker(_[a-z][a-z0-9_]{0,29})?|beat"
     kind = lasting if verb == "start" else f"{lasting}|release"
     right = [kind, RELEASE.pattern, "now|later|[1-9][0-9]{0,2}|1000"] if len(words) > 1 else [RELEASE.pattern]
+    right = ["asked|migration|verify"] if verb == "snapshot" else right
     assume(not re.fullmatch(right[place], word))
     words[place] = word
     assert ask(helper, verb, *words) == (64, False)
@@ -622,7 +624,18 @@ def test_the_helper_takes_neither_more_nor_fewer_words_than_it_needs(helper: Pat
 
 
 @pytest.mark.parametrize(
-    "words", [(), ("",), ("Start",), ("units", "x"), ("boot", "x"), ("daemon-reload",), ("eval", "id")]
+    "words",
+    [
+        (),
+        ("",),
+        ("Start",),
+        ("units", "x"),
+        ("boot", "x"),
+        ("backups", "x"),
+        ("snapshot", "timer"),
+        ("daemon-reload",),
+        ("eval", "id"),
+    ],
 )
 def test_the_helper_knows_no_other_verb(helper: Path, words: tuple[str, ...]) -> None:
     assert ask(helper, *words) == (64, False)

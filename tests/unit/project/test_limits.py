@@ -79,6 +79,13 @@ def test_a_migration_may_take_the_same_time_everywhere() -> None:
     assert int(hours[1]) * 3600 == limits.MIGRATE
 
 
+def test_the_unit_of_a_backup_has_the_limit_of_who_waits_for_it() -> None:
+    unit = (ROOT / "deploy" / "hosts" / "units" / "backup@.service").read_text()
+    hours = re.search(r"^TimeoutStartSec=(\d+)h$", unit, re.MULTILINE)
+    assert hours
+    assert int(hours[1]) * 3600 == limits.BACKUP
+
+
 @pytest.mark.parametrize(
     ("script", "pattern", "value"),
     [
