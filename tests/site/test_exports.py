@@ -11,7 +11,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from celery.exceptions import Retry, SoftTimeLimitExceeded
+from celery.exceptions import Retry, SoftTimeLimitExceeded, WorkerLostError
+from celery.signals import task_failure
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from django.test import Client
@@ -272,6 +273,7 @@ def test_a_full_disk_leaves_no_part_behind_and_is_tried_again(
         (OSError(28, "No space left on device"), "its file could not be written"),
         (OperationalError("gone: password=hunter2"), "the database did not answer"),
         (SoftTimeLimitExceeded(), "it took too long"),
+        (WorkerLostError("signal 9"), "it ended its process"),
         (ValueError("surprise"), "something went wrong"),
     ],
 )
@@ -279,7 +281,7 @@ def test_a_task_that_gave_up_tells_the_owner_why(
     client: Client, db: None, sent: list[str], error: Exception, words: str
 ) -> None:
     export = ask(client)
-    tasks.write_export.on_failure(error, str(export.pk), (), {}, None)
+    task_failure.send(sender=tasks.write_export, task_id=str(export.pk), exception=error)
     page = client.get(reverse("export", args=[export.pk])).content.decode()
     assert words in page
     assert "hunter2" not in page

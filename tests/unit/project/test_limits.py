@@ -8,6 +8,7 @@ import yaml
 
 from deploy.project import limits
 from tests.support import ROOT
+from tests.unit.stacks import stack
 
 COMPOSE = ROOT / "deploy" / "compose"
 SCRIPTS = ROOT / "deploy" / "hosts" / "scripts"
@@ -89,3 +90,12 @@ def test_a_migration_may_take_the_same_time_everywhere() -> None:
 )
 def test_a_script_on_a_host_waits_as_long_as_its_client_thinks(script: str, pattern: str, value: int) -> None:
     assert number(SCRIPTS / script, pattern) == value
+
+
+def test_one_number_rules_how_long_a_task_may_run_and_how_long_the_broker_waits_for_it() -> None:
+    kit = ROOT / "deploy" / "kit" / "portico_site" / "celery.py"
+    assert number(kit, r"^TASK_SECONDS = (\d+) \* 60 \* 60$") * 3600 == limits.TASK_LONGEST
+    milliseconds = limits.CONSUMER * 1000
+    assert f"consumer_timeout = {milliseconds}\n" in stack().env.secret_files()["rabbitmq.conf"]
+    hosts = (ROOT / "deploy" / "hosts" / "files" / "rabbitmq.conf").read_text()
+    assert f"consumer_timeout = {milliseconds}\n" in hosts
