@@ -295,6 +295,44 @@ def test_the_bar_of_an_export_without_votes_is_full_in_the_end(client: Client, d
     assert (answer["state"], answer["done"], answer["total"]) == ("done", 1, 1)
 
 
+def visitors_export(**values: Any) -> Export:
+    export = make(f"visitor:{uuid4()}", **values)
+    exporting.write(export)
+    export.refresh_from_db()
+    assert (export.state, export.path.stat().st_mode & 0o777) == ("done", 0o640)
+    return export
+
+
+def test_all_visitors_who_ask_within_a_minute_share_one_file(votes: int) -> None:
+    exports = [visitors_export() for _ in range(5)]
+    assert len({each.path.stat().st_ino for each in exports}) == 1
+    assert {each.rows_done for each in exports} == {votes}
+    assert [each.size > 0 for each in exports] == [True, False, False, False, False], "what it takes on the disk"
+    Export.objects.filter(pk=exports[0].pk).update(expires_at=timezone.now())
+    exporting.remove_expired()
+    assert not exports[0].path.exists()
+    assert exports[1].path.read_text().count("\n") == votes + 1, "the others keep it"
+    later = visitors_export(created_at=timezone.now() + timedelta(seconds=90))
+    assert later.path.stat().st_ino != exports[1].path.stat().st_ino
+
+
+def test_a_shared_file_has_the_votes_of_its_owner_and_a_user_has_one_of_the_users_own(
+    votes: int, question: Question, settings: Any
+) -> None:
+    first, me = visitors_export(), uuid4()
+    Vote.objects.create(question=question, choice=question.choices.all()[0], visitor=me)
+    assert visitors_export().rows_done == votes, "another's vote of this minute may be missing"
+    mine = make(f"visitor:{me}")
+    user = make("user:1")
+    for export in (mine, user):
+        exporting.write(export)
+        export.refresh_from_db()
+        assert export.rows_done == votes + 1
+        assert export.path.stat().st_ino != first.path.stat().st_ino
+    settings.EXPORTS_SHARE_SECONDS = 0
+    assert visitors_export().size > 0
+
+
 # --- fetching ---
 
 
