@@ -57,6 +57,24 @@ class FrozenStack(Frozen):
             for each in processes:
                 os.kill(each, signal.SIGCONT)
 
+    def stranger(self, script: str, *words: str) -> subprocess.Popen[str]:
+        start = ["docker", "run", "--rm", "-i", "--network", f"{self.stack.name}_edge", "--entrypoint", "python"]
+        where = [f"{self.stack.name}:latest", "-", "nginx", "80"]
+        client = subprocess.Popen([*start, *where, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert client.stdin
+        client.stdin.write(script)
+        client.stdin.close()
+        client.stdin = None
+        return client
+
+    def disk(self) -> int:
+        return int(docker("exec", self.stack.containers("app")[0], "du", "-sb", "/srv/protected").split()[0])
+
+    def lives(self) -> dict[str, str]:
+        facts = {name: self.stack.inspect(name) for name in self.stack.containers()}
+        states = {name: each["State"] for name, each in facts.items()}
+        return {name: f"{state['StartedAt']} {state['OOMKilled']}" for name, state in states.items()}  # type: ignore[index]
+
 
 @pytest.fixture
 def frozen(prod: Stack) -> FrozenStack:
@@ -115,6 +133,8 @@ def test_no_process_of_the_site_or_of_nginx_is_root_or_has_rights(prod: Stack) -
             assert host["Memory"] > 0
             status = Path(f"/proc/{prod.pid(name)}/status").read_text()
             assert re.search(r"CapEff:\s+0+$", status, re.MULTILINE)
+            given = Path(f"/proc/{prod.pid(name)}/limits").read_text()
+            assert re.search(r"^Max core file size +0 +0 ", given, re.MULTILINE), "a crash leaves no copy of memory"
 
 
 def test_the_code_cannot_be_changed_by_who_runs_it(prod: Stack) -> None:

@@ -34,8 +34,8 @@ HEARTBEAT_SECONDS = 30
 #: Seconds after which Redis gives a task that is not acknowledged to another worker (kombu's default), the least margin
 #: above a task's time limit, and between two questions whether the connection still lives.
 VISIBILITY_SECONDS, MARGIN_SECONDS, REDIS_CHECK_SECONDS = 3600, 300, 30
-#: Seconds that a task may run which has no limit of its own. RabbitMQ waits six times as long (`consumer_timeout`) for a
-#: task's acknowledgement: the last of those that a worker has reserved waits for the others.
+#: Seconds that a task may run which has no limit of its own. RabbitMQ waits six times as long (`consumer_timeout`) for
+#: the acknowledgement of a task: the last of those that a worker has reserved waits for the others.
 TASK_SECONDS = 4 * 60 * 60
 #: Seconds between two looks of an idle worker into the filesystem broker; a task waits half of this on average.
 POLLING_SECONDS = 0.05

@@ -64,7 +64,7 @@ class Request(request.Request):
 
 
 def give_up(asked: Any, why: str) -> bool:
-    """Keep the message of a request, and record its task as failed. The caller acknowledges. False: nothing was done."""
+    """Keep the message of a request, and record its task as failed; the caller acknowledges. False: nothing is done."""
     task, context = asked.task, asked._context
     if not dead_letters.keep(task.app, asked._message, why):
         return False
