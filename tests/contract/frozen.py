@@ -125,9 +125,8 @@ def test_a_database_that_says_nothing_is_named_and_keeps_nobody_once_that_is_kno
         visitor = Visitor(frozen.url)
         begun = time.monotonic()
         if kind == "POST":
-            cookies = dict(asked.http.cookies)
-            form = {"csrfmiddlewaretoken": token[1]}
-            answer = visitor.http.post("/exports/", data=form, headers=headers, cookies=cookies)
+            visitor.http.cookies.update(asked.http.cookies)
+            answer = visitor.http.post("/exports/", data={"csrfmiddlewaretoken": token[1]}, headers=headers)
         else:
             answer = visitor.get(kind)
         seconds[kind].append(time.monotonic() - begun)
@@ -158,6 +157,7 @@ def test_a_database_that_says_nothing_is_named_and_keeps_nobody_once_that_is_kno
 
 def test_one_greedy_client_leaves_others_served_and_neither_kills_nor_fills_anything(frozen: Frozen) -> None:
     """1000 connections, 100 unfinished bodies, slow headers, exports and votes as fast as it can."""
+    support.wait_until(lambda: ready(frozen.url)[0] == 200, 30, "the site is ready")
     lives, disk = frozen.lives(), frozen.disk()
     quiet = watched(frozen.url, QUIET_SECONDS)
     greedy = frozen.stranger(GREEDY, str(GREEDY_SECONDS))
