@@ -58,7 +58,7 @@ class Finish(Run):
 
 @dataclass(frozen=True)
 class Backends(Run):
-    """The command that installs the build back-ends. It may fail, as packages that are wheels need none: see `build`."""
+    """The command that installs the build back-ends. It may fail: packages that are wheels need none."""
 
     reason: Path = Path()
 
