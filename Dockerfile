@@ -43,7 +43,7 @@ RUN --mount=type=secret,id=build_ca --mount=type=secret,id=package_sources \
     && pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes -r /tmp/uv.txt
 # What builds packages that come as source only: locked, wheels alone. Nothing newer or other is fetched and run for that.
 # An index need not have it for packages that are wheels; others then fail, and name what they miss.
-COPY deploy/venvs/build.txt /tmp/build.txt
+COPY requirements/build.txt /tmp/build.txt
 RUN --mount=type=secret,id=build_ca --mount=type=secret,id=package_sources \
     --mount=type=cache,target=/root/.cache/uv \
     if [ -s /run/secrets/package_sources ]; then . /run/secrets/package_sources; fi; \

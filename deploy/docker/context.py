@@ -4,8 +4,8 @@
 
 FOLDER is that of manage.py, and INPUTS are what a front end is built from (`.` for all of the project). Git knows a
 file if it tracks it, or would: what `.gitignore` names (secrets, databases, environments, uploads) never reaches an
-image. In the archive are `Dockerfile`, `requirements/*.txt`, the lock of what builds packages, the project's own
-wheels, `kit/`, `site/`, and the front end's inputs in `assets/`.
+image. In the archive are `Dockerfile`, `requirements/*.txt`, the project's own wheels, `kit/`, `site/`, and the front
+end's inputs in `assets/`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from deploy.project.site import KIT
 
 #: At the root, these are not the project's: they matter where manage.py is there too.
 OURS = frozenset({"deploy", "nginx", "requirements", "Dockerfile", "tasks.py", "project_tasks.py", "invoke.yaml"})
-#: The lock of what builds packages that come as source only, in the archive in its own place.
-BACKENDS = "deploy/venvs/build.txt"
 #: The time of each file in the archive (1980, as in other reproducible archives): the same code gives the same image.
 TIME = 315532800
 
@@ -42,7 +40,7 @@ def places(names: Iterable[str], site: str) -> dict[str, str]:
     for name in names:
         path = PurePosixPath(name)
         lock = path.parent == PurePosixPath("requirements") and path.suffix == ".txt"
-        if name in ("Dockerfile", BACKENDS) or lock or (path.parent == PurePosixPath(WHEELS) and path.suffix == ".whl"):
+        if name == "Dockerfile" or lock or (path.parent == PurePosixPath(WHEELS) and path.suffix == ".whl"):
             found[name] = name
         elif path.is_relative_to(KIT):
             found[name] = str("kit" / path.relative_to(KIT))

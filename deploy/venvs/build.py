@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from deploy.venvs.installers import Sources
 
 #: What builds a package that comes as source only (PEP 517), locked: nothing newer or other is fetched and run.
-BACKENDS = Path(__file__).with_name("build.txt")
+BACKENDS = "build.txt"
 #: Where it is while a layer is built, and why it is not there.
 BACKENDS_FOLDER, BACKENDS_REASON = "build-backends", "build-backends.txt"
 #: Otherwise uv would download an interpreter that it does not find.
@@ -74,7 +74,7 @@ def backends(store: Store, building: Path, uv: str | None, *, keep: tuple[int, .
 
     unset = installers.unset(os.environ)
     python, reason = str(building / "bin" / "python"), building / BACKENDS_REASON
-    what = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(BACKENDS)]
+    what = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(store.requirements / BACKENDS)]
     target = ["--target", str(building / BACKENDS_FOLDER)]
     if uv:
         argv = [uv, "pip", "install", "--quiet", *sources.uv_options, "--python", python, *target, *what]
@@ -223,7 +223,7 @@ def without_backends(building: Path) -> str:
         reason = (building / BACKENDS_REASON).read_text()
     except OSError:
         return ""
-    return f". What builds packages from source ({BACKENDS.name}) could not be installed: {reason}"
+    return f". What builds packages from source (requirements/{BACKENDS}) could not be installed: {reason}"
 
 
 def require_installer(layer: Layer, python: Python, uv: str | None) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -19,9 +20,8 @@ import setuptools, pathlib
 pathlib.Path("made.py").write_text("BY = " + repr(setuptools.__version__))
 setuptools.setup(name="made", version="1.0", py_modules=["made"])
 """
-LOCKED = next(
-    line.split()[0].partition("==")[2] for line in build.BACKENDS.read_text().splitlines() if "setuptools==" in line
-)
+LOCK = support.ROOT / "requirements" / build.BACKENDS
+LOCKED = next(line.split()[0].partition("==")[2] for line in LOCK.read_text().splitlines() if "setuptools==" in line)
 
 
 @pytest.fixture(params=["uv", "pip"])
@@ -34,6 +34,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv("PORTICO_INSTALLER", "pip")
     (tmp_path / "index").mkdir()
     (tmp_path / "requirements").mkdir()
+    shutil.copy(LOCK, tmp_path / "requirements")
     (tmp_path / ".venvs").mkdir()
     (tmp_path / ".venvs" / "tools").symlink_to((support.ROOT / ".venvs" / "tools").resolve())
     return Store(tmp_path / ".venvs", tmp_path / "requirements")
@@ -82,7 +83,9 @@ def test_a_build_backend_that_was_changed_is_refused_by_name(
     source(store)
     mark = attacker(store, "setuptools", LOCKED, "setuptools/__init__.py")
     monkeypatch.setenv("UV_NO_INDEX", "1")  # the attacker's is the only index
-    with pytest.raises(Failure, match=r"What builds packages from source \(build.txt\) could not be installed"):
+    with pytest.raises(
+        Failure, match=r"What builds packages from source \(requirements/build.txt\) could not be installed"
+    ):
         build.ensure(store, "x", notify=lambda _: None)
     assert not mark.exists()
     assert "setuptools" in capfd.readouterr().err

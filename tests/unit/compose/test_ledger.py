@@ -26,7 +26,12 @@ def test_images_of_releases_that_are_kept_stay_and_those_long_past_go() -> None:
 def test_an_earlier_image_is_gone_back_to_with_its_env_and_that_which_serves_is_updated_with_the_one_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kept = [release(1, image="sha256:a"), release(2, image="sha256:b"), release(3, 1, "sha256:a"), release(4, image="c")]
+    kept = [
+        release(1, image="sha256:a"),
+        release(2, image="sha256:b"),
+        release(3, 1, "sha256:a"),
+        release(4, image="c"),
+    ]
     monkeypatch.setattr(ledger, "releases", lambda _: kept)
     found = [ledger.of_image(stack(), image) for image in ("sha256:a", "sha256:b", "c", "sha256:other", "")]
     assert found == [kept[2], kept[1], None, None, None]

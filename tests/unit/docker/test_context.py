@@ -14,18 +14,9 @@ from deploy.core.errors import Failure
 from deploy.core.shell import Run
 from deploy.docker import context
 from deploy.project.assets import Assets
-from deploy.venvs.build import BACKENDS
-from tests.support import ROOT
 
 MACHINERY = ["Dockerfile", "requirements/prod.txt", "requirements/prod.in", "deploy/kit/portico_site/health.py"]
 MACHINERY += ["deploy/places.py", "nginx/site.conf", "tasks.py", "invoke.yaml", ".env.example", "tests/test_x.py"]
-
-
-def test_what_builds_packages_is_where_the_dockerfile_copies_it_from() -> None:
-    assert context.places([context.BACKENDS], "site") == {context.BACKENDS: context.BACKENDS}
-    assert f"COPY {context.BACKENDS} " in (ROOT / "Dockerfile").read_text()
-    assert f"!{context.BACKENDS}\n" in (ROOT / ".dockerignore").read_text(), "for the development image"
-    assert (ROOT / context.BACKENDS).samefile(BACKENDS)
 
 
 def test_a_project_in_a_folder_of_its_own() -> None:
