@@ -106,6 +106,26 @@ def test_status_and_logs_show_what_runs(prod: Stack) -> None:
     assert "there are: app, celery_beat" in one_line(prod.invoke("logs", "--service", "web"))
 
 
+def test_status_tells_of_tasks_that_were_given_up_and_manage_removes_them(prod: Stack) -> None:
+    """`test_unknown_task` and the kit's tests show how they get there."""
+    give_up = """
+import django
+django.setup()
+from kombu.message import Message
+from portico_site import dead_letters
+from portico_site.celery import app
+what = {"content_type": "application/json", "content_encoding": "utf-8", "headers": {"task": "x", "id": "7"}}
+assert dead_letters.keep(app, Message(b"[]", **what), "it has ended its process 3 times")
+"""
+    docker("exec", prod.containers("celery_worker")[0], "python", "-c", give_up)
+    told = "1 task was given up: `invoke manage --on prod -- dead_letters` shows them"
+    wait_until(lambda: told in " ".join(prod.must("status").stdout.split()), 20, "status tells")
+    assert Visitor(prod.url).get("/readyz").status_code == 200
+    assert "x 7 it has ended its process 3 times" in prod.must("manage", "--", "dead_letters").stdout
+    assert "dead letters: 1 removed" in prod.must("manage", "--", "dead_letters", "--remove").stdout
+    wait_until(lambda: "given up" not in prod.must("status").stdout, 20, "none is left")
+
+
 def test_nothing_but_nginx_can_be_reached_from_the_host(prod: Stack) -> None:
     published = {
         name: docker("port", name).split() for name in prod.containers() if docker("port", name, check=False).strip()

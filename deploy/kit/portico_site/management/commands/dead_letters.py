@@ -37,4 +37,4 @@ class Command(BaseCommand):
                     count += 1
         except Exception as error:  # its text may contain a password, its type cannot
             raise CommandError(f"the broker: {type(error).__name__}; it may be away, or not allow it here") from None
-        self.stdout.write(f"{count} dead letters {done}")
+        self.stdout.write(f"dead letters: {count} {done}")
