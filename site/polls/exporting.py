@@ -4,6 +4,7 @@ import csv
 import os
 import shutil
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,9 @@ VISITOR = "visitor:"
 #: How many recent exports are looked at for a file to share.
 LOOKED_AT = 10
 #: A spreadsheet reads a cell with such a beginning as a formula (OWASP, "CSV Injection").
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "|", "%", "\t", "\r", "\n")
+#: What some spreadsheets leave out before they look.
+IGNORED = " \ufeff\u00a0"
 
 HEADER = ("vote", "cast at (UTC)", "poll", "answer")
 
@@ -42,8 +45,9 @@ def is_disk_nearly_full() -> bool:
 
 
 def harmless(cell: str) -> str:
-    """Escape a text that a spreadsheet would evaluate as a formula."""
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
+    """Escape a text that a spreadsheet would evaluate as a formula. It takes full-width signs for the usual ones."""
+    read = cell if cell.isascii() else unicodedata.normalize("NFKC", cell)
+    return f"'{cell}" if read.lstrip(IGNORED).startswith(FORMULA) else cell
 
 
 def rows() -> Iterator[tuple[int, str, str, str]]:

@@ -219,6 +219,12 @@ def test_rows_are_fetched_in_chunks(votes: int, django_assert_max_num_queries: A
         tasks.write_export(str(make().pk))
 
 
+@pytest.mark.parametrize("cell", ["\n=1", " =1", "\uff1d1", "\uff0b1", "\ufeff=1", "\u00a0@x", "|calc", "%x"])
+def test_a_formula_in_disguise_is_text(cell: str) -> None:
+    assert exporting.harmless(cell) == f"'{cell}"
+    assert exporting.harmless("1 = 1, x") == "1 = 1, x"
+
+
 def test_a_cell_that_would_be_a_formula_is_text(question: Question) -> None:
     choice = Choice.objects.create(question=question, text="=HYPERLINK(1)")
     Vote.objects.create(question=question, choice=choice, visitor=uuid4())
