@@ -50,12 +50,14 @@ class FrozenStack(Frozen):
         [container] = self.stack.containers(server)
         processes = [int(line) for line in docker("top", container, "-eo", "pid").split()[1:]]
         for each in processes:
-            os.kill(each, signal.SIGSTOP)
+            with suppress(ProcessLookupError):  # a health check has ended meanwhile
+                os.kill(each, signal.SIGSTOP)
         try:
             yield
         finally:
             for each in processes:
-                os.kill(each, signal.SIGCONT)
+                with suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGCONT)
 
     def stranger(self, script: str, *words: str) -> subprocess.Popen[str]:
         start = ["docker", "run", "--rm", "-i", "--network", f"{self.stack.name}_edge", "--entrypoint", "python"]
@@ -119,11 +121,11 @@ assert dead_letters.keep(app, Message(b"[]", **what), "it has ended its process 
 """
     docker("exec", prod.containers("celery_worker")[0], "python", "-c", give_up)
     told = "1 task was given up: `invoke manage --on prod -- dead_letters` shows them"
-    wait_until(lambda: told in " ".join(prod.must("status").stdout.split()), 20, "status tells")
+    wait_until(lambda: told in " ".join(prod.must("status").stdout.split()), 90, "status tells")
     assert Visitor(prod.url).get("/readyz").status_code == 200
     assert "x 7 it has ended its process 3 times" in prod.must("manage", "--", "dead_letters").stdout
     assert "dead letters: 1 removed" in prod.must("manage", "--", "dead_letters", "--remove").stdout
-    wait_until(lambda: "given up" not in prod.must("status").stdout, 20, "none is left")
+    wait_until(lambda: "given up" not in prod.must("status").stdout, 90, "none is left")
 
 
 def test_nothing_but_nginx_can_be_reached_from_the_host(prod: Stack) -> None:
