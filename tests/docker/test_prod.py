@@ -121,11 +121,11 @@ assert dead_letters.keep(app, Message(b"[]", **what), "it has ended its process 
 """
     docker("exec", prod.containers("celery_worker")[0], "python", "-c", give_up)
     told = "1 task was given up: `invoke manage --on prod -- dead_letters` shows them"
-    wait_until(lambda: told in prod.must("status").stderr, 30, "status tells")
+    wait_until(lambda: told in prod.invoke("status").stderr, 30, "status tells")
     assert Visitor(prod.url).get("/readyz").status_code == 200
     assert "x 7 it has ended its process 3 times" in prod.must("manage", "--", "dead_letters").stdout
     assert "dead letters: 1 removed" in prod.must("manage", "--", "dead_letters", "--remove").stdout
-    wait_until(lambda: "given up" not in prod.must("status").stderr, 30, "none is left")
+    wait_until(lambda: "given up" not in prod.invoke("status").stderr, 30, "none is left")
 
 
 def test_nothing_but_nginx_can_be_reached_from_the_host(prod: Stack) -> None:
