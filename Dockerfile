@@ -41,6 +41,15 @@ RUN --mount=type=secret,id=build_ca --mount=type=secret,id=package_sources \
     if [ -s /run/secrets/build_ca ]; then export PIP_CERT=/run/secrets/build_ca; fi; \
     awk '/^[^ #]/ { wanted = /^uv==/ } wanted' /tmp/tools.txt >/tmp/uv.txt \
     && pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes -r /tmp/uv.txt
+# What builds packages that come as source only: locked, wheels alone. Nothing newer or other is fetched and run for that.
+# An index need not have it for packages that are wheels; others then fail, and name what they miss.
+COPY requirements/build.txt /tmp/build.txt
+RUN --mount=type=secret,id=build_ca --mount=type=secret,id=package_sources \
+    --mount=type=cache,target=/root/.cache/uv \
+    if [ -s /run/secrets/package_sources ]; then . /run/secrets/package_sources; fi; \
+    if [ -s /run/secrets/build_ca ]; then export SSL_CERT_FILE=/run/secrets/build_ca; fi; \
+    UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never uv pip install --quiet --system --target /opt/build --no-deps \
+    --only-binary :all: --require-hashes -r /tmp/build.txt || echo "packages from source cannot be built" >&2
 # A cache mount is another file system, so files are copied, not linked. Code is read-only later, so it is compiled now.
 ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never
 
@@ -54,7 +63,7 @@ RUN --mount=type=secret,id=build_ca --mount=type=secret,id=package_sources \
     if [ -s /run/secrets/build_ca ]; then export SSL_CERT_FILE=/run/secrets/build_ca; fi; \
     export UV_FIND_LINKS="/tmp/packages${UV_FIND_LINKS:+,$UV_FIND_LINKS}"; \
     uv venv --quiet /opt/venv \
-    && uv pip install --quiet --python /opt/venv --no-deps --require-hashes -r /tmp/packages/prod.txt
+    && PYTHONPATH=/opt/build uv pip install --quiet --python /opt/venv --no-build-isolation --no-deps --require-hashes -r /tmp/packages/prod.txt
 
 FROM builder AS dev-packages
 COPY requirements/dev.txt requirements/wheels*/*.whl /tmp/packages/
@@ -64,7 +73,7 @@ RUN --mount=type=secret,id=build_ca --mount=type=secret,id=package_sources \
     if [ -s /run/secrets/build_ca ]; then export SSL_CERT_FILE=/run/secrets/build_ca; fi; \
     export UV_FIND_LINKS="/tmp/packages${UV_FIND_LINKS:+,$UV_FIND_LINKS}"; \
     uv venv --quiet /opt/venv \
-    && uv pip install --quiet --python /opt/venv --no-deps --require-hashes -r /tmp/packages/dev.txt
+    && PYTHONPATH=/opt/build uv pip install --quiet --python /opt/venv --no-build-isolation --no-deps --require-hashes -r /tmp/packages/dev.txt
 
 # --- The front end, from the files that Git knows. The output alone goes on, to its place in the site's folder.
 

@@ -82,6 +82,17 @@ def text_of(stack: Stack, release: Release) -> str:
     return (_folder(stack, release.number) / "env").read_text()
 
 
+def of_image(stack: Stack, image: str) -> Release | None:
+    """The earlier release that has an image, by its id; it is gone back to with the `.env` it had.
+
+    None for the release that serves: its image with another `.env` is an update without a build.
+    """
+    known = releases(stack)
+    if not image or (known and known[-1].image == image):
+        return None
+    return next((each for each in reversed(known) if each.image == image), None)
+
+
 def serving(stack: Stack) -> Stack:
     """The stack with the `.env` of the last deploy, which its containers have; `.env` may have changed since."""
     known = releases(stack) if stack.kind == PROD else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from deploy.compose import ledger, rollout
@@ -18,6 +19,7 @@ from deploy.core.running import Notify, is_held
 from deploy.core.shell import Run
 from deploy.docker.engine import can_run
 from deploy.docker.stack import DEV, PROD, Stack, files_of, load, secret_texts
+from deploy.project import site
 from deploy.project.config import Project
 
 #: The secret files that a management command has beside the site's; a release of an earlier version wrote none.
@@ -40,7 +42,16 @@ class Compose:
         now = self._containers()
         kept = self.stack.kind == PROD and self.stack.env.backup_repository
         said = view.remarks(ledger.read(self.stack, busy=False)) if kept else []
-        return Report([grid(now)], said, wrong(now))
+        return Report([grid(now)], [*self._remarks(now), *said], wrong(now))
+
+    def _remarks(self, now: Sequence[Replica]) -> list[str]:
+        """What the site says of itself besides; nothing if it does not answer, which its health tells."""
+        for app in (each for each in now if each.service == "app" and each.ready):
+            asked = Run(["docker", "exec", app.name, *site.READY], seconds=site.READY_SECONDS)
+            with suppress(Failure):
+                said = shell.run(asked, capture=True).stdout
+                return site.given_up(said, f"invoke manage --on {self.name} --")
+        return []
 
     def logs(self, service: str, *, follow: bool, lines: int) -> Action:
         """The log of a service, or of all. Raises `Failure` for an unknown service."""

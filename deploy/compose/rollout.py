@@ -79,7 +79,7 @@ def wanted(stack: Stack, running: Sequence[Replica]) -> dict[str, int]:
 
 
 def production(project: Project, tag: str, notify: Notify, *, detach: bool) -> Action:
-    """Deploy the work tree, or an earlier image by its tag; then follow the log, unless ``detach``."""
+    """Deploy the work tree, or an image by its tag, with the `.env` it had; then follow the log, unless ``detach``."""
 
     def stack_of(*, dry_run: bool) -> Stack:
         require_engine(project.free_gigabytes)
@@ -92,7 +92,10 @@ def production(project: Project, tag: str, notify: Notify, *, detach: bool) -> A
     def do() -> Run | None:
         stack = stack_of(dry_run=False)
         require_ports(ports(stack), replicas(stack.name))
-        deploy(stack, tag, notify)
+        if earlier := ledger.of_image(stack, images.image_id(f"{stack.env.image}:{tag}") if tag else ""):
+            go_back(ledger.environment_of(stack, earlier), earlier, notify)
+        else:
+            deploy(stack, tag, notify)
         notify(f"Serving: {url(stack)}")
         return None if detach else stack.compose("logs", "--tail", "200", "--follow")
 

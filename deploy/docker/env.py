@@ -24,7 +24,7 @@ from pydantic import model_validator as checked
 from deploy.core import text as texts
 from deploy.core.errors import Failure
 from deploy.docker import accounts
-from deploy.project import backups, env_file, services, sources, values
+from deploy.project import backups, env_file, limits, services, sources, values
 from deploy.project.config import HOST
 from deploy.project.services import Redis
 from deploy.project.sources import Source
@@ -193,6 +193,7 @@ class ServerEnv(BaseModel):
             "database_owner_url": owner,
             **self._broker_files(least=least and not self.celery_broker_url),
             "rabbitmq.conf": f"default_user = site\ndefault_pass = {broker}\n"
+            f"consumer_timeout = {limits.CONSUMER * 1000}\n"
             "load_definitions = /run/secrets/definitions.json\n",
             accounts.DEFINITIONS: accounts.broker_definitions(broker),
             **{f"own.{name}": value.get_secret_value() for name, value in self.own_secret.items()},

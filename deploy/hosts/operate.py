@@ -23,6 +23,7 @@ from deploy.hosts.release.view import View
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import pipe, run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, failures
+from deploy.project import site
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,14 @@ class Hosts:
         alike = len({each.has.current for each in seen if each.host in self.target.hosts}) <= 1
         remarks = [] if alike else ["the hosts serve different releases: deploy to all of them to fix that"]
         remarks += [f"{each.host.name}: {printable(each.health.lock)}" for each in seen if each.health.lock]
+        remarks += self._given_up(seen)
         whole = {"environment": self.name, "project": self.target.project.name, "ok": not wrong, "hosts": data}
         return Report([_units(seen), _servers(seen, now)], remarks, wrong, whole)
+
+    def _given_up(self, seen: Sequence[_Seen]) -> list[str]:
+        """What the first host that was asked says about tasks that were given up: all have the same broker."""
+        said = (answer.words for each in seen for answer in each.health.answers if answer.path == "/readyz")
+        return site.given_up(next(said, ""), f"invoke remote-manage --env {self.name} --")
 
     def _hosts(self) -> list[Host]:
         """The chosen hosts of the site, and if all are chosen, those with a server alone."""

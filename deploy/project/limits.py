@@ -42,6 +42,20 @@ assert REQUEST < STOP_APP
 assert TASK < STOP_WORKER
 assert REQUEST <= DRAIN
 
+# --- Tasks ---
+
+#: For a task that has no limit of its own. All of the following are multiples of it, or less.
+TASK_LONGEST = 4 * 60 * 60
+#: How many tasks a process of a worker reserves (Celery's own `worker_prefetch_multiplier`): the last of them is not
+#: acknowledged before all others are done.
+RESERVED = 4
+#: After which RabbitMQ takes a task back that is not acknowledged, and ends the channel of its worker
+#: (`consumer_timeout`). It is 30 minutes by default; a task that takes longer would run again, for ever.
+CONSUMER = 6 * TASK_LONGEST
+
+assert TASK < STOP_WORKER < TASK_LONGEST
+assert (RESERVED + 1) * TASK_LONGEST + STOP_WORKER < CONSUMER
+
 # --- Locks and liveness ---
 
 #: On a swarm: between two heartbeats of a lock's holder; without one, after which the holder considers the lock lost;

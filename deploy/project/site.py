@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from deploy.project.config import Project
 
 DEVELOPMENT, PRODUCTION = "development", "production"
@@ -10,6 +12,26 @@ KIT, SETTINGS = "deploy/kit", "portico_site.settings"
 #: The commands of a site's processes, without their options. The compose files and `launch.sh` say the same.
 CELERY = ("-A", "portico_site.celery:app")
 HEALTHCHECK = ("python", "-m", "portico_site.healthcheck")
+#: What prints the answer of `/readyz` in a container of the site, and the seconds that it may take.
+READY_SECONDS = 10.0
+READY = (
+    *("python", "-c"),
+    "from portico_site.healthcheck import ask; print(ask('127.0.0.1', 8000, '/readyz')[1])",
+)
+
+
+def given_up(said: str, manage: str) -> list[str]:
+    """A remark for `status` about tasks that were given up, from the answer of `/readyz`; none without any.
+
+    ``manage`` is the command that runs manage.py there.
+    """
+    try:
+        found = json.loads(said)
+        number = int(found.get("dead letters", 0)) if isinstance(found, dict) else 0
+    except (ValueError, TypeError):
+        return []
+    are = "task was" if number == 1 else "tasks were"
+    return [f"{number} {are} given up: `{manage} dead_letters` shows them"] if number else []
 
 
 def variables(project: Project, mode: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ from deploy.docker.stack import DATASTORES, SWARM, Stack, load
 from deploy.project.config import Project
 from deploy.project.workers import is_worker
 from deploy.swarm import ledger, owner
-from deploy.swarm.images import build_steps, pin_all, publish, repository
+from deploy.swarm.images import Image, build_steps, pin_all, publish, repository, serving_from
 from deploy.swarm.jobs import JOBS, Session, hand_over, remove_services, run_jobs, session
 from deploy.swarm.lock import LockLost
 from deploy.swarm.manager import Manager
@@ -59,7 +59,7 @@ def deploy(manager: Manager, stack: Stack, options: Options, notify: Notify) -> 
         wished = stack_file(stack, {})
         guard(snapshot, wished, options.remove)
         require_place(stack.project.media, snapshot.nodes, wished.sections["volumes"])
-        image = publish(manager, stack, options.tag, notify)
+        image = image_of(manager, stack, options, snapshot, notify)
         file = stack_file(stack, pin_all(manager, stack, snapshot, image, pull=options.pull))
         entries = ledger.read(manager)
         number = next_number(entries)
@@ -70,6 +70,18 @@ def deploy(manager: Manager, stack: Stack, options: Options, notify: Notify) -> 
         remove_services(held, [name for name in options.remove if ":" not in name])
         held.clean_up()
     notify(f"release {number} serves: {image.pinned}")
+
+
+def image_of(manager: Manager, stack: Stack, options: Options, snapshot: Snapshot, notify: Notify) -> Image:
+    """The image to deploy: that which serves if nothing but `.env` has changed, unless `--pull` asks for newer ones."""
+    same = (
+        None
+        if options.tag or options.pull
+        else serving_from(stack.env.image, git.revision(stack.project.root), snapshot)
+    )
+    if same:
+        notify(f"{same.pinned} serves already: no build")
+    return same or publish(manager, stack, options.tag, notify)
 
 
 def carry_out(held: Session, file: StackFile, before: Snapshot, entries: Sequence[ledger.Release]) -> None:

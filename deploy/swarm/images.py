@@ -58,6 +58,15 @@ def build_steps(manager: Manager, stack: Stack) -> tuple[str, git.Revision, list
     return name, version, [on(where, build), where.docker("push", "--quiet", name)]
 
 
+def serving_from(image: str, version: git.Revision, snapshot: Snapshot) -> Image | None:
+    """The image that serves, if it was built from this commit: a value of `.env` then changes without a build."""
+    if version.name == "unknown" or version.name.endswith("-changed"):
+        return None
+    app = snapshot.service("app")
+    known = app is not None and app.image.startswith(f"{repository(image)}:{version.tag}@")
+    return Image(app.image, version.name) if app and known else None
+
+
 def publish(manager: Manager, stack: Stack, tag: str, notify: Notify) -> Image:
     """Build and push the work tree, or pull an image from the registry by its tag."""
     require_reach(manager, stack)

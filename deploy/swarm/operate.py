@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from deploy.core.action import Action, Question, command, steps
@@ -16,7 +17,7 @@ from deploy.core.shell import Run
 from deploy.docker.engine import ANSWER_SECONDS
 from deploy.docker.releases import grid
 from deploy.docker.stack import DATASTORES, SWARM, Stack, load
-from deploy.project import limits
+from deploy.project import limits, site
 from deploy.project.config import Project
 from deploy.swarm import deploy, ledger, owner
 from deploy.swarm.jobs import MANAGE, command_file, run_command
@@ -43,7 +44,20 @@ class Swarm:
     def status(self) -> Report:
         """The nodes, the services and the releases."""
         snapshot, entries = self.manager.look(), ledger.read(self.manager)
-        return Report([nodes(snapshot), services(snapshot), grid(entries)])
+        return Report([nodes(snapshot), services(snapshot), grid(entries)], self._remarks())
+
+    def _remarks(self) -> list[str]:
+        """What a replica of the app on the manager's node says of the site; nothing without one that answers."""
+        with suppress(Failure):
+            if here := self._apps_here():
+                said = self.manager.ask("exec", here[0], *site.READY)
+                return site.given_up(said, "invoke manage --on swarm --")
+        return []
+
+    def _apps_here(self) -> list[str]:
+        """The healthy replicas of the app on the manager's node."""
+        app = f"label=com.docker.swarm.service.name={self.manager.stack}_app"
+        return self.manager.ask("ps", "-q", "--filter", app, "--filter", "health=healthy").split()
 
     def logs(self, service: str, *, follow: bool, lines: int) -> Action:
         """The logs of one service or of all. Raises `Failure` for an unknown service."""
@@ -81,8 +95,7 @@ class Swarm:
         A job has no terminal.
         """
         self._own(self._running("app"))
-        app = f"label=com.docker.swarm.service.name={self.manager.stack}_app"
-        here = self.manager.ask("ps", "-q", "--filter", app, "--filter", "health=healthy").split()
+        here = self._apps_here()
         words = ["python", "manage.py", *arguments]
         if here:
             terminal = ["--interactive", "--tty"] if sys.stdin.isatty() else ["--interactive"]

@@ -38,6 +38,10 @@ from deploy.venvs.store import (
 if TYPE_CHECKING:
     from deploy.venvs.installers import Sources
 
+#: What builds a package that comes as source only (PEP 517), locked: nothing newer or other is fetched and run.
+BACKENDS = "build.txt"
+#: Where it is while a layer is built, and why it is not there.
+BACKENDS_FOLDER, BACKENDS_REASON = "build-backends", "build-backends.txt"
 #: Otherwise uv would download an interpreter that it does not find.
 NO_DOWNLOADS = {"UV_PYTHON_DOWNLOADS": "never"}
 
@@ -50,6 +54,34 @@ class Finish(Run):
         result = run(self, capture=True, check=False)
         if result.code:
             raise Failure(last_line(result.stderr) or f"finish_layer failed with exit code {result.code}")
+
+
+@dataclass(frozen=True)
+class Backends(Run):
+    """The command that installs the build back-ends. It may fail: packages that are wheels need none."""
+
+    reason: Path = Path()
+
+    def perform(self) -> None:
+        result = run(self, capture=True, check=False)
+        if result.code:
+            self.reason.write_text(last_line(result.stderr) or f"exit code {result.code}")
+
+
+def backends(store: Store, building: Path, uv: str | None, *, keep: tuple[int, ...], sources: Sources) -> Backends:
+    """The command that installs the build back-ends beside a layer that is built; only wheels, with these hashes."""
+    from deploy.venvs import installers
+
+    unset = installers.unset(os.environ)
+    python, reason = str(building / "bin" / "python"), building / BACKENDS_REASON
+    what = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(store.requirements / BACKENDS)]
+    target = ["--target", str(building / BACKENDS_FOLDER)]
+    if uv:
+        argv = [uv, "pip", "install", "--quiet", *sources.uv_options, "--python", python, *target, *what]
+        return Backends(argv, {**NO_DOWNLOADS, **sources.uv}, keep=keep, unset=unset, reason=reason)
+    pip = [str(store.link(TOOLS) / "bin" / "python"), "-m", "pip", "--python", python]
+    argv = [*pip, "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-compile", *target, *what]
+    return Backends(argv, sources.pip, keep=keep, unset=unset, reason=reason)
 
 
 def creation(layer: Layer, building: Path, python: Python, uv: str | None) -> Run:
@@ -67,24 +99,31 @@ def creation(layer: Layer, building: Path, python: Python, uv: str | None) -> Ru
 def installation(
     store: Store, layer: Layer, building: Path, uv: str | None, *, keep: tuple[int, ...] = (), sources: Sources
 ) -> Run:
-    """The command that installs the layer's own packages: hashes are checked, dependencies are not added."""
+    """The command that installs the layer's own packages: hashes are checked, dependencies are not added.
+
+    A package that comes as source only is built with what `backends` has installed. The tools are wheels.
+    """
     from deploy.venvs import installers
 
     unset = installers.unset(os.environ)
     python = str(building / "bin" / "python")
     quiet = [] if sys.stderr.isatty() else ["--quiet"]  # progress bars and names are for people
     what = ["--no-deps", "--require-hashes", "-r", str(building / "requirements.txt")]
+    here: dict[str, str] = {}
+    if layer.name != TOOLS:
+        here, what = {"PYTHONPATH": str(building / BACKENDS_FOLDER)}, ["--no-build-isolation", *what]
+        unset = tuple(name for name in unset if name != "PYTHONPATH")
     if uv:
         bytecode = ["--compile-bytecode"] if store.compiled else []
         argv = [uv, "pip", "install", *quiet, *bytecode, *sources.uv_options, "--python", python, *what]
-        return Run(argv, {**NO_DOWNLOADS, **sources.uv}, keep=keep, unset=unset)
+        return Run(argv, {**NO_DOWNLOADS, **sources.uv, **here}, keep=keep, unset=unset)
     if layer.name == TOOLS:
         pip = [python, "-m", "pip"]
     else:
         pip = [str(store.link(TOOLS) / "bin" / "python"), "-m", "pip", "--python", python]
     bytecode = [] if store.compiled else ["--no-compile"]
     options = ["--disable-pip-version-check", "--no-input", *bytecode]
-    return Run([*pip, "install", *quiet, *options, *what], sources.pip, keep=keep, unset=unset)
+    return Run([*pip, "install", *quiet, *options, *what], {**sources.pip, **here}, keep=keep, unset=unset)
 
 
 def building_steps(
@@ -112,8 +151,11 @@ def building_steps(
         creation(layer, building, python, uv),
         Write(building / "requirements.txt", layer.requirements),
     ]
+    if layer.pins and layer.name != TOOLS:
+        steps.append(backends(store, building, uv, keep=keep, sources=sources))
     if layer.pins:
         steps.append(installation(store, layer, building, uv, keep=keep, sources=sources))
+        steps += [Remove(building / each) for each in (BACKENDS_FOLDER, BACKENDS_REASON)]
     return [
         *steps,
         Write(building / "plan.json", json.dumps(plan, indent=1) + "\n"),
@@ -169,9 +211,19 @@ def build(store: Store, layer: Layer, python: Python, keep: tuple[int, ...], not
     try:
         perform(building_steps(store, layer, python, uv, keep))
     except Failure as failure:
-        raise Failure(f"environment {layer.name} was not built: {failure.message}{remedy(layer)}") from None
+        reason = failure.message + without_backends(store.building(layer))
+        raise Failure(f"environment {layer.name} was not built: {reason}{remedy(layer)}") from None
     finally:
         shutil.rmtree(store.building(layer), ignore_errors=True)
+
+
+def without_backends(building: Path) -> str:
+    """Words about build back-ends that could not be installed; empty if they are there."""
+    try:
+        reason = (building / BACKENDS_REASON).read_text()
+    except OSError:
+        return ""
+    return f". What builds packages from source (requirements/{BACKENDS}) could not be installed: {reason}"
 
 
 def require_installer(layer: Layer, python: Python, uv: str | None) -> None:

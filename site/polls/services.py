@@ -71,7 +71,7 @@ def require_room() -> None:
     waiting = Export.objects.filter(state__in=Export.OPEN).count()
     if waiting >= settings.EXPORTS_OPEN_LIMIT_ALL:
         raise NoRoomForExportsError("Many exports are waiting at present. Try again in some minutes.")
-    latest = done.order_by("-touched_at").values_list("size", flat=True).first() or 0
+    latest = done.exclude(size=0).order_by("-touched_at").values_list("size", flat=True).first() or 0
     used = done.aggregate(bytes=Sum("size"))["bytes"] or 0
     if used + (waiting + 1) * latest > settings.EXPORTS_MOST_BYTES:
         raise NoRoomForExportsError("There is no room for more exports at present. Try again in some hours.")

@@ -3,8 +3,9 @@
 import logging
 from typing import Any
 
-from celery import Task, shared_task
-from celery.exceptions import SoftTimeLimitExceeded
+from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
+from celery.signals import task_failure
 from django.db import InterfaceError, OperationalError
 
 from polls import exporting, services
@@ -14,19 +15,21 @@ logger = logging.getLogger(__name__)
 
 #: Errors that may be temporary: the database restarts, the disk is full.
 TRANSIENT = (OperationalError, InterfaceError, OSError)
+#: The name of the task that writes an export.
+WRITE_EXPORT = "polls.tasks.write_export"
 
 
-class ExportTask(Task):
-    """Records the failure of an export's task for its owner."""
-
-    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        services.fail_export(task_id, reason_of(exc))
+@task_failure.connect
+def record_failure(sender: Any, task_id: str, exception: Exception, **_: object) -> None:
+    """Record the failure of an export's task for its owner; also of one whose process is gone, by the worker itself."""
+    if sender.name == WRITE_EXPORT:
+        services.fail_export(task_id, reason_of(exception))
 
 
 def reason_of(error: Exception) -> str:
     """The reason, in words that the owner may read; the log has the details."""
     match error:
-        case SoftTimeLimitExceeded():
+        case SoftTimeLimitExceeded() | TimeLimitExceeded():
             return "it took too long."
         case exporting.DiskNearlyFullError():
             return "the disk is nearly full."
@@ -34,12 +37,14 @@ def reason_of(error: Exception) -> str:
             return "its file could not be written."
         case OperationalError() | InterfaceError():
             return "the database did not answer."
+        case WorkerLostError():
+            return "it ended its process."
         case _:
             return "something went wrong."
 
 
 @shared_task(
-    base=ExportTask,
+    name=WRITE_EXPORT,
     autoretry_for=TRANSIENT,
     retry_backoff=1,  # seconds, doubled each time
     retry_backoff_max=60,

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,8 @@ class Stack:
     kind: str
     port: int
     https_port: int
+    #: What its commands have said.
+    said: list[str] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -46,7 +48,9 @@ class Stack:
         return self.project / ".env"
 
     def invoke(self, *words: str, env: dict[str, str] | None = None) -> Result:
-        return support.invoke(self.project, *words, env=env)
+        result = support.invoke(self.project, *words, env=env)
+        self.said.append(result.stdout + result.stderr)
+        return result
 
     def must(self, *words: str) -> Result:
         result = self.invoke(*words)

@@ -50,12 +50,32 @@ class FrozenStack(Frozen):
         [container] = self.stack.containers(server)
         processes = [int(line) for line in docker("top", container, "-eo", "pid").split()[1:]]
         for each in processes:
-            os.kill(each, signal.SIGSTOP)
+            with suppress(ProcessLookupError):  # a health check has ended meanwhile
+                os.kill(each, signal.SIGSTOP)
         try:
             yield
         finally:
             for each in processes:
-                os.kill(each, signal.SIGCONT)
+                with suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGCONT)
+
+    def stranger(self, script: str, *words: str) -> subprocess.Popen[str]:
+        start = ["docker", "run", "--rm", "-i", "--network", f"{self.stack.name}_edge", "--entrypoint", "python"]
+        where = [f"{self.stack.name}:latest", "-", "nginx", "80"]
+        client = subprocess.Popen([*start, *where, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert client.stdin
+        client.stdin.write(script)
+        client.stdin.close()
+        client.stdin = None
+        return client
+
+    def disk(self) -> int:
+        return int(docker("exec", self.stack.containers("app")[0], "du", "-sb", "/srv/protected").split()[0])
+
+    def lives(self) -> dict[str, str]:
+        facts = {name: self.stack.inspect(name) for name in self.stack.containers()}
+        states = {name: each["State"] for name, each in facts.items()}
+        return {name: f"{state['StartedAt']} {state['OOMKilled']}" for name, state in states.items()}  # type: ignore[index]
 
 
 @pytest.fixture
@@ -88,6 +108,26 @@ def test_status_and_logs_show_what_runs(prod: Stack) -> None:
     assert "there are: app, celery_beat" in one_line(prod.invoke("logs", "--service", "web"))
 
 
+def test_status_tells_of_tasks_that_were_given_up_and_manage_removes_them(prod: Stack) -> None:
+    """`test_unknown_task` and the kit's tests show how they get there."""
+    give_up = """
+import django
+django.setup()
+from kombu.message import Message
+from portico_site import dead_letters
+from portico_site.celery import app
+what = {"content_type": "application/json", "content_encoding": "utf-8", "headers": {"task": "x", "id": "7"}}
+assert dead_letters.keep(app, Message(b"[]", **what), "it has ended its process 3 times")
+"""
+    docker("exec", prod.containers("celery_worker")[0], "python", "-c", give_up)
+    told = "1 task was given up: `invoke manage --on prod -- dead_letters` shows them"
+    wait_until(lambda: told in prod.invoke("status").stderr, 30, "status tells")
+    assert Visitor(prod.url).get("/readyz").status_code == 200
+    assert "x 7 it has ended its process 3 times" in prod.must("manage", "--", "dead_letters").stdout
+    assert "dead letters: 1 removed" in prod.must("manage", "--", "dead_letters", "--remove").stdout
+    wait_until(lambda: "given up" not in prod.invoke("status").stderr, 30, "none is left")
+
+
 def test_nothing_but_nginx_can_be_reached_from_the_host(prod: Stack) -> None:
     published = {
         name: docker("port", name).split() for name in prod.containers() if docker("port", name, check=False).strip()
@@ -115,6 +155,8 @@ def test_no_process_of_the_site_or_of_nginx_is_root_or_has_rights(prod: Stack) -
             assert host["Memory"] > 0
             status = Path(f"/proc/{prod.pid(name)}/status").read_text()
             assert re.search(r"CapEff:\s+0+$", status, re.MULTILINE)
+            given = Path(f"/proc/{prod.pid(name)}/limits").read_text()
+            assert re.search(r"^Max core file size +0 +0 ", given, re.MULTILINE), "a crash leaves no copy of memory"
 
 
 def test_the_code_cannot_be_changed_by_who_runs_it(prod: Stack) -> None:

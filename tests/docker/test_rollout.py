@@ -18,6 +18,7 @@ from deploy.core.shell import Result
 from tests import support
 from tests.contract.promises import *  # noqa: F403
 from tests.contract.promises import Runtime
+from tests.docker.canaries import Canaries
 from tests.docker.conftest import Stack
 from tests.rig import held
 from tests.rig.engine import docker
@@ -42,6 +43,13 @@ def site_as_it_was(prod: Stack) -> Iterator[None]:
         path = f"deploy/compose/{name}.yaml"
         if not slowed(prod):
             shutil.copy2(support.ROOT / path, prod.project / path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def canaries(prod: Stack) -> Iterator[Canaries]:
+    """What the tests of this file do with secrets is watched from the first to the last."""
+    with Canaries(prod) as watched:
+        yield watched
 
 
 def votes(stack: Stack) -> int:
@@ -371,3 +379,18 @@ class Compose(Runtime):
 def runtime(prod: Stack) -> Compose:
     prod.must("prod", "--detach")  # so that there is a release to return to
     return Compose(prod)
+
+
+# --- After updates, failed releases, rollbacks and kills ---
+
+
+def test_no_secret_is_found_in_a_log_an_argument_a_temporary_file_or_the_image(prod: Stack, canaries: Canaries) -> None:
+    [postgres] = prod.containers("postgres")
+    held.psql(postgres, "ALTER TABLE polls_question RENAME TO elsewhere")
+    try:
+        assert Visitor(prod.url).get("/").status_code == 500
+    finally:
+        held.psql(postgres, "ALTER TABLE elsewhere RENAME TO polls_question")
+    prod.must("manage", "--", "check", "--deploy")
+    assert prod.invoke("manage", "--", "nothing").code
+    assert canaries.found() == []

@@ -6,14 +6,18 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from amqp import Message
+from kombu import Queue
+from portico_site import dead_letters
 
 from tests import support
 from tests.rig.engine import docker
 from tests.rig.ports import free_port
-from tests.rig.workers import Broker, done, in_log, worker
+from tests.rig.workers import DEADLY, Broker, done, in_log, worker
 from tests.support import wait_until
 
 SERVICE = yaml.safe_load((support.ROOT / "deploy" / "compose" / "base.yaml").read_text())["services"]["rabbitmq"]
@@ -93,3 +97,54 @@ def test_a_task_that_nobody_knows_is_refused_before_the_broker_drops_it(broker: 
         assert "'x-delivery-count': 18" in log.read_text()
         broker.send("both")
         wait_until(lambda: done(tmp_path, "both") == ["old"], 30, "the worker goes on")
+
+
+def test_a_task_that_ends_its_process_each_time_ends_in_the_dead_letter_queue(broker: Broker, tmp_path: Path) -> None:
+    with worker(broker, "one", tmp_path, DEADLY, "both") as log:
+        broker.send(DEADLY)
+        wait_until(lambda: in_log(log, "is given up"), 60, "it is given up")
+        broker.send("both")
+        wait_until(lambda: done(tmp_path, "both") == ["one"], 30, "the worker goes on")
+    assert done(tmp_path, DEADLY) == ["one"] * dead_letters.MOST_LOST
+    with broker.app() as app, dead_letters.connect(app) as connection:
+        wait_until(lambda: dead_letters.number(app, connection) == 1, 10, "it is kept")
+        [message] = dead_letters.each(app, connection)
+        assert message.headers["task"] == DEADLY
+        message.requeue()
+    (tmp_path / "healed").touch()
+    with broker.app() as app, dead_letters.connect(app) as connection:
+        wait_until(lambda: dead_letters.number(app, connection) == 1, 10, "it was only looked at")
+        [message] = dead_letters.each(app, connection)
+        dead_letters.again(connection.channel(), message)
+    with worker(broker, "two", tmp_path, DEADLY, "both"):
+        wait_until(lambda: done(tmp_path, DEADLY)[3:] == ["two"], 30, "sent again, it is done")
+
+
+def test_a_task_that_takes_its_whole_worker_along_is_not_run_for_ever(broker: Broker, tmp_path: Path) -> None:
+    """By the queue's count, which RabbitMQ keeps in all versions that have quorum queues."""
+    with broker.app() as app, app.connection_for_read() as connection:
+        app.amqp.queues[app.conf.task_default_queue](connection.default_channel).declare()
+        broker.send(DEADLY)
+        name = app.conf.task_default_queue
+        for _ in range(dead_letters.MOST_DELIVERIES):
+            wait_until(lambda: returned(connection.default_channel, name), 10, "it is delivered")
+    with worker(broker, "one", tmp_path, DEADLY) as log:
+        wait_until(lambda: in_log(log, "is given up: it was delivered 18 times"), 60, "it is given up")
+    assert done(tmp_path, DEADLY) == []
+
+
+def returned(channel: Any, queue: str) -> bool:
+    """Take a message and give it back, as the end of a worker does."""
+    message = channel.basic_get(queue, no_ack=False)
+    if message is None:
+        return False
+    channel.basic_reject(message.delivery_tag, requeue=True)
+    return True
+
+
+def test_a_dead_letter_queue_that_was_declared_differently_is_used_as_it_is(broker: Broker) -> None:
+    with broker.app() as app, app.connection_for_write() as connection:
+        name = dead_letters.name_of(app)
+        Queue(name, durable=True, channel=connection.default_channel).queue_declare()
+        dead_letters.declared(app, connection).basic_publish(Message("x"), routing_key=name)
+        wait_until(lambda: dead_letters.number(app, connection) == 1, 10, "it is there")

@@ -34,7 +34,7 @@ with connection.cursor() as cursor:
 @pytest.fixture(scope="module")
 def million(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     folder = tmp_path_factory.mktemp("million") / "run"
-    with Dev(support.ROOT, folder) as dev:
+    with Dev(support.ROOT, folder, env={"EXPORTS_SHARE_SECONDS": "0"}) as dev:  # the second is to be written too
         env = {"INVOKE_PROJECT_RUN": str(folder)}
         filled = support.invoke(support.ROOT, "manage", "--", "shell", "-v0", "-c", FILL, env=env)
         assert filled.code == 0, filled.stderr

@@ -1,6 +1,7 @@
 """Celery workers for tests: each in its own process, reading messages as the site's workers do."""
 
 import multiprocessing
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from celery import Celery
 
+#: The name of a task that ends its process.
+DEADLY = "deadly"
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -20,23 +23,28 @@ class Broker:
 
     def app(self) -> Celery:
         app = Celery("test", broker=self.url, set_as_current=False)
-        app.conf.update(
-            worker_consumer="portico_site.consumer:Consumer",
-            worker_prefetch_multiplier=1,
-            task_acks_late=True,
-            task_ignore_result=True,
-            broker_connection_retry_on_startup=True,
-            **self.settings,
-        )
+        usual = {
+            "worker_consumer": "portico_site.consumer:Consumer",
+            "worker_prefetch_multiplier": 1,
+            "task_acks_late": True,
+            "task_reject_on_worker_lost": True,
+            "task_ignore_result": True,
+            "broker_connection_retry_on_startup": True,
+        }
+        app.conf.update({**usual, **self.settings})
         return app
 
-    def send(self, name: str) -> None:
+    def send(self, name: str) -> str:
+        """Send a task; returns its id."""
         with self.app() as app:
-            app.send_task(name)
+            return str(app.send_task(name).id)
 
 
 def work(broker: Broker, name: str, folder: Path, knows: tuple[str, ...], hold: float, patience: float) -> None:
-    """Run a worker that knows some tasks. Each task adds the worker's name to the file with the task's name."""
+    """Run a worker that knows some tasks. Each task adds the worker's name to the file with the task's name.
+
+    A task whose name is `DEADLY` then ends its process, if there is no file `healed`.
+    """
     from portico_site import consumer, filesystem_broker  # noqa: F401 - the transport, whose signal ends a wait
 
     consumer.HOLD_SECONDS, consumer.PATIENCE_SECONDS = hold, patience
@@ -47,6 +55,8 @@ def work(broker: Broker, name: str, folder: Path, knows: tuple[str, ...], hold: 
         def run() -> None:
             with (folder / task).open("a") as file:
                 file.write(f"{name}\n")
+            if task == DEADLY and not (folder / "healed").exists():
+                os._exit(9)
 
     for task in knows:
         know(task)

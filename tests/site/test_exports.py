@@ -11,7 +11,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from celery.exceptions import Retry, SoftTimeLimitExceeded
+from celery.exceptions import Retry, SoftTimeLimitExceeded, WorkerLostError
+from celery.signals import task_failure
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from django.test import Client
@@ -218,6 +219,12 @@ def test_rows_are_fetched_in_chunks(votes: int, django_assert_max_num_queries: A
         tasks.write_export(str(make().pk))
 
 
+@pytest.mark.parametrize("cell", ["\n=1", " =1", "\uff1d1", "\uff0b1", "\ufeff=1", "\u00a0@x", "|calc", "%x"])
+def test_a_formula_in_disguise_is_text(cell: str) -> None:
+    assert exporting.harmless(cell) == f"'{cell}"
+    assert exporting.harmless("1 = 1, x") == "1 = 1, x"
+
+
 def test_a_cell_that_would_be_a_formula_is_text(question: Question) -> None:
     choice = Choice.objects.create(question=question, text="=HYPERLINK(1)")
     Vote.objects.create(question=question, choice=choice, visitor=uuid4())
@@ -272,6 +279,7 @@ def test_a_full_disk_leaves_no_part_behind_and_is_tried_again(
         (OSError(28, "No space left on device"), "its file could not be written"),
         (OperationalError("gone: password=hunter2"), "the database did not answer"),
         (SoftTimeLimitExceeded(), "it took too long"),
+        (WorkerLostError("signal 9"), "it ended its process"),
         (ValueError("surprise"), "something went wrong"),
     ],
 )
@@ -279,7 +287,7 @@ def test_a_task_that_gave_up_tells_the_owner_why(
     client: Client, db: None, sent: list[str], error: Exception, words: str
 ) -> None:
     export = ask(client)
-    tasks.write_export.on_failure(error, str(export.pk), (), {}, None)
+    task_failure.send(sender=tasks.write_export, task_id=str(export.pk), exception=error)
     page = client.get(reverse("export", args=[export.pk])).content.decode()
     assert words in page
     assert "hunter2" not in page
@@ -291,6 +299,44 @@ def test_the_bar_of_an_export_without_votes_is_full_in_the_end(client: Client, d
     tasks.write_export(str(export.pk))
     answer = client.get(reverse("check", args=[export.pk])).json()
     assert (answer["state"], answer["done"], answer["total"]) == ("done", 1, 1)
+
+
+def visitors_export(**values: Any) -> Export:
+    export = make(f"visitor:{uuid4()}", **values)
+    exporting.write(export)
+    export.refresh_from_db()
+    assert (export.state, export.path.stat().st_mode & 0o777) == ("done", 0o640)
+    return export
+
+
+def test_all_visitors_who_ask_within_a_minute_share_one_file(votes: int) -> None:
+    exports = [visitors_export() for _ in range(5)]
+    assert len({each.path.stat().st_ino for each in exports}) == 1
+    assert {each.rows_done for each in exports} == {votes}
+    assert [each.size > 0 for each in exports] == [True, False, False, False, False], "what it takes on the disk"
+    Export.objects.filter(pk=exports[0].pk).update(expires_at=timezone.now())
+    exporting.remove_expired()
+    assert not exports[0].path.exists()
+    assert exports[1].path.read_text().count("\n") == votes + 1, "the others keep it"
+    later = visitors_export(created_at=timezone.now() + timedelta(seconds=90))
+    assert later.path.stat().st_ino != exports[1].path.stat().st_ino
+
+
+def test_a_shared_file_has_the_votes_of_its_owner_and_a_user_has_one_of_the_users_own(
+    votes: int, question: Question, settings: Any
+) -> None:
+    first, me = visitors_export(), uuid4()
+    Vote.objects.create(question=question, choice=question.choices.all()[0], visitor=me)
+    assert visitors_export().rows_done == votes, "another's vote of this minute may be missing"
+    mine = make(f"visitor:{me}")
+    user = make("user:1")
+    for export in (mine, user):
+        exporting.write(export)
+        export.refresh_from_db()
+        assert export.rows_done == votes + 1
+        assert export.path.stat().st_ino != first.path.stat().st_ino
+    settings.EXPORTS_SHARE_SECONDS = 0
+    assert visitors_export().size > 0
 
 
 # --- fetching ---

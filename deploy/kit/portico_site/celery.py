@@ -34,6 +34,9 @@ HEARTBEAT_SECONDS = 30
 #: Seconds after which Redis gives a task that is not acknowledged to another worker (kombu's default), the least margin
 #: above a task's time limit, and between two questions whether the connection still lives.
 VISIBILITY_SECONDS, MARGIN_SECONDS, REDIS_CHECK_SECONDS = 3600, 300, 30
+#: Seconds that a task may run which has no limit of its own. RabbitMQ waits six times as long (`consumer_timeout`) for
+#: the acknowledgement of a task: the last of those that a worker has reserved waits for the others.
+TASK_SECONDS = 4 * 60 * 60
 #: Seconds between two looks of an idle worker into the filesystem broker; a task waits half of this on average.
 POLLING_SECONDS = 0.05
 #: Seconds between two ticks of a worker's timer; an idle worker on the filesystem broker takes as long to stop.
@@ -75,6 +78,8 @@ def configure(app: Celery) -> None:
         stop = float(os.environ.get("WORKER_STOP_SECONDS", "0"))
         app.conf.broker_transport_options = redis_options(own, float(app.conf.task_time_limit or 0) + stop)
     app.conf.broker_connection_retry_on_startup = True
+    if app.conf.task_time_limit is None:
+        app.conf.task_time_limit = TASK_SECONDS
     if app.conf.worker_consumer == "celery.worker.consumer:Consumer":
         app.conf.worker_consumer = CONSUMER
     if str(app.conf.result_backend) in ("django-db", "django_celery_results.backends:DatabaseBackend"):

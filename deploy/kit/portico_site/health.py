@@ -25,6 +25,9 @@ THREAD = "ready: "
 busy: dict[int, float] = {}
 #: Set by `watch` while the database says nothing.
 frozen = threading.Event()
+#: What `/readyz` tells besides states, and the name under which it tells how many tasks were given up.
+remarks: dict[str, str] = {}
+DEAD_LETTERS = "dead letters"
 #: Seconds after which a client that got a 503 may try again.
 RETRY_SECONDS = 10
 
@@ -78,12 +81,15 @@ def healthz() -> HttpResponse:
 
 
 def readyz() -> JsonResponse:
-    """Readiness: the state of everything that a request needs, by name; 503 unless all are `ok`."""
+    """Readiness: the state of everything that a request needs, by name; 503 unless all are `ok`.
+
+    Beside these, how many tasks were given up, if there are any: somebody has to look at them, but nobody need wait.
+    """
     states: dict[str, str] = {}
     end = time.monotonic() + ANSWER_SECONDS
     for asked in [Asked.latest(names) for names in SERVERS]:
         states.update(asked.states(end))
-    return JsonResponse(states, status=200 if set(states.values()) == {"ok"} else 503)
+    return JsonResponse({**states, **remarks}, status=200 if set(states.values()) == {"ok"} else 503)
 
 
 class Asked:
@@ -165,18 +171,23 @@ def check_migrations() -> str | None:
 
 def check_broker() -> str | None:
     """The broker takes a message."""
-    from portico_site import publishing
+    from portico_site import dead_letters, publishing
     from portico_site.celery import app
 
     connection = app.connection_for_write()
     try:
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=int(publishing.ANSWER_SECONDS))
         problem = publishing.probe(connection)
+        given_up = 0 if problem else dead_letters.number(app, connection)
     except BaseException:
         publishing.abandon(connection)
         raise
     if problem:
         publishing.abandon(connection)
+    elif given_up:
+        remarks[DEAD_LETTERS] = str(given_up)
+    else:
+        remarks.pop(DEAD_LETTERS, None)
     connection.release()
     return problem
 

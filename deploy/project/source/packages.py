@@ -103,7 +103,7 @@ def _candidates(tree: Tree, folders: set[str]) -> Iterator[str]:
         folder, _, name = path.rpartition("/")
         outer, _, last = folder.rpartition("/")
         near = (folder or ".") in folders or (last == "requirements" and (outer or ".") in folders)
-        if near and name not in ("tools.in", "tools.txt"):  # those are the machinery's own
+        if near and name not in ("tools.in", "tools.txt", "build.txt"):  # those are the machinery's own
             yield path
 
 

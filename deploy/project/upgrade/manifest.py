@@ -19,7 +19,8 @@ from deploy.core.shell import Run
 
 FILE = "deploy/MANIFEST"
 #: What is Portico's in an adopted repository: files, and folders with all that is in them.
-OURS = ("tasks.py", "deploy", "nginx", "Dockerfile", "requirements/tools.in", "requirements/tools.txt")
+REQUIREMENTS = ("requirements/tools.in", "requirements/tools.txt", "requirements/build.txt")
+OURS = ("tasks.py", "deploy", "nginx", "Dockerfile", *REQUIREMENTS)
 #: Of these folders only what explains them is Portico's.
 THEIRS = ("deploy/environments", "deploy/local")
 EXAMPLE = "deploy/environments/example.yaml"

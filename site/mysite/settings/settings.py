@@ -181,6 +181,8 @@ EXPORTS_OPEN_LIMIT = env.int("EXPORTS_OPEN_LIMIT", default=3)
 #: How many open exports all owners together may have, and how many bytes of finished files.
 EXPORTS_OPEN_LIMIT_ALL = env.int("EXPORTS_OPEN_LIMIT_ALL", default=200)
 EXPORTS_MOST_BYTES = env.int("EXPORTS_MOST_BYTES", default=2 * 1024**3)
+#: Seconds within which all visitors who ask get the same file, without votes of these seconds but with their own.
+EXPORTS_SHARE_SECONDS = env.int("EXPORTS_SHARE_SECONDS", default=60)
 #: Bytes that must be free on their disk before another is written: the database and the broker may be on the same one.
 EXPORTS_FREE_BYTES = env.int("EXPORTS_FREE_BYTES", default=500 * 1024**2)
 #: Seconds for which a finished file can be downloaded, and for which its record is then still shown.

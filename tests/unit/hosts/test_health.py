@@ -9,6 +9,7 @@ from deploy.hosts import operate
 from deploy.hosts.environment.model import Host
 from deploy.hosts.release import health, phases, state
 from deploy.hosts.release.health import Health
+from deploy.project import site
 from tests.unit.hosts.test_setup import PROJECT, TEXT, environment
 
 RELEASE = "20260101-120000-abcdef1"
@@ -115,3 +116,17 @@ def test_the_shape_for_programs_is_the_one_of_the_page() -> None:
         "problems": ["x"],
     }
     assert health.parse("server\nanswer x\nnonsense\n") == Health()
+
+
+def test_tasks_that_were_given_up_are_told_and_nothing_else_of_the_answer(report: operate.Hosts) -> None:
+    told = []
+    for said in ('"dead letters": "2"', '"dead letters": "x"', '"broker": "ok"'):
+        text = GOOD.replace('"database": "ok"', said)
+        seen = operate._Seen(report.target.hosts[0], state.parse("web1", text), health.parse(text))
+        told.append(report._given_up([seen]))
+    assert told == [
+        ["2 tasks were given up: `invoke remote-manage --env x -- dead_letters` shows them"],
+        [],
+        [],
+    ]
+    assert site.given_up("[1]", "x") == site.given_up("<html>", "x") == []

@@ -8,6 +8,7 @@ import yaml
 
 from deploy.project import limits
 from tests.support import ROOT
+from tests.unit.stacks import stack
 
 COMPOSE = ROOT / "deploy" / "compose"
 SCRIPTS = ROOT / "deploy" / "hosts" / "scripts"
@@ -96,3 +97,12 @@ def test_the_unit_of_a_backup_has_the_limit_of_who_waits_for_it() -> None:
 )
 def test_a_script_on_a_host_waits_as_long_as_its_client_thinks(script: str, pattern: str, value: int) -> None:
     assert number(SCRIPTS / script, pattern) == value
+
+
+def test_one_number_rules_how_long_a_task_may_run_and_how_long_the_broker_waits_for_it() -> None:
+    kit = ROOT / "deploy" / "kit" / "portico_site" / "celery.py"
+    assert number(kit, r"^TASK_SECONDS = (\d+) \* 60 \* 60$") * 3600 == limits.TASK_LONGEST
+    milliseconds = limits.CONSUMER * 1000
+    assert f"consumer_timeout = {milliseconds}\n" in stack().env.secret_files()["rabbitmq.conf"]
+    hosts = (ROOT / "deploy" / "hosts" / "files" / "rabbitmq.conf").read_text()
+    assert f"consumer_timeout = {milliseconds}\n" in hosts

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from deploy.core.errors import Failure
+from deploy.core.git import Revision
 from deploy.core.shell import Result
 from deploy.docker.releases import target
 from deploy.project import proxy
@@ -43,6 +44,19 @@ def task(
 
 def seen(*tasks: Task) -> Snapshot:
     return Snapshot(NODES, [], sorted(tasks, key=lambda each: each.created, reverse=True))
+
+
+def test_a_changed_value_of_env_is_an_update_without_a_build() -> None:
+    commit, time = "abcdef012345" + "0" * 28, "2026-01-01T00:00:00"
+    pinned = "registry.example/shop:abcdef012345@sha256:1"
+    serves = Snapshot(services=[Service("1", "app", "replicated", 1, "", "", {}, {"Image": pinned})])
+
+    def image(name: str, snapshot: Snapshot = serves) -> str:
+        found = swarm_images.serving_from("registry.example/shop", Revision(name, time), snapshot)
+        return found.pinned if found else ""
+
+    assert image(commit) == pinned
+    assert image(f"{commit}-changed") == image("unknown") == image("b" * 40) == image(commit, Snapshot()) == ""
 
 
 # --- How far a service is ---

@@ -16,7 +16,7 @@ from deploy.venvs import build as venvs
 from deploy.venvs.installers import Sources
 from deploy.venvs.layers import Layer, Pin
 from deploy.venvs.store import Python, Store, describe_running, is_complete
-from tests.support import TOOLS
+from tests.support import ROOT, TOOLS
 from tests.unit.test_checks import STORE
 
 LAYER = Layer("dev", "cpython-3.11", (Pin("six", "1", "", ("--hash=sha256:00",)),))
@@ -26,7 +26,20 @@ def test_the_difference_is_installed_with_hashes_and_nothing_else() -> None:
     command = venvs.installation(STORE, LAYER, Path("/b"), "/uv", sources=Sources())
     assert command.argv[:3] == ["/uv", "pip", "install"]
     assert {"--no-deps", "--require-hashes"} <= set(command.argv)
-    assert command.env == {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_CONFIG": "1"}
+    assert command.env == {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_CONFIG": "1", "PYTHONPATH": "/b/build-backends"}
+    assert "--no-build-isolation" in command.argv, "nothing is fetched to build a package"
+
+
+@pytest.mark.parametrize("uv", ["/uv", None])
+def test_what_builds_packages_is_locked_and_is_wheels_alone(uv: str | None) -> None:
+    words = list(venvs.backends(STORE, Path("/b"), uv, keep=(), sources=Sources()).argv)
+    assert {"--require-hashes", "--no-deps"} <= set(words)
+    assert words[words.index("--only-binary") + 1] == ":all:"
+    assert words[words.index("--target") + 1] == "/b/build-backends"
+    wanted = [line for line in (ROOT / "deploy" / "venvs" / "build.in").read_text().split("\n") if line[:1] not in "#"]
+    locked = (ROOT / "requirements" / venvs.BACKENDS).read_text()
+    assert wanted
+    assert all(f"\n{name}==" in f"\n{locked}" for name in wanted)
 
 
 def test_without_uv_the_tools_environments_pip_installs_into_the_others() -> None:

@@ -1,0 +1,1 @@
+"""Commands of manage.py that every project with Celery has."""
