@@ -43,7 +43,7 @@ class Manifest:
         return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
 
 
-def parse(text: str, backup: str) -> Manifest:
+def parse(text: str) -> Manifest:
     """The manifest in a file. Raises `Failure` for a text that is none."""
     try:
         said = json.loads(text)
@@ -55,7 +55,7 @@ def parse(text: str, backup: str) -> Manifest:
             **{key: str(value) for key, value in said.items()}, bytes=size, folders=folders, contents=contents
         )
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise Failure(f"backup {backup} is damaged: its manifest cannot be read; choose another") from None
+        raise Failure("its manifest cannot be read; choose another") from None
 
 
 def contents(said: str) -> Contents | None:

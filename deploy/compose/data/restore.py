@@ -81,7 +81,7 @@ def _restoration(project: Project, to: str, notify: Notify, *, keep_code: bool) 
     chosen = backups.choose(data.listed(), to, data.site)
     release = code(ledger.releases(data.stack), chosen, keep=keep_code)
     ledger.require_image(release)
-    found = manifest.parse(data.restic("manifest", chosen.id, chosen.folders[0]), chosen.id)
+    found = manifest_of(data, chosen)
     plan = Plan(chosen, found, release, now)
     back = replace(data, stack=ledger.environment_of(load(project, data.stack.kind), release))
     return Action(lambda: _show(back, plan), lambda: _restore(back, plan), Question(plan.title(), data.stack.name))
@@ -153,17 +153,30 @@ def _names(data: Data, found: Manifest) -> list[str]:
 # --- Before anything is touched ---
 
 
+def manifest_of(data: Data, of: Backup) -> Manifest:
+    """The manifest of a backup. Raises `Failure` if it is damaged."""
+    with _refusing(of):
+        return manifest.parse(data.restic("manifest", of.id, of.folders[0]))
+
+
+@contextmanager
+def _refusing(of: Backup) -> Iterator[None]:
+    """A failure inside means that the backup is damaged or out of reach."""
+    try:
+        yield
+    except Failure as failure:
+        raise Failure(f"backup {of.id} cannot be used, and nothing was touched: {failure.message}") from None
+
+
 def require_whole(data: Data, of: Backup, found: Manifest) -> None:
     """Bring the dump to this machine, and read the files. Raises `Failure` if anything of the backup is damaged."""
     data.notify(f"check backup {of.id}")
     words = ("fetch", of.id, of.folders[0], str(found.bytes), *_names(data, found))
-    try:
+    with _refusing(of):
         described = restic.described(data.restic(*words))
         if described != (found.sha256, found.bytes):
             raise Failure("its dump is not the one that was made")
         make.require_list(data.stack, "its dump")
-    except Failure as failure:
-        raise Failure(f"backup {of.id} cannot be used, and nothing was touched: {failure.message}") from None
 
 
 # --- Until the switch ---

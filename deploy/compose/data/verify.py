@@ -15,7 +15,7 @@ from deploy.compose.containers import replicas
 from deploy.compose.data import database, make, manifest, restic
 from deploy.compose.data.make import Data
 from deploy.compose.data.manifest import Manifest
-from deploy.compose.data.restore import require_whole
+from deploy.compose.data.restore import manifest_of, require_whole
 from deploy.core import shell
 from deploy.core.action import Action
 from deploy.core.errors import Failure
@@ -43,7 +43,7 @@ def _proof_of(project: Project, to: str, notify: Notify) -> Action:
         began = time.monotonic()
         with make.only_one(data.stack, "a proof"), ledger.recorded(data.stack, "proof", f"backup {chosen.id}") as said:
             make.serving(data.stack)
-            found = manifest.parse(data.restic("manifest", chosen.id, chosen.folders[0]), chosen.id)
+            found = manifest_of(data, chosen)
             with make.cleared(data):
                 require_whole(data, chosen, found)
                 with _scratch(data.stack):

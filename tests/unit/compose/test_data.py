@@ -144,7 +144,7 @@ def test_a_dump_is_whole_only_if_it_says_so() -> None:
 
 
 def test_a_manifest_is_read_back_and_a_damaged_one_is_refused() -> None:
-    assert manifest.parse(MANIFEST.text(), "x") == MANIFEST
+    assert manifest.parse(MANIFEST.text()) == MANIFEST
     said = json.loads(MANIFEST.text())
     for damaged in (
         "",
@@ -155,8 +155,8 @@ def test_a_manifest_is_read_back_and_a_damaged_one_is_refused() -> None:
         json.dumps(said | {"more": 1}),
         json.dumps({key: value for key, value in said.items() if key != "sha256"}),
     ):
-        with pytest.raises(Failure, match="backup x is damaged"):
-            manifest.parse(damaged, "x")
+        with pytest.raises(Failure, match="its manifest cannot be read"):
+            manifest.parse(damaged)
 
 
 def test_the_rows_of_a_restored_database_must_be_those_of_the_backup() -> None:
