@@ -94,7 +94,6 @@ def test_a_restore_over_a_migration_brings_data_and_code_back_and_the_next_deplo
 
         shown = site.must("remote-restore", "--to", made, "--dry-run").stdout
         assert f"then release {before} serves" in shown
-        assert "Database" not in shown
         site.must("remote-restore", "--to", made, "--yes")
         assert one_release(site) == before
         assert shell(site, POLLS) == polls
@@ -134,7 +133,7 @@ def test_the_deploy_key_can_neither_read_nor_remove_a_backup(vault: Fleet) -> No
 def test_a_backup_that_fails_leaves_all_others_and_status_says_it(vault: Fleet) -> None:
     data, unit = vault["data1"], "portico-test-backup@timer.service"
     known = listed(vault)
-    data.sh("mount -t tmpfs -o size=200k,mode=700 none /var/backups/portico-test")
+    data.sh("mount -t tmpfs -o size=20k,mode=700 none /var/backups/portico-test")
     try:
         assert "failed" in data.sh(f"systemctl start {unit} 2>&1 || echo failed", check=False)
     finally:

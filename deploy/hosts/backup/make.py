@@ -55,7 +55,9 @@ def listed(connections: Connections, hosts: Iterable[Host]) -> tuple[Backup, ...
 def _ask(connection: Connection, what: str, seconds: int) -> str:
     result = run_script(connection, script("snapshot.sh"), f"{what}\n".encode(), seconds=seconds)
     if result.code:
-        *said, why = (result.stdout + result.stderr).decode(errors="replace").splitlines() or ["it says nothing"]
+        lines = (result.stdout + result.stderr).decode(errors="replace").splitlines()
+        # The reason is the program's; systemd's lines about its unit come before and after it.
+        *said, why = [line for line in lines if "-backup@" not in line] or lines or ["it says nothing"]
         quote(connection.name, "\n".join(said))
         raise Failure(f"{connection.name}: {printable(why)}")
     return result.text
