@@ -36,7 +36,7 @@ LONGEST = (
 #: Suites whose files take seconds: they come last, and fill the processes evenly to the end.
 QUICK = ("unit", "kit", "site")
 #: Files that use a set-up of minutes that another file has, and so run in its process, beside it.
-TOGETHER = {"hosts/test_owner.py": "hosts/test_release.py"}
+TOGETHER = dict.fromkeys(("hosts/test_owner.py", "hosts/test_backup.py"), "hosts/test_release.py")
 
 
 def unit_of(nodeid: str) -> str:

@@ -159,10 +159,10 @@ def test_a_proof_restores_beside_and_a_damaged_backup_is_refused_before_anything
     assert data.sh("ls /var/lib/postgresql") == data.sh("ls /var/lib/postgresql | grep -v proof")
     before = serving(site)
     assert "there is no such backup" in one_line(site.invoke("remote-restore", "--to", "00000000", "--yes"))
-    # The largest pack has the dump.
-    pack = store.sh("find /srv/vault/data -type f -printf '%s %p\\n' | sort -n | tail -n 1 | cut -d ' ' -f 2").strip()
+    # Every pack that may have a dump: those with folders alone are small.
     store.sh(
-        f"cp {pack} /root/pack; chmod u+w {pack}; printf spoilt | dd of={pack} bs=1 seek=200 conv=notrunc 2>/dev/null"
+        "cp -a /srv/vault/data /root/data; find /srv/vault/data -type f -size +8k | while read -r pack; do chmod u+w $pack;"
+        " printf spoilt | dd of=$pack bs=1 seek=200 conv=notrunc 2>/dev/null; done"
     )
     data.sh("rm -rf /var/cache/portico-test-backup/*")
     try:
@@ -174,6 +174,6 @@ def test_a_proof_restores_beside_and_a_damaged_backup_is_refused_before_anything
         assert "data1: its last backup could not be restored" in site.invoke("remote-status").stderr
         assert "restored" not in data.sh("runuser -u postgres -- psql -At -l")
     finally:
-        store.sh(f"cp /root/pack {pack}")
+        store.sh("rm -rf /srv/vault/data; mv /root/data /srv/vault/data")
     site.must("remote-backup", "--verify")
     assert site.invoke("remote-status").code == 0
