@@ -161,8 +161,8 @@ def test_a_proof_restores_beside_and_a_damaged_backup_is_refused_before_anything
     assert "there is no such backup" in one_line(site.invoke("remote-restore", "--to", "00000000", "--yes"))
     # Every pack that may have a dump: those with folders alone are small.
     store.sh(
-        "cp -a /srv/vault/data /root/data; find /srv/vault/data -type f -size +8k | while read -r pack; do chmod u+w $pack;"
-        " printf spoilt | dd of=$pack bs=1 seek=200 conv=notrunc 2>/dev/null; done"
+        "cp -a /srv/vault/data /root/data; find /srv/vault/data -type f -size +8k | while read -r pack; do"
+        " chmod u+w $pack; printf spoilt | dd of=$pack bs=1 seek=200 conv=notrunc 2>/dev/null; done"
     )
     data.sh("rm -rf /var/cache/portico-test-backup/*")
     try:
