@@ -103,9 +103,12 @@ def wait_settled(site: Fleet, seconds: float = SETTLED_SECONDS) -> None:
 
 
 @contextmanager
-def load(site: Fleet, seconds: float = 900) -> Iterator[list[Load]]:
-    """A steady load on both web hosts, half of it POST. Fails the test if a request failed."""
-    loads = [Load(site[name].http_port, clients=4, rest=0.15, most_seconds=seconds) for name in WEB]
+def load(site: Fleet, seconds: float = 900, rest: float = 0.15) -> Iterator[list[Load]]:
+    """A steady load on both web hosts, half of it POST. Fails the test if a request failed.
+
+    ``rest`` is the seconds that each client waits after a request.
+    """
+    loads = [Load(site[name].http_port, clients=4, rest=rest, most_seconds=seconds) for name in WEB]
     with ExitStack() as stack:
         for each in loads:
             stack.enter_context(each)

@@ -118,7 +118,8 @@ def test_two_projects_and_two_environments_on_one_host_lose_nothing_of_each_othe
     site: Fleet, neighbours: list[Neighbour]
 ) -> None:
     web, data = site["web1"], site["data1"]
-    with release.load(site) as loads:
+    # For minutes: thousands of requests, and processors for the other sites' set-ups.
+    with release.load(site, rest=0.5) as loads:
         for number, other in enumerate(neighbours):
             called = f"{other.name}-{other.environment}"
             shown = other.must("remote-setup", "--yes").stdout
