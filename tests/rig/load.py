@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 #: The maximum number of requests of one load, and the default for the seconds after which it ends by itself.
-MOST_REQUESTS, MOST_SECONDS = 100_000, 300
+MOST_REQUESTS, MOST_SECONDS = 100_000, 900
 
 
 @dataclass
