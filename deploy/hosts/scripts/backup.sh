@@ -13,6 +13,8 @@ set -eu
 # shellcheck source=/dev/null
 . "${0%/*}/dumps"
 
+#: Seconds for the host with the database, which is set up at the same time, to make the repository.
+longest_wait=900
 #: Seconds after a backup within which another that is asked for is the same one.
 recent=300
 #: Copies that stay: all of so many days, and the last one of each of so many days before.
@@ -138,14 +140,33 @@ prepare() {
     case $RESTIC_REPOSITORY in /*) mkdir -p "$RESTIC_REPOSITORY" ;; esac
     mkdir -p "$record"
     chmod 755 "$record"
-    if ! said=$(timeout 120 restic --quiet --no-lock cat config 2>&1); then
+    waited=0
+    until said=$(timeout 120 restic --quiet --no-lock cat config 2>&1); do
         case $said in
             *'wrong password'* | *'no key found'*) fail "the repository has another password" ;;
         esac
-        said=$(timeout 300 restic --quiet init 2>&1) || fail "$(printf '%s\n' "$said" | grep . | tail -n 1)"
-        echo "made the repository $RESTIC_REPOSITORY"
-    fi
+        if is_mine; then
+            said=$(timeout 300 restic --quiet init 2>&1) || fail "$(printf '%s\n' "$said" | grep . | tail -n 1)"
+            echo "made the repository $RESTIC_REPOSITORY"
+            break
+        fi
+        case $said in
+            *'there a repository at'*) ;;
+            *) fail "$(printf '%s\n' "$said" | grep . | tail -n 1)" ;;
+        esac
+        [ "$waited" -lt "$longest_wait" ] ||
+            fail "there is no repository at $RESTIC_REPOSITORY yet: the host with the database makes it; \`remote-setup\` there first"
+        sleep 3
+        waited=$((waited + 3))
+    done
     tell_status repository "$RESTIC_REPOSITORY"
+}
+
+# Whether this host makes the repository, if there is none: its own folder, or the one of all hosts, which one of them
+# makes. Two that make the same one at once would each leave a key that does not fit the other's.
+is_mine() {
+    case $RESTIC_REPOSITORY in /*) return 0 ;; esac
+    has_role database
 }
 
 # --- The proof

@@ -216,6 +216,43 @@ def test_a_copy_that_fails_leaves_all_others_and_no_file_of_its_own(copies: Path
     assert not list((copies / "backups/shop-x").glob(".*.part"))
 
 
+# --- The script: one host makes the repository of all ---
+
+#: As restic answers, without and with a repository.
+RESTIC = """#!/bin/sh
+case $* in
+    *init*) echo init >>"$0.made" ;;
+    *) [ -e "$0.made" ] || { echo 'Is there a repository at the following location?' >&2 && exit 1; } ;;
+esac
+"""
+
+
+def opened(folder: Path, roles: str, repository: str) -> subprocess.CompletedProcess[str]:
+    (folder / "etc/shop-x/roles").write_text(f"{roles}\n")
+    (folder / "etc/shop-x/backup.conf").write_text(f"RESTIC_REPOSITORY={repository}\n")
+    (folder / "etc/shop-x/backup.env").write_text("RESTIC_PASSWORD=x\n")
+    (folder / "bin/restic").write_text(RESTIC)
+    (folder / "bin/restic").chmod(0o755)
+    script = folder / "lib/shop-x/backup"
+    script.write_text(script.read_text().replace("longest_wait=900", "longest_wait=3"))
+    return subprocess.run([str(script), "prepare"], capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_the_host_with_the_database_makes_the_repository_and_the_others_wait_for_it(copies: Path) -> None:
+    done = opened(copies, "worker", "sftp:vault:/shop")
+    assert done.returncode == 1
+    assert "no repository at sftp:vault:/shop yet: the host with the database makes it" in done.stderr
+    assert not (copies / "bin/restic.made").exists()
+    assert opened(copies, "database", "sftp:vault:/shop").returncode == 0
+    assert opened(copies, "worker", "sftp:vault:/shop").returncode == 0
+    assert (copies / "bin/restic.made").read_text() == "init\n"
+
+
+def test_a_folder_is_each_host_s_own(copies: Path) -> None:
+    assert opened(copies, "worker", str(copies / "vault")).returncode == 0
+    assert (copies / "bin/restic.made").read_text() == "init\n"
+
+
 # --- What status says ---
 
 
