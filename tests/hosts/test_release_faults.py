@@ -158,8 +158,8 @@ MISTAKES = {
     ),
     "never becomes ready": Mistake(
         path="deploy/kit/portico_site/health.py",
-        right="    states = ",
-        wrong='    return JsonResponse({"never": "ready"}, status=503)\n    states = ',
+        right="    states: dict",
+        wrong='    return JsonResponse({"never": "ready"}, status=503)\n    states: dict',
         words=("/readyz answers 503", '{"never": "ready"}'),
     ),
 }

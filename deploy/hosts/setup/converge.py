@@ -234,10 +234,16 @@ def _require_all(plans: Mapping[str, Plan | Failure]) -> dict[str, Plan]:
 
 def _plan(seen: Seen, host: Host, access: Mapping[Server, Access]) -> Plan:
     site, facts = seen.site, seen.facts
-    shared = {"shares_nginx": shares_nginx, "shares_database": shares_database, "shares_broker": shares_broker}
-    known = {name: shares(site, facts) for name, shares in shared.items()}
     learned = Learned(
-        facts.ports, facts.ipv6, facts.addresses, access, seen.place.mark, **known, others=seen.place.others
+        facts.ports,
+        facts.ipv6,
+        facts.addresses,
+        access,
+        seen.place.mark,
+        shares_nginx(site, facts),
+        shares_database(site, facts, seen.place.others),
+        shares_broker(site, facts),
+        seen.place.others,
     )
     changes = diff(desired(site, host, learned), facts)
     if others := waits_for(site, host, learned):

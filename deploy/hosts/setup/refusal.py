@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from deploy import OLDEST
 from deploy.hosts.environment.model import Environment, Host
+from deploy.hosts.environment.owner import Mark
 from deploy.hosts.layout import (
     BROKER_PORT,
     DATABASE_PORT,
@@ -29,6 +30,8 @@ RESERVED = {"root", EARLIER_USER, NGINX_GROUP, "postgres", "rabbitmq"}
 TAKEN_OVER = ("owner", "files", "users", "nginx", "database", "broker")
 #: The program of our Redis (units/redis.service). Debian's own, which others may use, is called redis-server.
 OUR_REDIS = "redis-check-rdb"
+#: The letters of a database's name that the names of its copies begin with (`scripts/restore.sh`).
+COPIED_LETTERS = 46
 #: Groups whose members have root's rights, or may read what root may.
 POWERFUL = {"root", "sudo", "wheel", "adm", "disk", "docker", "lxd", "systemd-journal"}
 
@@ -215,9 +218,13 @@ def shares_nginx(site: Site, facts: Facts) -> bool:
     return bool(_of(facts, "nginx-beside")) or bool(_of(facts, "nginx") and "nginx" not in site.take_over)
 
 
-def shares_database(site: Site, facts: Facts) -> bool:
-    """Whether others use the database's server."""
-    return any(name != site.layout.database for name in _of(facts, "database"))
+def shares_database(site: Site, facts: Facts, others: Mapping[str, Mark]) -> bool:
+    """Whether others than the host's sites (``others`` and ours) use the database's server."""
+    ours = {site.layout.database, *(Layout(name, name == mark.project).database for name, mark in others.items())}
+    # A restore keeps the database of before, and fills one beside.
+    copies = "|".join(re.escape(name[:COPIED_LETTERS]) for name in ours)
+    own = re.compile(f"(?:{copies})_(?:restored|before_[0-9a-f]{{8}}(?:_[0-9]+)?)")
+    return any(name not in ours and not own.fullmatch(name) for name in _of(facts, "database"))
 
 
 def shares_broker(site: Site, facts: Facts) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from deploy.core.errors import Failure
+from deploy.hosts.environment.owner import Mark
 from deploy.hosts.setup import converge
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.diff import Desired, Entry, Facts, File, Group, diff, steps
@@ -185,8 +186,26 @@ def test_a_server_that_others_use_runs_on_when_a_host_loses_its_role() -> None:
     assert {"disable postgresql.service", "disable rabbitmq-server.service"} <= set(alone)
     shared = wanted("web1", learned=Learned(access=ACCESS, shares_database=True, shares_broker=True))  # type: ignore[arg-type]
     assert not [change.title for change in diff(shared, left) if change.title.startswith("disable")]
-    assert shares_database(site(), Facts(there=(("database", "crm"),)))
-    assert not shares_database(site(), Facts(there=(("database", "shop_x"),)))
+
+
+def test_only_databases_of_no_site_make_a_server_shared() -> None:
+    blog = {"blog-live": Mark("blog", "live", "0" * 40, 1)}
+    of_sites = ("shop_x", "shop_x_restored", "blog_live", "blog_live_before_0123abcd_2")
+    assert not shares_database(site(), Facts(there=tuple(("database", name) for name in of_sites)), blog)
+    for name in ("crm", "blog_live2", "blog_live_before_then"):
+        assert shares_database(site(), Facts(there=(("database", name),)), blog), name
+    assert shares_database(site(), Facts(there=(("database", "blog_live"),)), {}), "no mark says that it is a site's"
+
+
+def test_a_second_site_takes_no_right_from_a_server_and_gives_none() -> None:
+    rights, others = "/etc/systemd/system/postgresql@.service.d/portico.conf", {"blog-live": Mark("blog", "live", "", 1)}
+    alone, second = wanted("data1"), wanted("data1", learned=Learned(others=others))
+    assert rights in files(alone)
+    assert rights in files(second), "both write the same file, so neither restarts the server"
+    beside = wanted("data1", learned=Learned(shares_database=True, others=others))
+    assert rights not in files(beside)
+    assert rights not in beside.absent
+    assert rights in wanted("data1", learned=Learned(shares_database=True)).absent
 
 
 # --- Files that were there ---
