@@ -198,7 +198,8 @@ def test_only_databases_of_no_site_make_a_server_shared() -> None:
 
 
 def test_a_second_site_takes_no_right_from_a_server_and_gives_none() -> None:
-    rights, others = "/etc/systemd/system/postgresql@.service.d/portico.conf", {"blog-live": Mark("blog", "live", "", 1)}
+    others = {"blog-live": Mark("blog", "live", "", 1)}
+    rights = "/etc/systemd/system/postgresql@.service.d/portico.conf"
     alone, second = wanted("data1"), wanted("data1", learned=Learned(others=others))
     assert rights in files(alone)
     assert rights in files(second), "both write the same file, so neither restarts the server"
