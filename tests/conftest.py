@@ -17,10 +17,9 @@ EXIT_SECONDS = 45
 #: The files that take minutes. With several processes (`-n`) they are started in this order: the longest first, but not
 #: two at once that set up a fleet of bare hosts, which uses all processors.
 LONGEST = (
-    "hosts/test_release_faults.py",
+    "hosts/test_release.py",
     "swarm/test_swarm.py",
     "docker/test_rollout.py",
-    "hosts/test_release.py",
     "hosts/test_setup.py",
     "adopt/test_on_servers_in_containers.py",
     "native/test_environments.py",
@@ -36,7 +35,9 @@ LONGEST = (
 #: Suites whose files take seconds: they come last, and fill the processes evenly to the end.
 QUICK = ("unit", "kit", "site")
 #: Files that use a set-up of minutes that another file has, and so run in its process, beside it.
-TOGETHER = dict.fromkeys(("hosts/test_owner.py", "hosts/test_backup.py"), "hosts/test_release.py")
+TOGETHER = dict.fromkeys(
+    ("hosts/test_release_faults.py", "hosts/test_owner.py", "hosts/test_backup.py"), "hosts/test_release.py"
+)
 
 
 def unit_of(nodeid: str) -> str:
