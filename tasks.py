@@ -21,7 +21,7 @@ from invoke.util import yaml
 
 from deploy.core import options
 from deploy.core.errors import Failure
-from deploy.core.help import DRY_RUN, ENV, ON, ONLY, REMOTE, RESTORE, SWARM, YES
+from deploy.core.help import LAYER, ON_OR_NATIVE, RESTORE, texts
 from deploy.front import arguments_after_dashes, carry_out, checked, comma_separated, make, notify, number, store, tell
 from deploy.project import file
 
@@ -38,8 +38,11 @@ if said := options.wrong(sys.argv) or file.wrong(bootstrap.ROOT, sys.argv, yaml,
     raise Exit(said, code=1)
 
 
-def task(help: dict[str, str] | None = None) -> Callable[[Callable[P, None]], "Task[Callable[P, None]]"]:
-    """Invoke's task, without short flags that would hide Invoke's own. A `Failure` is printed as its message only."""
+def task(**help: str) -> Callable[[Callable[P, None]], "Task[Callable[P, None]]"]:
+    """Invoke's task, without short flags that would hide Invoke's own. A `Failure` is printed as its message only.
+
+    ``help`` says what an option means to this task; what several tasks say is added (`deploy/core/help.py`).
+    """
 
     def decorate(body: Callable[P, None]) -> "Task[Callable[P, None]]":
         @functools.wraps(body)
@@ -56,7 +59,7 @@ def task(help: dict[str, str] | None = None) -> Callable[[Callable[P, None]], "T
             except KeyboardInterrupt:
                 raise Exit(code=130) from None
 
-        return Task(guarded, auto_shortflags=False, help=help or {})
+        return Task(guarded, auto_shortflags=False, help=texts(body, help))
 
     return decorate
 
@@ -80,12 +83,9 @@ def place(c: Context, on: str, host: str = "", context: str = "") -> "Place":
 
 # --- start ----------------------------------------------------------------------------------------------------------
 @task(
-    help={
-        "native": "Run as processes of this machine, even if a container engine is available.",
-        "port": "Port on 127.0.0.1 (default: project.port).",
-        "workers": "Number of Celery workers.",
-        **DRY_RUN,
-    }
+    native="Run as processes of this machine, even if a container engine is available.",
+    port="Port on 127.0.0.1 (default: project.port).",
+    workers="Number of Celery workers.",
 )
 def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dry_run: bool = False) -> None:
     """Run the site, workers and beat, and reload them when code changes. Ctrl-C stops them all."""
@@ -108,11 +108,8 @@ def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dr
 
 
 @task(
-    help={
-        "detach": "Return when the site serves. Without it, the log is shown; Ctrl-C leaves the site running.",
-        "tag": "Deploy an earlier image by its tag instead of a new build.",
-        **DRY_RUN,
-    }
+    detach="Return when the site serves. Without it, the log is shown; Ctrl-C leaves the site running.",
+    tag="Deploy an earlier image by its tag instead of a new build.",
 )
 def prod(c: Context, detach: bool = False, tag: str = "", dry_run: bool = False) -> None:
     """Start the site as in production, or update it to a new release without losing a request."""
@@ -121,15 +118,7 @@ def prod(c: Context, detach: bool = False, tag: str = "", dry_run: bool = False)
     carry_out(rollout.production(project(c, "prod"), tag, notify, detach=detach), dry_run=dry_run)
 
 
-@task(
-    help={
-        "volumes": "Delete the data too, after a question.",
-        "on": "dev or prod (default: the stack that runs).",
-        "stack": "An older name of --on.",
-        **YES,
-        **DRY_RUN,
-    }
-)
+@task(volumes="Delete the data too, after a question.", on="dev or prod (default: the stack that runs).")
 def down(
     c: Context, volumes: bool = False, yes: bool = False, on: str = "", stack: str = "", dry_run: bool = False
 ) -> None:
@@ -140,13 +129,13 @@ def down(
     carry_out(there.down(volumes=volumes), dry_run=dry_run, yes=yes)
 
 
-@task(help=ON)
+@task()
 def status(c: Context, on: str = "", host: str = "", context: str = "", stack: str = "") -> None:
     """List what runs, its state and its release; exits 1 if something is wrong."""
     tell(place(c, on or stack, host, context).status())
 
 
-@task(help={"follow": "Also print new lines.", "service": "One service (default: all).", "lines": "1 to 1000.", **ON})
+@task(follow="Also print new lines.", service="One service (default: all).", lines="1 to 1000.")
 def logs(
     c: Context,
     follow: bool = False,
@@ -163,12 +152,8 @@ def logs(
 
 
 @task(
-    help={
-        "service": "app, celery_worker, or another kind of workers, such as celery_worker_mail.",
-        "replicas": "Number of replicas, 1 to 64.",
-        **ON,
-        **DRY_RUN,
-    }
+    service="app, celery_worker, or another kind of workers, such as celery_worker_mail.",
+    replicas="Number of replicas, 1 to 64.",
 )
 def scale(
     c: Context,
@@ -185,13 +170,13 @@ def scale(
     carry_out(place(c, on or stack, host, context).scale(service, count), dry_run=dry_run)
 
 
-@task(help=ON)
+@task()
 def releases(c: Context, on: str = "", host: str = "", context: str = "", stack: str = "") -> None:
     """List the releases that `rollback` can restore, and the latest actions: who, when, what, and how each ended."""
     tell(place(c, on or stack, host, context).releases())
 
 
-@task(help={"to": "A release as `releases` lists it (default: the release before).", **ON, **DRY_RUN})
+@task(to="A release as `releases` lists it (default: the release before).")
 def rollback(
     c: Context, to: str = "", on: str = "", host: str = "", context: str = "", stack: str = "", dry_run: bool = False
 ) -> None:
@@ -208,9 +193,7 @@ def doctor(c: Context) -> None:
 
 
 # --- data -----------------------------------------------------------------------------------------------------------
-@task(
-    help={"verify": "Instead, prove that one can be restored.", "to": "The one to prove (default: latest).", **DRY_RUN}
-)
+@task(verify="Instead, prove that one can be restored.", to="The one to prove (default: latest).")
 def backup(c: Context, verify: bool = False, to: str = "", dry_run: bool = False) -> None:
     """Back up the data of production, or restore a backup beside the site to prove it."""
     from deploy.compose.data import verify as proof
@@ -226,15 +209,7 @@ def backups(c: Context) -> None:
     tell(make.report(project(c), notify))
 
 
-@task(
-    help={
-        "to": "A backup as `backups` lists it, or latest.",
-        "keep_code": "Keep the release that serves, instead of the one of the backup.",
-        "drop_old": "Only remove what earlier restores have put aside.",
-        **YES,
-        **DRY_RUN,
-    }
-)
+@task(**RESTORE, drop_old="Only remove what earlier restores have put aside.")
 def restore(
     c: Context, to: str = "", keep_code: bool = False, drop_old: bool = False, yes: bool = False, dry_run: bool = False
 ) -> None:
@@ -246,7 +221,7 @@ def restore(
 
 
 # --- code -----------------------------------------------------------------------------------------------------------
-@task(help={"for_": "native, dev, prod, swarm, or an environment of hosts (default: all but hosts)."})
+@task(for_="native, dev, prod, swarm, or an environment of hosts (default: all but hosts).")
 def check(c: Context, for_: str = "") -> None:
     """Say what the project is, and what keeps it from running; runs nothing of it, exits 1 for an error."""
     from deploy.project import check as examination
@@ -255,13 +230,10 @@ def check(c: Context, for_: str = "") -> None:
 
 
 @task(
-    help={
-        "path": "The top of the repository.",
-        "name": "The project's short name (default: the folder's).",
-        "set_aside": "Rename what is in the way.",
-        **YES,
-        "dry_run": "Show what would be written, and write nothing.",
-    }
+    path="The top of the repository.",
+    name="The project's short name (default: the folder's).",
+    set_aside="Rename what is in the way.",
+    dry_run="Show what would be written, and write nothing.",
 )
 def adopt(
     c: Context, path: str, name: str = "", set_aside: bool = False, yes: bool = False, dry_run: bool = False
@@ -274,13 +246,10 @@ def adopt(
 
 
 @task(
-    help={
-        "to": "A branch, tag or commit of Portico (default: the newest of its default branch).",
-        "from_": "Portico's repository, a URL or a folder (default: where the installed version came from).",
-        "replace": "Comma-separated files of Portico's that were edited here and may be replaced.",
-        "path": "Another repository, adopted by a version without this task.",
-        **DRY_RUN,
-    }
+    to="A branch, tag or commit of Portico (default: the newest of its default branch).",
+    from_="Portico's repository, a URL or a folder (default: where the installed version came from).",
+    replace="Comma-separated files of Portico's that were edited here and may be replaced.",
+    path="Another repository, adopted by a version without this task.",
 )
 def upgrade(
     c: Context, to: str = "", from_: str = "", replace: str = "", path: str = "", dry_run: bool = False
@@ -293,13 +262,9 @@ def upgrade(
 
 
 @task(
-    help={
-        "name": "The project's short name, in lower case.",
-        "package": "The package with its settings (default: the name).",
-        "folder": "The folder of manage.py (default: as it is).",
-        **YES,
-        **DRY_RUN,
-    }
+    name="The project's short name, in lower case.",
+    package="The package with its settings (default: the name).",
+    folder="The folder of manage.py (default: as it is).",
 )
 def rename(
     c: Context, name: str, package: str = "", folder: str = "", yes: bool = False, dry_run: bool = False
@@ -315,25 +280,22 @@ def _manage(c: Context, words: list[str], on: str, host: str, context: str, *, d
     carry_out(there.manage(words), dry_run=dry_run)
 
 
-@task(help={**ON, "on": f"{ON['on'][:-1]}, else native).", **DRY_RUN})
+@task(on=ON_OR_NATIVE)
 def manage(c: Context, on: str = "", host: str = "", context: str = "", stack: str = "", dry_run: bool = False) -> None:
     """Run manage.py where the site runs, or else in the dev environment: `invoke manage -- ARGS`."""
     _manage(c, arguments_after_dashes() or ["help"], on or stack, host, context, dry_run=dry_run)
 
 
-@task(help={**ON, "on": f"{ON['on'][:-1]}, else native).", **DRY_RUN})
+@task(on=ON_OR_NATIVE)
 def shell(c: Context, on: str = "", host: str = "", context: str = "", stack: str = "", dry_run: bool = False) -> None:
     """Open Django's Python shell."""
     _manage(c, ["shell"], on or stack, host, context, dry_run=dry_run)
 
 
 @task(
-    help={
-        "suite": "Comma-separated names of folders in tests/ (default: all).",
-        "require": "`all`, or comma-separated suites: a skipped test in them counts as failed.",
-        "processes": "Number of processes that share the test files (default: 2 for all suites, else 1).",
-        **DRY_RUN,
-    }
+    suite="Comma-separated names of folders in tests/ (default: all).",
+    require="`all`, or comma-separated suites: a skipped test in them counts as failed.",
+    processes="Number of processes that share the test files (default: 2 for all suites, else 1).",
 )
 def test(c: Context, suite: str = "", require: str = "", processes: str = "", dry_run: bool = False) -> None:
     """Run the tests; arguments after `--` are passed to pytest."""
@@ -347,7 +309,7 @@ def test(c: Context, suite: str = "", require: str = "", processes: str = "", dr
     carry_out(steps(first, last), dry_run=dry_run)
 
 
-@task(help={"fix": "Fix what can be fixed automatically.", **DRY_RUN})
+@task(fix="Fix what can be fixed automatically.")
 def lint(c: Context, fix: bool = False, dry_run: bool = False) -> None:
     """Check style, types, shell scripts and migrations."""
     from deploy import checks
@@ -358,11 +320,8 @@ def lint(c: Context, fix: bool = False, dry_run: bool = False) -> None:
 
 # --- images ---------------------------------------------------------------------------------------------------------
 @task(
-    help={
-        "tag": "The image's tag (default: the revision).",
-        "platform": "The platform to build for, such as linux/arm64 (default: this machine's).",
-        **DRY_RUN,
-    }
+    tag="The image's tag (default: the revision).",
+    platform="The platform to build for, such as linux/arm64 (default: this machine's).",
 )
 def build(c: Context, tag: str = "", platform: str = "", dry_run: bool = False) -> None:
     """Build the production image."""
@@ -371,7 +330,7 @@ def build(c: Context, tag: str = "", platform: str = "", dry_run: bool = False) 
     carry_out(operate.build(project(c, "prod"), tag, platform, notify), dry_run=dry_run)
 
 
-@task(help={"tag": "The image's tag (default: the revision).", **DRY_RUN})
+@task(tag="The image's tag (default: the revision).")
 def push(c: Context, tag: str = "", dry_run: bool = False) -> None:
     """Push an image to the registry named in IMAGE in .env."""
     from deploy.docker import operate
@@ -380,7 +339,7 @@ def push(c: Context, tag: str = "", dry_run: bool = False) -> None:
 
 
 # --- swarm ----------------------------------------------------------------------------------------------------------
-@task(help={"tag": "The tag of the site's image (default: latest)."})
+@task(tag="The tag of the site's image (default: latest).")
 def swarm_render(c: Context, tag: str = "") -> None:
     """Print the stack file rendered from the compose files and `.env`. Needs no engine."""
     from deploy.swarm import deploy
@@ -388,7 +347,7 @@ def swarm_render(c: Context, tag: str = "") -> None:
     print(deploy.rendered(project(c), tag), end="")
 
 
-@task(help={"advertise": "The address at which other nodes reach this one.", **SWARM, **DRY_RUN})
+@task(advertise="The address at which other nodes reach this one.")
 def swarm_init(c: Context, advertise: str = "", host: str = "", context: str = "", dry_run: bool = False) -> None:
     """Create a swarm on this engine and prepare the node for the stack."""
     from deploy.swarm import membership
@@ -397,13 +356,9 @@ def swarm_init(c: Context, advertise: str = "", host: str = "", context: str = "
 
 
 @task(
-    help={
-        "tag": "Deploy an image of the registry by its tag instead of a new build.",
-        "pull": "Pull newer images for the servers' tags too. This may replace the database container.",
-        "remove": "Comma-separated things that may be removed: SERVICE, SERVICE:/mount or SERVICE:port.",
-        **SWARM,
-        **DRY_RUN,
-    }
+    tag="Deploy an image of the registry by its tag instead of a new build.",
+    pull="Pull newer images for the servers' tags too. This may replace the database container.",
+    remove="Comma-separated things that may be removed: SERVICE, SERVICE:/mount or SERVICE:port.",
 )
 def swarm_deploy(
     c: Context,
@@ -422,25 +377,25 @@ def swarm_deploy(
     carry_out(places(c).swarm(host, context, ready=not dry_run).deploy(options), dry_run=dry_run)
 
 
-@task(help=SWARM)
+@task()
 def swarm_status(c: Context, host: str = "", context: str = "") -> None:
     """List nodes, services and releases (same as `status --on swarm`)."""
     tell(places(c).swarm(host, context).status())
 
 
-@task(help={"to": "A release number (default: the release before).", **SWARM, **DRY_RUN})
+@task(to="A release number (default: the release before).")
 def swarm_rollback(c: Context, to: str = "", host: str = "", context: str = "", dry_run: bool = False) -> None:
     """Return the whole stack to an earlier release (same as `rollback --on swarm`)."""
     carry_out(places(c).swarm(host, context).rollback(to), dry_run=dry_run)
 
 
-@task(help={**YES, **SWARM, **DRY_RUN})
+@task()
 def swarm_rm(c: Context, yes: bool = False, host: str = "", context: str = "", dry_run: bool = False) -> None:
     """Stop and remove the stack. The data is kept on the nodes."""
     carry_out(places(c).swarm(host, context).remove(), dry_run=dry_run, yes=yes)
 
 
-@task(help={**YES, **SWARM, **DRY_RUN})
+@task()
 def swarm_leave(c: Context, yes: bool = False, host: str = "", context: str = "", dry_run: bool = False) -> None:
     """Make this engine leave its swarm."""
     from deploy.swarm import membership
@@ -450,12 +405,8 @@ def swarm_leave(c: Context, yes: bool = False, host: str = "", context: str = ""
 
 # --- plain hosts ----------------------------------------------------------------------------------------------------
 @task(
-    help={
-        **REMOTE,
-        **YES,
-        "replace": "Comma-separated hosts whose changed key is to be accepted, because they were reinstalled.",
-        "dry_run": "Show the keys, and pin none of them.",
-    }
+    replace="Comma-separated hosts whose changed key is to be accepted, because they were reinstalled.",
+    dry_run="Show the keys, and pin none of them.",
 )
 def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry_run: bool = False) -> None:
     """Show the host keys of an environment and pin the new ones. No other task trusts a new host key."""
@@ -467,14 +418,10 @@ def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry
 
 
 @task(
-    help={
-        **REMOTE,
-        "only": "Comma-separated hosts (default: all).",
-        **YES,
-        "take_over": "Comma-separated: what was there before and may become ours, as the refusal names it.",
-        "details": "Show each change, with the texts of files; without it, a summary.",
-        "dry_run": "Show what would change on each host, and change nothing.",
-    }
+    only="Comma-separated hosts (default: all).",
+    take_over="Comma-separated: what was there before and may become ours, as the refusal names it.",
+    details="Show each change, with the texts of files; without it, a summary.",
+    dry_run="Show what would change on each host, and change nothing.",
 )
 def remote_setup(
     c: Context,
@@ -500,13 +447,8 @@ def remote_setup(
 
 
 @task(
-    help={
-        **REMOTE,
-        "only": "Comma-separated hosts (default: all).",
-        "data": "Comma-separated data to remove too: database, broker, redis, files, or all (default: none).",
-        **YES,
-        **DRY_RUN,
-    }
+    only="Comma-separated hosts (default: all).",
+    data="Comma-separated data to remove too: database, broker, redis, files, or all (default: none).",
 )
 def remote_remove(
     c: Context, env: str, only: str = "", data: str = "", yes: bool = False, dry_run: bool = False
@@ -519,7 +461,7 @@ def remote_remove(
     carry_out(remove.remove(there, project(c), only, notify, confirmed=yes, data=gone), dry_run=dry_run)
 
 
-@task(help={**REMOTE, "ref": "A branch, tag or commit (default: the checked-out commit).", **ONLY, **DRY_RUN})
+@task(ref="A branch, tag or commit (default: the checked-out commit).")
 def remote_deploy(c: Context, env: str, ref: str = "", only: str = "", dry_run: bool = False) -> None:
     """Deploy a commit to all hosts or to none, without losing a request or a task."""
     there = places(c).hosts(env, only)
@@ -527,62 +469,55 @@ def remote_deploy(c: Context, env: str, ref: str = "", only: str = "", dry_run: 
     carry_out(there.deploy(ref), dry_run=dry_run)
 
 
-@task(help={**REMOTE, "to": "A release id or commit (default: the release before).", **ONLY, **DRY_RUN})
+@task(to="A release id or commit (default: the release before).")
 def remote_rollback(c: Context, env: str, to: str = "", only: str = "", dry_run: bool = False) -> None:
     """Return to a release kept on the hosts, with the environment it had (same as `rollback --on ENVIRONMENT`)."""
     carry_out(places(c).hosts(env, only).rollback(to), dry_run=dry_run)
 
 
-@task(help={**REMOTE, "role": "web, worker, worker_KIND or beat (default: all).", **ONLY, **DRY_RUN})
+@task(role="web, worker, worker_KIND or beat (default: all).")
 def remote_restart(c: Context, env: str, role: str = "", only: str = "", dry_run: bool = False) -> None:
     """Restart the site's processes, host by host, without losing a request or a task."""
     carry_out(places(c).hosts(env, only).restart(role), dry_run=dry_run)
 
 
-@task(help=REMOTE)
+@task()
 def remote_releases(c: Context, env: str) -> None:
     """List the releases on the hosts, and the latest actions: who, when, what, and how each ended."""
     tell(places(c).hosts(env).releases())
 
 
-@task(help={**REMOTE, **ONLY, "json": "Print one JSON object, for a program."})
+@task(json="Print one JSON object, for a program.")
 def remote_status(c: Context, env: str, only: str = "", json: bool = False) -> None:
     """List what runs on each host, and what the site, its servers and disks answer; exits 1 if anything is wrong."""
     tell(places(c).hosts(env, only).status(), json=json)
 
 
-@task(
-    help={
-        **REMOTE,
-        "role": "web, worker, worker_KIND or beat (default: all).",
-        "lines": "Lines of each role, 1 to 1000.",
-        **ONLY,
-    }
-)
+@task(role="web, worker, worker_KIND or beat (default: all).", lines="Lines of each role, 1 to 1000.")
 def remote_logs(c: Context, env: str, role: str = "", lines: str = "100", only: str = "") -> None:
     """Show the last lines of the logs of the site's processes."""
     carry_out(places(c).hosts(env, only).logs(role, follow=False, lines=number(lines, "--lines", 1000)))
 
 
-@task(help={**REMOTE, "only": "A host (default: the first that has a release).", **DRY_RUN})
+@task(only="A host (default: the first that has a release).")
 def remote_manage(c: Context, env: str, only: str = "", dry_run: bool = False) -> None:
     """Run manage.py on a host, in the serving release: `invoke remote-manage --env NAME -- ARGS`."""
     carry_out(places(c).hosts(env, only).manage(arguments_after_dashes() or ["help"]), dry_run=dry_run)
 
 
-@task(help={**REMOTE, "verify": "Make none: restore the latest one beside, and compare each table.", **DRY_RUN})
+@task(verify="Make none: restore the latest one beside, and compare each table.")
 def remote_backup(c: Context, env: str, verify: bool = False, dry_run: bool = False) -> None:
     """Make a backup of database and files now, as the hosts' timers do; or prove that the last one can be restored."""
     carry_out(places(c).hosts(env).backup(verify=verify), dry_run=dry_run)
 
 
-@task(help={**REMOTE, "json": "Print one JSON object, for a program."})
+@task(json="Print one JSON object, for a program.")
 def remote_backups(c: Context, env: str, json: bool = False) -> None:
     """List the backups in the repository."""
     tell(places(c).hosts(env).backups(), json=json)
 
 
-@task(help={**REMOTE, **RESTORE, **YES, "dry_run": "Check the backup's list and the hosts, and show the steps."})
+@task(**RESTORE, dry_run="Check the backup's list and the hosts, and show the steps.")
 def remote_restore(
     c: Context, env: str, to: str = "", keep_code: bool = False, yes: bool = False, dry_run: bool = False
 ) -> None:
@@ -590,7 +525,7 @@ def remote_restore(
     carry_out(places(c).hosts(env).restore(to, keep_code=keep_code, confirmed=yes), dry_run=dry_run)
 
 
-@task(help={**REMOTE, **YES, **ONLY, "dry_run": "Show who holds the lock, and stop nothing."})
+@task(dry_run="Show who holds the lock, and stop nothing.")
 def remote_unlock(c: Context, env: str, yes: bool = False, only: str = "", dry_run: bool = False) -> None:
     """Stop a deploy that hangs; its hosts roll back. A deploy whose client died releases its lock by itself."""
     carry_out(places(c).hosts(env, only).unlock(), dry_run=dry_run, yes=yes)
@@ -598,12 +533,9 @@ def remote_unlock(c: Context, env: str, yes: bool = False, only: str = "", dry_r
 
 # --- environments ---------------------------------------------------------------------------------------------------
 @task(
-    help={
-        **ENV,
-        "python": "A version (3.12), a command or a path (default: the Python it has, else the one running this).",
-        "rebuild": "Rebuild it and every environment below it, even if they are current.",
-        **DRY_RUN,
-    }
+    env=LAYER,
+    python="A version (3.12), a command or a path (default: the Python it has, else the one running this).",
+    rebuild="Rebuild it and every environment below it, even if they are current.",
 )
 def venv(c: Context, env: str = "", python: str = "", rebuild: bool = False, dry_run: bool = False) -> None:
     """Build or update an environment from its lock (without --env, all of them)."""
@@ -631,7 +563,7 @@ def venv_tree(c: Context) -> None:
     views.show_tree(store())
 
 
-@task(help=ENV)
+@task(env=LAYER)
 def venv_check(c: Context, env: str = "") -> None:
     """Check the environments and list every problem; exits 1 if there is one."""
     from deploy.venvs import check
@@ -640,7 +572,7 @@ def venv_check(c: Context, env: str = "") -> None:
     check.check_all(store(), named(store(), env), notify)
 
 
-@task(help={**ENV, "unused": "Remove the layers of earlier locks that no environment uses.", **DRY_RUN})
+@task(env=LAYER, unused="Remove the layers of earlier locks that no environment uses.")
 def venv_remove(c: Context, env: str = "", unused: bool = False, dry_run: bool = False) -> None:
     """Remove an environment. Refused while another stands on it."""
     from deploy.venvs import build
@@ -650,11 +582,8 @@ def venv_remove(c: Context, env: str = "", unused: bool = False, dry_run: bool =
 
 
 @task(
-    help={
-        "upgrade": "Upgrade to the newest versions that the .in files allow.",
-        "check": "Change nothing; fail if a lock does not match its .in file.",
-        **DRY_RUN,
-    }
+    upgrade="Upgrade to the newest versions that the .in files allow.",
+    check="Change nothing; fail if a lock does not match its .in file.",
 )
 def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool = False) -> None:
     """Lock every requirements/*.in with hashes, each consistent with the locks below it."""
@@ -664,16 +593,7 @@ def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool =
     locking.lock(store(), upgrade=upgrade, check=check, dry_run=dry_run, notify=notify, python=python)
 
 
-ns = Collection(
-    *[dev, prod, down, status, logs, scale, releases, rollback, doctor],
-    *[check, adopt, upgrade, rename, manage, shell, test, lint],
-    *[backup, backups, restore],
-    *[build, push],
-    *[swarm_init, swarm_render, swarm_deploy, swarm_status, swarm_rollback, swarm_rm, swarm_leave],
-    *[remote_trust, remote_setup, remote_remove, remote_deploy, remote_rollback, remote_releases, remote_unlock],
-    *[remote_status, remote_logs, remote_manage, remote_restart, remote_backup, remote_backups, remote_restore],
-    *[venv, venv_list, venv_tree, venv_check, venv_remove, lock],
-)
+ns = Collection(*(each for each in list(globals().values()) if isinstance(each, Task)))
 if (bootstrap.ROOT / "project_tasks.py").exists():  # a project's own tasks, as `invoke project.NAME`
     ns.add_collection(Collection.from_module(importlib.import_module("project_tasks")), name="project")
 ns.configure({"project": file.DEFAULTS})  # invoke.yaml beside this file lies over them

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-DRY_RUN = {"dry_run": "Print the commands, ready to paste, and change nothing."}
-YES = {"yes": "Do not ask."}
-ENV = {"env": "An environment: base, dev, prod, test or tools."}
-SWARM = {
+from collections.abc import Callable, Mapping
+
+ON = "native, dev, prod, swarm, or an environment of hosts (default: where the site runs on this machine)."
+#: What an option means, wherever a task does not say what it means there.
+COMMON = {
+    "dry_run": "Print the commands, ready to paste, and change nothing.",
+    "yes": "Do not ask.",
+    "on": ON,
+    "stack": "An older name of --on.",
     "host": "A manager of the swarm, such as ssh://me@manager.example.org (default: this machine's engine).",
     "context": "A docker context that connects to a manager (instead of --host).",
+    "env": "An environment of hosts: NAME of deploy/environments/NAME.yaml.",
+    "only": "Comma-separated hosts (default: all that run the site).",
 }
-ON = {
-    "on": "native, dev, prod, swarm, or an environment of hosts (default: where the site runs on this machine).",
-    "stack": "An older name of --on.",
-    **SWARM,
-}
-REMOTE = {"env": "An environment of hosts: NAME of deploy/environments/NAME.yaml."}
-ONLY = {"only": "Comma-separated hosts (default: all that run the site)."}
+ON_OR_NATIVE = f"{ON[:-2]}, else native)."
+LAYER = "An environment: base, dev, prod, test or tools."
 RESTORE = {
     "to": "The backup: its id or the beginning of it, or latest.",
     "keep_code": "Keep the release that serves, and apply its migrations (default: the release of the backup serves).",
 }
+
+
+def texts(task: Callable[..., object], own: Mapping[str, str]) -> dict[str, str]:
+    """What each option of a task means: ``own`` before what options have in common."""
+    return {**{name: COMMON[name] for name in task.__annotations__ if name in COMMON}, **own}

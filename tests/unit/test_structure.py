@@ -173,6 +173,10 @@ def test_a_module_is_short_enough_to_be_read(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LONGEST
 
 
+def test_all_tasks_are_read_in_one_file_of_600_lines() -> None:
+    assert len((ROOT / "tasks.py").read_text().splitlines()) <= 600
+
+
 def test_an_older_commit_is_asked_for_its_layers_in_the_way_it_knows() -> None:
     # `remote-deploy --ref OLD` runs that commit's module under the script of today.
     script = (ROOT / "deploy" / "hosts" / "scripts" / "ship.sh").read_text()
