@@ -133,7 +133,9 @@ forget() {
 }
 
 list() {
-    timeout 300 restic --quiet --no-lock --json snapshots --tag "portico,site=$SITE"
+    errors=$(mktemp)
+    trap 'rm -f "$errors"' EXIT
+    timeout 300 restic --quiet --no-lock --json snapshots --tag "portico,site=$SITE" 2>"$errors" || fail "$(reason "$(cat "$errors")")"
 }
 
 prepare() {
@@ -143,7 +145,7 @@ prepare() {
     waited=0
     until said=$(timeout 120 restic --quiet --no-lock cat config 2>&1); do
         case $said in
-            *'wrong password'* | *'no key found'*) fail "the repository has another password" ;;
+            *'wrong password'* | *'no key found'*) fail "$(reason "$said")" ;;
         esac
         if is_mine; then
             said=$(timeout 300 restic --quiet init 2>&1) || fail "$(printf '%s\n' "$said" | grep . | tail -n 1)"

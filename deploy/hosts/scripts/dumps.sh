@@ -41,6 +41,26 @@ load_configuration() {
     set +a
 }
 
+# Why restic failed, in one line, from what it said: its exit codes tell it since 0.17, and Debian 12 has 0.14.
+reason() { # WHAT IT SAID
+    case $1 in
+        *'wrong password'* | *'no key found'*)
+            echo "the repository $RESTIC_REPOSITORY has another password: correct backup.password in the environment file, then \`remote-setup\`"
+            ;;
+        *'there a repository at'* | *'repository does not exist'*)
+            echo "there is no repository at $RESTIC_REPOSITORY: bring it back (is its disk mounted?), or make a new one with \`sudo /usr/local/lib/$name/backup prepare\`"
+            ;;
+        *'no matching ID'* | *'no snapshot found'*) echo "the repository has no such backup" ;;
+        *'already locked'*) echo "another program uses the repository, or left its lock, which lapses after 30 minutes: retry then" ;;
+        *) printf '%s\n' "$1" | grep . | tail -n 1 ;;
+    esac
+}
+
+not_given() { # ID, WHAT RESTIC SAID
+    printf '%s\n' "$2" >&2
+    fail "the repository cannot give backup $1 back: $(reason "$2")"
+}
+
 # One at a time on a host: backups, restores, proofs.
 take_lock() {
     exec 9>"$record/lock"
@@ -164,7 +184,7 @@ SQL
 
 # What a snapshot of the database has, in FOLDER; sets `set_of_files`.
 fetch_set() { # ID FOLDER
-    restic --quiet restore "$1" --target "$2" --exclude /srv >/dev/null || fail "the repository cannot give backup $1 back: the lines above say why"
+    said=$(restic --quiet restore "$1" --target "$2" --exclude /srv 2>&1 >/dev/null) || not_given "$1" "$said"
     set_of_files=$(find "$2" -type d -name set | head -n 1)
     [ -n "$set_of_files" ] || fail "backup $1 has no database"
 }

@@ -31,11 +31,13 @@ require_room() { # FOLDER BYTES
 }
 
 snapshot_size() { # ID
-    restic --quiet --no-lock --json stats --mode restore-size "$1" | sed -n 's/.*"total_size":\([0-9]*\).*/\1/p'
+    said=$(restic --quiet --no-lock --json stats --mode restore-size "$1" 2>&1) || fail "$(reason "$said")"
+    printf '%s\n' "$said" | sed -n 's/.*"total_size":\([0-9]*\).*/\1/p'
 }
 
 prepare() { # ID
-    size=$(snapshot_size "$1") && [ -n "$size" ] || fail "the repository has no backup $1, or does not answer"
+    size=$(snapshot_size "$1") || exit 1
+    [ -n "$size" ] || fail "restic does not say how large backup $1 is: is its version 0.14 or later?"
     require_room "$spool" "$size"
     rm -rf "$spool/restore"
     fetch_set "$1" "$spool/restore"
@@ -52,7 +54,7 @@ prepare() { # ID
 fetch_files() { # ID
     rm -rf "$staged"
     mkdir -m 700 "$staged"
-    restic --quiet restore "$1" --target "$staged" --exclude /var >/dev/null || fail "the repository cannot give the files of backup $1 back: the lines above say why"
+    said=$(restic --quiet restore "$1" --target "$staged" --exclude /var 2>&1 >/dev/null) || not_given "$1" "$said"
     for folder in media protected; do
         from=$(find "$staged/srv" -mindepth 2 -maxdepth 2 -type d -name "$folder" 2>/dev/null | head -n 1)
         [ -n "$from" ] && [ -d "$srv/$folder" ] || continue

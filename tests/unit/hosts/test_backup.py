@@ -229,7 +229,7 @@ esac
 
 def opened(folder: Path, roles: str, repository: str) -> subprocess.CompletedProcess[str]:
     (folder / "etc/shop-x/roles").write_text(f"{roles}\n")
-    (folder / "etc/shop-x/backup.conf").write_text(f"RESTIC_REPOSITORY={repository}\n")
+    (folder / "etc/shop-x/backup.conf").write_text(f"RESTIC_REPOSITORY={repository}\nSITE=shop-x\n")
     (folder / "etc/shop-x/backup.env").write_text("RESTIC_PASSWORD=x\n")
     (folder / "bin/restic").write_text(RESTIC)
     (folder / "bin/restic").chmod(0o755)
@@ -251,6 +251,27 @@ def test_the_host_with_the_database_makes_the_repository_and_the_others_wait_for
 def test_a_folder_is_each_host_s_own(copies: Path) -> None:
     assert opened(copies, "worker", str(copies / "vault")).returncode == 0
     assert (copies / "bin/restic.made").read_text() == "init\n"
+
+
+#: What restic of Debian says, and a part of what a person is told.
+SAID = {
+    "Fatal: wrong password or no key found": "has another password: correct backup.password in the environment file",
+    "Fatal: unable to open config file\nIs there a repository at the following location?\nx": (
+        "there is no repository at sftp:vault:/shop: bring it back"
+    ),
+    "unable to create lock in backend: repository is already locked by PID 7": "lapses after 30 minutes",
+    "Fatal: unable to start the sftp session, error: EOF": "Fatal: unable to start the sftp session, error: EOF",
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_what_keeps_a_repository_from_being_read_is_told_apart(copies: Path, said: str) -> None:
+    assert opened(copies, "database", "sftp:vault:/shop").returncode == 0
+    (copies / "bin/restic").write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    done = subprocess.run([str(copies / "lib/shop-x/backup"), "list"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert SAID[said] in line
 
 
 # --- What status says ---
