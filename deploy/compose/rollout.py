@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from deploy.compose import journal, ledger
+from deploy.compose import journal, ledger, versions
 from deploy.compose.containers import (
     ENDED,
     START,
@@ -91,7 +91,9 @@ def production(project: Project, tag: str, notify: Notify, *, detach: bool) -> A
 
     def do() -> Run | None:
         stack = stack_of(dry_run=False)
-        require_ports(ports(stack), replicas(stack.name))
+        running = replicas(stack.name)
+        require_ports(ports(stack), running)
+        versions.require_readable(stack, running)
         if earlier := ledger.of_image(stack, images.image_id(f"{stack.env.image}:{tag}") if tag else ""):
             go_back(ledger.environment_of(stack, earlier), earlier, notify)
         else:
@@ -263,10 +265,8 @@ def update(stack: Stack, what: Wanted, notify: Notify) -> Release:
         up(stack, service)
     other = changed(stack)
     for service in set(other) & set(DATASTORES):
-        notify(
-            f"{service}: its definition has changed, but it keeps running with the earlier one;"
-            f" `docker compose up -d --no-deps {service}` replaces it, with a pause"
-        )
+        then = versions.replacement(stack) if service == "postgres" else versions.replaced(service)
+        notify(f"{service}: its definition has changed, but it keeps running with the earlier one; {then}")
     try:
         what.fetch()
         coming = what.release(stack)

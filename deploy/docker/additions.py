@@ -49,7 +49,7 @@ def nginx_test(stack: Stack, engine: Mapping[str, str] | None = None) -> Run:
 
     They go in as a stream, which a remote engine gets too. The key of a certificate is only in memory.
     """
-    image = _image(stack)
+    image = image_of(stack, "nginx")
     words = ["run", "--rm", "--interactive", "--network", "none", "--tmpfs", "/etc/nginx/site", "--entrypoint", "sh"]
     packed = base64.b64encode(_packed(nginx_files(stack))).decode()
     return Run(["docker", *words, image, "-c", _TEST], engine or {}, input=packed, secret=True, seconds=TEST_SECONDS)
@@ -71,10 +71,10 @@ def check(stack: Stack) -> None:
     require_nginx(stack)
 
 
-def _image(stack: Stack) -> str:
-    """nginx's image, which the project may have replaced."""
+def image_of(stack: Stack, service: str) -> str:
+    """The image of a service, which the project may have replaced."""
     shown = shell.run(replace(stack.compose("config", "--format", "json"), seconds=READ_SECONDS), capture=True).stdout
-    return str(json.loads(shown)["services"]["nginx"]["image"])
+    return str(json.loads(shown)["services"][service]["image"])
 
 
 def _packed(texts: Mapping[str, str]) -> bytes:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -134,6 +135,20 @@ def test_a_lost_env_beside_data_that_was_made_with_it(project: Path) -> None:
         docker("volume", "rm", "mistakes_postgres")
     assert "the volume mistakes_postgres has a database created with the password of an earlier .env" in line
     assert not (project / ".env").exists()
+
+
+def test_the_data_of_another_postgresql_is_not_given_to_a_server_that_cannot_read_it(project: Path) -> None:
+    with_env(project, HTTP_PORT=str(free_port()), HTTPS_PORT=str(free_port()))
+    image = re.findall(r"image: (postgres:\S+)", (project / "deploy/compose/base.yaml").read_text())[0]
+    write = ["--entrypoint", "sh", image, "-c", "echo 9 >/data/PG_VERSION"]
+    docker("run", "--rm", "-v", "mistakes_postgres:/data", *write)
+    try:
+        line = one_line(invoke(project, "prod", "--detach"))
+        kept = docker("run", "--rm", "-v", "mistakes_postgres:/data", "--entrypoint", "ls", image, "/data").split()
+    finally:
+        docker("volume", "rm", "mistakes_postgres")
+    assert line.startswith(f"{image} does not read the data of PostgreSQL 9 in the volume mistakes_postgres: ")
+    assert kept == ["PG_VERSION"]
 
 
 @pytest.mark.parametrize("command", [["status"], ["logs"], ["down"], ["scale", "--service", "app", "--replicas", "2"]])
