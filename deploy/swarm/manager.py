@@ -75,10 +75,13 @@ class Manager:
         ids = self.ask("node", "ls", "-q").split()
         return parse_nodes(self.try_("node", "inspect", *ids).stdout) if ids else []
 
-    def look(self) -> Snapshot:
-        """The current state of the stack. Leaves out what is removed between the queries."""
-        nodes = self.nodes()
-        services = self.ask("service", "ls", "-q", "--filter", f"label={self.label}").split()
+    def look(self, before: Snapshot | None = None) -> Snapshot:
+        """The current state of the stack. Leaves out what is removed between the queries.
+
+        With an earlier state, that of its services and their tasks, on its nodes: half as many queries.
+        """
+        nodes = before.nodes if before else self.nodes()
+        services = [each.id for each in before.services] if before else self._services()
         if not services:
             return Snapshot(nodes)
         tasks = self.try_("service", "ps", "-q", "--no-trunc", *services).stdout.split()
@@ -87,6 +90,9 @@ class Manager:
             parse_services(self.try_("service", "inspect", *services).stdout, self.stack, nodes),
             parse_tasks(self.try_("inspect", "--type", "task", *tasks).stdout) if tasks else [],
         )
+
+    def _services(self) -> list[str]:
+        return self.ask("service", "ls", "-q", "--filter", f"label={self.label}").split()
 
     def last_lines(self, task_or_service: str) -> str:
         """The last lines of the log of a replica, or of a service."""

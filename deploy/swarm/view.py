@@ -16,6 +16,8 @@ from deploy.swarm.state import Snapshot, Standing, standing, unplaceable
 
 #: Seconds between two queries of the swarm.
 LOOK_SECONDS = 1.0
+#: Seconds after which nodes, and services that are new or gone, are asked for again.
+WHOLE_SECONDS = 5.0
 #: Seconds for which a replica may fit on no node (one that has just joined is soon known), or a service be missing.
 NOWHERE_SECONDS = 15
 LABEL = "to label the node that keeps the data of NAME: `docker node update --label-add NAME=true NODE`"
@@ -38,11 +40,14 @@ def follow(
     wait. Raises `ServiceFailed` for a service that failed, after printing the last lines of its replica, and `Failure`
     if one takes too long or is removed meanwhile.
     """
-    began = time.monotonic()
+    began, looked = time.monotonic(), -WHOLE_SECONDS
+    snapshot = Snapshot()
     with Progress() as progress:
         while True:
             check()
-            snapshot = manager.look()
+            whole = time.monotonic() - looked >= WHOLE_SECONDS
+            snapshot = manager.look(None if whole else snapshot)
+            looked = time.monotonic() if whole else looked
             standings = [standing(each, snapshot, known) for each in snapshot.services if each.name in services]
             progress.show(standings)
             failed = next((each for each in standings if each.failed), None)

@@ -98,14 +98,14 @@ REPLACED = "for _ in $(seq 12); do systemctl daemon-reexec; sleep 1; done"
 def test_deploys_and_rollbacks_lose_no_request(site: Fleet) -> None:
     with load(site):
         served = [one_release(site)]
-        for number in range(10):
+        for number in range(6):
             change(site, number)
-            if number == 4:  # as an upgrade of systemd does; more often
+            if number == 2:  # as an upgrade of systemd does; more often
                 for name in SITE:
                     site[name].sh(f"nohup sh -c '{REPLACED}' >/dev/null 2>&1 &")
             site.must("remote-deploy")
             served.append(one_release(site))
-        assert len(set(served)) == 11
+        assert len(set(served)) == 7
         assert layer(site, site["web1"], served[-1]) == layer(site, site["web1"], served[-2])
         for _ in range(2):
             site.must("remote-rollback")
@@ -338,18 +338,19 @@ def one_release_or_none(site: Fleet) -> str:
 
 # --- The client dies ---
 
-#: What a deploy comes to, and how often it is killed after each of these.
+#: What a deploy comes to; it is killed some time after each of these, and twice where hosts differ from each other.
 STEPS = ("", "receiving", "received", "migrating", "starting", "started", "workers", "flipped", "web2: flipped", "beat")
-ROUNDS = 3
+TWICE = ("started", "flipped", "web2: flipped")
 
 
-@pytest.mark.parametrize("part", range(ROUNDS))
-def test_whenever_the_client_is_killed_each_host_serves_one_whole_release(site: Fleet, part: int) -> None:
-    chance = random.Random(6 + part)
+def test_whenever_the_client_is_killed_each_host_serves_one_whole_release(site: Fleet) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed: {seed}")  # each run draws other moments
+    chance = random.Random(seed)
     reached: Counter[str] = Counter()
     with load(site):
-        for number, step in enumerate(STEPS):
-            change(site, 1000 + 100 * part + number)
+        for number, step in enumerate((*STEPS, *TWICE)):
+            change(site, 1000 + number)
             client = start(site)
             said = ""
             # Some time after it has reached one of its steps; at first, none.
@@ -363,7 +364,7 @@ def test_whenever_the_client_is_killed_each_host_serves_one_whole_release(site: 
             reached[(re.findall(r"^\w+: ([a-z ]+) \(", said, re.MULTILINE) or ["nothing"])[-1]] += 1
             for name in SITE:
                 wait_until(partial(whole, site, name), 20, f"{name} is on one whole release")
-        change(site, 2000 + part)
+        change(site, 2000)
         site.must("remote-deploy")
     one_release(site)
     print(f"killed after: {dict(reached)}")

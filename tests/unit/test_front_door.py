@@ -68,7 +68,7 @@ class Answering(Manager):
     def ask(self, *words: str) -> str:
         return f"{self.replica}\n" if words[0] == "ps" else ""
 
-    def look(self) -> Snapshot:
+    def look(self, before: Snapshot | None = None) -> Snapshot:
         return Snapshot([], [APP])
 
 

@@ -138,17 +138,15 @@ def with_database(site: Site, host: Host, learned: Learned) -> Desired:
     rules = admission(site, _admitted(site, host, learned))
     memory = memory_limit(site, host, "database", "postgresql@.service", learned)
     rights = confined(shared_drop_in("postgresql@.service"), "files/postgresql.drop-in.conf")
-    # A server that others use keeps its rights; with another site of ours, what it has, as it goes on.
-    alone = not learned.shares_database
-    files = (configuration, rules, *([rights] if alone else []))
-    taken_back = () if alone or learned.others else (rights.path,)
+    # A server that others use keeps the rights it has, fewer or not: it is not restarted for a database of theirs.
+    files = (configuration, rules, *([] if learned.shares_database else [rights]))
     limits = [file.path for group in memory.groups for file in group.files]
     watched = [configuration.path, rights.path, *limits, *memory.absent]
     return Desired(
         packages=("postgresql", "ssl-cert"),
         folders=(Folder(str(site.layout.backups), mode=0o700),),
         groups=(Group(files), *memory.groups),
-        absent=(*taken_back, *memory.absent),
+        absent=memory.absent,
         units=(
             Unit("postgresql.service", runs=False),
             Unit(POSTGRESQL, restart_for=tuple(watched), reload_for=(rules.path,), enabled=False),

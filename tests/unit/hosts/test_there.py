@@ -197,16 +197,16 @@ def test_only_databases_of_no_site_make_a_server_shared() -> None:
     assert shares_database(site(), Facts(there=(("database", "blog_live"),)), {}), "no mark says that it is a site's"
 
 
-def test_a_second_site_takes_no_right_from_a_server_and_gives_none() -> None:
-    others = {"blog-live": Mark("blog", "live", "", 1)}
-    rights = "/etc/systemd/system/postgresql@.service.d/portico.conf"
-    alone, second = wanted("data1"), wanted("data1", learned=Learned(others=others))
-    assert rights in files(alone)
-    assert rights in files(second), "both write the same file, so neither restarts the server"
-    beside = wanted("data1", learned=Learned(shares_database=True, others=others))
-    assert rights not in files(beside)
-    assert rights not in beside.absent
-    assert rights in wanted("data1", learned=Learned(shares_database=True)).absent
+def test_what_else_uses_a_server_takes_no_right_from_it_and_gives_none() -> None:
+    rights, others = (
+        "/etc/systemd/system/postgresql@.service.d/portico.conf",
+        {"blog-live": Mark("blog", "live", "", 1)},
+    )
+    assert rights in files(wanted("data1"))
+    assert rights in files(wanted("data1", learned=Learned(others=others))), "the same file: no restart"
+    shared = wanted("data1", learned=Learned(shares_database=True))
+    assert rights not in files(shared)
+    assert rights not in shared.absent, "a database that a removed site has left restarts nothing"
 
 
 # --- Files that were there ---

@@ -175,7 +175,7 @@ def test_the_swarm_is_asked_for_the_lock_before_each_change(
 ) -> None:
     """Even if by the clock nobody can have taken it: the clock of a machine restored from a snapshot is wrong."""
     job = Service("1", "static", "global-job", 1, "", "", {}, {})
-    monkeypatch.setattr(Manager, "look", lambda _: Snapshot((), [job]))
+    monkeypatch.setattr(Manager, "look", lambda *_: Snapshot((), [job]))
     engine.taken_over()
     with pytest.raises(LockLost):
         change(session)
@@ -185,7 +185,7 @@ def test_the_swarm_is_asked_for_the_lock_before_each_change(
 def test_scaling_and_removing_ask_for_the_lock_first(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     app = Service("1", "app", "replicated", 1, "", "", {}, {})
 
-    def look(_: Manager) -> Snapshot:
+    def look(_: Manager, _before: Snapshot | None = None) -> Snapshot:
         if engine.locks:
             engine.taken_over()
         return Snapshot((), [app])
@@ -384,7 +384,7 @@ def test_a_missed_sign_of_life_is_followed_by_others(engine: Engine, monkeypatch
 def test_each_question_and_each_small_change_has_a_limit(
     engine: Engine, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    SHOP.look()
+    SHOP.look(SHOP.look())
     SHOP.try_("node", "ls")
     SHOP.tell(SHOP.stack_deploy(file()))
     SHOP.last_lines("app")
@@ -446,7 +446,7 @@ def test_a_migration_may_take_an_hour_as_on_plain_hosts_and_files_a_quarter(
     days = Days()
     monkeypatch.setattr(view, "time", days)
     monkeypatch.setattr(jobs, "clear_job", lambda *_: None)
-    monkeypatch.setattr(Manager, "look", lambda _: job(name, "running"))
+    monkeypatch.setattr(Manager, "look", lambda *_: job(name, "running"))
     with pytest.raises(Failure, match=rf"{name}.*: not done within (3600|900) s"):
         jobs.run_jobs(session, file(**{name: {}}), [name])
     assert least < days.now < most
@@ -456,7 +456,7 @@ def test_a_migration_of_a_killed_client_is_not_waited_for_without_an_end(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "time", Days())
-    monkeypatch.setattr(Manager, "look", lambda _: job("release", "running"))
+    monkeypatch.setattr(Manager, "look", lambda *_: job("release", "running"))
     with pytest.raises(
         Failure, match="release: the job of an earlier deploy still runs; to stop it: `docker service rm shop_release`"
     ):
@@ -473,7 +473,7 @@ def test_a_management_command_as_a_job_runs_for_hours_and_holds_no_lock(
     release = Release(1, 1, "r", "me", "now", StackFile({"release": {"image": "x"}}, {}))
     names: list[str] = []
 
-    def look(_: Manager) -> Snapshot:
+    def look(_: Manager, _before: Snapshot | None = None) -> Snapshot:
         names[:] = [name for command in engine.asked for name in _deployed(command)]
         return job(names[-1], "complete" if days.now > 5 * 3600 else "running") if names else Snapshot()
 
@@ -490,7 +490,7 @@ def test_a_management_command_whose_job_somebody_removes_is_not_waited_for(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(view, "time", days := Days())
-    monkeypatch.setattr(Manager, "look", lambda _: Snapshot())
+    monkeypatch.setattr(Manager, "look", lambda *_: Snapshot())
     with pytest.raises(Failure, match="manage-1: somebody removed it"):
         view.follow(SHOP, {"manage-1": limits.COMMAND}, (), lambda: None)
     assert days.now < 3600
