@@ -1,27 +1,28 @@
 """Options of every suite: suites that must not skip, the site of the acceptance suite; and the order of test files."""
 
 import signal
-from collections.abc import Generator
+from collections.abc import Collection, Generator, Iterable
 from pathlib import Path
 
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler.loadfile import LoadFileScheduling
-from xdist.workermanage import NodeManager
+from xdist.workermanage import NodeManager, WorkerController
 
 HERE = Path(__file__).parent
 # Assertions in modules that suites import must show their values too.
 pytest.register_assert_rewrite("tests.contract.promises", "tests.support")
 #: Seconds for each of several test processes to remove its machines; execnet's default is 15.
 EXIT_SECONDS = 45
-#: The files that take minutes. With several processes (`-n`) they are started in this order: the longest first, but not
-#: two at once that set up a fleet of bare hosts, which uses all processors.
+#: The files that take minutes. With several processes (`-n`) they are started in this order: the longest first.
 LONGEST = (
     "hosts/test_release.py",
     "swarm/test_swarm.py",
     "docker/test_rollout.py",
     "hosts/test_setup.py",
     "adopt/test_on_servers_in_containers.py",
+    "hosts/test_messy.py",
+    "hosts/test_machines.py",
     "native/test_environments.py",
     "native/test_dev.py",
     "docker/test_dev.py",
@@ -31,7 +32,13 @@ LONGEST = (
     "native/test_million.py",
     "hosts/test_connect.py",
 )
-
+#: Those that run a site on several machines, which uses all processors: of these, one runs at a time.
+FLEETS = frozenset(
+    (
+        *("hosts/test_release.py", "hosts/test_setup.py", "hosts/test_messy.py", "hosts/test_machines.py"),
+        *("swarm/test_swarm.py", "adopt/test_on_servers_in_containers.py"),
+    )
+)
 #: Suites whose files take seconds: they come last, and fill the processes evenly to the end.
 QUICK = ("unit", "kit", "site")
 #: Files that use a set-up of minutes that another file has, and so run in its process, beside it.
@@ -51,6 +58,20 @@ class Files(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
 
     def _split_scope(self, nodeid: str) -> str:
         return unit_of(nodeid)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        others = [work for other, work in self.assigned_work.items() if other is not node]
+        running = {unit for work in others for unit, tests in work.items() if not all(tests.values())}
+        self.workqueue.move_to_end(next_unit(self.workqueue, running), last=False)
+        super()._assign_work_unit(node)
+
+
+def next_unit(waiting: Iterable[str], running: Collection[str]) -> str:
+    """What a process gets next: the first that waits, or while another has one of `FLEETS`, the first of the rest."""
+    first, *more = waiting
+    if FLEETS.isdisjoint(running):
+        return first
+    return next((unit for unit in (first, *more) if unit not in FLEETS), first)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:

@@ -9,7 +9,7 @@ import pytest
 from deploy import checks
 from deploy.core.errors import Failure
 from deploy.venvs.store import Store
-from tests.conftest import LONGEST, TOGETHER, position, unit_of
+from tests.conftest import FLEETS, LONGEST, TOGETHER, next_unit, position, unit_of
 from tests.support import ROOT
 from tests.unit.examples import PROJECT
 
@@ -36,7 +36,9 @@ def test_all_suites_share_several_processes_and_what_is_named_has_one() -> None:
 
 
 def test_the_files_that_are_begun_first_exist() -> None:
-    assert [name for name in (*LONGEST, *TOGETHER, *TOGETHER.values()) if not (ROOT / "tests" / name).is_file()] == []
+    assert [
+        name for name in (*LONGEST, *FLEETS, *TOGETHER, *TOGETHER.values()) if not (ROOT / "tests" / name).is_file()
+    ] == []
 
 
 def test_files_of_minutes_begin_first_then_other_real_ones_and_the_quick_suites_are_last() -> None:
@@ -50,6 +52,13 @@ def test_files_that_share_a_set_up_are_given_to_one_process_and_follow_each_othe
         assert unit_of(f"tests/{name}::test_a") == unit_of(f"tests/{other}::test_b[c]")
         assert position(ROOT / "tests" / name) == position(ROOT / "tests" / other)
     assert unit_of("tests/unit/test_checks.py::test_a") != unit_of("tests/unit/test_pages.py::test_a")
+
+
+def test_of_the_files_with_several_machines_one_runs_at_a_time() -> None:
+    waiting = ["swarm/test_swarm.py", "docker/test_prod.py", "unit/test_checks.py"]
+    assert next_unit(waiting, {"docker/test_dev.py"}) == "swarm/test_swarm.py"
+    assert next_unit(waiting, {"hosts/test_release.py"}) == "docker/test_prod.py"
+    assert next_unit(waiting[:1], {"hosts/test_release.py"}) == "swarm/test_swarm.py", "nothing else is left"
 
 
 def test_an_unknown_suite_is_refused_with_the_known_ones() -> None:
