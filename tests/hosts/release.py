@@ -103,7 +103,7 @@ def wait_settled(site: Fleet, seconds: float = SETTLED_SECONDS) -> None:
 
 
 @contextmanager
-def load(site: Fleet, seconds: float = 900, rest: float = 0.3) -> Iterator[list[Load]]:
+def load(site: Fleet, seconds: float = 900, rest: float = 0.5) -> Iterator[list[Load]]:
     """A steady load on both web hosts, half of it POST. Fails the test if a request failed.
 
     ``rest`` is the seconds that each client waits after a request.

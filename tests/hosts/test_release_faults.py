@@ -98,14 +98,14 @@ REPLACED = "for _ in $(seq 12); do systemctl daemon-reexec; sleep 1; done"
 def test_deploys_and_rollbacks_lose_no_request(site: Fleet) -> None:
     with load(site):
         served = [one_release(site)]
-        for number in range(6):
+        for number in range(4):
             change(site, number)
             if number == 2:  # as an upgrade of systemd does; more often
                 for name in SITE:
                     site[name].sh(f"nohup sh -c '{REPLACED}' >/dev/null 2>&1 &")
             site.must("remote-deploy")
             served.append(one_release(site))
-        assert len(set(served)) == 7
+        assert len(set(served)) == 5
         assert layer(site, site["web1"], served[-1]) == layer(site, site["web1"], served[-2])
         for _ in range(2):
             site.must("remote-rollback")

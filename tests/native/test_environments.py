@@ -119,13 +119,15 @@ def test_two_at_once_end_with_one_whole_environment(project: Path) -> None:
 
 
 @pytest.mark.parametrize("installer", ["uv", "pip"])
-def test_killed_at_ten_random_moments_the_next_one_makes_it_whole(project: Path, installer: str) -> None:
+def test_killed_at_random_moments_the_next_one_makes_it_whole(project: Path, installer: str) -> None:
     env = {**support.environment(), **(PIP if installer == "pip" else {})}
     assert invoke(project, "--list").code == 0
-    moments = random.Random(20261122)
+    seed = random.randrange(10**6)
+    print(f"seed: {seed}")  # each run draws other moments
+    moments = random.Random(seed)
     command = ["python3", str(project / "tasks.py"), "venv", "--env", "dev"]
     seconds = 1.5 if installer == "uv" else 8
-    for _ in range(10):
+    for _ in range(5):
         with subprocess.Popen(
             command, cwd=project, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         ) as process:

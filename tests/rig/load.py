@@ -21,9 +21,9 @@ class Load:
 
     port: int
     clients: int = 6
-    #: Seconds that a client waits after each request: six of them send up to 30 requests a second. A faster load takes
+    #: Seconds that a client waits after each request: six of them send up to 16 requests a second. A faster load takes
     #: the processors from the deploy, which then takes longer instead of meeting more requests.
-    rest: float = 0.2
+    rest: float = 0.35
     #: The name of the site that is asked for.
     host: str = "localhost"
     #: Seconds after which it ends by itself.

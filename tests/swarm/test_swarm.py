@@ -42,7 +42,7 @@ def restore(swarm: Swarm) -> None:
 
 
 @contextlib.contextmanager
-def load_on(nodes: list[Node], clients: int = 2, rest: float = 0.25) -> Iterator[list[Load]]:
+def load_on(nodes: list[Node], clients: int = 2, rest: float = 0.4) -> Iterator[list[Load]]:
     """A steady load through the ports of these nodes."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(Load(node.http_port, clients=clients, rest=rest)) for node in nodes]

@@ -12,6 +12,8 @@ RUN rm /etc/apt/apt.conf.d/docker-clean \
     && rm /usr/sbin/policy-rc.d
 # The keys and the id of a host are made when it first starts; a container has neither devices nor seats nor terminals.
 COPY host-ssh.conf /etc/systemd/system/ssh.service.d/rig.conf
+# It asks logind each second whether the machine shuts down, and there is none.
+COPY host-upgrades.conf /etc/systemd/system/unattended-upgrades.service.d/rig.conf
 RUN rm -f /etc/ssh/ssh_host_* /var/lib/dbus/machine-id && : >/etc/machine-id \
     && systemctl mask systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket \
        systemd-logind.service getty.target \
