@@ -83,10 +83,11 @@ def ledger(site: Fleet, name: str) -> str:
 def settled(site: Fleet) -> bool:
     """Whether each host runs the units of its release, and no others."""
     roles = {"web1": {"web"}, "web2": {"web"}, "jobs1": {"worker", "beat"}}
-    return all(
-        units(site[name]) == {(kind, site.current(site[name])): "active" for kind in kinds}
-        for name, kinds in roles.items()
-    )
+    for name, kinds in roles.items():
+        release = site.current(site[name])
+        if units(site[name]) != {(kind, release): "active" for kind in kinds}:
+            return False
+    return True
 
 
 #: Seconds after which no old unit may run: those that `first_release` gives to what is under way, and some to stop.

@@ -98,14 +98,14 @@ REPLACED = "for _ in $(seq 12); do systemctl daemon-reexec; sleep 1; done"
 def test_deploys_and_rollbacks_lose_no_request(site: Fleet) -> None:
     with load(site):
         served = [one_release(site)]
-        for number in range(4):
+        for number in range(3):
             change(site, number)
-            if number == 2:  # as an upgrade of systemd does; more often
+            if number == 1:  # as an upgrade of systemd does; more often
                 for name in SITE:
                     site[name].sh(f"nohup sh -c '{REPLACED}' >/dev/null 2>&1 &")
             site.must("remote-deploy")
             served.append(one_release(site))
-        assert len(set(served)) == 5
+        assert len(set(served)) == 4
         assert layer(site, site["web1"], served[-1]) == layer(site, site["web1"], served[-2])
         for _ in range(2):
             site.must("remote-rollback")
@@ -298,10 +298,16 @@ def test_a_fault_on_one_host_puts_back_the_other_that_was_flipped(site: Fleet, n
         site.configure(wait=0)
     for each in WEB:
         wait_until(partial(answers, f"{site[each].url}/readyz"), 30, f"{each} serves")
-    change(site, random.randrange(10**6))
     # A host that is cut off holds its lock until the heartbeats time out; the others release theirs at once.
     patience = 90 if name == "network cut" else 5
     wait_until(lambda: free(site), patience, "nobody holds the lock")
+    wait_settled(site)
+
+
+def test_after_these_faults_a_deploy_works(site: Fleet) -> None:
+    """Each fault also begins with a deploy, which reaches both web hosts."""
+    before = one_release(site)
+    change(site, random.randrange(10**6))
     site.must("remote-deploy")
     assert one_release(site) != before
     wait_settled(site)
@@ -338,9 +344,8 @@ def one_release_or_none(site: Fleet) -> str:
 
 # --- The client dies ---
 
-#: What a deploy comes to; it is killed some time after each of these, and twice where hosts differ from each other.
+#: What a deploy comes to; it is killed some time after each of these.
 STEPS = ("", "receiving", "received", "migrating", "starting", "started", "workers", "flipped", "web2: flipped", "beat")
-TWICE = ("started", "flipped", "web2: flipped")
 
 
 def test_whenever_the_client_is_killed_each_host_serves_one_whole_release(site: Fleet) -> None:
@@ -349,7 +354,7 @@ def test_whenever_the_client_is_killed_each_host_serves_one_whole_release(site: 
     chance = random.Random(seed)
     reached: Counter[str] = Counter()
     with load(site):
-        for number, step in enumerate((*STEPS, *TWICE)):
+        for number, step in enumerate(STEPS):
             change(site, 1000 + number)
             client = start(site)
             said = ""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +61,34 @@ def docker(*words: str, check: bool = True) -> str:
     """The output of a docker command."""
     result = run(Run(["docker", *words]), capture=True, check=check)
     return result.stdout + (result.stderr if words[0] == "logs" else "")
+
+
+#: Of containers that were entered: the first process, and when it was started.
+_INITS: dict[str, tuple[int, str]] = {}
+#: As root has it in a machine.
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def inside(container: str) -> list[str]:
+    """What runs a command in a container that is a machine, as root.
+
+    Tests ask often, and beside what enters its namespaces, `docker exec` takes ten times the processor time.
+    """
+    pid, began = _INITS.get(container, (0, ""))
+    if not os.geteuid() and (not pid or _started(pid) != began):
+        pid = int(docker("inspect", "--format", "{{.State.Pid}}", container, check=False).strip() or 0)
+        _INITS[container] = (pid, _started(pid))
+    if not pid:
+        return ["docker", "exec", "-i", container]
+    return ["nsenter", "--target", str(pid), "--all", "env", "-i", "HOME=/root", f"PATH={PATH}"]
+
+
+def _started(pid: int) -> str:
+    """When a process of this machine was started, in ticks since the machine was; empty if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 def accept(url: str, ca: str = "") -> None:

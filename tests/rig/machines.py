@@ -15,7 +15,7 @@ from pathlib import Path
 
 from deploy.core.shell import Result, Run, run
 from tests import support
-from tests.rig.engine import docker, network, together
+from tests.rig.engine import docker, inside, network, together
 from tests.rig.ports import free_port
 
 IMAGE = "portico-rig/host"
@@ -51,7 +51,7 @@ def watching(enough: str) -> str:
 
 @dataclass
 class Machine:
-    """A host that accepts root over SSH with a key, and `docker exec` for inspection."""
+    """A host that accepts root over SSH with a key; for inspection, its namespaces are entered."""
 
     name: str
     #: The version of Debian: 12 or 13.
@@ -89,11 +89,11 @@ class Machine:
 
     def ssh(self, *words: str, check: bool = True) -> str:
         """The output of a command run there as root. Raises `Failure` if it fails and ``check`` is set."""
-        return docker("exec", self.container, *words, check=check)
+        return run(Run([*inside(self.container), *words]), capture=True, check=check).stdout
 
     def sh(self, script: str, *, check: bool = True) -> str:
         """The output of a script run there as root; with ``check`` it stops at its first failure and raises it."""
-        command = ["docker", "exec", "-i", self.container, "sh", *(["-eu"] if check else []), "-s"]
+        command = [*inside(self.container), "sh", *(["-eu"] if check else []), "-s"]
         return run(Run(command, input=f"{script}\n"), capture=True, check=check).stdout
 
     def journal(self, unit: str, lines: int = 100) -> str:

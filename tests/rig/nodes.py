@@ -30,7 +30,7 @@ from cryptography.x509.oid import NameOID
 
 from deploy.core.shell import Run, Write, WriteSecret, run
 from tests import support
-from tests.rig.engine import docker, network, together
+from tests.rig.engine import docker, inside, network, together
 from tests.rig.ports import free_port
 
 NODE_IMAGE = "portico-rig/node"
@@ -192,7 +192,7 @@ class Node:
 
     def docker(self, *words: str, check: bool = True) -> str:
         """The output of a docker command of the node's engine."""
-        return docker("exec", self.container, "docker", *words, check=check)
+        return run(Run([*inside(self.container), "docker", *words]), capture=True, check=check).stdout
 
     def disconnect(self) -> None:
         """End the client's shared connection, if there is one: the next command really connects."""
