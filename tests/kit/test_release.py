@@ -55,6 +55,27 @@ def test_the_same_file_is_compressed_to_the_same_bytes(collected: Path) -> None:
     assert {path: path.read_bytes() for path in collected.rglob("*.gz")} == before
 
 
+def test_what_is_published_compressed_is_taken_from_there_unless_it_is_damaged(collected: Path, tmp_path: Path) -> None:
+    """Damaged as by a power failure. What has no hash in its name may be another file there."""
+    published, again = tmp_path / "published", tmp_path / "again"
+    before = {path.relative_to(collected): path.read_bytes() for path in collected.rglob("*.gz")}
+    values = {**GOOD, "PUBLISHED_STATIC": str(published)}
+    assert release("publish", **values, STATIC_ROOT=str(collected)).code == 0
+    whole, empty, cut, *_ = sorted(path for path in published.rglob("*.css.gz") if len(path.name.split(".")) == 4)
+    whole.write_bytes(gzip.compress(gzip.decompress(whole.read_bytes()), 1, mtime=0))
+    empty.write_bytes(b"")
+    cut.write_bytes(cut.read_bytes()[:-9])
+    for path in published.rglob("*.css.gz"):
+        if len(path.name.split(".")) == 3:
+            path.write_bytes(gzip.compress(b"another file"))
+    assert release("collect", **values, STATIC_ROOT=str(again)).code == 0
+    after = {path.relative_to(again): path.read_bytes() for path in again.rglob("*.gz")}
+    taken = whole.relative_to(published)
+    assert after[taken] == whole.read_bytes() != before[taken]
+    assert after.keys() == before.keys()
+    assert all(gzip.decompress(text) == gzip.decompress(before[path]) for path, text in after.items())
+
+
 def test_a_site_whose_checks_fail_is_not_collected(tmp_path: Path) -> None:
     lines = ["from mysite.settings.production import *", "STATICFILES_DIRS = [str(STATIC_ROOT)]"]
     (tmp_path / "twisted.py").write_text("\n".join(lines))

@@ -10,10 +10,12 @@ after the first migration of a new database.
 """
 
 import gzip
+import hashlib
 import os
 import shutil
 import sys
 import time
+import zlib
 from pathlib import Path
 from uuid import uuid4
 
@@ -46,7 +48,8 @@ def collect() -> None:
     listed = root / "staticfiles.json"
     if not listed.is_file() or not listed.stat().st_size:
         sys.exit(f"{listed}: collectstatic did not create it; check STORAGES in the settings")
-    print(f"static files: {compress(root)} compressed", flush=True)
+    published = os.environ.get("PUBLISHED_STATIC")
+    print(f"static files: {compress(root, Path(published) if published else None)} compressed", flush=True)
 
 
 def collects(where: str) -> bool:
@@ -60,16 +63,37 @@ def collects(where: str) -> bool:
     return (where == "disk") == isinstance(staticfiles_storage, StaticFilesStorage)
 
 
-def compress(root: Path) -> int:
-    """Create a .gz beside each file that is worth it, deterministically. Returns their number."""
-    made = 0
-    for path in root.rglob("*"):
-        if path.suffix in COMPRESSED and path.is_file() and path.stat().st_size > COMPRESSED_BYTES:
-            beside = path.with_name(f"{path.name}.gz")
-            beside.write_bytes(gzip.compress(path.read_bytes(), 9, mtime=0))
-            shutil.copystat(path, beside)
-            made += 1
-    return made
+def compress(root: Path, published: Path | None = None) -> int:
+    """Create a .gz beside each file that is worth it, deterministically. Returns their number.
+
+    What is the same is compressed once: a file has the same content as its copy without a hash in its name, and most
+    files are those of the release before, which lie in ``published``.
+    """
+    found = (path for path in root.rglob("*") if path.suffix in COMPRESSED and path.is_file())
+    wanted = [path for path in found if path.stat().st_size > COMPRESSED_BYTES]
+    done: dict[bytes, Path] = {}
+    for path in sorted(wanted, key=is_mutable):
+        beside = path.with_name(f"{path.name}.gz")
+        earlier = published / beside.relative_to(root) if published and not is_mutable(path) else None
+        content = path.read_bytes()
+        same = done.get(digest := hashlib.sha256(content).digest())
+        if not same and earlier and holds(earlier, content):
+            same = earlier
+        if same:
+            shutil.copyfile(same, beside)
+        else:
+            beside.write_bytes(gzip.compress(content, 9, mtime=0))
+        done[digest] = beside
+        shutil.copystat(path, beside)
+    return len(wanted)
+
+
+def holds(compressed: Path, content: bytes) -> bool:
+    """Whether a compressed file is there and whole, and has this content: a power failure may have emptied it."""
+    try:
+        return gzip.decompress(compressed.read_bytes()) == content
+    except (OSError, EOFError, zlib.error):
+        return False
 
 
 def publish(source: Path, target: Path) -> int:
