@@ -6,10 +6,13 @@ import ssl
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from deploy.core.errors import Failure
+
+# cryptography takes a tenth of a second to load, and most commands check no certificate.
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 def check_certificate(
@@ -20,6 +23,8 @@ def check_certificate(
     ``source`` is the file that configures the pair, for the message. ``names`` are the site's: the certificate must be
     for one of them.
     """
+    from cryptography import x509
+
     for path in (certificate, key):
         if not path.is_file():
             raise Failure(f"{source}: {path}: there is no such file; put it there, or fix the path")
@@ -45,6 +50,8 @@ def check_certificate(
 
 def names_of(certificate: x509.Certificate) -> list[str]:
     """The names that clients look at; the common name alone is none of them (RFC 9110, section 4.3.4)."""
+    from cryptography import x509
+
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
