@@ -53,7 +53,8 @@ def canaries(prod: Stack) -> Iterator[Canaries]:
 
 
 def votes(stack: Stack) -> int:
-    return int(stack.shell("from polls.models import Vote; print(Vote.objects.count())"))
+    [postgres] = stack.containers("postgres")
+    return held.votes(postgres)
 
 
 def last_line(result: Result) -> str:
@@ -250,8 +251,7 @@ def exports(stack: Stack, number: int) -> list[str]:
 
 
 def all_done(stack: Stack, ids: list[str]) -> bool:
-    count = f"from polls.models import Export; print(Export.objects.filter(pk__in={ids}, state='done').count())"
-    return int(stack.shell(count)) == len(ids)
+    return states(stack, ids) == ["done"] * len(ids)
 
 
 @pytest.mark.parametrize("service", ["app", "nginx"])
@@ -278,10 +278,9 @@ def test_a_killed_worker_loses_no_task(prod: Stack) -> None:
     wait_until(lambda: all_done(prod, ids), 120, "every export is done")
 
 
-def states(stack: Stack, ids: list[str]) -> str:
-    return stack.shell(
-        f"from polls.models import Export; print([e.state for e in Export.objects.filter(pk__in={ids})])"
-    )
+def states(stack: Stack, ids: list[str]) -> list[str]:
+    [postgres] = stack.containers("postgres")
+    return held.states(postgres, ids)
 
 
 def slowed(stack: Stack) -> bool:

@@ -263,7 +263,8 @@ def test_a_task_and_a_command_under_way_outlive_deploys_and_their_release_stays(
     assert command.communicate(timeout=60)[0].strip().endswith("imported late")
     asked = f"print(*Question.objects.filter(text__startswith={mark!r}).values_list('text', flat=True), sep='|')"
     asked = f"from polls.models import Question; {asked}"
-    wait_until(lambda: bool(shell(site, asked)), 90, "the task is done")
+    written = f"echo \"SELECT 1 FROM polls_question WHERE text LIKE '{mark} %'\" | runuser -u postgres -- psql -qAtX"
+    wait_until(lambda: "1" in site["data1"].sh(f"{written} portico_test"), 90, "the task is done")
     assert shell(site, asked) == f"{mark} /srv/portico-test/releases/{old}/static", "once, by the worker that began it"
     wait_until(lambda: ("worker", old) not in units(site["jobs1"]), 30, "its worker ends with its last task")
     site.configure(keep=5)

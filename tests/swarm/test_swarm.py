@@ -19,6 +19,7 @@ from deploy.swarm.manager import Manager, engine
 from tests import support
 from tests.contract.promises import *  # noqa: F403
 from tests.contract.promises import Runtime
+from tests.rig import held
 from tests.rig.load import Load
 from tests.rig.nodes import Node
 from tests.rig.visitor import Visitor
@@ -56,7 +57,8 @@ def unhurt(loads: list[Load]) -> None:
 
 
 def votes(swarm: Swarm) -> int:
-    return int(swarm.shell("from polls.models import Vote; print(Vote.objects.count())"))
+    node, container = swarm.container("postgres")
+    return held.votes(container, node.docker)
 
 
 def change(swarm: Swarm, text: str) -> None:
@@ -74,8 +76,8 @@ def exports(swarm: Swarm, node: Node, number: int) -> list[tuple[Visitor, str]]:
 
 def done(swarm: Swarm, asked: list[tuple[Visitor, str]]) -> bool:
     ids = [page.rstrip("/").rsplit("/", 1)[1] for _, page in asked]
-    count = f"from polls.models import Export; print(Export.objects.filter(pk__in={ids}, state='done').count())"
-    return int(swarm.shell(count)) == len(ids)
+    node, container = swarm.container("postgres")
+    return held.states(container, ids, node.docker) == ["done"] * len(ids)
 
 
 # --- Every node ---
