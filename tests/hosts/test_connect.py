@@ -1,5 +1,6 @@
 """SSH: hosts without a pinned key are refused, nothing blocks, nothing is left behind."""
 
+import base64
 import hashlib
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from deploy.core.errors import Failure
 from deploy.hosts.environment import file, model
 from deploy.hosts.ssh import known_hosts, pinning
-from deploy.hosts.ssh.channel import LIMIT_SECONDS, Result, hold_lock, run_script
+from deploy.hosts.ssh.channel import LIMIT_SECONDS, Result, hold_lock, run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, connect
 from deploy.hosts.ssh.known_hosts import KnownHosts
 from tests.hosts.server import ENVIRONMENT, Server, make_key, needs_sshd, public, trusting
@@ -359,6 +361,10 @@ def test_hosts_that_cannot_be_reached_are_all_named_before_anything_is_done(serv
     assert [line.split(":")[0] for line in raised.value.message.splitlines()] == ["web2", "web3"]
 
 
+#: In the command lines of the shell that gets a script, and of the one that watches it.
+FRAME, WATCHER = 'printf %s "$frame"', 'kill -s TERM -- "-$2"'
+
+
 def client(do: str, server: Server, folder: Path, *words: str) -> "subprocess.Popen[str]":
     known = folder / "known"
     known.write_text(trusting(server).text)
@@ -377,7 +383,44 @@ def test_a_script_ends_within_seconds_of_its_client(server: Server, tmp_path: Pa
         begin = time.monotonic()
         wait_until(lambda: not processes_of("sleep 9753"), 8, "the script is ended")
         print(f"ended {time.monotonic() - begin:.1f} s after {number.name}")
-    wait_until(lambda: not processes_of('printf %s "$frame"'), 8, "nothing of ours is left")
+    wait_until(lambda: not {**processes_of(WATCHER), **processes_of(FRAME)}, 8, "nothing of ours is left")
+
+
+def test_a_script_that_ignores_its_end_is_killed_in_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = script("frame.sh").replace("seq 120", "seq 2")
+    monkeypatch.setattr("deploy.hosts.ssh.channel._frame", lambda: base64.b64encode(frame.encode()))
+    with ThreadPoolExecutor(1) as pool:
+        with Connections(trusting(server)) as connections:
+            connection = connections.to(server.host()).open()
+            pool.submit(run_script, connection, "trap '' TERM HUP PIPE; sleep 9754")
+            wait_until(lambda: bool(processes_of("sleep 9754")), 20, "the script runs")
+        wait_until(lambda: not processes_of("sleep 9754"), 10, "it is killed")
+    wait_until(lambda: not {**processes_of(WATCHER), **processes_of(FRAME)}, 4, "nothing of ours is left")
+
+
+def test_a_script_whose_client_dies_while_it_begins_is_ended(tmp_path: Path) -> None:
+    """The session's process is killed while the frame reads the script, before anything watches."""
+    (tmp_path / "frame.sh").write_text(script("frame.sh"))
+    (tmp_path / "base64").write_text('#!/bin/sh\nsleep 1\nexec /usr/bin/base64 "$@"\n')
+    (tmp_path / "base64").chmod(0o755)
+    begun = tmp_path / "begun"
+    asked = base64.b64encode(f"echo >{begun}; sleep 9756".encode()).decode()
+    session = subprocess.Popen(
+        ["sh", "-c", 'sh "$0"; :', str(tmp_path / "frame.sh")],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert session.stdin
+    assert session.stdout
+    session.stdin.write(f"600\n-\n{asked}\n")
+    session.stdin.flush()
+    assert session.stdout.readline() == "portico: begin\n"
+    session.kill()
+    session.wait()
+    wait_until(lambda: begun.exists() or not processes_of(str(tmp_path)), 10, "it has begun, or will not")
+    wait_until(lambda: not processes_of("sleep 9756"), 8, "it is ended")
 
 
 # --- Locks ---

@@ -62,24 +62,26 @@ script=$(printf '%s' "$script" | base64 -d)
 session=$PPID
 [ "$session" -ne 1 ] || exit 1
 
-# A killed client or a cut cable ends the session's process, but not the processes that it started.
-# $$ stays the process id of timeout, which leads the process group of the script.
-if kill -0 "$session" 2>/dev/null; then
-    (
-        trap '' TERM
-        while kill -0 "$session"; do
-            kill -0 "$$" || exit 0
-            sleep 1
-        done
-        kill -s TERM -- "-$$" || kill -s TERM "$$"
-        # A script has time to restore what it changed: its shell handles TERM when the current command has ended.
-        for _ in $(seq 120); do
-            kill -0 -- "-$$" || exit 0
-            sleep 1
-        done
-        kill -s KILL -- "-$$"
-    ) </dev/null >/dev/null 2>&1 &
-fi
+# A killed client or a cut cable ends the session's process, but not the processes that it started: they get another
+# parent. $$ stays the process id of timeout, which leads the process group of the script.
+# The one that watches is in a session of its own, so that it is no member of the group that it waits for: it would keep
+# itself for two minutes, and a reboot waiting.
+# shellcheck disable=SC2016 # that shell expands it
+setsid sh -c '
+    while IFS= read -r stat <"/proc/$2/stat" || exit 0; do
+        # PROCESS (NAME) STATE PARENT …; see proc_pid_stat(5)
+        set -- "$1" "$2" ${stat##*) }
+        [ "$4" -eq "$1" ] || break
+        sleep 1
+    done
+    kill -s TERM -- "-$2" || kill -s TERM "$2"
+    # A script has time to restore what it changed: its shell handles TERM when the current command has ended.
+    for _ in $(seq 120); do
+        kill -s 0 -- "-$2" || exit 0 # not `kill -0`: dash takes no group then
+        sleep 1
+    done
+    kill -s KILL -- "-$2"
+' - "$session" "$$" </dev/null >/dev/null 2>&1 &
 
 exec timeout -k 120 "$limit" sh /dev/fd/9 9<<END
 exec 9<&-; name='$name'; $script
