@@ -15,6 +15,8 @@ from collections import Counter
 from contextlib import suppress
 
 IDLE, BODIES, HEADERS, ASKING = 800, 100, 100, 12
+#: More requests that would change something than one client may send at once.
+BURST = 300
 HOST, PORT, SECONDS = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 END = time.monotonic() + SECONDS
 statuses: Counter[str] = Counter()
@@ -67,16 +69,18 @@ hold(BODIES, b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9900000\r\n
 hold(HEADERS, b"GET / HTTP/1.1\r\nHost: localhost\r\n")
 slow = held[-HEADERS:]
 hold(IDLE, b"")
-# Beside those, as many whole requests at once as it may have, and more.
+# Beside those, whole requests.
 threads = [threading.Thread(target=ask) for _ in range(ASKING)] + [threading.Thread(target=trickle, args=(slow,))]
 for thread in threads:
     thread.start()
 burst = []
-for _ in range(150):
+for _ in range(BURST):
     with suppress(OSError):
-        each = socket.create_connection((HOST, PORT), 5)
-        each.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        burst.append(each)
+        burst.append(socket.create_connection((HOST, PORT), 5))
+# All are open before the first says anything: however slow this machine is, they arrive at once.
+for each in burst:
+    with suppress(OSError):
+        each.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 for each in burst:
     with suppress(OSError, IndexError):
         each.settimeout(20)
