@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.bench.containers import stack
 from tests.docker.conftest import Stack
-from tests.rig import held
+from tests.rig import database, held
 from tests.rig.load import Load
 
 MOST_SECONDS = 2.0
@@ -23,7 +23,7 @@ MOST_SECONDS = 2.0
 def measure(made: Stack, what: str, holds: Callable[[str], AbstractContextManager[None]], seconds: float) -> bool:
     """Deploy a release with a migration while the lock is held so long; returns whether no request suffered."""
     [postgres] = made.containers("postgres")
-    held.psql(postgres, "ALTER TABLE polls_question DROP COLUMN IF EXISTS spare")
+    database.psql(postgres, "ALTER TABLE polls_question DROP COLUMN IF EXISTS spare")
     (made.project / f"site/polls/migrations/0003_{what}.py").write_text(held.MIGRATION)
     ended: list[int] = []
     with Load(made.port, most_seconds=600) as load:

@@ -14,7 +14,7 @@ import pytest
 
 from deploy.core.shell import Result
 from tests.docker.conftest import Stack
-from tests.rig import held
+from tests.rig import database, held
 from tests.rig.engine import docker
 from tests.rig.visitor import Visitor
 from tests.support import environment, one_line, wait_until
@@ -58,7 +58,7 @@ def rows(stack: Stack) -> str:
     """What a restore has to bring back."""
     [postgres] = stack.containers("postgres")
     tables = ("polls_vote", "polls_choice", "auth_user", "django_migrations")
-    return held.psql(postgres, f"SELECT {', '.join(f'(SELECT count(*) FROM {each})' for each in tables)}")
+    return database.psql(postgres, f"SELECT {', '.join(f'(SELECT count(*) FROM {each})' for each in tables)}")
 
 
 def known(stack: Stack) -> list[str]:
@@ -210,7 +210,7 @@ def test_a_restore_over_a_migration_brings_the_code_back_and_the_next_deploy_wor
     assert Visitor(prod.url).get("/readyz").status_code == 200
     prod.must("prod", "--detach")
     [postgres] = prod.containers("postgres")
-    assert held.psql(postgres, "SELECT count(*) FROM polls_note") == "0", "the migration is applied again"
+    assert database.psql(postgres, "SELECT count(*) FROM polls_note") == "0", "the migration is applied again"
     assert rows(prod).split("|")[-1] == later.split("|")[-1]
     prod.must("restore", "--drop-old", "--yes")
     assert "site_before" not in docker("exec", postgres, "psql", "-U", "site", "-d", "site", "-Atlq")

@@ -20,7 +20,7 @@ from tests.contract.promises import *  # noqa: F403
 from tests.contract.promises import Runtime
 from tests.docker.canaries import Canaries
 from tests.docker.conftest import Stack
-from tests.rig import held
+from tests.rig import database, held
 from tests.rig.engine import docker
 from tests.rig.load import Load
 from tests.rig.visitor import Visitor
@@ -54,7 +54,7 @@ def canaries(prod: Stack) -> Iterator[Canaries]:
 
 def votes(stack: Stack) -> int:
     [postgres] = stack.containers("postgres")
-    return held.votes(postgres)
+    return database.votes(postgres)
 
 
 def last_line(result: Result) -> str:
@@ -107,7 +107,7 @@ def test_a_migration_waits_for_a_transaction_and_a_dump_and_no_request_fails(pro
             assert not update.done()
         update.result()
     unhurt(load)
-    assert held.psql(postgres, "SELECT count(spare) FROM polls_question") == "0", "it is applied"
+    assert database.psql(postgres, "SELECT count(spare) FROM polls_question") == "0", "it is applied"
 
 
 def test_a_release_that_cannot_boot_is_taken_away_and_the_old_one_serves_on(prod: Stack) -> None:
@@ -280,7 +280,7 @@ def test_a_killed_worker_loses_no_task(prod: Stack) -> None:
 
 def states(stack: Stack, ids: list[str]) -> list[str]:
     [postgres] = stack.containers("postgres")
-    return held.states(postgres, ids)
+    return database.states(postgres, ids)
 
 
 def slowed(stack: Stack) -> bool:
@@ -385,11 +385,11 @@ def runtime(prod: Stack) -> Compose:
 
 def test_no_secret_is_found_in_a_log_an_argument_a_temporary_file_or_the_image(prod: Stack, canaries: Canaries) -> None:
     [postgres] = prod.containers("postgres")
-    held.psql(postgres, "ALTER TABLE polls_question RENAME TO elsewhere")
+    database.psql(postgres, "ALTER TABLE polls_question RENAME TO elsewhere")
     try:
         assert Visitor(prod.url).get("/").status_code == 500
     finally:
-        held.psql(postgres, "ALTER TABLE elsewhere RENAME TO polls_question")
+        database.psql(postgres, "ALTER TABLE elsewhere RENAME TO polls_question")
     prod.must("manage", "--", "check", "--deploy")
     assert prod.invoke("manage", "--", "nothing").code
     assert canaries.found() == []

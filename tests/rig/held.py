@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.rig.engine import docker
+from tests.rig.database import psql
 from tests.support import wait_until
 
 TABLE = "polls_question"
@@ -20,26 +20,6 @@ class Migration(migrations.Migration):
     dependencies = [("polls", "0002_schedule")]
     operations = [migrations.RunSQL("ALTER TABLE polls_question ADD COLUMN IF NOT EXISTS spare integer")]
 """
-
-
-def psql(container: str, sql: str, engine: Callable[..., str] = docker) -> str:
-    """The output of SQL, as the owner of the site's database: twenty times quicker than to ask the site's shell.
-
-    ``engine`` is the container's, as a function that runs a docker command.
-    """
-    words = ["psql", "-X", "-A", "-t", "-q", "-c", sql]
-    return engine("exec", container, "sh", "-c", 'exec "$@" -U "$POSTGRES_USER" "$POSTGRES_DB"', "sh", *words).strip()
-
-
-def votes(container: str, engine: Callable[..., str] = docker) -> int:
-    """The number of votes."""
-    return int(psql(container, "SELECT count(*) FROM polls_vote", engine))
-
-
-def states(container: str, exports: Iterable[str], engine: Callable[..., str] = docker) -> list[str]:
-    """The states of exports, by id."""
-    ids = ", ".join(f"'{each}'" for each in exports)
-    return psql(container, f"SELECT state FROM polls_export WHERE id IN ({ids})", engine).split()
 
 
 def waits(container: str) -> bool:

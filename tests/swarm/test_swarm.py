@@ -19,7 +19,7 @@ from deploy.swarm.manager import Manager, engine
 from tests import support
 from tests.contract.promises import *  # noqa: F403
 from tests.contract.promises import Runtime
-from tests.rig import held
+from tests.rig import database
 from tests.rig.load import Load
 from tests.rig.nodes import Node
 from tests.rig.visitor import Visitor
@@ -58,7 +58,7 @@ def unhurt(loads: list[Load]) -> None:
 
 def votes(swarm: Swarm) -> int:
     node, container = swarm.container("postgres")
-    return held.votes(container, node.docker)
+    return database.votes(container, node.docker)
 
 
 def change(swarm: Swarm, text: str) -> None:
@@ -77,7 +77,7 @@ def exports(swarm: Swarm, node: Node, number: int) -> list[tuple[Visitor, str]]:
 def done(swarm: Swarm, asked: list[tuple[Visitor, str]]) -> bool:
     ids = [page.rstrip("/").rsplit("/", 1)[1] for _, page in asked]
     node, container = swarm.container("postgres")
-    return held.states(container, ids, node.docker) == ["done"] * len(ids)
+    return database.states(container, ids, node.docker) == ["done"] * len(ids)
 
 
 # --- Every node ---
