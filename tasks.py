@@ -295,7 +295,7 @@ def shell(c: Context, on: str = "", host: str = "", context: str = "", stack: st
 @task(
     suite="Comma-separated names of folders in tests/ (default: all).",
     require="`all`, or comma-separated suites: a skipped test in them counts as failed.",
-    processes="Number of processes that share the test files (default: 2 for all suites, else 1).",
+    processes="Number of processes that share the test files (default: 3 for all suites, else 1).",
 )
 def test(c: Context, suite: str = "", require: str = "", processes: str = "", dry_run: bool = False) -> None:
     """Run the tests; arguments after `--` are passed to pytest."""

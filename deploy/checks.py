@@ -26,9 +26,8 @@ SCRIPTS = (
     "tests/rig/images/rabbitmq-entrypoint",
     "tests/rig/images/valkey-entrypoint",
 )
-#: Processes that share the files of all suites. With three on two processors, a node of a swarm learned too late that
-#: a replica had gone, and a request was lost.
-PROCESSES = 2
+#: Processes that share the files of all suites: more than two processors, as many tests wait for something.
+PROCESSES = 3
 SUITES = ("unit", "kit", "site", "native", "acceptance", "browser", "adopt", "docker", "swarm", "hosts")
 
 

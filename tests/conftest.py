@@ -32,13 +32,16 @@ LONGEST = (
     "native/test_million.py",
     "hosts/test_connect.py",
 )
-#: Those that run a site on several machines, which uses all processors: of these, one runs at a time.
+#: Those that run a site on several machines, which uses all processors: one at a time beside other suites, and
+#: `MOST_FLEETS` when nothing else is left.
 FLEETS = frozenset(
     (
         *("hosts/test_release.py", "hosts/test_setup.py", "hosts/test_messy.py", "hosts/test_machines.py"),
         *("swarm/test_swarm.py", "adopt/test_on_servers_in_containers.py"),
     )
 )
+#: With three on two processors, a node of a swarm learned too late that a replica had gone, and a request was lost.
+MOST_FLEETS = 2
 #: Suites whose files take seconds: they come last, and fill the processes evenly to the end.
 QUICK = ("unit", "kit", "site")
 #: Files that use a set-up of minutes that another file has, and so run in its process, beside it.
@@ -59,19 +62,30 @@ class Files(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
     def _split_scope(self, nodeid: str) -> str:
         return unit_of(nodeid)
 
+    def _reschedule(self, node: WorkerController) -> None:
+        if self.workqueue and next_unit(self.workqueue, self._running_beside(node)) is None:
+            node.shutdown()
+        else:
+            super()._reschedule(node)
+
     def _assign_work_unit(self, node: WorkerController) -> None:
-        others = [work for other, work in self.assigned_work.items() if other is not node]
-        running = {unit for work in others for unit, tests in work.items() if not all(tests.values())}
-        self.workqueue.move_to_end(next_unit(self.workqueue, running), last=False)
+        unit = next_unit(self.workqueue, self._running_beside(node))
+        self.workqueue.move_to_end(unit or next(iter(self.workqueue)), last=False)
         super()._assign_work_unit(node)
 
+    def _running_beside(self, node: WorkerController) -> set[str]:
+        others = [work for other, work in self.assigned_work.items() if other is not node]
+        return {unit for work in others for unit, tests in work.items() if not all(tests.values())}
 
-def next_unit(waiting: Iterable[str], running: Collection[str]) -> str:
-    """What a process gets next: the first that waits, or while another has one of `FLEETS`, the first of the rest."""
+
+def next_unit(waiting: Iterable[str], running: Collection[str]) -> str | None:
+    """What a process gets next; None if it must not get any of what waits, as `MOST_FLEETS` of `FLEETS` run."""
     first, *more = waiting
-    if FLEETS.isdisjoint(running):
+    fleets = len(FLEETS.intersection(running))
+    if not fleets:
         return first
-    return next((unit for unit in (first, *more) if unit not in FLEETS), first)
+    other = next((unit for unit in (first, *more) if unit not in FLEETS), None)
+    return first if other is None and fleets < MOST_FLEETS else other
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:

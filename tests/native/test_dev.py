@@ -181,7 +181,7 @@ def test_an_edit_reloads_web_worker_and_beat(tmp_path: Path) -> None:
 
         def reloaded() -> bool:
             try:
-                return httpx.get(f"{dev.url}/edited", trust_env=False).text == "edited\n"
+                return httpx.get(f"{dev.url}/edited", trust_env=False, verify=False).text == "edited\n"
             except httpx.TransportError:
                 return False
 

@@ -29,8 +29,8 @@ def test_all_suites_share_several_processes_and_what_is_named_has_one() -> None:
         argv = list(checks.pytest(replace(PROJECT, root=ROOT), STORE, suite, "", [*words], processes=processes).argv)
         return argv[3:7] if "-n" in argv else []
 
-    assert shared("") == ["-n", "2", "--dist", "loadfile"]
-    assert shared("", "-k", "vote") == ["-n", "2", "--dist", "loadfile"]
+    assert shared("") == ["-n", "3", "--dist", "loadfile"]
+    assert shared("", "-k", "vote") == ["-n", "3", "--dist", "loadfile"]
     assert shared("docker,swarm") == shared("", "tests/unit/test_checks.py") == shared("", processes=1) == []
     assert shared("docker,swarm", processes=2) == ["-n", "2", "--dist", "loadfile"]
 
@@ -59,6 +59,7 @@ def test_of_the_files_with_several_machines_one_runs_at_a_time() -> None:
     assert next_unit(waiting, {"docker/test_dev.py"}) == "swarm/test_swarm.py"
     assert next_unit(waiting, {"hosts/test_release.py"}) == "docker/test_prod.py"
     assert next_unit(waiting[:1], {"hosts/test_release.py"}) == "swarm/test_swarm.py", "nothing else is left"
+    assert next_unit(waiting[:1], {"hosts/test_release.py", "hosts/test_setup.py"}) is None, "a third would starve them"
 
 
 def test_an_unknown_suite_is_refused_with_the_known_ones() -> None:
