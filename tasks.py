@@ -14,14 +14,15 @@ import functools
 import importlib
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING
 
 from invoke import Collection, Config, Context, Exit, Task
 from invoke.util import yaml
 
+from deploy import front
 from deploy.core import options
 from deploy.core.errors import Failure
-from deploy.core.help import LAYER, ON_OR_NATIVE, RESTORE, texts
+from deploy.core.help import LAYER, LOGS, ON_OR_NATIVE, RESTORE, texts
 from deploy.front import arguments_after_dashes, carry_out, checked, comma_separated, make, notify, number, store, tell
 from deploy.project import file
 
@@ -31,31 +32,22 @@ if TYPE_CHECKING:
 
 # A task imports what it needs itself, so that `invoke --list` stays as quick as with an empty file.
 
-P = ParamSpec("P")
-
 options.told_in_one_line(bootstrap.ROOT)
 if said := options.wrong(sys.argv) or file.wrong(bootstrap.ROOT, sys.argv, yaml, Config.global_defaults()):
     raise Exit(said, code=1)
 
 
-def task(**help: str) -> Callable[[Callable[P, None]], "Task[Callable[P, None]]"]:
-    """Invoke's task, without short flags that would hide Invoke's own. A `Failure` is printed as its message only.
+def task(**help: str) -> Callable[[Callable[..., None]], "Task[Callable[..., None]]"]:
+    """Invoke's task, without short flags that would hide Invoke's own; ``help`` goes before `deploy/core/help.py`."""
 
-    ``help`` says what an option means to this task; what several tasks say is added (`deploy/core/help.py`).
-    """
-
-    def decorate(body: Callable[P, None]) -> "Task[Callable[P, None]]":
+    def decorate(body: Callable[..., None]) -> "Task[Callable[..., None]]":
         @functools.wraps(body)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        def guarded(c: Context, *args: object, **kwargs: object) -> None:
             try:
-                c = args[0]
-                assert isinstance(c, Context)
                 kwargs.update(options.dry_run(body, c.config._overrides, dry=bool(c.config.run.dry)))
-                body(*args, **kwargs)
-            except Failure as failure:
-                from deploy.core.running import printable  # a failure may quote another program
-
-                raise Exit("\n".join(map(printable, failure.message.splitlines())), code=failure.code) from None
+                body(c, *args, **kwargs)
+            except Failure as failure:  # its message only
+                raise Exit(front.printable(failure.message), code=failure.code) from None
             except KeyboardInterrupt:
                 raise Exit(code=130) from None
 
@@ -89,22 +81,7 @@ def place(c: Context, on: str, host: str = "", context: str = "") -> "Place":
 )
 def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dry_run: bool = False) -> None:
     """Run the site, workers and beat, and reload them when code changes. Ctrl-C stops them all."""
-    from deploy import doctor
-    from deploy.project import config
-
-    on_port = config.port_number(port, "--port") if port else 0
-    nodes = number(workers, "--workers", 32)
-    if why := "" if native else doctor.why_native():
-        notify(f"Running natively: {why}.")
-    this = project(c, "native" if native or why else "dev")
-    if native or why:
-        from deploy.native import runtime
-
-        carry_out(runtime.development(this, store(), on_port or this.port, nodes, notify), dry_run=dry_run)
-    else:
-        from deploy.compose import dev as containers
-
-        carry_out(containers.development(this, on_port, nodes, notify), dry_run=dry_run)
+    carry_out(front.development(dict(c.config.project), port, workers, native=native), dry_run=dry_run)
 
 
 @task(
@@ -135,20 +112,24 @@ def status(c: Context, on: str = "", host: str = "", context: str = "", stack: s
     tell(place(c, on or stack, host, context).status())
 
 
-@task(follow="Also print new lines.", service="One service (default: all).", lines="1 to 1000.")
+@task(**LOGS, service="A service, such as app or celery_worker (default: all).")
 def logs(
     c: Context,
-    follow: bool = False,
     service: str = "",
     lines: str = "200",
+    since: str = "",
+    grep: str = "",
+    errors: bool = False,
+    follow: bool = False,
+    json: bool = False,
     on: str = "",
     host: str = "",
     context: str = "",
     stack: str = "",
 ) -> None:
-    """Show the last lines of the logs."""
-    there = place(c, on or stack, host, context)
-    carry_out(there.logs(service, follow=follow, lines=number(lines, "--lines", 1000)))
+    """Show the logs of the site's processes and servers, in order of time."""
+    asked = front.wanted_lines(lines, since, grep, errors=errors, follow=follow, json=json)
+    carry_out(place(c, on or stack, host, context).logs(service, asked))
 
 
 @task(
@@ -493,10 +474,22 @@ def remote_status(c: Context, env: str, only: str = "", json: bool = False) -> N
     tell(places(c).hosts(env, only).status(), json=json)
 
 
-@task(role="web, worker, worker_KIND or beat (default: all).", lines="Lines of each role, 1 to 1000.")
-def remote_logs(c: Context, env: str, role: str = "", lines: str = "100", only: str = "") -> None:
-    """Show the last lines of the logs of the site's processes."""
-    carry_out(places(c).hosts(env, only).logs(role, follow=False, lines=number(lines, "--lines", 1000)))
+@task(**LOGS, role="web, worker, worker_KIND, beat, release or backup (default: all).")
+def remote_logs(
+    c: Context,
+    env: str,
+    role: str = "",
+    lines: str = "100",
+    since: str = "",
+    grep: str = "",
+    errors: bool = False,
+    follow: bool = False,
+    json: bool = False,
+    only: str = "",
+) -> None:
+    """Show the logs of the site's processes on all hosts, in order of time."""
+    asked = front.wanted_lines(lines, since, grep, errors=errors, follow=follow, json=json)
+    carry_out(places(c).hosts(env, only).logs(role, asked))
 
 
 @task(only="A host (default: the first that has a release).")
@@ -589,8 +582,7 @@ def lock(c: Context, upgrade: bool = False, check: bool = False, dry_run: bool =
     """Lock every requirements/*.in with hashes, each consistent with the locks below it."""
     from deploy.venvs import locking
 
-    python = project(c).python
-    locking.lock(store(), upgrade=upgrade, check=check, dry_run=dry_run, notify=notify, python=python)
+    locking.lock(store(), upgrade=upgrade, check=check, dry_run=dry_run, notify=notify, python=project(c).python)
 
 
 ns = Collection(*(each for each in list(globals().values()) if isinstance(each, Task)))

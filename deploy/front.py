@@ -14,6 +14,7 @@ from deploy.core.errors import Failure
 
 if TYPE_CHECKING:
     from deploy.core.action import Action
+    from deploy.core.logs import Wanted
     from deploy.core.report import Report
     from deploy.project.config import Project
     from deploy.venvs.store import Store
@@ -26,6 +27,13 @@ def notify(line: str) -> None:
     from deploy.core.running import tell
 
     tell(line)
+
+
+def printable(message: str) -> str:
+    """A message without what would control a terminal: it may quote another program."""
+    from deploy.core import running
+
+    return "\n".join(map(running.printable, message.splitlines()))
 
 
 def carry_out(action: Action, *, dry_run: bool = False, yes: bool = False) -> None:
@@ -50,6 +58,13 @@ def tell(report: Report, *, json: bool = False) -> None:
         raise Failure("\n".join(report.wrong))
 
 
+def wanted_lines(lines: str, since: str, grep: str, *, errors: bool, follow: bool, json: bool) -> Wanted:
+    """Which lines of a log the options of a task ask for. Raises `Failure` for an option that cannot be meant."""
+    from deploy.core import logs
+
+    return logs.wanted(number(lines, "--lines", 1000), since=since, grep=grep, errors=errors, follow=follow, json=json)
+
+
 def store() -> Store:
     """The environments of this project."""
     from deploy.venvs.store import Store
@@ -67,6 +82,28 @@ def checked(values: Mapping[str, object], runtime: str) -> Project:
     if runtime:
         check.require(ROOT, values, runtime, os.environ)
     return this
+
+
+def development(values: Mapping[str, object], port: str, workers: str, *, native: bool) -> Action:
+    """The site for a developer: in containers, or as processes if that is asked for or there is no engine.
+
+    Raises `Failure` for a wrong number, and for a configuration that keeps the site from running.
+    """
+    from deploy import doctor
+    from deploy.project import config
+
+    on_port = config.port_number(port, "--port") if port else 0
+    nodes = number(workers, "--workers", 32)
+    if why := "" if native else doctor.why_native():
+        notify(f"Running natively: {why}.")
+    this = checked(values, "native" if native or why else "dev")
+    if native or why:
+        from deploy.native import runtime
+
+        return runtime.development(this, store(), on_port or this.port, nodes, notify)
+    from deploy.compose import dev as containers
+
+    return containers.development(this, on_port, nodes, notify)
 
 
 def make(env: str, *, python: str = "", rebuild: bool = False, dry_run: bool = False) -> bool:

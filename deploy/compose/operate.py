@@ -12,11 +12,13 @@ from deploy.compose import ledger, rollout
 from deploy.compose.containers import START, Replica, another_owner, has_containers, replicas, require_own, scales
 from deploy.compose.data import view
 from deploy.core import git, shell
-from deploy.core.action import Action, Question, command, steps
+from deploy.core.action import Action, Question, steps
 from deploy.core.errors import Failure
+from deploy.core.logs import Wanted
 from deploy.core.report import Grid, Report
 from deploy.core.running import Notify, is_held
 from deploy.core.shell import Run
+from deploy.docker import logs
 from deploy.docker.engine import can_run
 from deploy.docker.stack import DEV, PROD, Stack, files_of, load, secret_texts
 from deploy.project import site
@@ -53,13 +55,17 @@ class Compose:
                 return site.given_up(said, f"invoke manage --on {self.name} --")
         return []
 
-    def logs(self, service: str, *, follow: bool, lines: int) -> Action:
-        """The log of a service, or of all. Raises `Failure` for an unknown service."""
+    def logs(self, service: str, asked: Wanted) -> Action:
+        """The log of a service, or of all, in order of time. Raises `Failure` for an unknown service."""
         known = sorted({replica.service for replica in self._containers()})
         if service and service not in known:
             raise Failure(f"--service {service}: there is no such service; there are: {', '.join(known)}")
-        words = ["--tail", str(lines), *(["--follow"] if follow else []), *([service] if service else [])]
-        return command(self.stack.compose("logs", *words))
+        names = [service] if service else []
+
+        def printed(words: Sequence[str]) -> Run:
+            return self.stack.compose("logs", "--no-color", *words, *names)
+
+        return Action(lambda: None, lambda: logs.show([printed], asked))
 
     def scale(self, service: str, number: int) -> Action:
         """Change the number of replicas; those that are stopped first finish their requests or tasks.

@@ -22,6 +22,14 @@ RESTORE = {
     "to": "The backup: its id or the beginning of it, or latest.",
     "keep_code": "Keep the release that serves, and apply its migrations (default: the release of the backup serves).",
 }
+LOGS = {
+    "lines": "The last lines of all, 1 to 1000.",
+    "since": "Only lines since then: 90s, 10m, 2h, 3d, 14:30 or 2026-01-31T14:30.",
+    "grep": "Only lines that match a regular expression; capitals count if it has any.",
+    "errors": "Only errors, with their tracebacks.",
+    "follow": "Go on with each line as it comes, until Ctrl-C.",
+    "json": "Print each line as a JSON object, for a program.",
+}
 
 
 def texts(task: Callable[..., object], own: Mapping[str, str]) -> dict[str, str]:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from deploy.core.action import Action, Question
 from deploy.core.errors import Failure
+from deploy.core.logs import Wanted
 from deploy.core.report import ENTRIES, Grid, Report
 from deploy.core.running import Notify, printable
+from deploy.hosts import logs
 from deploy.hosts.backup import make, restore
 from deploy.hosts.environment.model import Host
 from deploy.hosts.layout import LOCK, Layout
@@ -90,12 +92,16 @@ class Hosts:
             ]
         )
 
-    def logs(self, service: str, *, follow: bool, lines: int) -> Action:
-        """The last log lines of the units of one kind, or of all: of those that run, and of those that should."""
-        self._require_kind(service)
-        if follow:
-            raise Failure("--follow is not supported for hosts: remove it")
-        return Action(lambda: None, lambda: self._print_logs(service, lines))
+    def logs(self, service: str, asked: Wanted) -> Action:
+        """The log lines of the units of one kind, or of all, of all hosts in order of time."""
+        if service not in ("release", "backup"):
+            self._require_kind(service)
+
+        def do() -> None:
+            with self._connections() as connections:
+                logs.show(connections, self.target.hosts, service, asked, self.notify)
+
+        return Action(lambda: None, do)
 
     def restart(self, role: str) -> Action:
         """Restart the units of the release that serves, or those of a kind, without losing a request or a task."""
@@ -108,28 +114,6 @@ class Hosts:
         kinds = ("web", *(kind.process for kind in self.target.project.kinds), "beat")
         if name not in ("", *kinds):
             raise Failure(f"{name!r} is not {', '.join(kinds[:-1])} or {kinds[-1]}")
-
-    def _print_logs(self, kind: str, lines: int) -> None:
-        roles = {host.name: host.roles for host in self.target.hosts}
-
-        def read(connection: Connection) -> list[str]:
-            found = []
-            for role, release in state.logging(states[connection.name], roles[connection.name]):
-                if kind in ("", role):
-                    words = (role, release, str(lines))
-                    text = "".join(f"{word}\n" for word in words)
-                    result = run_script(connection, script("journal.sh"), text.encode(), seconds=60)
-                    found += [f"{connection.name} {role} | {printable(line)}" for line in result.text.splitlines()]
-            return found
-
-        with self._connections() as connections:
-            states = {has.name: has for has in self._look(connections)}
-            results = connections.on_all(self.target.hosts, read)
-        for found in results.values():
-            if not isinstance(found, Failure):
-                print("".join(f"{line}\n" for line in found), end="")
-        if failed := failures(results):
-            raise failed
 
     def scale(self, service: str, number: int) -> Action:
         """Raises `Failure`: the environment file sets the number."""

@@ -8,12 +8,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from deploy.core.action import Action, Question, command, steps
 from deploy.core.errors import Failure
+from deploy.core.logs import Wanted
 from deploy.core.report import Grid, Report
 from deploy.core.running import Notify
 from deploy.core.shell import Run
+from deploy.docker import logs
 from deploy.docker.engine import ANSWER_SECONDS
 from deploy.docker.releases import grid
 from deploy.docker.stack import DATASTORES, SWARM, Stack, load
@@ -59,15 +62,15 @@ class Swarm:
         app = f"label=com.docker.swarm.service.name={self.manager.stack}_app"
         return self.manager.ask("ps", "-q", "--filter", app, "--filter", "health=healthy").split()
 
-    def logs(self, service: str, *, follow: bool, lines: int) -> Action:
-        """The logs of one service or of all. Raises `Failure` for an unknown service."""
+    def logs(self, service: str, asked: Wanted) -> Action:
+        """The logs of one service or of all, in order of time. Raises `Failure` for an unknown service."""
         snapshot = self._running(service)
         names = [service] if service else [each.name for each in snapshot.services]
-        if follow and len(names) > 1:
-            raise Failure(f"--follow needs --service; there are: {', '.join(names)}")
-        words = ["service", "logs", "--tail", str(lines), *(["--follow"] if follow else [])]
-        commands = [self.manager.docker(*words, f"{self.manager.stack}_{each}") for each in names]
-        return steps(commands[:-1], commands[-1])
+
+        def printed(name: str, words: Sequence[str]) -> Run:
+            return self.manager.docker("service", "logs", *words, f"{self.manager.stack}_{name}")
+
+        return Action(lambda: None, lambda: logs.show([partial(printed, name) for name in names], asked))
 
     def scale(self, service: str, number: int) -> Action:
         """Change the number of replicas. Raises `Failure` for a service that cannot be scaled."""

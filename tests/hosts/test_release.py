@@ -280,7 +280,7 @@ def test_there_are_never_two_beats_or_two_of_a_kind_of_workers_that_must_be_alon
         " m=$(pgrep -fc 'bin/celery .* -n worker_billing.* -Q billing' || true);"
         " [ $n -le $most ] || most=$n; [ $m -le $more ] || more=$m; sleep 0.2; done; echo $most $more; rm /tmp/enough"
     )
-    machine, without = site["jobs1"], (site.project / "invoke.yaml").read_text()
+    machine, without, began = site["jobs1"], (site.project / "invoke.yaml").read_text(), time.time()
     append(site, "invoke.yaml", KINDS)
     found: list[str] = []
     counter = threading.Thread(target=lambda: found.append(machine.sh(counting, check=False)))
@@ -295,10 +295,12 @@ def test_there_are_never_two_beats_or_two_of_a_kind_of_workers_that_must_be_alon
                 for queue in ("mail", "billing"):
                     words = f"['/opt/enough-{queue}', 'queue-{queue}'], queue={queue!r}, countdown=1"
                     shell(site, f"from polls.tasks import nap; nap.apply_async({words})")
-                wait_until(lambda: _naps(site) >= {"worker_mail", "worker_billing"}, 60, "each queue has its worker")
+                wait_until(
+                    lambda: _naps(site, began) >= {"worker_mail", "worker_billing"}, 60, "each queue has its worker"
+                )
                 machine.sh("nohup sh -c 'sleep 8; touch /opt/enough-mail /opt/enough-billing' >/dev/null 2>&1 &")
         site.must("remote-rollback")
-        assert "worker" not in _naps(site)
+        assert "worker" not in _naps(site, began)
         asked = "from polls.models import Question; print(Question.objects.get(text__startswith='queue-billing').text)"
         assert shell(site, asked) == f"queue-billing /srv/portico-test/releases/{old}/static", (
             "by the worker that began it"
@@ -312,10 +314,11 @@ def test_there_are_never_two_beats_or_two_of_a_kind_of_workers_that_must_be_alon
     assert found[0].split() == ["1", "2"]
 
 
-def _naps(site: Fleet) -> set[str]:
-    """The kinds of units whose log names the task."""
-    said = site.must("remote-logs", "--lines", "200").stdout
-    return {words[1] for words in map(str.split, said.splitlines()) if "polls.tasks.nap[" in " ".join(words)}
+def _naps(site: Fleet, began: float) -> set[str]:
+    """The kinds of units whose log names the task, since a moment in seconds since the epoch."""
+    since = f"{time.time() - began:.0f}s"
+    said = site.must("remote-logs", "--grep", r"polls\.tasks\.nap\[", "--since", since, "--json").stdout
+    return {json.loads(line)["source"].split()[1] for line in said.splitlines()}
 
 
 def test_a_beat_that_moves_to_another_host_is_never_two(site: Fleet) -> None:

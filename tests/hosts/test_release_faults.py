@@ -37,14 +37,43 @@ def answers(url: str) -> bool:
     return not complaint(url)
 
 
-def test_a_restart_brings_everything_back_by_itself(site: Fleet) -> None:
-    before = one_release(site)
-    for name in ("data1", *SITE):
-        site[name].restart()
-    wait_settled(site)
-    for name in WEB:
-        url = f"{site[name].url}/readyz"
-        wait_until(partial(answers, url), 60, f"{name} serves")
+@contextmanager
+def followed_logs(site: Fleet) -> Iterator[list[str]]:
+    """What `remote-logs --follow` prints meanwhile: entries as JSON, and what it says of the hosts."""
+    child = start(site, "remote-logs", "--follow", "--json", "--lines", "1")
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(iter(partial(peek, child), "")), daemon=True)
+    reader.start()
+    try:
+        wait_until(lambda: bool(lines), 60, "the logs are followed")
+        yield lines
+    finally:
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 130, lines[-5:]
+        reader.join(10)
+
+
+def test_a_restart_brings_everything_back_by_itself_and_the_logs_show_all_of_it(site: Fleet) -> None:
+    """A log that is followed goes on over the restart of each host: no line is missing, and none comes twice."""
+    before, began = one_release(site), time.time()
+    with followed_logs(site) as lines:
+        for name in ("data1", *SITE):
+            site[name].restart()
+        wait_settled(site)
+        for name in WEB:
+            url = f"{site[name].url}/readyz"
+            wait_until(partial(answers, url), 60, f"{name} serves")
+        again = {f"{name}: its log is followed again\n" for name in SITE}
+        wait_until(lambda: again <= set(lines), 60, "the log of each host is followed again")
+        said = site.must("remote-logs", "--json", "--lines", "1000", "--since", f"{time.time() - began:.0f}s").stdout
+        written = said.splitlines()
+        wait_until(lambda: f"{written[-1]}\n" in lines, 30, "the last line is shown")
+    shown = [line.rstrip("\n") for line in lines if line.startswith("{")]
+    assert len(shown) == len(set(shown))
+    assert not set(written) - set(shown)
+    for name in SITE:
+        assert any(f'"{name} ' in line and "Started " in line for line in shown), f"systemd's lines of {name}"
+        assert any(line.startswith(f"{name}: ") and "the other hosts' lines go on" in line for line in lines)
     assert one_release(site) == before
     assert site.invoke("remote-status").code == 0
 

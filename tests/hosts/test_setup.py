@@ -414,7 +414,7 @@ HOSTILE = (
 def hostile_calls() -> list[list[str]]:
     right = [
         *[["start", "web", RELEASE], ["stop", "web", RELEASE, "now"], ["migrate", RELEASE]],
-        *[["journal", "web", RELEASE, "20"], ["manage", RELEASE], ["backup", RELEASE], ["snapshot", "asked"]],
+        *[["log", "20", "-"], ["follow", "0"], ["manage", RELEASE], ["backup", RELEASE], ["snapshot", "asked"]],
     ]
     chance = random.Random(6)
     letters = string.printable + "äß\u202e"
@@ -564,10 +564,8 @@ def test_a_unit_that_does_not_start_says_why_and_is_not_tried_again(ready: Fleet
     assert code == 1
     assert "no broker at all" in said.splitlines()
     assert as_deploy(ready["jobs1"], f"sudo -n {HELPER} units") == (0, "")
-    code, said = as_deploy(
-        ready["jobs1"], f"sudo -n {HELPER} migrate {RELEASE}; sudo -n {HELPER} journal worker {RELEASE} 1"
-    )
-    assert "no broker at all" in said
+    code, said = as_deploy(ready["jobs1"], f"sudo -n {HELPER} migrate {RELEASE}; sudo -n {HELPER} log 100 600")
+    assert '"MESSAGE":"no broker at all"' in said
     as_deploy(ready["jobs1"], f"rm -r /srv/portico-test/releases/{RELEASE}")
 
 

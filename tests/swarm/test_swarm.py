@@ -347,7 +347,7 @@ def test_scale_logs_manage_and_status(swarm: Swarm) -> None:
     assert "there must be one beat" in one_line(
         swarm.invoke("scale", "--stack", "swarm", "--service", "celery_beat", "--replicas", "2")
     )
-    logs = swarm.must("logs", "--stack", "swarm", "--service", "celery_worker")
+    logs = swarm.must("logs", "--stack", "swarm", "--service", "celery_worker", "--lines", "1000")
     assert all(f"{swarm.name}_celery_worker.{number}." in logs.stdout for number in (1, 2, 3)), logs
     assert "there are:" in one_line(swarm.invoke("logs", "--stack", "swarm", "--service", "nothing"))
     for node in ("node1", "node2", "node3"):  # with and without a replica of the app

@@ -25,7 +25,7 @@ BELOW: dict[str, set[str]] = {
     "doctor": {"core", "project", "venvs"},
     "checks": {"core", "project", "venvs"},
     "bootstrap": {"core", "venvs"},
-    "front": {"core", "project", "venvs"},
+    "front": {"core", "project", "venvs", "doctor", "native", "docker", "compose"},
     "places": {
         *("core", "project", "venvs", "native", "docker", "compose", "swarm"),
         *("hosts.environment", "hosts.release", "hosts.operate"),
@@ -38,6 +38,7 @@ BELOW: dict[str, set[str]] = {
     "hosts.store": {"core", "venvs"},
     "hosts.environment": {"core", "project", "hosts.layout"},
     "hosts.ssh": {"core", "project", "hosts.layout", "hosts.environment"},
+    "hosts.logs": {"core", "hosts.environment", "hosts.ssh"},
     "hosts.setup": {"core", "project", "hosts.layout", "hosts.environment", "hosts.ssh"},
     "hosts.release": {"core", "project", "hosts.layout", "hosts.environment", "hosts.ssh", "hosts.setup"},
     "hosts.backup": {
@@ -46,7 +47,7 @@ BELOW: dict[str, set[str]] = {
     },
     "hosts.operate": {
         *("core", "project", "hosts.layout", "hosts.environment", "hosts.ssh"),
-        *("hosts.setup", "hosts.release", "hosts.backup"),
+        *("hosts.setup", "hosts.release", "hosts.backup", "hosts.logs"),
     },
 }
 #: What a Python that has only its standard library runs.

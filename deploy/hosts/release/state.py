@@ -165,12 +165,6 @@ def due(state: HostState, roles: Sequence[str]) -> list[str]:
     return [kind for role in lasting for kind in (state.workers if role == PROCESS else (role,))]
 
 
-def logging(state: HostState, roles: Sequence[str]) -> list[tuple[str, str]]:
-    """Kind and release of the units of a host whose logs are shown: those that run, and those that should."""
-    running = [(unit.kind, unit.release) for unit in state.units if unit.kind != "manage"]
-    return list(dict.fromkeys([*running, *((kind, state.current) for kind in due(state, roles))]))
-
-
 def target(states: Mapping[str, HostState], asked: str) -> str:
     """The release to roll back to: the one asked for (by a prefix of its id or commit), else the previous one.
 

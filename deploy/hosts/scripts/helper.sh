@@ -6,7 +6,8 @@
 #   restart KIND REL                    start a unit again, also if it does not run, and wait until it is ready
 #   stop KIND REL [now|later]           stop a unit and reset its failed state; `later` does not wait
 #   migrate REL                         apply a release's migrations; on failure print the journal's last lines, exit 1
-#   journal KIND REL LINES              print the last lines of a unit, 1 to 1000
+#   log LINES SINCE                     print the last entries of the site's units as JSON, the latest first
+#   follow SINCE                        print entries as they come, until standard input ends
 #   units                               KIND REL STATE of each unit that is not inactive; `manage` is a kind here, too
 #   manage REL [WORDS…]                 run manage.py of a release, as the site's user, in its sandbox
 #   backup REL                          copy the database, on its host; prints the path
@@ -87,6 +88,19 @@ require_when() {
     esac
 }
 
+# Any time (-), some seconds ago, or @ and the seconds since the epoch, with their fraction.
+require_moment() {
+    case $1 in
+        -) return ;;
+        @*) moment=${1#@} ;;
+        *) moment=$1.0 ;;
+    esac
+    case $moment in
+        *[!0-9.]* | .* | *. | *.*.*) wrong "that is not a time" ;;
+    esac
+    [ "${#moment}" -le 20 ] || wrong "that is not a time"
+}
+
 # The project's name is part of this file's name, which only root can change; sudo sets $0, whatever the caller wrote.
 case $0 in
     /usr/local/sbin/*-helper) ;;
@@ -133,6 +147,30 @@ said() {
     # Not `--lines`: with --since, systemd 252 then shows the first lines, but the reason is in the last ones. 200 of
     # them, as the name of a failed migration is above two tracebacks.
     clean journalctl --no-pager --quiet --output cat --since "@$2" --unit "$1" </dev/null | tail -n 200
+}
+
+# What the site's units say, and what systemd says of them: journalctl's words, and the pattern of what is theirs.
+# It is not asked by unit: a release that is deployed while a log is followed has units that are new.
+read_log() { # SINCE WORDS…
+    case $1 in
+        -) ;;
+        @*) set -- "$@" --since "$1" ;;
+        *) set -- "$@" --since "-${1}s" ;;
+    esac
+    shift
+    prefix=$(printf %s "$name" | sed 's/-/\\x2d/g') # as systemd escapes it
+    for kind in web worker beat release backup; do
+        set -- "$@" "_SYSTEMD_SLICE=system-$prefix\\x2d$kind.slice" +
+    done
+    # shellcheck disable=SC2016 # that shell expands it
+    setsid env -i PATH="$PATH" LC_ALL=C.UTF-8 sh -c '
+        pattern=$1 most=$2
+        shift 2
+        journalctl --no-pager --quiet --all --output json "$@" |
+            if [ "$most" = - ]; then grep --line-buffered -E "$pattern"; else grep -m "$most" -E "$pattern"; fi
+    ' - "\"(UNIT|_SYSTEMD_UNIT)\":\"$name-(web|worker|beat|release|backup)@" "$most" \
+        --output-fields=MESSAGE,UNIT,_SYSTEMD_UNIT "$@" _PID=1 </dev/null &
+    shown=$!
 }
 
 has_role() {
@@ -347,16 +385,25 @@ case $verb in
         require_release "$1"
         migrate "$1"
         ;;
-    journal)
-        [ $# -eq 3 ] || wrong "usage: journal KIND RELEASE LINES"
-        require_kind "$1"
-        require_release "$2"
-        case $3 in
-            [1-9] | [1-9][0-9] | [1-9][0-9][0-9] | 1000) ;;
-            *) wrong "LINES must be 1 to 1000" ;;
+    log)
+        [ $# -eq 2 ] || wrong "usage: log LINES SINCE"
+        case $1 in
+            [1-9] | [1-9][0-9] | [1-9][0-9][0-9] | [1-9][0-9][0-9][0-9] | 10000) ;;
+            *) wrong "LINES must be 1 to 10000" ;;
         esac
-        unit_of "$1" "$2"
-        clean journalctl --no-pager --quiet --output cat --lines "$3" --unit "$unit" </dev/null
+        require_moment "$2"
+        most=$1
+        read_log "$2" --reverse
+        wait "$shown" || true # grep's, which found nothing
+        ;;
+    follow)
+        [ $# -eq 1 ] || wrong "usage: follow SINCE"
+        require_moment "$1"
+        most=-
+        read_log "$1" --follow --no-tail
+        # The client may be gone at any moment, while nothing is said that would tell us.
+        cat >/dev/null || true
+        kill -s TERM -- "-$shown" 2>/dev/null || true
         ;;
     units)
         [ $# -eq 0 ] || wrong "units takes no arguments"
@@ -387,5 +434,5 @@ case $verb in
         [ $# -eq 0 ] || wrong "boot takes no arguments"
         boot
         ;;
-    *) wrong "VERB must be start, restart, stop, migrate, journal, units, manage, backup, snapshot, backups or boot" ;;
+    *) wrong "VERB must be start, restart, stop, migrate, log, follow, units, manage, backup, snapshot, backups or boot" ;;
 esac

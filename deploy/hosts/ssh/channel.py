@@ -99,8 +99,11 @@ def run_script(
     *,
     seconds: int = LIMIT_SECONDS,
     line: Callable[[str], None] | None = None,
+    keep: bool = True,
 ) -> Result:
     """Run a POSIX script on a host; ``line`` gets each line of its output as it arrives.
+
+    Without ``keep``, the result has no standard output: it may be as long as it likes.
 
     Returns a result even if the script fails. Raises `Failure` if the host is another's (nothing was run there), if the
     script takes longer than ``seconds``, or if the connection is lost. If we are interrupted, or ``stdin`` or ``line``
@@ -111,7 +114,7 @@ def run_script(
     channel = connection.shell()
     try:
         sent = _all(_preamble(connection, text, seconds), stdin)
-        result = _Conversation(connection.name, channel, seconds, line).hold(sent)
+        result = _Conversation(connection.name, channel, seconds, line, keep).hold(sent)
     except BaseException:
         connection.close()
         raise
@@ -142,6 +145,7 @@ class _Conversation:
     channel: paramiko.Channel
     seconds: int
     line: Callable[[str], None] | None
+    keep: bool
     stdout: list[bytes] = field(default_factory=list)
     stderr: list[bytes] = field(default_factory=list)
     #: The exception that the input raised.
@@ -190,7 +194,8 @@ class _Conversation:
             ended = self.channel.eof_received or self.channel.closed
             while self.channel.recv_ready():
                 piece = self.channel.recv(_PIECE)
-                self.stdout.append(piece)
+                if self.keep:
+                    self.stdout.append(piece)
                 *lines, pending = (pending + (decoder.decode(piece) if self.line else "")).split("\n")
                 for each in lines:
                     if begun:

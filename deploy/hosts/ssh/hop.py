@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 15
 #: Seconds between keepalives, so that a firewall does not drop an idle connection.
 KEEPALIVE_SECONDS = 15
+#: Seconds without an acknowledgement after which a host that lost its power counts as gone; Linux waits 15 minutes.
+SILENT_SECONDS = 60
 
 
 class _Pinned:
@@ -110,6 +112,8 @@ class Hop:
         def transport(sock: object, **options: object) -> paramiko.Transport:
             if isinstance(sock, socket.socket):  # else each small message waits for an acknowledgement, 40 ms
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if option := getattr(socket, "TCP_USER_TIMEOUT", None):  # Linux has it
+                    sock.setsockopt(socket.IPPROTO_TCP, option, SILENT_SECONDS * 1000)
             return _preferring(paramiko.Transport(sock, **options), pinned)
 
         self.fabric.connect_kwargs["transport_factory"] = transport

@@ -167,7 +167,6 @@ def test_a_host_may_name_the_kinds_of_its_workers(site: phases.Target) -> None:
 def test_what_should_run_on_a_host_is_what_its_release_has(site: phases.Target) -> None:
     found = state.parse("web1", f"current {NEW}\nworkers worker worker_mail\nunit worker_mail {NEW} active\n")
     assert state.missing(found, ("web", "worker", "broker")) == ["web", "worker"]
-    assert ("worker_mail", NEW) in state.logging(found, ("worker",))
     before = state.parse("web1", f"current {NEW}\n")
     assert state.missing(before, ("worker",)) == ["worker"], "a release of an earlier version names no kinds"
     assert state.missing(state.parse("web1", f"current {NEW}\nworkers \n"), ("worker",)) == []
@@ -288,12 +287,6 @@ def test_a_torn_fact_of_a_host_takes_no_other_with_it(line: str) -> None:
 
 
 # --- Where back to ---
-
-
-def test_logs_are_of_units_that_run_and_of_those_that_should() -> None:
-    running = [state.RunningUnit("worker", OLD, "deactivating"), state.RunningUnit("manage", OLD, "active")]
-    assert state.logging(host("web1", NEW, units=running), ("web", "broker")) == [("worker", OLD), ("web", NEW)]
-    assert state.logging(host("web1", ""), ("web",)) == []
 
 
 def test_back_is_to_what_served_before() -> None:

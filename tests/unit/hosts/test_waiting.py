@@ -1,5 +1,6 @@
 """Plain hosts that do not answer: nothing waits for them one after the other, or at exit."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,12 +12,12 @@ from types import SimpleNamespace
 import pytest
 
 from deploy.core.errors import Failure
-from deploy.hosts import operate
+from deploy.core.logs import wanted
+from deploy.hosts import logs, operate
 from deploy.hosts.environment import file
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.release import fleet, phases
 from deploy.hosts.release.fleet import Fleet
-from deploy.hosts.release.state import HostState
 from deploy.hosts.release.view import View
 from deploy.hosts.ssh import background, hop, known_hosts, pinning
 from deploy.hosts.ssh.channel import Result
@@ -220,14 +221,19 @@ def test_all_hosts_are_asked_for_their_logs_at_once_and_one_that_fails_hides_no_
         together.wait(10)
         if connection.name == "web2":
             raise Failure("web2: the connection was lost")
-        return Result(0, b"one\ntwo\n", b"")
+        return Result(0, b"".join(line(connection.name, number) for number in (2, 1)), b"")
+
+    def line(name: str, number: int) -> bytes:
+        moment = number * 1_000_000_000 + NAMES.index(name)
+        said = {"__CURSOR": f"{name}{number}", "__REALTIME_TIMESTAMP": str(moment), "MESSAGE": f"{name}-{number}"}
+        return json.dumps({**said, "_SYSTEMD_UNIT": "shop-web@20260101-120000-abcdef1.service"}).encode() + b"\n"
 
     values = {"name": "portico", "site": "site", "port": "8000", "samples": "", "run": ".run"}
     project = config.load(ROOT, {**values, "probes": "/", "free_gigabytes": "3"})
     monkeypatch.setattr(Connection, "open", lambda self: self)
-    monkeypatch.setattr(operate, "run_script", run)
-    monkeypatch.setattr(operate.Hosts, "_look", lambda *_: [HostState(name, current="release") for name in NAMES])
+    monkeypatch.setattr(logs, "run_script", run)
     with pytest.raises(Failure, match="web2: the connection was lost"):
-        operate.Hosts(phases.choose(project, parsed()), print).logs("web", follow=False, lines=10).do()
+        operate.Hosts(phases.choose(project, parsed()), print).logs("web", wanted(100)).do()
     lines = capsys.readouterr().out.splitlines()
-    assert lines == [f"{name} web | {line}" for name in ("web1", "web3", "web4") for line in ("one", "two")]
+    order = [f"{name}-{number}" for number in (1, 2) for name in ("web1", "web3", "web4")]
+    assert [each.rpartition(" | ")[2] for each in lines] == order, "the first lines of all, then the second ones"

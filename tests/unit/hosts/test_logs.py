@@ -1,0 +1,69 @@
+"""Entries of a host's journal."""
+
+import json
+
+import pytest
+
+from deploy.core.logs import Entry
+from deploy.hosts import logs
+from deploy.hosts.logs import Followed
+
+RELEASE = "20260101-120000-abcdef1"
+
+
+def line(
+    number: int, *, at: int = 1_700_000_000_000_001, unit: str = f"shop-web@{RELEASE}.service", **more: object
+) -> str:
+    return json.dumps(
+        {
+            "__CURSOR": f"c{number}",
+            "__REALTIME_TIMESTAMP": str(at),
+            "_SYSTEMD_UNIT": unit,
+            "MESSAGE": f"m{number}",
+            **more,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("unit", "kind"),
+    [
+        (f"shop-web@{RELEASE}.service", "web"),
+        (f"shop-x-web@twin-{RELEASE}.service", "web"),
+        (f"shop-worker@{RELEASE}.service", "worker"),
+        (f"shop-worker@mail:{RELEASE}.service", "worker_mail"),
+        (f"shop-beat@{RELEASE}.service", "beat"),
+        ("shop-backup@asked.service", "backup"),
+        ("init.scope", ""),
+        ("nginx.service", ""),
+    ],
+)
+def test_a_line_is_shown_with_the_kind_of_its_unit(unit: str, kind: str) -> None:
+    assert logs.kind_of(unit) == kind
+
+
+def test_what_systemd_says_of_a_unit_is_a_line_of_that_unit() -> None:
+    read = Followed("web1", "web")
+    assert read.entry(line(1, unit="init.scope", UNIT=f"shop-web@{RELEASE}.service")) == Entry(
+        1_700_000_000.000001, "web1 web", "m1"
+    )
+
+
+def test_a_line_of_another_kind_and_what_is_no_entry_are_left_out() -> None:
+    read = Followed("web1", "worker")
+    assert [read.entry(each) for each in (line(1), "", "{}", "[]", "not JSON")] == [None] * 5
+    assert read.entry(line(2, unit=f"shop-worker@{RELEASE}.service"))
+
+
+def test_after_a_new_connection_no_line_comes_twice_and_none_of_the_same_moment_is_lost() -> None:
+    read = Followed("web1", "")
+    assert read.entry(line(1))
+    assert read.entry(line(2))
+    assert read.at == "1700000000.000001", "where the host is asked to go on"
+    again = [read.entry(each) for each in (line(1), line(2), line(3), line(4, at=1_700_000_000_000_002))]
+    assert [each and each.text for each in again] == [None, None, "m3", "m4"]
+
+
+@pytest.mark.parametrize(("said", "text"), [("ü", "ü"), ([0xC3, 0xBC, 0xFF], "ü\ufffd"), (None, ""), ([], "")])
+def test_a_message_may_be_bytes_or_missing(said: object, text: str) -> None:
+    assert logs.message(said) == text
