@@ -60,6 +60,11 @@ class Hosts:
         alike = len({each.has.current for each in seen if each.host in self.target.hosts}) <= 1
         remarks = [] if alike else ["the hosts serve different releases: deploy to all of them to fix that"]
         remarks += [f"{each.host.name}: {printable(each.health.lock)}" for each in seen if each.health.lock]
+        remarks += [
+            f"{each.host.name}: {printable(line)}"
+            for each in seen
+            for line in health.left_over(each.has, each.health, self.name)
+        ]
         remarks += self._given_up(seen)
         whole = {"environment": self.name, "project": self.target.project.name, "ok": not wrong, "hosts": data}
         return Report([_units(seen), _servers(seen, now)], remarks, wrong, whole)

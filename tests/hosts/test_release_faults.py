@@ -53,6 +53,10 @@ def followed_logs(site: Fleet) -> Iterator[list[str]]:
         reader.join(10)
 
 
+def is_followed_by_nobody(machine: Machine) -> bool:
+    return not machine.sh("pgrep -fx 'journalctl .* --follow .*' || true").strip()
+
+
 def test_a_restart_brings_everything_back_by_itself_and_the_logs_show_all_of_it(site: Fleet) -> None:
     """A log that is followed goes on over the restart of each host: no line is missing, and none comes twice."""
     before, began = one_release(site), time.time()
@@ -68,6 +72,8 @@ def test_a_restart_brings_everything_back_by_itself_and_the_logs_show_all_of_it(
         said = site.must("remote-logs", "--json", "--lines", "1000", "--since", f"{time.time() - began:.0f}s").stdout
         written = said.splitlines()
         wait_until(lambda: f"{written[-1]}\n" in lines, 30, "the last line is shown")
+    for name in SITE:
+        wait_until(partial(is_followed_by_nobody, site[name]), 30, f"nothing reads the log of {name} any more")
     shown = [line.rstrip("\n") for line in lines if line.startswith("{")]
     assert len(shown) == len(set(shown))
     assert not set(written) - set(shown)

@@ -411,6 +411,13 @@ HOSTILE = (
 )
 
 
+def is_right(call: list[str]) -> bool:
+    """Whether the words, which were put together by chance, ask for a log."""
+    log = len(call) == 3 and call[0] == "log" and re.fullmatch(r"[1-9]\d{0,3}|10000", call[1])
+    asks = log or (len(call) == 2 and call[0] == "follow")
+    return bool(asks and re.fullmatch(r"-|@?\d+", call[-1]))
+
+
 def hostile_calls() -> list[list[str]]:
     right = [
         *[["start", "web", RELEASE], ["stop", "web", RELEASE, "now"], ["migrate", RELEASE]],
@@ -427,6 +434,7 @@ def hostile_calls() -> list[list[str]]:
                 calls.append([*call[:place], word, *call[place + 1 :]])
         if call[0] != "manage":
             calls += [[*call, word] for word in HOSTILE[:20]]
+    calls = [call for call in calls if not is_right(call)]
     return [*calls, [], ["units", "x"], ["boot", "x"], ["start", "release", RELEASE], ["stop", "web"], ["manage"]]
 
 

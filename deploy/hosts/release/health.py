@@ -120,6 +120,18 @@ def days(health: Health, now: float) -> int | None:
     return None if health.certificate is None else int((health.certificate - now) // 86400)
 
 
+def left_over(has: HostState, health: Health, environment: str) -> list[str]:
+    """The units that a killed command has left: active ones of another release, while nobody changes the host."""
+    if health.lock or not has.current:
+        return []
+    return [
+        f"{unit.kind} of {unit.release} still runs, which a command that was killed has started:"
+        f" `invoke remote-deploy --env {environment}` ends it"
+        for unit in has.units
+        if unit.state == "active" and unit.kind != "manage" and unit.release != has.current
+    ]
+
+
 def wrong(roles: Sequence[str], has: HostState, health: Health, environment: str, now: float) -> Iterator[str]:
     """What is wrong with a host, a line each, with the remedy."""
     setup = f"`invoke remote-setup --env {environment}`"

@@ -403,7 +403,10 @@ case $verb in
         read_log "$1" --follow --no-tail
         # The client may be gone at any moment, while nothing is said that would tell us.
         cat >/dev/null || true
-        kill -s TERM -- "-$shown" 2>/dev/null || true
+        # Its group, or the process that does not lead it yet.
+        for target in "-$shown" "$shown" "-$shown"; do
+            kill -s TERM -- "$target" 2>/dev/null || true
+        done
         ;;
     units)
         [ $# -eq 0 ] || wrong "units takes no arguments"

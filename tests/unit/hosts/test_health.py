@@ -130,3 +130,26 @@ def test_tasks_that_were_given_up_are_told_and_nothing_else_of_the_answer(report
         [],
     ]
     assert site.given_up("[1]", "x") == site.given_up("<html>", "x") == []
+
+
+LEFT = "20251231-235959-fedcba9"
+
+
+@pytest.mark.parametrize(
+    ("unit", "lock", "told"),
+    [
+        (f"unit web {LEFT} active", "", True),
+        (f"unit worker_mail {LEFT} active", "", True),
+        (f"unit worker {LEFT} deactivating", "", False),  # it ends its tasks
+        (f"unit manage {LEFT} active", "", False),  # somebody's command
+        (f"unit web {LEFT} active", "lock a deploy by me@laptop", False),
+    ],
+)
+def test_what_a_killed_command_has_left_is_told_with_what_ends_it(unit: str, lock: str, told: bool) -> None:
+    has = state.parse("web1", f"current 20260101-120000-abcdef1\nunit web 20260101-120000-abcdef1 active\n{unit}\n")
+    lines = health.left_over(has, health.parse(lock), "production")
+    kind = unit.split()[1]
+    ends = "`invoke remote-deploy --env production` ends it"
+    assert lines == (
+        [f"{kind} of {LEFT} still runs, which a command that was killed has started: {ends}"] if told else []
+    )
