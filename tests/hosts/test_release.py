@@ -40,6 +40,7 @@ from tests.hosts.release import (
     units,
     wait_settled,
 )
+from tests.recipes import GITHUB, GITLAB, deploying
 from tests.rig.engine import accept
 from tests.rig.load import Load
 from tests.rig.machines import ENVIRONMENT, Fleet, watching
@@ -563,6 +564,51 @@ def test_hooks_run_here_and_on_the_hosts_and_one_before_stops_a_deploy(site: Fle
     finally:
         site.configure(hooks={})
         site.commit("no hooks")
+
+
+def test_a_pipeline_deploys_by_the_recipes_of_the_page_with_a_key_that_may_only_deploy(
+    site: Fleet, tmp_path: Path
+) -> None:
+    key, clone, home = tmp_path / "deploy_ci", tmp_path / "clone", tmp_path / "home"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ci", "-f", key], check=True, timeout=30)
+    home.mkdir()
+    site.git("clone", "-q", ".", str(clone))
+    (clone / ".venvs").symlink_to(site.project / ".venvs")
+    path = clone / "deploy" / "environments" / f"{ENVIRONMENT}.yaml"
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("identity:")))
+    hosts = [site[name] for name in (*SITE, "data1")]
+    public = f"restrict {key.with_suffix('.pub').read_text().strip()}"
+    shell_variables = {
+        **environment(**site.environment()),
+        "PATH": f"{TOOLS}:{os.environ['PATH']}", "HOME": str(home), "DEPLOY_KEY": key.read_text(),
+        **dict.fromkeys(("ENVIRONMENT", "CI_ENVIRONMENT_NAME"), ENVIRONMENT),
+    }
+    for host in hosts:
+        host.sh(
+            f"cp -p /home/deploy/.ssh/authorized_keys /root/kept; echo {public!r} >>/home/deploy/.ssh/authorized_keys"
+        )
+    try:
+        for number, which in enumerate((GITHUB, GITLAB)):
+            (clone / "site" / "polls" / "static" / "polls" / "style.css").open("a").write(f"/* pipeline {number} */")
+            git = ["git", "-C", str(clone), "-c", "user.name=CI", "-c", "user.email=ci@example.org"]
+            subprocess.run([*git, "commit", "-qam", f"pipeline {number}"], check=True, timeout=30)
+            head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=30)
+            script = deploying(which)[0]
+            done = subprocess.run(
+                ["bash", "-e", "-c", script],
+                cwd=clone,
+                env=shell_variables,
+                capture_output=True,
+                text=True,
+                timeout=600,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert head.stdout.startswith(one_release(site).rpartition("-")[2])
+            assert not any(line in done.stdout + done.stderr for line in key.read_text().splitlines()[1:-1])
+    finally:
+        for host in hosts:
+            host.sh("cat /root/kept >/home/deploy/.ssh/authorized_keys; rm /root/kept")
 
 
 def test_a_deploy_to_one_host_leaves_the_others_alone(site: Fleet) -> None:
