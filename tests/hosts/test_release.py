@@ -580,7 +580,9 @@ def test_a_pipeline_deploys_by_the_recipes_of_the_page_with_a_key_that_may_only_
     public = f"restrict {key.with_suffix('.pub').read_text().strip()}"
     shell_variables = {
         **environment(**site.environment()),
-        "PATH": f"{TOOLS}:{os.environ['PATH']}", "HOME": str(home), "DEPLOY_KEY": key.read_text(),
+        "PATH": f"{TOOLS}:{os.environ['PATH']}",
+        "HOME": str(home),
+        "DEPLOY_KEY": key.read_text(),
         **dict.fromkeys(("ENVIRONMENT", "CI_ENVIRONMENT_NAME"), ENVIRONMENT),
     }
     for host in hosts:

@@ -1,12 +1,16 @@
 """Entries of a host's journal."""
 
 import json
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from deploy.core.errors import Failure
 from deploy.core.logs import Entry
 from deploy.hosts import logs
 from deploy.hosts.logs import Followed
+from deploy.hosts.ssh.connect import Connection
 
 RELEASE = "20260101-120000-abcdef1"
 
@@ -67,3 +71,29 @@ def test_after_a_new_connection_no_line_comes_twice_and_none_of_the_same_moment_
 @pytest.mark.parametrize(("said", "text"), [("ü", "ü"), ([0xC3, 0xBC, 0xFF], "ü\ufffd"), (None, ""), ([], "")])
 def test_a_message_may_be_bytes_or_missing(said: object, text: str) -> None:
     assert logs.message(said) == text
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "line"),
+    [
+        (
+            64,
+            "helper: VERB must be …",
+            "web1: its helper is of an earlier version: `invoke remote-setup --env shop` renews it",
+        ),
+        (1, "sudo: a password is required", "web1: cannot read its log: sudo: a password is required"),
+        (3, "", "web1: cannot read its log: exit code 3"),
+    ],
+)
+def test_a_host_that_cannot_show_its_log_says_why(code: int, said: str, line: str) -> None:
+    known = SimpleNamespace(environment="shop")
+    connection = SimpleNamespace(name="web1", end=SimpleNamespace(known=known))
+    with pytest.raises(Failure) as raised:
+        logs.require_helper(cast(Connection, connection), code, said)
+    assert raised.value.message == line
+
+
+@pytest.mark.parametrize(("moment", "word"), [(0.0, "-"), (1000.0, "600"), (1600.0, "0"), (9999.0, "0")])
+def test_a_host_is_asked_by_its_own_clock(moment: float, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1600.0)
+    assert logs.since(moment) == word
