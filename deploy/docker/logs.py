@@ -27,8 +27,8 @@ _LINES = (
     re.compile(rf"{_TIME} (?P<name>\S+)\s+\| ?(?P<text>.*)"),
 )
 
-#: Compose erases the line that it writes, whether or not it is on a terminal.
-_ERASE = "\x1b[2K"
+#: Compose erases the line that it writes, once or more often, whether or not it is on a terminal.
+_ERASE = re.compile(r"\A(?:\x1b\[2K)+")
 #: A command that prints logs, by its further options.
 Command = Callable[[Sequence[str]], Run]
 
@@ -36,7 +36,7 @@ Command = Callable[[Sequence[str]], Run]
 def entry(line: str) -> Entry | None:
     """What a line says; None for one of docker's own."""
     for pattern in _LINES:
-        if found := pattern.fullmatch(line.removeprefix(_ERASE).rstrip("\r\n")):
+        if found := pattern.fullmatch(_ERASE.sub("", line).rstrip("\r\n")):
             try:
                 # Python keeps microseconds, docker writes nanoseconds.
                 at = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", found["at"])).timestamp()

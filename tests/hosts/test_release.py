@@ -562,6 +562,9 @@ def test_hooks_run_here_and_on_the_hosts_and_one_before_stops_a_deploy(site: Fle
         assert said.code
         assert one_release(site) != release
     finally:
+        # Like the end of the script, what the hook has left ignores TERM: a shutdown would wait for it.
+        for name in SITE:
+            site[name].sh("pkill -KILL -fx 'sleep 300' || true")
         site.configure(hooks={})
         site.commit("no hooks")
 

@@ -15,7 +15,8 @@ SERVICE = "2026-01-01T00:00:00.123456789Z shop_app.1.abc@node1    |   two | bars
 
 
 @pytest.mark.parametrize(
-    ("line", "name"), [(COMPOSE, "shop-app-1"), (f"\x1b[2K{COMPOSE}", "shop-app-1"), (SERVICE, "shop_app.1.abc@node1")]
+    ("line", "name"),
+    [(COMPOSE, "shop-app-1"), (f"\x1b[2K\x1b[2K{COMPOSE}", "shop-app-1"), (SERVICE, "shop_app.1.abc@node1")],
 )
 def test_a_line_of_compose_or_of_a_service_has_its_time_its_container_and_its_text(line: str, name: str) -> None:
     assert logs.entry(line) == Entry(1767225600.123456, name, "  two | bars")
