@@ -421,7 +421,14 @@ def is_right(call: list[str]) -> bool:
 def hostile_calls() -> list[list[str]]:
     right = [
         *[["start", "web", RELEASE], ["stop", "web", RELEASE, "now"], ["migrate", RELEASE]],
-        *[["log", "20", "-"], ["follow", "0"], ["manage", RELEASE], ["backup", RELEASE], ["snapshot", "asked"]],
+        *[
+            ["journal", "web", RELEASE, "20"],
+            ["log", "20", "-"],
+            ["follow", "0"],
+            ["manage", RELEASE],
+            ["backup", RELEASE],
+            ["snapshot", "asked"],
+        ],
     ]
     chance = random.Random(6)
     letters = string.printable + "äß\u202e"

@@ -6,6 +6,7 @@
 #   restart KIND REL                    start a unit again, also if it does not run, and wait until it is ready
 #   stop KIND REL [now|later]           stop a unit and reset its failed state; `later` does not wait
 #   migrate REL                         apply a release's migrations; on failure print the journal's last lines, exit 1
+#   journal KIND REL LINES              print the last lines of a unit, 1 to 1000
 #   log LINES SINCE                     print the last entries of the site's units as JSON, the latest first
 #   follow SINCE                        print entries as they come, until standard input ends
 #   units                               KIND REL STATE of each unit that is not inactive; `manage` is a kind here, too
@@ -385,6 +386,17 @@ case $verb in
         require_release "$1"
         migrate "$1"
         ;;
+    journal)
+        [ $# -eq 3 ] || wrong "usage: journal KIND RELEASE LINES"
+        require_kind "$1"
+        require_release "$2"
+        case $3 in
+            [1-9] | [1-9][0-9] | [1-9][0-9][0-9] | 1000) ;;
+            *) wrong "LINES must be 1 to 1000" ;;
+        esac
+        unit_of "$1" "$2"
+        clean journalctl --no-pager --quiet --output cat --lines "$3" --unit "$unit" </dev/null
+        ;;
     log)
         [ $# -eq 2 ] || wrong "usage: log LINES SINCE"
         case $1 in
@@ -437,5 +449,5 @@ case $verb in
         [ $# -eq 0 ] || wrong "boot takes no arguments"
         boot
         ;;
-    *) wrong "VERB must be start, restart, stop, migrate, log, follow, units, manage, backup, snapshot, backups or boot" ;;
+    *) wrong "VERB must be start, restart, stop, migrate, journal, log, follow, units, manage, backup, snapshot, backups or boot" ;;
 esac

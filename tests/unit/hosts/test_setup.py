@@ -567,6 +567,7 @@ def ask(helper: Path, *words: str) -> tuple[int, bool]:
 def test_the_helper_does_what_it_is_for(helper: Path) -> None:
     assert ask(helper, "start", "web", RELEASE_ID) == (0, True)
     assert ask(helper, "stop", "release", RELEASE_ID, "later") == (0, True)
+    assert ask(helper, "journal", "worker", RELEASE_ID, "1000") == (0, True)
     assert ask(helper, "log", "1000", "-") == (0, True)
 
 
@@ -574,6 +575,7 @@ RIGHT = {
     "start": ["web", RELEASE_ID],
     "stop": ["web", RELEASE_ID, "now"],
     "migrate": [RELEASE_ID],
+    "journal": ["web", RELEASE_ID, "20"],
     "log": ["20", "3600"],
     "follow": ["-"],
     "manage": [RELEASE_ID],
@@ -596,6 +598,8 @@ HOSTILE = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(verb=st.sampled_from(list(RIGHT)), place=st.integers(0, 2), word=HOSTILE)
 @example(verb="start", place=0, word="release")
+@example(verb="journal", place=2, word="1001")
+@example(verb="journal", place=2, word="-1")
 @example(verb="log", place=0, word="10001")
 @example(verb="log", place=0, word="-1")
 @example(verb="log", place=1, word="--vacuum-size=1")
@@ -606,7 +610,7 @@ HOSTILE = st.one_of(
 @example(verb="start", place=0, word="worker_Mail")
 @example(verb="stop", place=0, word="worker_mail:x")
 @example(verb="stop", place=0, word="worker_mail\n")
-@example(verb="stop", place=0, word=f"worker_{'m' * 31}")
+@example(verb="journal", place=0, word=f"worker_{'m' * 31}")
 def test_the_helper_runs_nothing_for_an_argument_that_is_not_its_own(
     helper: Path, verb: str, place: int, word: str
 ) -> None:
@@ -616,7 +620,9 @@ def test_the_helper_runs_nothing_for_an_argument_that_is_not_its_own(
     kind = lasting if verb == "start" else f"{lasting}|release"
     moment = r"-|@[0-9]+(\.[0-9]+)?|[0-9]+"
     own = {"snapshot": ["asked|migration|verify"], "log": ["[1-9][0-9]{0,3}|10000", moment], "follow": [moment]}
-    right = own.get(verb, [kind, RELEASE.pattern, "now|later"] if len(words) > 1 else [RELEASE.pattern])
+    right = own.get(
+        verb, [kind, RELEASE.pattern, "now|later|[1-9][0-9]{0,2}|1000"] if len(words) > 1 else [RELEASE.pattern]
+    )
     assume(not re.fullmatch(right[place], word))
     words[place] = word
     assert ask(helper, verb, *words) == (64, False)
