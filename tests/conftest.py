@@ -1,7 +1,7 @@
 """Options of every suite: suites that must not skip, the site of the acceptance suite; and the order of test files."""
 
 import signal
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import pytest
@@ -63,25 +63,27 @@ class Files(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
         return unit_of(nodeid)
 
     def _reschedule(self, node: WorkerController) -> None:
-        if self.workqueue and next_unit(self.workqueue, self._running_beside(node)) is None:
-            node.shutdown()
+        # It is called after each test; a node gets more when two are left.
+        needs_more = not node.shutting_down and self._pending_of(self.assigned_work[node]) <= 2
+        if needs_more and self.workqueue and next_unit(self.workqueue, self._fleets_beside(node)) is None:
+            node.shutdown()  # when it has run what is left
         else:
             super()._reschedule(node)
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        unit = next_unit(self.workqueue, self._running_beside(node))
+        unit = next_unit(self.workqueue, self._fleets_beside(node))
         self.workqueue.move_to_end(unit or next(iter(self.workqueue)), last=False)
         super()._assign_work_unit(node)
 
-    def _running_beside(self, node: WorkerController) -> set[str]:
+    def _fleets_beside(self, node: WorkerController) -> int:
+        """How many other processes have one of `FLEETS`; one that ends its last may have its next already."""
         others = [work for other, work in self.assigned_work.items() if other is not node]
-        return {unit for work in others for unit, tests in work.items() if not all(tests.values())}
+        return sum(any(unit in FLEETS and not all(tests.values()) for unit, tests in work.items()) for work in others)
 
 
-def next_unit(waiting: Iterable[str], running: Collection[str]) -> str | None:
-    """What a process gets next; None if it must not get any of what waits, as `MOST_FLEETS` of `FLEETS` run."""
+def next_unit(waiting: Iterable[str], fleets: int) -> str | None:
+    """What a process gets next while ``fleets`` others have one of `FLEETS`; None if it must not get what waits."""
     first, *more = waiting
-    fleets = len(FLEETS.intersection(running))
     if not fleets:
         return first
     other = next((unit for unit in (first, *more) if unit not in FLEETS), None)

@@ -56,10 +56,11 @@ def test_files_that_share_a_set_up_are_given_to_one_process_and_follow_each_othe
 
 def test_of_the_files_with_several_machines_one_runs_at_a_time() -> None:
     waiting = ["swarm/test_swarm.py", "docker/test_prod.py", "unit/test_checks.py"]
-    assert next_unit(waiting, {"docker/test_dev.py"}) == "swarm/test_swarm.py"
-    assert next_unit(waiting, {"hosts/test_release.py"}) == "docker/test_prod.py"
-    assert next_unit(waiting[:1], {"hosts/test_release.py"}) == "swarm/test_swarm.py", "nothing else is left"
-    assert next_unit(waiting[:1], {"hosts/test_release.py", "hosts/test_setup.py"}) is None, "a third would starve them"
+    assert next_unit(waiting, 0) == "swarm/test_swarm.py"
+    assert next_unit(waiting, 1) == "docker/test_prod.py"
+    assert next_unit(waiting[:1], 1) == "swarm/test_swarm.py", "nothing else is left"
+    assert next_unit(waiting[:1], 2) is None, "a third would starve them"
+    assert next_unit(waiting, 2) == "docker/test_prod.py"
 
 
 def test_an_unknown_suite_is_refused_with_the_known_ones() -> None:
