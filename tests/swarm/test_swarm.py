@@ -3,8 +3,10 @@
 import contextlib
 import os
 import re
+import secrets
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -350,12 +352,40 @@ def test_scale_logs_manage_and_status(swarm: Swarm) -> None:
     logs = swarm.must("logs", "--stack", "swarm", "--service", "celery_worker", "--lines", "1000")
     assert all(f"{swarm.name}_celery_worker.{number}." in logs.stdout for number in (1, 2, 3)), logs
     assert "there are:" in one_line(swarm.invoke("logs", "--stack", "swarm", "--service", "nothing"))
+    assert followed(swarm, f"/{secrets.token_hex(8)}") == {"app", "nginx"}, "of all services and nodes"
     for node in ("node1", "node2", "node3"):  # with and without a replica of the app
         result = swarm.must("manage", "--stack", "swarm", "--", "check", host=node)
         assert "no issues" in result.stdout
     status = swarm.must("swarm-status").stdout
     for text in ("node3", "leader", "postgres, rabbitmq", "celery_beat", "1/1"):
         assert text in status
+
+
+def followed(swarm: Swarm, path: str) -> set[str]:
+    """The services whose followed logs name a path that is asked for through each node."""
+    env = {**support.environment(), **swarm.cluster.environment()}
+    env["PATH"] = f"{support.TOOLS}:{env['PATH']}"
+    command = ["python3", str(swarm.project / "tasks.py"), "logs", "--on", "swarm", *swarm.host("node2")]
+    child = subprocess.Popen([*command, "--follow", "--grep", path], env=env, text=True, stdout=subprocess.PIPE)
+    assert child.stdout
+    output, found = child.stdout, set[str]()
+    named = re.compile(rf" {swarm.name}_(\w+)\.\S+ \| ")
+
+    def read() -> None:
+        for line in output:
+            found.update(named.findall(line))
+
+    threading.Thread(target=read, daemon=True).start()
+
+    def shown() -> bool:
+        return all(Visitor(swarm.url(node)).get(path).status_code == 404 for node in swarm.nodes) and len(found) == 2
+
+    try:
+        wait_until(shown, 60, "the lines of both are shown")
+    finally:
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 130
+    return found
 
 
 # --- Lost nodes ---
