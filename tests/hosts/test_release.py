@@ -40,10 +40,10 @@ from tests.hosts.release import (
     units,
     wait_settled,
 )
-from tests.recipes import GITHUB, GITLAB, deploying
 from tests.rig.engine import accept
 from tests.rig.load import Load
 from tests.rig.machines import ENVIRONMENT, Fleet, watching
+from tests.rig.recipes import GITHUB, GITLAB, deploying
 from tests.support import TOOLS, environment, one_line, wait_until
 
 # --- What it is for ---

@@ -40,7 +40,7 @@ def answers(url: str) -> bool:
 @contextmanager
 def followed_logs(site: Fleet) -> Iterator[list[str]]:
     """What `remote-logs --follow` prints meanwhile: entries as JSON, and what it says of the hosts."""
-    child = start(site, "remote-logs", "--follow", "--json", "--lines", "1")
+    child = start(site, "remote-logs", "--follow", "--json", "--lines", "1000")
     lines: list[str] = []
     reader = threading.Thread(target=lambda: lines.extend(iter(partial(peek, child), "")), daemon=True)
     reader.start()

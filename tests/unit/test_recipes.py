@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests import pages
-from tests.recipes import GITHUB, GITLAB, deploying, recipe
+from tests.rig.recipes import GITHUB, GITLAB, deploying, recipe
 
 
 def test_what_is_deployed_was_tested_and_staging_comes_before_production() -> None:
