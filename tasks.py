@@ -81,7 +81,10 @@ def place(c: Context, on: str, host: str = "", context: str = "") -> "Place":
 )
 def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dry_run: bool = False) -> None:
     """Run the site, workers and beat, and reload them when code changes. Ctrl-C stops them all."""
-    carry_out(front.development(dict(c.config.project), port, workers, native=native), dry_run=dry_run)
+    from deploy.places import development
+
+    action = development(functools.partial(project, c), store(), port, workers, notify, native=native)
+    carry_out(action, dry_run=dry_run)
 
 
 @task(

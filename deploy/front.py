@@ -84,28 +84,6 @@ def checked(values: Mapping[str, object], runtime: str) -> Project:
     return this
 
 
-def development(values: Mapping[str, object], port: str, workers: str, *, native: bool) -> Action:
-    """The site for a developer: in containers, or as processes if that is asked for or there is no engine.
-
-    Raises `Failure` for a wrong number, and for a configuration that keeps the site from running.
-    """
-    from deploy import doctor
-    from deploy.project import config
-
-    on_port = config.port_number(port, "--port") if port else 0
-    nodes = number(workers, "--workers", 32)
-    if why := "" if native else doctor.why_native():
-        notify(f"Running natively: {why}.")
-    this = checked(values, "native" if native or why else "dev")
-    if native or why:
-        from deploy.native import runtime
-
-        return runtime.development(this, store(), on_port or this.port, nodes, notify)
-    from deploy.compose import dev as containers
-
-    return containers.development(this, on_port, nodes, notify)
-
-
 def make(env: str, *, python: str = "", rebuild: bool = False, dry_run: bool = False) -> bool:
     """Build an environment if it is not current; returns whether it was built."""
     from deploy.venvs import build

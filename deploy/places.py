@@ -6,7 +6,7 @@ Each has the same methods, which return reports and actions; `tasks.py` shows th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from deploy.core.errors import Failure
@@ -150,3 +150,27 @@ class Places:
 
         environment = file.of(self._project, name)
         return Hosts(phases.choose(self._project, environment, only), self._notify)
+
+
+def development(
+    ready: Callable[[str], Project], store: Store, port: str, workers: str, notify: Notify, *, native: bool
+) -> Action:
+    """The site for a developer: in containers, or as processes if that is asked for or there is no engine.
+
+    ``ready`` gives the project if nothing keeps it from running in a runtime. Raises `Failure` for a wrong number.
+    """
+    from deploy import doctor
+    from deploy.project import config
+
+    on_port = config.port_number(port, "--port") if port else 0
+    nodes = config.whole_number(workers, "--workers", 1, 32)
+    if why := "" if native else doctor.why_native():
+        notify(f"Running natively: {why}.")
+    if native or why:
+        from deploy.native import runtime
+
+        project = ready("native")
+        return runtime.development(project, store, on_port or project.port, nodes, notify)
+    from deploy.compose import dev as containers
+
+    return containers.development(ready("dev"), on_port, nodes, notify)

@@ -25,9 +25,9 @@ BELOW: dict[str, set[str]] = {
     "doctor": {"core", "project", "venvs"},
     "checks": {"core", "project", "venvs"},
     "bootstrap": {"core", "venvs"},
-    "front": {"core", "project", "venvs", "doctor", "native", "docker", "compose"},
+    "front": {"core", "project", "venvs"},
     "places": {
-        *("core", "project", "venvs", "native", "docker", "compose", "swarm"),
+        *("core", "project", "venvs", "doctor", "native", "docker", "compose", "swarm"),
         *("hosts.environment", "hosts.release", "hosts.operate"),
     },
     "native": {"core", "project", "venvs"},
