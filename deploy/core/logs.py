@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
 from deploy.core.errors import Failure
-from deploy.core.running import printable
+from deploy.core.running import printable, tell
 
 #: The most lines of one place that are read, of which `--grep` and `--errors` choose.
 MOST = 10_000
@@ -162,6 +162,15 @@ def chosen(entries: Iterable[Entry], asked: Wanted) -> list[Entry]:
     choice = _Choice(asked)
     found = [entry for entry in sorted(entries, key=lambda entry: entry.at) if choice.takes(entry)]
     return found[-asked.lines :]
+
+
+def show_last(entries: Iterable[Entry], asked: Wanted, show: Put) -> None:
+    """Show the last of the entries that are wanted; says so if there are none, unless more may follow."""
+    found = chosen(entries, asked)
+    for entry in found:
+        show(entry)
+    if not found and not asked.follow:
+        tell(f"no such line among the last {MOST} of each" if asked.chooses else "no lines")
 
 
 # --- Following ---

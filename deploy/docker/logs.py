@@ -68,8 +68,7 @@ def show(commands: Sequence[Command], asked: Wanted) -> None:
         said = shell.run(replace(command(words(asked)), seconds=READ_SECONDS), capture=True)
         # The lines that a container wrote on its standard error come on docker's.
         read += filter(None, map(entry, [*said.stdout.splitlines(), *said.stderr.splitlines()]))
-    for each in logs.chosen(read, asked):
-        printer.show(each)
+    logs.show_last(read, asked, printer.show)
     if asked.follow:
         _follow(commands, read, asked, printer)
 

@@ -91,8 +91,7 @@ def show(connections: Connections, hosts: Sequence[Host], kind: str, asked: Want
 
     results = connections.on_all(hosts, last)
     entries = [entry for found in results.values() if not isinstance(found, Failure) for entry in found]
-    for entry in logs.chosen(entries, asked):
-        printer.show(entry)
+    logs.show_last(entries, asked, printer.show)
     failed = failures(results)
     if not asked.follow:
         if failed:

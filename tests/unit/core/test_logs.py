@@ -72,6 +72,17 @@ def test_a_pattern_in_small_letters_finds_capitals_too() -> None:
     assert texts(chosen(read, wanted(10, grep="Vote"))) == ["Vote 1"]
 
 
+def test_that_there_is_no_such_line_is_said_and_how_far_was_looked(capsys: pytest.CaptureFixture[str]) -> None:
+    found: list[Entry] = []
+    logs.show_last(entries("a", "b"), wanted(10, grep="x"), found.append)
+    assert capsys.readouterr().err == "no such line among the last 10000 of each\n"
+    logs.show_last([], wanted(10), found.append)
+    assert capsys.readouterr().err == "no lines\n"
+    logs.show_last([], wanted(10, follow=True), found.append)
+    logs.show_last(entries("a"), wanted(10), found.append)
+    assert (texts(found), capsys.readouterr().err) == (["a"], "")
+
+
 TRACEBACK = (
     "ERROR django.request [1f] Internal Server Error: /",
     "Traceback (most recent call last):",
