@@ -23,6 +23,7 @@ from deploy import front
 from deploy.core import options
 from deploy.core.errors import Failure
 from deploy.core.help import LAYER, LOGS, ON_OR_NATIVE, RESTORE, texts
+from deploy.core.options import Lines, Manager, Where
 from deploy.front import arguments_after_dashes, carry_out, checked, comma_separated, make, notify, number, store, tell
 from deploy.project import file
 
@@ -45,13 +46,14 @@ def task(**help: str) -> Callable[[Callable[..., None]], "Task[Callable[..., Non
         def guarded(c: Context, *args: object, **kwargs: object) -> None:
             try:
                 kwargs.update(options.dry_run(body, c.config._overrides, dry=bool(c.config.run.dry)))
-                body(c, *args, **kwargs)
+                body(c, *args, **options.grouped(body, kwargs))
             except Failure as failure:  # its message only
                 raise Exit(front.printable(failure.message), code=failure.code) from None
             except KeyboardInterrupt:
                 raise Exit(code=130) from None
 
-        return Task(guarded, auto_shortflags=False, help=texts(body, help))
+        guarded.__signature__ = signature = options.signature(body)  # type: ignore[attr-defined] # as functools does
+        return Task(guarded, auto_shortflags=False, help=texts(signature.parameters, help))
 
     return decorate
 
@@ -68,9 +70,9 @@ def places(c: Context) -> "Places":
     return Places(project(c), store(), notify)
 
 
-def place(c: Context, on: str, host: str = "", context: str = "") -> "Place":
+def place(c: Context, where: Where) -> "Place":
     """The place named on the command line, else the one where the site runs. Raises `Failure` if it runs nowhere."""
-    return places(c).chosen(on, host, context)
+    return places(c).chosen(where.on or where.stack, where.host, where.context)
 
 
 # --- start ----------------------------------------------------------------------------------------------------------
@@ -110,62 +112,37 @@ def down(
 
 
 @task()
-def status(c: Context, on: str = "", host: str = "", context: str = "", stack: str = "") -> None:
+def status(c: Context, where: Where) -> None:
     """List what runs, its state and its release; exits 1 if something is wrong."""
-    tell(place(c, on or stack, host, context).status())
+    tell(place(c, where).status())
 
 
 @task(**LOGS, service="A service, such as app or celery_worker (default: all).")
-def logs(
-    c: Context,
-    service: str = "",
-    lines: str = "200",
-    since: str = "",
-    grep: str = "",
-    errors: bool = False,
-    follow: bool = False,
-    json: bool = False,
-    on: str = "",
-    host: str = "",
-    context: str = "",
-    stack: str = "",
-) -> None:
+def logs(c: Context, lines: Lines, where: Where, service: str = "") -> None:
     """Show the logs of the site's processes and servers, in order of time."""
-    asked = front.wanted_lines(lines, since, grep, errors=errors, follow=follow, json=json)
-    carry_out(place(c, on or stack, host, context).logs(service, asked))
+    carry_out(place(c, where).logs(service, front.wanted_lines(lines)))
 
 
 @task(
     service="app, celery_worker, or another kind of workers, such as celery_worker_mail.",
     replicas="Number of replicas, 1 to 64.",
 )
-def scale(
-    c: Context,
-    service: str,
-    replicas: str,
-    on: str = "",
-    host: str = "",
-    context: str = "",
-    stack: str = "",
-    dry_run: bool = False,
-) -> None:
+def scale(c: Context, service: str, replicas: str, where: Where, dry_run: bool = False) -> None:
     """Change the number of replicas (until the next scale or `.env` change)."""
     count = number(replicas, "--replicas", 64)
-    carry_out(place(c, on or stack, host, context).scale(service, count), dry_run=dry_run)
+    carry_out(place(c, where).scale(service, count), dry_run=dry_run)
 
 
 @task()
-def releases(c: Context, on: str = "", host: str = "", context: str = "", stack: str = "") -> None:
+def releases(c: Context, where: Where) -> None:
     """List the releases that `rollback` can restore, and the latest actions: who, when, what, and how each ended."""
-    tell(place(c, on or stack, host, context).releases())
+    tell(place(c, where).releases())
 
 
 @task(to="A release as `releases` lists it (default: the release before).")
-def rollback(
-    c: Context, to: str = "", on: str = "", host: str = "", context: str = "", stack: str = "", dry_run: bool = False
-) -> None:
+def rollback(c: Context, where: Where, to: str = "", dry_run: bool = False) -> None:
     """Return to an earlier release, with the environment it had."""
-    carry_out(place(c, on or stack, host, context).rollback(to), dry_run=dry_run)
+    carry_out(place(c, where).rollback(to), dry_run=dry_run)
 
 
 @task()
@@ -259,21 +236,21 @@ def rename(
     carry_out(names.renaming(project(c), name, package, folder, notify), dry_run=dry_run, yes=yes)
 
 
-def _manage(c: Context, words: list[str], on: str, host: str, context: str, *, dry_run: bool) -> None:
-    there = place(c, on, host, context) if on or host or context else places(c).running() or places(c).native()
+def _manage(c: Context, words: list[str], where: Where, *, dry_run: bool) -> None:
+    there = place(c, where) if where != Where() else places(c).running() or places(c).native()
     carry_out(there.manage(words), dry_run=dry_run)
 
 
 @task(on=ON_OR_NATIVE)
-def manage(c: Context, on: str = "", host: str = "", context: str = "", stack: str = "", dry_run: bool = False) -> None:
+def manage(c: Context, where: Where, dry_run: bool = False) -> None:
     """Run manage.py where the site runs, or else in the dev environment: `invoke manage -- ARGS`."""
-    _manage(c, arguments_after_dashes() or ["help"], on or stack, host, context, dry_run=dry_run)
+    _manage(c, arguments_after_dashes() or ["help"], where, dry_run=dry_run)
 
 
 @task(on=ON_OR_NATIVE)
-def shell(c: Context, on: str = "", host: str = "", context: str = "", stack: str = "", dry_run: bool = False) -> None:
+def shell(c: Context, where: Where, dry_run: bool = False) -> None:
     """Open Django's Python shell."""
-    _manage(c, ["shell"], on or stack, host, context, dry_run=dry_run)
+    _manage(c, ["shell"], where, dry_run=dry_run)
 
 
 @task(
@@ -332,11 +309,11 @@ def swarm_render(c: Context, tag: str = "") -> None:
 
 
 @task(advertise="The address at which other nodes reach this one.")
-def swarm_init(c: Context, advertise: str = "", host: str = "", context: str = "", dry_run: bool = False) -> None:
+def swarm_init(c: Context, manager: Manager, advertise: str = "", dry_run: bool = False) -> None:
     """Create a swarm on this engine and prepare the node for the stack."""
     from deploy.swarm import membership
 
-    carry_out(membership.init(project(c), host, context, advertise, notify), dry_run=dry_run)
+    carry_out(membership.init(project(c), manager.host, manager.context, advertise, notify), dry_run=dry_run)
 
 
 @task(
@@ -345,46 +322,40 @@ def swarm_init(c: Context, advertise: str = "", host: str = "", context: str = "
     remove="Comma-separated things that may be removed: SERVICE, SERVICE:/mount or SERVICE:port.",
 )
 def swarm_deploy(
-    c: Context,
-    tag: str = "",
-    pull: bool = False,
-    remove: str = "",
-    host: str = "",
-    context: str = "",
-    dry_run: bool = False,
+    c: Context, manager: Manager, tag: str = "", pull: bool = False, remove: str = "", dry_run: bool = False
 ) -> None:
     """Deploy a release to the swarm and wait until it has finished. A deploy that fails is rolled back."""
     from deploy.swarm.deploy import Options
 
     project(c, "swarm")
     options = Options(tag, comma_separated(remove), pull)
-    carry_out(places(c).swarm(host, context, ready=not dry_run).deploy(options), dry_run=dry_run)
+    carry_out(places(c).swarm(manager.host, manager.context, ready=not dry_run).deploy(options), dry_run=dry_run)
 
 
 @task()
-def swarm_status(c: Context, host: str = "", context: str = "") -> None:
+def swarm_status(c: Context, manager: Manager) -> None:
     """List nodes, services and releases (same as `status --on swarm`)."""
-    tell(places(c).swarm(host, context).status())
+    tell(places(c).swarm(manager.host, manager.context).status())
 
 
 @task(to="A release number (default: the release before).")
-def swarm_rollback(c: Context, to: str = "", host: str = "", context: str = "", dry_run: bool = False) -> None:
+def swarm_rollback(c: Context, manager: Manager, to: str = "", dry_run: bool = False) -> None:
     """Return the whole stack to an earlier release (same as `rollback --on swarm`)."""
-    carry_out(places(c).swarm(host, context).rollback(to), dry_run=dry_run)
+    carry_out(places(c).swarm(manager.host, manager.context).rollback(to), dry_run=dry_run)
 
 
 @task()
-def swarm_rm(c: Context, yes: bool = False, host: str = "", context: str = "", dry_run: bool = False) -> None:
+def swarm_rm(c: Context, manager: Manager, yes: bool = False, dry_run: bool = False) -> None:
     """Stop and remove the stack. The data is kept on the nodes."""
-    carry_out(places(c).swarm(host, context).remove(), dry_run=dry_run, yes=yes)
+    carry_out(places(c).swarm(manager.host, manager.context).remove(), dry_run=dry_run, yes=yes)
 
 
 @task()
-def swarm_leave(c: Context, yes: bool = False, host: str = "", context: str = "", dry_run: bool = False) -> None:
+def swarm_leave(c: Context, manager: Manager, yes: bool = False, dry_run: bool = False) -> None:
     """Make this engine leave its swarm."""
     from deploy.swarm import membership
 
-    carry_out(membership.leave(project(c), host, context), dry_run=dry_run, yes=yes)
+    carry_out(membership.leave(project(c), manager.host, manager.context), dry_run=dry_run, yes=yes)
 
 
 # --- plain hosts ----------------------------------------------------------------------------------------------------
@@ -478,21 +449,9 @@ def remote_status(c: Context, env: str, only: str = "", json: bool = False) -> N
 
 
 @task(**LOGS, role="web, worker, worker_KIND, beat, release or backup (default: all).")
-def remote_logs(
-    c: Context,
-    env: str,
-    role: str = "",
-    lines: str = "100",
-    since: str = "",
-    grep: str = "",
-    errors: bool = False,
-    follow: bool = False,
-    json: bool = False,
-    only: str = "",
-) -> None:
+def remote_logs(c: Context, env: str, lines: Lines, role: str = "", only: str = "") -> None:
     """Show the logs of the site's processes on all hosts, in order of time."""
-    asked = front.wanted_lines(lines, since, grep, errors=errors, follow=follow, json=json)
-    carry_out(places(c).hosts(env, only).logs(role, asked))
+    carry_out(places(c).hosts(env, only).logs(role, front.wanted_lines(lines)))
 
 
 @task(only="A host (default: the first that has a release).")

@@ -15,6 +15,7 @@ from deploy.core.errors import Failure
 if TYPE_CHECKING:
     from deploy.core.action import Action
     from deploy.core.logs import Wanted
+    from deploy.core.options import Lines
     from deploy.core.report import Report
     from deploy.project.config import Project
     from deploy.venvs.store import Store
@@ -58,11 +59,14 @@ def tell(report: Report, *, json: bool = False) -> None:
         raise Failure("\n".join(report.wrong))
 
 
-def wanted_lines(lines: str, since: str, grep: str, *, errors: bool, follow: bool, json: bool) -> Wanted:
+def wanted_lines(asked: Lines) -> Wanted:
     """Which lines of a log the options of a task ask for. Raises `Failure` for an option that cannot be meant."""
     from deploy.core import logs
 
-    return logs.wanted(number(lines, "--lines", 1000), since=since, grep=grep, errors=errors, follow=follow, json=json)
+    count = number(asked.lines, "--lines", 1000)
+    return logs.wanted(
+        count, since=asked.since, grep=asked.grep, errors=asked.errors, follow=asked.follow, json=asked.json
+    )
 
 
 def store() -> Store:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 
 ON = "native, dev, prod, swarm, or an environment of hosts (default: where the site runs on this machine)."
 #: What an option means, wherever a task does not say what it means there.
@@ -32,6 +32,6 @@ LOGS = {
 }
 
 
-def texts(task: Callable[..., object], own: Mapping[str, str]) -> dict[str, str]:
+def texts(options: Iterable[str], own: Mapping[str, str]) -> dict[str, str]:
     """What each option of a task means: ``own`` before what options have in common."""
-    return {**{name: COMMON[name] for name in task.__annotations__ if name in COMMON}, **own}
+    return {**{name: COMMON[name] for name in options if name in COMMON}, **own}

@@ -1,18 +1,76 @@
-"""Invoke's own options, those that `invoke --help` lists, as our tasks treat them. `tasks.py` says which were given.
+"""The options that several tasks have in common; and Invoke's own, as our tasks treat them.
 
-Our tasks do not start commands through Invoke, so an option about such commands is honored here or refused.
+Our tasks do not start commands through Invoke, so an option of Invoke's about such commands is honored here or refused.
+`tasks.py` says which were given.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
 from deploy.core.errors import Failure
+
+
+@dataclasses.dataclass(frozen=True)
+class Manager:
+    """The options that name a manager of the swarm."""
+
+    host: str = ""
+    context: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Where:
+    """The options that name a place; `--stack` is an older name of `--on`."""
+
+    on: str = ""
+    host: str = ""
+    context: str = ""
+    stack: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    """The options that choose lines of a log."""
+
+    lines: str = "200"
+    since: str = ""
+    grep: str = ""
+    errors: bool = False
+    follow: bool = False
+    json: bool = False
+
+
+def signature(body: Callable[..., object]) -> inspect.Signature:
+    """What Invoke shall take for the signature of a task: a parameter that is a group is the group's options."""
+    known = inspect.signature(body)
+    return known.replace(parameters=[each for one in known.parameters.values() for each in _expanded(one)])
+
+
+def _expanded(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
+    if not dataclasses.is_dataclass(parameter.annotation):
+        yield parameter
+        return
+    for field in dataclasses.fields(parameter.annotation):
+        yield inspect.Parameter(field.name, parameter.kind, default=field.default, annotation=field.type)
+
+
+def grouped(body: Callable[..., object], given: Mapping[str, object]) -> dict[str, object]:
+    """The arguments of a task, from the options that Invoke gives by name: those of a group as that group."""
+    known, rest = {}, dict(given)
+    for name, kind in body.__annotations__.items():
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            theirs = {field.name for field in dataclasses.fields(kind)}
+            known[name] = kind(**{option: rest.pop(option) for option in theirs & rest.keys()})
+    return {**rest, **known}
+
 
 #: Where Invoke's configuration has the options that only concern commands which Invoke itself starts.
 WITHOUT_EFFECT = {

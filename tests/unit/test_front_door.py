@@ -14,6 +14,7 @@ from deploy import bootstrap
 from deploy.compose import operate as compose
 from deploy.core import shell
 from deploy.core.errors import Failure
+from deploy.core.options import Where
 from deploy.core.report import Grid, Report
 from deploy.core.shell import Run
 from deploy.hosts.environment import file as environments
@@ -109,7 +110,7 @@ def test_a_dry_run_of_a_command_shows_it_and_starts_nothing(
     body: Callable[..., None] = getattr(tasks, task).body
     body(Context(), on="somewhere", host="ssh://me@node1", dry_run=True)
     assert started == []
-    assert named == [("somewhere", "ssh://me@node1", "")], "the named place is the one that is used"
+    assert named == [(Where(on="somewhere", host="ssh://me@node1"),)], "the named place is the one that is used"
     shown = capsys.readouterr().out
     words = ["manage.py", *(["flush", "--no-input"] if task == "manage" else ["shell"])]
     assert all(word in shown for word in words), shown

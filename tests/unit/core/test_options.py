@@ -1,7 +1,5 @@
 """Every option that `invoke --help` lists: what the page says it does is what it does to a task."""
 
-from __future__ import annotations
-
 import re
 from types import ModuleType
 from typing import Any
@@ -11,6 +9,7 @@ from invoke import Config, Context, Exit, Program
 
 from deploy.core import options
 from deploy.core.errors import Failure
+from deploy.core.options import Lines, Where, grouped, signature
 from tests.support import ROOT
 
 SECTION = "**Invoke's own options.**"
@@ -121,3 +120,21 @@ def test_each_option_of_invokes_with_a_value_is_read() -> None:
     found = [each for each in [*program.core_args(), *program.task_args()] if each.takes_value and not each.optional]
     names = {f"-{name}" if len(name) == 1 else f"--{name}" for each in found for name in each.names}
     assert names - {"--print-completion-script", "--hide"} == set(options.WITH_VALUE) | set(options.WITH_VALUE.values())
+
+
+def test_a_group_of_options_is_what_the_task_gets_and_invoke_sees_each_option_of_it() -> None:
+    def task(c: object, service: str, where: Where, lines: Lines, dry_run: bool = False) -> None:
+        """Stands for one."""
+
+    assert list(signature(task).parameters) == [
+        *("c", "service", "on", "host", "context", "stack"),
+        *("lines", "since", "grep", "errors", "follow", "json", "dry_run"),
+    ]
+    assert signature(task).parameters["lines"].default == "200"
+    given = {"service": "app", "on": "prod", "lines": "3", "follow": True, "dry_run": True}
+    assert grouped(task, given) == {
+        "service": "app",
+        "where": Where(on="prod"),
+        "lines": Lines(lines="3", follow=True),
+        "dry_run": True,
+    }
