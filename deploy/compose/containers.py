@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.core.running import HOST, QUOTED_LINES, port_in_use, quote
 from deploy.core.shell import Run
+from deploy.core.together import side_by_side
 from deploy.docker.engine import ANSWER_SECONDS, NO_RIGHT, is_stopped
 from deploy.docker.stack import Stack
 from deploy.project import limits
@@ -191,10 +193,10 @@ def names(some: Sequence[Replica], service: str) -> list[str]:
     return [each.name for each in some if each.service == service]
 
 
-def start_replicas(stack: Stack, more: Mapping[str, int]) -> list[Replica]:
-    """Start more replicas of each service and wait until they are ready; returns the new ones.
+def create_replicas(stack: Stack, more: Mapping[str, int]) -> list[Replica]:
+    """Create more replicas of each service, beside those that there are; returns the new ones, none of which runs.
 
-    Raises `Failure` if they do not become ready. After any error or interruption, the new ones are removed.
+    After any error or interruption, the new ones are removed.
     """
     known = {each.name for each in replicas(stack.name, *more)}
     totals = {
@@ -202,16 +204,37 @@ def start_replicas(stack: Stack, more: Mapping[str, int]) -> list[Replica]:
         for service, number in more.items()
     }
     try:
-        shell.run(stack.compose(*START, "--no-recreate", *scales(totals), *more), capture=True)
-        fresh = [each for each in replicas(stack.name, *more) if each.name not in known]
-        await_healthy(fresh)
-        for each in fresh:
-            if each.service == "app":
-                await_ready(each, stack.project.probes)
-        return fresh
+        command = stack.compose("up", "--no-start", *START[2:], "--no-recreate", *scales(totals), *more)
+        shell.run(command, capture=True)
+        return [each for each in replicas(stack.name, *more) if each.name not in known]
     except BaseException:
         remove([each for each in replicas(stack.name, *more) if each.name not in known])
         raise
+
+
+def start_replicas(stack: Stack, fresh: Sequence[Replica]) -> None:
+    """Start replicas that were created, and wait until they are ready.
+
+    Raises `Failure` if they do not become ready. After any error or interruption, they are removed.
+    """
+    try:
+        _at_once([partial(start, each.name) for each in fresh])
+        await_healthy(fresh)
+        probes = stack.project.probes
+        _at_once([partial(await_ready, each, probes) for each in fresh if each.service == "app"])
+    except BaseException:
+        remove(fresh)
+        raise
+
+
+def _at_once(calls: Sequence[Callable[[], object]]) -> None:
+    if calls:
+        side_by_side(*calls)
+
+
+def start(name: str) -> None:
+    """Start a container that exists. Raises `Failure` if the engine does not."""
+    shell.run(Run(["docker", "start", name]), capture=True)
 
 
 def await_healthy(some: Sequence[Replica]) -> None:

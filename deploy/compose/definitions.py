@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from deploy.core import shell
@@ -23,21 +23,20 @@ def definitions(stack: Stack) -> dict[str, str]:
     return {service: value for service, _, value in (line.partition(" ") for line in said.splitlines())}
 
 
-def changed(stack: Stack) -> list[str]:
-    """The services whose definition has changed since they were started.
+def changed(stack: Stack, now: Mapping[str, str]) -> list[str]:
+    """The services whose definition has changed since they were started; ``now`` is what `definitions` says.
 
     The hash in the container's label cannot be used: Compose computes a different one when it starts a service alone.
     """
     path = stack.secrets / DEFINITIONS
     recorded = json.loads(path.read_text()) if path.exists() else {}
-    return [service for service, value in definitions(stack).items() if recorded.get(service, value) != value]
+    return [service for service, value in now.items() if recorded.get(service, value) != value]
 
 
-def record(stack: Stack, services: Sequence[str]) -> None:
-    """Record the definitions with which these services were started."""
+def record(stack: Stack, services: Sequence[str], now: Mapping[str, str]) -> None:
+    """Record the definitions with which these services were started; ``now`` is what `definitions` says."""
     path = stack.secrets / DEFINITIONS
     recorded = json.loads(path.read_text()) if path.exists() else {}
-    now = definitions(stack)
     recorded.update({service: now[service] for service in services if service in now})
     shell.perform([WriteSecret(path, json.dumps(recorded))])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from deploy.compose import ledger
 from deploy.compose.containers import ENDED, Replica, names, remove, replicas, stop, stop_replicas
@@ -29,13 +29,24 @@ class Note:
     old: Sequence[str]
     release: Release
     env: str
+    #: Whether the new release gets all requests, and only the old one's end is missing.
+    serves: bool = False
 
 
 def begin(stack: Stack, old: Sequence[Replica], release: Release, env: str) -> None:
     """Record the containers before a rollout, and the new release."""
     ledger.stage(stack, release, env)
-    text = json.dumps({"old": [each.name for each in old], "release": asdict(release), "env": env})
-    shell.perform([WriteSecret(stack.secrets / JOURNAL, text)])
+    _write(stack, Note([each.name for each in old], release, env))
+
+
+def serves(stack: Stack) -> None:
+    """Record that the new release gets all requests. Until then, nginx's upstream says which one does."""
+    if note := read(stack):
+        _write(stack, replace(note, serves=True))
+
+
+def _write(stack: Stack, note: Note) -> None:
+    shell.perform([WriteSecret(stack.secrets / JOURNAL, json.dumps(asdict(note)))])
 
 
 def end(stack: Stack) -> None:
@@ -47,7 +58,8 @@ def read(stack: Stack) -> Note | None:
     """The journal of a rollout that did not finish; None without one."""
     try:
         found = json.loads((stack.secrets / JOURNAL).read_text())
-        return Note([str(name) for name in found["old"]], Release(**found["release"]), str(found["env"]))
+        old, release = [str(name) for name in found["old"]], Release(**found["release"])
+        return Note(old, release, str(found["env"]), bool(found.get("serves")))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -67,7 +79,8 @@ def recover(stack: Stack, notify: Notify) -> None:
     now = site_replicas(stack)
     # Of the release that is being changed, and of the one that this command brings.
     alone = tuple(dict.fromkeys((*stack.alone, *ledger.serving(stack).alone)))
-    left = left_over(now, serving, note.old if note else None, alone)
+    new = note is not None and (note.serves or switched(serving, note.old))
+    left = left_over(now, serving, note.old if note else None, alone, new_serves=bool(note and note.serves))
     if left:
         notify(f"remove what an interrupted command left: {', '.join(each.name for each in left)}")
         if names([each for each in left if each.running], "app"):
@@ -76,8 +89,8 @@ def recover(stack: Stack, notify: Notify) -> None:
         remove([each for each in left if not each.running])
         stop_replicas([each for each in left if each.running])
     if note:
-        finish(stack, note, [each for each in now if each not in left], alone, new=switched(serving, note.old))
-    if serving != proxy.ALL and serves(now, serving):
+        finish(stack, note, [each for each in now if each not in left], alone, new=new)
+    if serving != proxy.ALL and is_served(now, serving):
         switch_upstream(stack, proxy.ALL, files=mounted(stack).nginx)
     end(stack)
 
@@ -108,7 +121,7 @@ def start_alone(stack: Stack, service: str, some: Sequence[Replica]) -> None:
         shell.run(Run(["docker", "start", name]), capture=True)
 
 
-def serves(some: Sequence[Replica], serving: Sequence[str]) -> bool:
+def is_served(some: Sequence[Replica], serving: Sequence[str]) -> bool:
     """Whether nginx has replicas by name in its upstream, and one of them runs."""
     return any(each.name in serving and each.running for each in some)
 
@@ -119,18 +132,23 @@ def switched(serving: Sequence[str], old: Sequence[str]) -> bool:
 
 
 def left_over(
-    some: Sequence[Replica], serving: Sequence[str], old: Sequence[str] | None, alone: Sequence[str] = (BEAT,)
+    some: Sequence[Replica],
+    serving: Sequence[str],
+    old: Sequence[str] | None,
+    alone: Sequence[str] = (BEAT,),
+    *,
+    new_serves: bool = False,
 ) -> list[Replica]:
     """The containers that an interrupted command left and that must be removed.
 
-    ``serving``: the replicas in nginx's upstream. ``old``: the containers before the rollout, if there is a journal. Of
-    the old and the new containers, those that do not serve are left over, including their workers and beat. ``alone``:
-    the services of which one replica is stopped for another, and may be needed again.
+    ``serving``: the replicas in nginx's upstream. ``old``: the containers before the rollout, if there is a journal,
+    and ``new_serves`` what it says. Of the old and the new containers, those that do not serve are left over, including
+    their workers and beat. ``alone``: the services of which one replica stops for another, and may be needed again.
     """
     ended = [each for each in some if each.state in ENDED and each.service not in alone]
-    if not serves(some, serving):
+    if not new_serves and not is_served(some, serving):
         return ended
     if old is None:
         return [each for each in some if each in ended or (each.service == "app" and each.name not in serving)]
-    gone = switched(serving, old)
+    gone = new_serves or switched(serving, old)
     return [each for each in some if each in ended or (each.name in old) == gone]

@@ -1,29 +1,15 @@
-"""A release into production with compose: new replicas beside the old, nginx switched to them, the old ones drained.
-
-Compose itself replaces a container by stopping it first. Measurements led to this order, which loses no request:
-
-1. nginx gets the old replicas by name, so that a replica gets no traffic just because it has started.
-2. The new replicas start, and must answer their probes. Beat is replaced.
-3. nginx gets the new replicas, and reloads.
-4. When the nginx processes that knew the old replicas have ended, no request is on its way to those, and they stop. If
-   they stopped earlier, requests that wait to be accepted would fail, because nginx rightly never resends a POST.
-"""
+"""A release into production with compose: the first start, an update, a rollback, more replicas or fewer."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 from deploy.compose import journal, ledger, versions
 from deploy.compose.containers import (
-    ENDED,
     START,
-    Replica,
     await_healthy,
+    create_replicas,
     names,
-    remove,
     replicas,
     require_own,
     require_ports,
@@ -31,33 +17,29 @@ from deploy.compose.containers import (
     start_replicas,
     stop_replicas,
 )
-from deploy.compose.definitions import bring_accounts, changed, record
-from deploy.compose.front import route_only_to, switch_upstream
-from deploy.compose.journal import site_replicas
+from deploy.compose.definitions import definitions, record
+from deploy.compose.front import route_only_to
 from deploy.compose.ledger import Release
+from deploy.compose.update import Wanted, release, up, update, wanted
 from deploy.core import git, shell
 from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import Notify, alone, run_once
+from deploy.core.running import Notify, alone
 from deploy.core.shell import Run, Step
 from deploy.docker import additions, images
 from deploy.docker.engine import require_engine
-from deploy.docker.kinds import BEAT
-from deploy.docker.mounted import Mounted, mounted
+from deploy.docker.mounted import mounted
 from deploy.docker.releases import target
 from deploy.docker.stack import (
-    DATASTORES,
     PROD,
     Stack,
-    absent_steps,
     build,
-    files_of,
     nginx_steps,
     prepare,
     require_own_servers,
     secret_steps,
 )
-from deploy.project import limits, proxy
+from deploy.project import proxy
 from deploy.project.config import Project
 
 
@@ -67,12 +49,6 @@ def only_one(stack: Stack, what: str) -> AbstractContextManager[None]:
     return alone(
         stack.secrets / "lock", what, f"{{holder}}, holds the lock on {stack.name}; retry when it has finished"
     )
-
-
-def wanted(stack: Stack, running: Sequence[Replica]) -> dict[str, int]:
-    """The number of replicas of each rolling service: from `.env`, else as many as run, else the default."""
-    counts = Counter(each.service for each in running if each.running)
-    return stack.replicas(counts)
 
 
 # --- Actions ---
@@ -142,19 +118,6 @@ def go_back(stack: Stack, goal: Release, notify: Notify) -> None:
     notify(f"{said[-1]}. Migrations stay as they are")
     if env != (stack.project.root / ".env").read_text():
         notify(".env differs from the one of that release: the next `invoke prod` uses .env")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The release to deploy: a function that fetches its image, the text of its `.env`, and the release it repeats."""
-
-    fetch: Callable[[], None]
-    env: str
-    of: int = 0
-
-    def release(self, stack: Stack) -> Release:
-        """Its record; the image must have been fetched."""
-        return ledger.coming(stack, images.image_id(stack.image), images.revision_of(stack.image), self.of)
 
 
 def put_into_service(stack: Stack, what: Wanted, notify: Notify) -> Release:
@@ -235,124 +198,7 @@ def first_start(stack: Stack, notify: Notify) -> None:
     shell.run(stack.compose(*START, *scales(counts), *services), capture=True)
     await_healthy(replicas(stack.name, *services))
     up(stack, "nginx")
-    record(stack, [*stack.datastores, "nginx"])
-
-
-@dataclass(frozen=True)
-class Before:
-    """The state before an update, for `restore`."""
-
-    containers: Sequence[Replica]
-    image: str
-    mounted: Mounted
-
-    @property
-    def serving(self) -> list[str]:
-        """The names of the replicas that get requests."""
-        return names([each for each in self.containers if each.running], "app")
-
-
-def update(stack: Stack, what: Wanted, notify: Notify) -> Release:
-    """Replace the running release without losing a request. A failed update is undone by `restore`."""
-    now = site_replicas(stack)
-    remove([each for each in now if each.service in stack.alone and each.state in ENDED])
-    old = [each for each in now if each.state not in ENDED]  # a replica that keeps restarting must be replaced too
-    before = Before(old, next(each.image for each in old if each.service == "app" and each.running), mounted(stack))
-    counts = wanted(stack, old)
-    shell.perform(absent_steps(stack))
-    up(stack, *stack.datastores, recreate=False)
-    for service in additions.services(stack):
-        up(stack, service)
-    other = changed(stack)
-    for service in set(other) & set(DATASTORES):
-        then = versions.replacement(stack) if service == "postgres" else versions.replaced(service)
-        notify(f"{service}: its definition has changed, but it keeps running with the earlier one; {then}")
-    try:
-        what.fetch()
-        coming = what.release(stack)
-        journal.begin(stack, old, coming, what.env)
-        shell.perform(secret_steps(stack))
-        # The file must name the serving replicas before anything starts: recovery after a kill depends on it.
-        switch_upstream(stack, before.serving)
-        bring_accounts(stack, before.mounted)
-        release(stack, notify)
-        notify(f"start beside the old ones: {', '.join(f'{number} {service}' for service, number in counts.items())}")
-        new = start_replicas(stack, counts)
-        for service in stack.alone:
-            notify("replace beat" if service == BEAT else f"replace {service}, when the old one has ended")
-            replace_alone(stack, service)
-        notify(f"switch nginx to {', '.join(names(new, 'app'))}")
-        switch_upstream(stack, names(new, "app"), wait=True)
-    except BaseException:
-        restore(stack, before, notify)
-        raise
-    notify(f"drain and stop {', '.join(each.name for each in old)}")
-    stop_replicas(old)
-    ledger.add(stack, coming)
-    if "nginx" in other:
-        notify("replace nginx, because its definition has changed: connections are refused for a moment")
-    up(stack, "nginx", recreate="nginx" in other)
-    record(stack, ["nginx"])
-    switch_upstream(stack, proxy.ALL)
-    journal.end(stack)
-    return coming
-
-
-def replace_alone(stack: Stack, service: str) -> None:
-    """Start a new replica of a service that must have one. The old one is stopped first, and is kept for `restore`.
-
-    Raises `Failure` if the new one does not become healthy.
-    """
-    known = names(replicas(stack.name, service), service)
-    one_more = scales({service: len(known) + 1})
-    shell.run(stack.compose("up", "--no-start", *START[2:], "--no-recreate", *one_more, service), capture=True)
-    fresh = [each for each in replicas(stack.name, service) if each.name not in known]
-    journal.start_alone(stack, service, fresh[:1])
-    await_healthy(fresh)
-
-
-def restore(stack: Stack, before: Before, notify: Notify) -> None:
-    """Restore the state before an update: secrets, image, beat, nginx, containers.
-
-    A part that cannot be restored is reported, and the rest is still restored. The journal is kept in that case, and
-    the next command restores what is missing.
-    """
-
-    def tried(what: str, do: Callable[[], object]) -> bool:
-        try:
-            do()
-        except Failure as failure:
-            said.append(f"cannot restore {what}, the next command tries again: {failure.message}")
-            return False
-        return True
-
-    def stop_new() -> None:
-        known = {each.name for each in before.containers}
-        stop_replicas([each for each in site_replicas(stack) if each.name not in known])
-
-    def start_alone(*services: str) -> None:
-        for service in services:
-            journal.start_alone(stack, service, [each for each in before.containers if each.service == service])
-
-    said: list[str] = []
-    files = before.mounted.nginx
-    notify("restore the earlier release")
-    tried("secrets", lambda: shell.perform(files_of(stack, before.mounted.secrets)))
-    tried("the image", lambda: shell.run(Run(["docker", "tag", before.image, stack.image]), capture=True))
-    # Before the new workers are stopped: that takes as long as their tasks, and beat would be missing meanwhile.
-    tried("beat", lambda: start_alone(*stack.alone[:1]))
-    # In this order: nginx must not use stopped replicas, and by the service's name it would use the new ones too.
-    switched = tried("nginx", lambda: switch_upstream(stack, before.serving, wait=True, files=files))
-    if (
-        tried("workers", lambda: start_alone(*stack.alone[1:]))
-        and switched
-        and tried("the number of containers", stop_new)
-        and tried("nginx", lambda: switch_upstream(stack, proxy.ALL, files=files))
-        and not said
-    ):
-        tried("the journal", lambda: journal.end(stack))
-    for line in said:
-        notify(line)
+    record(stack, [*stack.datastores, "nginx"], definitions(stack))
 
 
 def require_scalable(stack: Stack, service: str) -> None:
@@ -376,23 +222,6 @@ def scale(stack: Stack, service: str, number: int, notify: Notify) -> None:
         only_these = route_only_to(stack, names(now[:number], "app"), mounted(stack).nginx, wait=number < len(now))
         with only_these if service == "app" and number != len(now) else nullcontext():
             if number > len(now):
-                start_replicas(stack, {service: number - len(now)})
+                start_replicas(stack, create_replicas(stack, {service: number - len(now)}))
             stop_replicas(now[number:])
     notify(f"{service}: {len(now)} → {number}")
-
-
-# --- Steps ---
-
-
-def up(stack: Stack, *services: str, recreate: bool = True) -> None:
-    """Start services and wait until they are healthy; with ``recreate``, replace those that changed."""
-    words = [] if recreate else ["--no-recreate"]
-    shell.run(stack.compose(*START, *words, *services), capture=True)
-    await_healthy(replicas(stack.name, *services))
-
-
-def release(stack: Stack, notify: Notify) -> None:
-    """Run the one-shot service that migrates and publishes static files. Raises `Failure` if it fails."""
-    notify("release: static files, migrations")
-    command = stack.compose("run", "--rm", "-T", "--no-deps", "release")
-    run_once("release", command, stack.project.run_folder, limits.MIGRATE)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from deploy.compose import journal, ledger, rollout
+from deploy.compose import journal, ledger, rollout, update
 from deploy.compose.containers import START, await_healthy, await_ready, inspect, remove, replicas, scales, stop
 from deploy.compose.data import database, make, manifest, restic
 from deploy.compose.data.make import Data
@@ -102,7 +102,7 @@ def _show(data: Data, plan: Plan) -> None:
         dry_run=True,
     )
     print(pipe.rendered(restic.command(stack, at, "send"), database.restore(stack)))
-    counts = scales(rollout.wanted(stack, replicas(stack.name)))
+    counts = scales(update.wanted(stack, replicas(stack.name)))
     shell.perform(
         [
             restic.command(stack, at, "stage", plan.backup.id, plan.backup.folders[0], *names, service=restic.RESTORES),
@@ -126,7 +126,7 @@ def _restore(data: Data, plan: Plan) -> None:
     ):
         if any(each.running for each in replicas(stack.name, "app")):
             journal.recover(stack, data.notify)
-        counts = rollout.wanted(stack, replicas(stack.name))
+        counts = update.wanted(stack, replicas(stack.name))
         require_whole(data, plan.backup, plan.manifest)
         with _stopped(data):
             renames = _fill(data, plan)
@@ -246,14 +246,14 @@ def serve(data: Data, release: Release, counts: Mapping[str, int]) -> None:
     shell.run(Run(["docker", "tag", release.image, stack.image]), capture=True)
     shell.perform(secret_steps(stack))
     remove([each for each in journal.site_replicas(stack) if not each.running])
-    rollout.up(stack, *stack.datastores, recreate=False)
+    update.up(stack, *stack.datastores, recreate=False)
     if stack.redis and not stack.redis.broker:  # what is cached is of another time
         shell.run(stack.compose("restart", "redis"), capture=True)
-    rollout.release(stack, data.notify)
+    update.release(stack, data.notify)
     data.notify(f"start release {release.number}")
     shell.run(stack.compose(*START, *scales(counts), *stack.site_services), capture=True)
     await_healthy(replicas(stack.name, *stack.site_services))
-    rollout.up(stack, "nginx", recreate=False)
+    update.up(stack, "nginx", recreate=False)
     switch_upstream(stack, proxy.ALL)
     for each in replicas(stack.name, "app"):
         await_ready(each, stack.project.probes)

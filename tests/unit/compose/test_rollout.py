@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.compose import journal, rollout
+from deploy.compose import journal, update
 from deploy.compose.containers import Replica
 from deploy.project import proxy
 from tests.unit.stacks import replica, stack
@@ -10,9 +10,9 @@ from tests.unit.stacks import replica, stack
 
 def test_how_many_env_says_else_as_many_as_run_else_the_default() -> None:
     running = [replica("1"), replica("2"), replica("3"), replica("4", state="exited")]
-    assert rollout.wanted(stack(), running) == {"app": 3, "celery_worker": 1}
-    assert rollout.wanted(stack(), []) == {"app": 2, "celery_worker": 1}
-    assert rollout.wanted(stack(APP_REPLICAS="5"), running) == {"app": 5, "celery_worker": 1}
+    assert update.wanted(stack(), running) == {"app": 3, "celery_worker": 1}
+    assert update.wanted(stack(), []) == {"app": 2, "celery_worker": 1}
+    assert update.wanted(stack(APP_REPLICAS="5"), running) == {"app": 5, "celery_worker": 1}
 
 
 def test_what_a_killed_command_left_is_known_by_whom_nginx_uses() -> None:
@@ -35,6 +35,7 @@ def test_of_two_generations_the_one_that_serves_stays_with_its_workers_and_beat(
     assert journal.left_over([*old, *new], ["a1"], names) == new, "killed before nginx was switched"
     assert journal.left_over([*old, *new], ["a2"], names) == old, "killed after it"
     assert journal.left_over(old, proxy.ALL, names) == [], "killed before anything started"
+    assert journal.left_over([*old, *new], proxy.ALL, names, new_serves=True) == old, "killed while the old one ended"
 
 
 def test_a_beat_that_was_stopped_for_a_new_one_is_not_cleared_away_as_ended() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.compose import containers, dev, rollout
+from deploy.compose import containers, dev, rollout, update
 from deploy.compose.containers import Replica
 from deploy.core.errors import Failure
 from deploy.core.shell import Result
@@ -54,7 +54,7 @@ def test_workers_that_are_not_there_cannot_be_scaled() -> None:
 
 def test_an_update_that_drops_celery_takes_the_old_workers_away() -> None:
     old: list[Replica] = []
-    assert rollout.wanted(alone(), old) == {"app": 2}
+    assert update.wanted(alone(), old) == {"app": 2}
     assert alone().site_services == ("app",)
 
 
