@@ -22,7 +22,7 @@ from invoke.util import yaml
 from deploy import front
 from deploy.core import options
 from deploy.core.errors import Failure
-from deploy.core.help import LAYER, LOGS, ON_OR_NATIVE, RESTORE, texts
+from deploy.core.help import HERE, LAYER, ON_OR_NATIVE, RESTORE, texts
 from deploy.core.options import Lines, Manager, Where
 from deploy.front import arguments_after_dashes, carry_out, checked, comma_separated, make, notify, number, store, tell
 from deploy.project import file
@@ -53,26 +53,26 @@ def task(**help: str) -> Callable[[Callable[..., None]], "Task[Callable[..., Non
                 raise Exit(code=130) from None
 
         guarded.__signature__ = signature = options.signature(body)  # type: ignore[attr-defined] # as functools does
-        return Task(guarded, auto_shortflags=False, help=texts(signature.parameters, help))
+        return Task(guarded, auto_shortflags=False, help=texts(signature.parameters, options.meanings(body), help))
 
     return decorate
 
 
-def project(c: Context, runtime: str = "") -> "Project":
+def project(c: Context, runtime: str = "", env: str = "") -> "Project":
     """The validated configuration; with a runtime, only if nothing keeps the site from running there."""
-    return checked(dict(c.config.project), runtime)
+    return checked(dict(c.config.project), runtime, env)
 
 
-def places(c: Context) -> "Places":
+def places(c: Context, env: str = "") -> "Places":
     """The places where the site can run."""
     from deploy.places import Places
 
-    return Places(project(c), store(), notify)
+    return Places(project(c, env=env), store(), notify)
 
 
 def place(c: Context, where: Where) -> "Place":
     """The place named on the command line, else the one where the site runs. Raises `Failure` if it runs nowhere."""
-    return places(c).chosen(where.on or where.stack, where.host, where.context)
+    return places(c, where.env).chosen(where.on or where.stack, where.host, where.context)
 
 
 # --- start ----------------------------------------------------------------------------------------------------------
@@ -92,22 +92,29 @@ def dev(c: Context, native: bool = False, port: str = "", workers: str = "1", dr
 @task(
     detach="Return when the site serves. Without it, the log is shown; Ctrl-C leaves the site running.",
     tag="Deploy an earlier image by its tag instead of a new build.",
+    env=HERE,
 )
-def prod(c: Context, detach: bool = False, tag: str = "", dry_run: bool = False) -> None:
+def prod(c: Context, detach: bool = False, tag: str = "", env: str = "", dry_run: bool = False) -> None:
     """Start the site as in production, or update it to a new release without losing a request."""
     from deploy.compose import rollout
 
-    carry_out(rollout.production(project(c, "prod"), tag, notify, detach=detach), dry_run=dry_run)
+    carry_out(rollout.production(project(c, "prod", env), tag, notify, detach=detach), dry_run=dry_run)
 
 
-@task(volumes="Delete the data too, after a question.", on="dev or prod (default: the stack that runs).")
+@task(volumes="Delete the data too, after a question.", on="dev or prod (default: the stack that runs).", env=HERE)
 def down(
-    c: Context, volumes: bool = False, yes: bool = False, on: str = "", stack: str = "", dry_run: bool = False
+    c: Context,
+    volumes: bool = False,
+    yes: bool = False,
+    on: str = "",
+    stack: str = "",
+    env: str = "",
+    dry_run: bool = False,
 ) -> None:
     """Stop and remove the containers. The data is kept."""
     from deploy.compose import operate
 
-    there = operate.known(project(c), on or stack, notify)
+    there = operate.known(project(c, env=env), on or stack, notify)
     carry_out(there.down(volumes=volumes), dry_run=dry_run, yes=yes)
 
 
@@ -117,7 +124,7 @@ def status(c: Context, where: Where) -> None:
     tell(place(c, where).status())
 
 
-@task(**LOGS, service="A service, such as app or celery_worker (default: all).")
+@task(service="A service, such as app or celery_worker (default: all).")
 def logs(c: Context, lines: Lines, where: Where, service: str = "") -> None:
     """Show the logs of the site's processes and servers, in order of time."""
     carry_out(place(c, where).logs(service, front.wanted_lines(lines)))
@@ -154,30 +161,36 @@ def doctor(c: Context) -> None:
 
 
 # --- data -----------------------------------------------------------------------------------------------------------
-@task(verify="Instead, prove that one can be restored.", to="The one to prove (default: latest).")
-def backup(c: Context, verify: bool = False, to: str = "", dry_run: bool = False) -> None:
+@task(verify="Instead, prove that one can be restored.", to="The one to prove (default: latest).", env=HERE)
+def backup(c: Context, verify: bool = False, to: str = "", env: str = "", dry_run: bool = False) -> None:
     """Back up the data of production, or restore a backup beside the site to prove it."""
     from deploy.compose.data import verify as proof
 
-    carry_out(proof.action(project(c), to, notify, verify=verify), dry_run=dry_run)
+    carry_out(proof.action(project(c, env=env), to, notify, verify=verify), dry_run=dry_run)
 
 
-@task()
-def backups(c: Context) -> None:
+@task(env=HERE)
+def backups(c: Context, env: str = "") -> None:
     """List the backups that `restore` can put back."""
     from deploy.compose.data import make
 
-    tell(make.report(project(c), notify))
+    tell(make.report(project(c, env=env), notify))
 
 
-@task(**RESTORE, drop_old="Only remove what earlier restores have put aside.")
+@task(**RESTORE, drop_old="Only remove what earlier restores have put aside.", env=HERE)
 def restore(
-    c: Context, to: str = "", keep_code: bool = False, drop_old: bool = False, yes: bool = False, dry_run: bool = False
+    c: Context,
+    to: str = "",
+    keep_code: bool = False,
+    drop_old: bool = False,
+    env: str = "",
+    yes: bool = False,
+    dry_run: bool = False,
 ) -> None:
     """Put a backup back into production: its data, and the release of that time. What is there is kept aside."""
     from deploy.compose.data import restore as back
 
-    action = back.action(project(c), to, notify, keep_code=keep_code, drop_old=drop_old)
+    action = back.action(project(c, env=env), to, notify, keep_code=keep_code, drop_old=drop_old)
     carry_out(action, dry_run=dry_run, yes=yes)
 
 
@@ -283,29 +296,30 @@ def lint(c: Context, fix: bool = False, dry_run: bool = False) -> None:
 @task(
     tag="The image's tag (default: the revision).",
     platform="The platform to build for, such as linux/arm64 (default: this machine's).",
+    env=HERE,
 )
-def build(c: Context, tag: str = "", platform: str = "", dry_run: bool = False) -> None:
+def build(c: Context, tag: str = "", platform: str = "", env: str = "", dry_run: bool = False) -> None:
     """Build the production image."""
     from deploy.docker import operate
 
-    carry_out(operate.build(project(c, "prod"), tag, platform, notify), dry_run=dry_run)
+    carry_out(operate.build(project(c, "prod", env), tag, platform, notify), dry_run=dry_run)
 
 
-@task(tag="The image's tag (default: the revision).")
-def push(c: Context, tag: str = "", dry_run: bool = False) -> None:
+@task(tag="The image's tag (default: the revision).", env=HERE)
+def push(c: Context, tag: str = "", env: str = "", dry_run: bool = False) -> None:
     """Push an image to the registry named in IMAGE in .env."""
     from deploy.docker import operate
 
-    carry_out(operate.push(project(c), tag), dry_run=dry_run)
+    carry_out(operate.push(project(c, env=env), tag), dry_run=dry_run)
 
 
 # --- swarm ----------------------------------------------------------------------------------------------------------
-@task(tag="The tag of the site's image (default: latest).")
-def swarm_render(c: Context, tag: str = "") -> None:
+@task(tag="The tag of the site's image (default: latest).", env=HERE)
+def swarm_render(c: Context, tag: str = "", env: str = "") -> None:
     """Print the stack file rendered from the compose files and `.env`. Needs no engine."""
     from deploy.swarm import deploy
 
-    print(deploy.rendered(project(c), tag), end="")
+    print(deploy.rendered(project(c, env=env), tag), end="")
 
 
 @task(advertise="The address at which other nodes reach this one.")
@@ -313,7 +327,8 @@ def swarm_init(c: Context, manager: Manager, advertise: str = "", dry_run: bool 
     """Create a swarm on this engine and prepare the node for the stack."""
     from deploy.swarm import membership
 
-    carry_out(membership.init(project(c), manager.host, manager.context, advertise, notify), dry_run=dry_run)
+    this = project(c, env=manager.env)
+    carry_out(membership.init(this, manager.host, manager.context, advertise, notify), dry_run=dry_run)
 
 
 @task(
@@ -327,27 +342,28 @@ def swarm_deploy(
     """Deploy a release to the swarm and wait until it has finished. A deploy that fails is rolled back."""
     from deploy.swarm.deploy import Options
 
-    project(c, "swarm")
+    project(c, "swarm", manager.env)
     options = Options(tag, comma_separated(remove), pull)
-    carry_out(places(c).swarm(manager.host, manager.context, ready=not dry_run).deploy(options), dry_run=dry_run)
+    there = places(c, manager.env).swarm(manager.host, manager.context, ready=not dry_run)
+    carry_out(there.deploy(options), dry_run=dry_run)
 
 
 @task()
 def swarm_status(c: Context, manager: Manager) -> None:
     """List nodes, services and releases (same as `status --on swarm`)."""
-    tell(places(c).swarm(manager.host, manager.context).status())
+    tell(places(c, manager.env).swarm(manager.host, manager.context).status())
 
 
 @task(to="A release number (default: the release before).")
 def swarm_rollback(c: Context, manager: Manager, to: str = "", dry_run: bool = False) -> None:
     """Return the whole stack to an earlier release (same as `rollback --on swarm`)."""
-    carry_out(places(c).swarm(manager.host, manager.context).rollback(to), dry_run=dry_run)
+    carry_out(places(c, manager.env).swarm(manager.host, manager.context).rollback(to), dry_run=dry_run)
 
 
 @task()
 def swarm_rm(c: Context, manager: Manager, yes: bool = False, dry_run: bool = False) -> None:
     """Stop and remove the stack. The data is kept on the nodes."""
-    carry_out(places(c).swarm(manager.host, manager.context).remove(), dry_run=dry_run, yes=yes)
+    carry_out(places(c, manager.env).swarm(manager.host, manager.context).remove(), dry_run=dry_run, yes=yes)
 
 
 @task()
@@ -355,7 +371,7 @@ def swarm_leave(c: Context, manager: Manager, yes: bool = False, dry_run: bool =
     """Make this engine leave its swarm."""
     from deploy.swarm import membership
 
-    carry_out(membership.leave(project(c), manager.host, manager.context), dry_run=dry_run, yes=yes)
+    carry_out(membership.leave(project(c, env=manager.env), manager.host, manager.context), dry_run=dry_run, yes=yes)
 
 
 # --- plain hosts ----------------------------------------------------------------------------------------------------
@@ -448,7 +464,7 @@ def remote_status(c: Context, env: str, only: str = "", json: bool = False) -> N
     tell(places(c).hosts(env, only).status(), json=json)
 
 
-@task(**LOGS, role="web, worker, worker_KIND, beat, release or backup (default: all).")
+@task(role="web, worker, worker_KIND, beat, release or backup (default: all).")
 def remote_logs(c: Context, env: str, lines: Lines, role: str = "", only: str = "") -> None:
     """Show the logs of the site's processes on all hosts, in order of time."""
     carry_out(places(c).hosts(env, only).logs(role, front.wanted_lines(lines)))

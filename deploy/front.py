@@ -76,15 +76,19 @@ def store() -> Store:
     return Store.of(ROOT)
 
 
-def checked(values: Mapping[str, object], runtime: str) -> Project:
-    """The validated configuration; with a runtime, only if `invoke check` finds nothing that keeps it from there."""
+def checked(values: Mapping[str, object], runtime: str, environment: str) -> Project:
+    """The validated configuration; with a runtime, only if `invoke check` finds nothing that keeps it from there.
+
+    ``environment``: which one of this machine's is meant; empty for that of `.env`.
+    """
     import os
+    from dataclasses import replace
 
     from deploy.project import check, config
 
-    this = config.load(ROOT, values)
+    this = replace(config.load(ROOT, values), environment=config.environment_name(environment))
     if runtime:
-        check.require(ROOT, values, runtime, os.environ)
+        check.require(ROOT, values, runtime, os.environ, this.env_path.name)
     return this
 
 

@@ -66,6 +66,8 @@ class Places:
                 f"--on {on}: is both a runtime and the hosts of deploy/environments/{on}.yaml: rename that file and "
                 f"{on}.known_hosts; until then use the remote-* tasks for the hosts, and omit --on for what runs here"
             )
+        if self._project.environment and on not in ("prod", "swarm"):
+            raise Failure(f"--env {self._project.environment} is for --on prod and --on swarm, not for --on {on}")
         if on == "native":
             return self.native()
         if on in ("dev", "prod"):
@@ -83,9 +85,9 @@ class Places:
             return self.named(on or "swarm", host=host, context=context)
         found = self.running(stopped=True)
         if found is None:
-            raise Failure(
-                "nothing of this project runs here: `invoke dev` or `invoke prod` starts it; --on names a place"
-            )
+            option = self._project.option
+            start = f"`invoke prod{option}`" if option else "`invoke dev` or `invoke prod`"
+            raise Failure(f"nothing of this project runs here: {start} starts it; --on names a place")
         return found
 
     def running(self, *, stopped: bool = False) -> Place | None:
@@ -109,7 +111,7 @@ class Places:
 
             yield from present(self._project, self._notify) or present(self._project, self._notify, stopped=stopped)
             yield from here(self._project, self._notify)
-        if (native := self.native()).runs():
+        if not self._project.environment and (native := self.native()).runs():
             yield native
 
     def environments(self) -> list[str]:
@@ -132,7 +134,8 @@ class Places:
 
     def swarm(self, host: str = "", context: str = "", *, ready: bool = True) -> Swarm:
         """The stack on a swarm. With ``ready``, raises `Failure` if the manager cannot be reached."""
-        from deploy.docker.stack import SWARM, load
+        from deploy.docker.dotenv import load
+        from deploy.docker.stack import SWARM
         from deploy.swarm import manager
         from deploy.swarm.operate import Swarm
 

@@ -26,6 +26,8 @@ TASKS = re.compile(r"<!-- tasks -->\n.*?(?=<!-- end tasks -->)", re.DOTALL)
 FENCE = re.compile(r"^(?P<fence>`{3,})(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=fence)$", re.DOTALL | re.MULTILINE)
 #: Options that many tasks have; they are explained once, above the table.
 COMMON = ("dry-run", "yes", "on", "stack", "host", "context")
+#: The tasks whose `--env` is a virtual environment; elsewhere it is one of this machine's, unless it is one of hosts.
+LAYERS = ("venv", "venv-check", "venv-remove")
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ def required(task: Any) -> set[str]:
 
 def usage(name: str, task: Any) -> str:
     """A task with its own options."""
-    own = {option: valued for option, valued in options(task).items() if option not in COMMON}
+    common = (*COMMON, *([] if name.startswith("remote-") else ["env"] * (name not in LAYERS)))
+    own = {option: valued for option, valued in options(task).items() if option not in common}
     words = {option: f"--{option}{f' {option.upper()}' if valued else ''}" for option, valued in own.items()}
     needed = required(task)
     return " ".join([name, *(word if option in needed else f"[{word}]" for option, word in words.items())])

@@ -56,8 +56,8 @@ class Replica:
         return "is unhealthy" if self.health == "unhealthy" else ""
 
 
-def require_ports(wanted: dict[str, tuple[str, int]], running: Sequence[Replica]) -> None:
-    """Raise `Failure` for a port that another program uses. ``wanted``: key in `.env`, then service and port."""
+def require_ports(wanted: dict[str, tuple[str, int]], running: Sequence[Replica], file: str = ".env") -> None:
+    """Raise `Failure` for a port that another program uses. ``wanted``: key in the ``file``, then service and port."""
     ours = {replica.service for replica in running if replica.running}
     for key, (service, port) in wanted.items():
         if service in ours:
@@ -67,7 +67,7 @@ def require_ports(wanted: dict[str, tuple[str, int]], running: Sequence[Replica]
         except OSError:  # this user may not test it, as with a low port; the engine will
             continue
         if used:
-            raise Failure(f"port {port} is in use by another program: stop it, or set {key} in .env")
+            raise Failure(f"port {port} is in use by another program: stop it, or set {key} in {file}")
 
 
 def parse_replicas(text: str) -> list[Replica]:
@@ -154,7 +154,7 @@ def require_own(stack: Stack) -> None:
     if other := another_owner(stack):
         raise Failure(
             f"{stack.name} runs from {other}, and this is {stack.project.root}: run the command there, or give this"
-            " project another name (STACK and IMAGE in .env, project.name in invoke.yaml)"
+            f" project another name (STACK and IMAGE in {stack.project.env_path.name}, project.name in invoke.yaml)"
         )
 
 

@@ -16,8 +16,9 @@ from deploy.core.errors import Failure
 from deploy.core.running import HOST, Notify, announce, complaint, run_once
 from deploy.core.shell import Run
 from deploy.docker import additions, images
+from deploy.docker.dotenv import prepare
 from deploy.docker.engine import require_engine
-from deploy.docker.stack import DEV, Stack, prepare, secret_steps
+from deploy.docker.stack import DEV, Stack, secret_steps
 from deploy.project import assets, mail
 from deploy.project.config import Project
 from deploy.project.workers import SERVICE

@@ -77,6 +77,14 @@ def environment_of(stack: Stack, release: Release) -> Stack:
     return stack_of(project, stack.kind, server_env.load(folder / "env", project.env), earlier)
 
 
+def differs(stack: Stack, text: str) -> str:
+    """A line if the work tree's `.env` is another than that of a release (``text``); else empty."""
+    file = stack.project.env_path
+    if text == file.read_text():
+        return ""
+    return f"{file.name} differs from the one of that release: the next `invoke prod` uses {file.name}"
+
+
 def text_of(stack: Stack, release: Release) -> str:
     """The text of the `.env` of a release."""
     return (_folder(stack, release.number) / "env").read_text()

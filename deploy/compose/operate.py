@@ -19,8 +19,9 @@ from deploy.core.report import Grid, Report
 from deploy.core.running import Notify, is_held
 from deploy.core.shell import Run
 from deploy.docker import logs
+from deploy.docker.dotenv import load
 from deploy.docker.engine import can_run
-from deploy.docker.stack import DEV, PROD, Stack, files_of, load, secret_texts
+from deploy.docker.stack import DEV, PROD, Stack, files_of, secret_texts
 from deploy.project import site
 from deploy.project.config import Project
 
@@ -37,7 +38,7 @@ class Compose:
 
     @property
     def name(self) -> str:
-        return self.stack.kind
+        return f"{self.stack.kind}{self.stack.project.option}"
 
     def status(self) -> Report:
         """A row for each container. A problem is a container that is unhealthy, or that failed while others run."""
@@ -118,7 +119,7 @@ class Compose:
     def _containers(self) -> list[Replica]:
         found = replicas(self.stack.name)
         if not found:
-            raise Failure(f"{self.stack.name} does not run here: `invoke {self.stack.kind}` starts it")
+            raise Failure(f"{self.stack.name} does not run here: `invoke {self.name}` starts it")
         return found
 
     def _require_releases(self) -> None:
@@ -128,9 +129,14 @@ class Compose:
 
 def present(project: Project, notify: Notify, *, stopped: bool = False) -> list[Compose]:
     """The stacks of the project that run on this machine; with ``stopped``, also those whose containers have ended."""
-    stacks = [load(project, kind) for kind in (PROD, DEV)]
+    stacks = [load(project, kind) for kind in kinds(project)]
     there = [stack for stack in stacks if has_containers(stack.name, stopped=stopped)]
     return [Compose(stack, notify) for stack in there if not another_owner(stack)]
+
+
+def kinds(project: Project) -> tuple[str, ...]:
+    """The stacks that there may be; an environment beside the usual one is for production alone."""
+    return (PROD,) if project.environment else (PROD, DEV)
 
 
 def named(project: Project, kind: str, notify: Notify) -> Compose:
@@ -145,15 +151,18 @@ def known(project: Project, kind: str, notify: Notify) -> Compose:
     """The named stack, or else the one that has containers, running or not. Raises `Failure` if there is none."""
     if kind not in ("", DEV, PROD):
         raise Failure(f"--on is {kind!r}, but must be dev or prod")
+    if kind == DEV and project.environment:
+        raise Failure(f"--env {project.environment} is for --on prod, not for --on dev")
     if kind:
         return named(project, kind, notify)
     found = (present(project, notify) or present(project, notify, stopped=True)) if can_run(project) else []
     if len(found) > 1:
         raise Failure("both stacks of this project are here: choose one with --on prod or --on dev")
     if not found:
-        for stack in (load(project, kind) for kind in (PROD, DEV)) if can_run(project) else ():
+        for stack in (load(project, kind) for kind in kinds(project)) if can_run(project) else ():
             require_own(stack)
-        raise Failure("no stack of this project runs here: `invoke dev` or `invoke prod` starts one")
+        start = f"`invoke prod{project.option}`" if project.option else "`invoke dev` or `invoke prod`"
+        raise Failure(f"no stack of this project runs here: {start} starts one")
     return found[0]
 
 

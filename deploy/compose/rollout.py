@@ -27,18 +27,11 @@ from deploy.core.errors import Failure
 from deploy.core.running import Notify, alone
 from deploy.core.shell import Run, Step
 from deploy.docker import additions, images
+from deploy.docker.dotenv import prepare, require_own_servers
 from deploy.docker.engine import require_engine
 from deploy.docker.mounted import mounted
 from deploy.docker.releases import target
-from deploy.docker.stack import (
-    PROD,
-    Stack,
-    build,
-    nginx_steps,
-    prepare,
-    require_own_servers,
-    secret_steps,
-)
+from deploy.docker.stack import PROD, Stack, build, nginx_steps, secret_steps
 from deploy.project import proxy
 from deploy.project.config import Project
 
@@ -68,7 +61,7 @@ def production(project: Project, tag: str, notify: Notify, *, detach: bool) -> A
     def do() -> Run | None:
         stack = stack_of(dry_run=False)
         running = replicas(stack.name)
-        require_ports(ports(stack), running)
+        require_ports(ports(stack), running, project.env_path.name)
         versions.require_readable(stack, running)
         if earlier := ledger.of_image(stack, images.image_id(f"{stack.env.image}:{tag}") if tag else ""):
             go_back(ledger.environment_of(stack, earlier), earlier, notify)
@@ -100,7 +93,7 @@ def deploy(stack: Stack, tag: str, notify: Notify) -> None:
     """
     what = f"tag {tag}" if tag else git.revision(stack.project.root).tag
     with only_one(stack, "a deploy"), ledger.recorded(stack, "deploy", what) as said:
-        env = (stack.project.root / ".env").read_text()
+        env = stack.project.env_path.read_text()
         release = put_into_service(stack, Wanted(lambda: fetch_image(stack, tag, notify), env), notify)
         said.append(f"release {release.number} serves")
         ledger.prune(stack)
@@ -116,8 +109,8 @@ def go_back(stack: Stack, goal: Release, notify: Notify) -> None:
         said.append(f"release {release.number} serves: it is release {goal.of} again")
         ledger.prune(stack)
     notify(f"{said[-1]}. Migrations stay as they are")
-    if env != (stack.project.root / ".env").read_text():
-        notify(".env differs from the one of that release: the next `invoke prod` uses .env")
+    if other := ledger.differs(stack, env):
+        notify(other)
 
 
 def put_into_service(stack: Stack, what: Wanted, notify: Notify) -> Release:

@@ -17,21 +17,14 @@ COMMON = {
     "only": "Comma-separated hosts (default: all that run the site).",
 }
 ON_OR_NATIVE = f"{ON[:-2]}, else native)."
+HERE = "An environment beside the usual one, such as staging: NAME of the file .env.NAME (default: that of .env)."
 LAYER = "An environment: base, dev, prod, test or tools."
 RESTORE = {
     "to": "The backup: its id or the beginning of it, or latest.",
     "keep_code": "Keep the release that serves, and apply its migrations (default: the release of the backup serves).",
 }
-LOGS = {
-    "lines": "The last lines of all, 1 to 1000.",
-    "since": "Only lines since then: 90s, 10m, 2h, 3d, 14:30 or 2026-01-31T14:30.",
-    "grep": "Only lines that match a regular expression; capitals count if it has any.",
-    "errors": "Only errors, with their tracebacks.",
-    "follow": "Go on with each line as it comes, until Ctrl-C.",
-    "json": "Print each line as a JSON object, for a program.",
-}
 
 
-def texts(options: Iterable[str], own: Mapping[str, str]) -> dict[str, str]:
-    """What each option of a task means: ``own`` before what options have in common."""
-    return {**{name: COMMON[name] for name in options if name in COMMON}, **own}
+def texts(options: Iterable[str], grouped: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """What each option of a task means: ``own`` first, then what its group says."""
+    return {**{name: COMMON[name] for name in options if name in COMMON}, **grouped, **own}

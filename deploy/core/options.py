@@ -16,14 +16,26 @@ from types import TracebackType
 from typing import Literal
 
 from deploy.core.errors import Failure
+from deploy.core.help import HERE
+
+
+def _option(default: str, meaning: str) -> str:
+    """An option of a group, and what it means."""
+    return dataclasses.field(default=default, metadata={"help": meaning})
+
+
+def _flag(meaning: str) -> bool:
+    """An option without a value."""
+    return dataclasses.field(default=False, metadata={"help": meaning})
 
 
 @dataclasses.dataclass(frozen=True)
 class Manager:
-    """The options that name a manager of the swarm."""
+    """The options that name a manager of the swarm, and the environment there."""
 
     host: str = ""
     context: str = ""
+    env: str = _option("", HERE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +43,7 @@ class Where:
     """The options that name a place; `--stack` is an older name of `--on`."""
 
     on: str = ""
+    env: str = _option("", HERE)
     host: str = ""
     context: str = ""
     stack: str = ""
@@ -40,18 +53,25 @@ class Where:
 class Lines:
     """The options that choose lines of a log."""
 
-    lines: str = "200"
-    since: str = ""
-    grep: str = ""
-    errors: bool = False
-    follow: bool = False
-    json: bool = False
+    lines: str = _option("200", "The last lines of all, 1 to 1000.")
+    since: str = _option("", "Only lines since then: 90s, 10m, 2h, 3d, 14:30 or 2026-01-31T14:30.")
+    grep: str = _option("", "Only lines that match a regular expression; capitals count if it has any.")
+    errors: bool = _flag("Only errors, with their tracebacks.")
+    follow: bool = _flag("Go on with each line as it comes, until Ctrl-C.")
+    json: bool = _flag("Print each line as a JSON object, for a program.")
 
 
 def signature(body: Callable[..., object]) -> inspect.Signature:
     """What Invoke shall take for the signature of a task: a parameter that is a group is the group's options."""
     known = inspect.signature(body)
     return known.replace(parameters=[each for one in known.parameters.values() for each in _expanded(one)])
+
+
+def meanings(body: Callable[..., object]) -> dict[str, str]:
+    """What the options of a task's groups mean, where a group says it."""
+    groups = [kind for kind in body.__annotations__.values() if dataclasses.is_dataclass(kind)]
+    fields = [field for group in groups for field in dataclasses.fields(group)]
+    return {field.name: field.metadata["help"] for field in fields if "help" in field.metadata}
 
 
 def _expanded(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:

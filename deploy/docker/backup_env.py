@@ -23,7 +23,7 @@ VARIABLES = "backup_variables"
 #: Characters of a password at least: whoever reads the repository may try as many as he likes.
 SHORTEST = 16
 #: The command that adds a password to an `.env` of an earlier version.
-_ADD = "python3 -c 'import secrets; print(\"BACKUP_PASSWORD=\" + secrets.token_urlsafe(24))' >>.env"
+_ADD = "python3 -c 'import secrets; print(\"BACKUP_PASSWORD=\" + secrets.token_urlsafe(24))' >>"
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Settings:
     repository: str
     keep: Keep
     said: Mapping[str, str] = field(repr=False)
+    #: The file's name, for messages.
+    file: str = ".env"
 
     @property
     def folder(self) -> str:
@@ -40,28 +42,28 @@ class Settings:
         return self.repository if self.repository.startswith("/") else ""
 
 
-def settings(env: ServerEnv) -> Settings:
-    """What `.env` says. Raises `Failure` naming what is missing."""
+def settings(env: ServerEnv, file: str = ".env") -> Settings:
+    """What the ``file`` says. Raises `Failure` naming what is missing."""
     if not env.backup_repository:
         raise Failure(
-            ".env: BACKUP_REPOSITORY is missing: set it to where backups go, such as /srv/backups/shop or"
+            f"{file}: BACKUP_REPOSITORY is missing: set it to where backups go, such as /srv/backups/shop or"
             " sftp:user@host:/folder; .env.example explains it"
         )
     if env.backup_password is None:
-        raise Failure(f".env: BACKUP_PASSWORD is missing, which encrypts the backups: `{_ADD}` adds one")
+        raise Failure(f"{file}: BACKUP_PASSWORD is missing, which encrypts the backups: `{_ADD}{file}` adds one")
     if env.backup_repository.startswith("sftp:") and not (env.backup_ssh_key and env.backup_ssh_known_hosts):
         raise Failure(
-            ".env: BACKUP_REPOSITORY is reached by sftp, which needs BACKUP_SSH_KEY and BACKUP_SSH_KNOWN_HOSTS;"
+            f"{file}: BACKUP_REPOSITORY is reached by sftp, which needs BACKUP_SSH_KEY and BACKUP_SSH_KNOWN_HOSTS;"
             " .env.example explains them"
         )
-    keep = Keep.parse(env.backup_keep, ".env: BACKUP_KEEP") if env.backup_keep else Keep()
+    keep = Keep.parse(env.backup_keep, f"{file}: BACKUP_KEEP") if env.backup_keep else Keep()
     given = {name.upper(): getattr(env, name) for name in ServerEnv.model_fields if name.startswith("backup_")}
     said = {
         name: value.get_secret_value()
         for name, value in given.items()
         if value and name not in ("BACKUP_REPOSITORY", "BACKUP_KEEP")
     }
-    return Settings(backups.repository(env.backup_repository, ".env: BACKUP_REPOSITORY"), keep, said)
+    return Settings(backups.repository(env.backup_repository, f"{file}: BACKUP_REPOSITORY"), keep, said, file)
 
 
 def secret_texts(found: Settings, root: Path, environ: Mapping[str, str]) -> dict[str, str]:
@@ -69,9 +71,9 @@ def secret_texts(found: Settings, root: Path, environ: Mapping[str, str]) -> dic
 
     Raises `Failure` for a secret whose source does not give it, and for a short password.
     """
-    values = {name: _fetched(name, value, root, environ) for name, value in found.said.items()}
+    values = {name: _fetched(found.file, name, value, root, environ) for name, value in found.said.items()}
     if len(values["BACKUP_PASSWORD"]) < SHORTEST:
-        raise Failure(f".env: BACKUP_PASSWORD is too short: at least {SHORTEST} characters")
+        raise Failure(f"{found.file}: BACKUP_PASSWORD is too short: at least {SHORTEST} characters")
     lines = [
         f"export {name.removeprefix('BACKUP_')}={shlex.quote(value)}\n"
         for name, value in sorted(values.items())
@@ -81,11 +83,11 @@ def secret_texts(found: Settings, root: Path, environ: Mapping[str, str]) -> dic
     return {**files, VARIABLES: "".join(lines)}
 
 
-def _fetched(name: str, value: str, root: Path, environ: Mapping[str, str]) -> str:
+def _fetched(file: str, name: str, value: str, root: Path, environ: Mapping[str, str]) -> str:
     try:
         source = sources.named(value)
         return sources.fetch(source, root, environ) if source else value
     except ValueError as error:
-        raise Failure(f".env: {name}: {error}") from None
+        raise Failure(f"{file}: {name}: {error}") from None
     except Failure as failure:
-        raise Failure(f".env: {name}: {source}: {failure.message}") from None
+        raise Failure(f"{file}: {name}: {source}: {failure.message}") from None

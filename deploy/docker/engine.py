@@ -23,7 +23,7 @@ NO_RIGHT = "add this user to the group docker, or use sudo"
 
 def can_run(project: Project) -> bool:
     """Whether a project can have containers here: there is docker, and a `.env`, which contains their names."""
-    return shutil.which("docker") is not None and (project.root / ".env").exists()
+    return shutil.which("docker") is not None and project.env_path.exists()
 
 
 def require_engine(free_gigabytes: int) -> None:

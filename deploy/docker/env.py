@@ -228,14 +228,14 @@ class ServerEnv(BaseModel):
         """The variables of the project's own that have a value."""
         return frozenset({*self.own_plain, *self.own_secret, *self.own_sources})
 
-    def fetched(self, root: Path, environ: Mapping[str, str]) -> Self:
+    def fetched(self, root: Path, environ: Mapping[str, str], file: str = ".env") -> Self:
         """The same with the secrets that sources name. Raises `Failure` with a line for each that cannot be fetched."""
         found, failures = {}, []
         for name, source in self.own_sources.items():
             try:
                 found[name] = SecretStr(sources.fetch(source, root, environ))
             except Failure as failure:
-                failures.append(f".env: {name}: {source}: {failure.message}")
+                failures.append(f"{file}: {name}: {source}: {failure.message}")
         if failures:
             raise Failure("\n".join(failures))
         return self.model_copy(update={"own_secret": {**self.own_secret, **found}})

@@ -7,8 +7,9 @@ from deploy.core.action import Action, steps
 from deploy.core.running import Notify
 from deploy.core.shell import Run
 from deploy.docker import images
+from deploy.docker.dotenv import load, prepare
 from deploy.docker.engine import require_engine
-from deploy.docker.stack import PROD, load, prepare
+from deploy.docker.stack import PROD
 from deploy.docker.stack import build as build_of
 from deploy.project.config import Project
 

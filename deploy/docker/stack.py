@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +13,7 @@ from pathlib import Path
 from deploy.core import git, shell
 from deploy.core import text as texts
 from deploy.core.errors import Failure
-from deploy.core.running import Notify
 from deploy.core.shell import MakeFolder, Run, Step, WriteSecret
-from deploy.docker import env as server_env
 from deploy.docker import images, watcher
 from deploy.docker.env import ServerEnv
 from deploy.docker.kinds import BEAT, documents
@@ -61,7 +58,7 @@ class Stack:
     @property
     def secrets(self) -> Path:
         """The folder of the files made from `.env` for containers; only its owner can enter it."""
-        return self.project.root / ".secrets"
+        return self.project.secrets
 
     @property
     def celery(self) -> bool:
@@ -173,9 +170,10 @@ class Stack:
         given["BROKER_RIGHTS"] = "publish" if self.project.least_rights and own_broker else "all"
         given["QUEUES"] = ",".join(sorted({name for kind in self.project.kinds for name in kind.queues}))
         given |= dict.fromkeys(OF_BACKUPS, "")
+        given["SECRETS"] = f"../../{self.secrets.relative_to(self.project.root)}"
         given["CLOSED"] = "false" if self.project.egress or self.kind == DEV else "true"
         given |= self._development() if self.kind == DEV else dict.fromkeys(OF_DEVELOPMENT, "")
-        ca, sources = self.build_ca, self.secrets / images.SOURCES
+        ca, sources = self.build_ca, self.project.root / ".secrets" / images.SOURCES
         files = [word for name in self.files for word in ("-f", f"deploy/compose/{name}.yaml")]
         own = ["-f", str(own_file(self))] if own_text(self) else []
         own += [word for name in self.own_files for word in ("-f", name)]
@@ -208,18 +206,6 @@ class Stack:
         return dict(zip(OF_DEVELOPMENT, values, strict=True))
 
 
-# --- .env ---
-
-
-def load(project: Project, kind: str) -> Stack:
-    """The stack that `.env` describes. Raises `Failure` if there is none, and for invalid values."""
-    path = project.root / ".env"
-    if not path.exists():
-        command = "swarm-init" if kind == SWARM else kind
-        raise Failure(f"there is no .env yet: `invoke {command}` writes it")
-    return stack_of(project, kind, server_env.load(path, project.env))
-
-
 def stack_of(project: Project, kind: str, env: ServerEnv, earlier: Path | None = None) -> Stack:
     """The stack with these values. In development it always has its own servers: DATABASE_URL is for production.
 
@@ -230,7 +216,7 @@ def stack_of(project: Project, kind: str, env: ServerEnv, earlier: Path | None =
     if text := own_text(stack):
         shell.perform([MakeFolder(stack.secrets, 0o700), WriteSecret(own_file(stack), text)])
     if kind == DEV and (path := images.own_dockerfile(project)):
-        shell.perform([MakeFolder(stack.secrets, 0o700), WriteSecret(path, local.dockerfile(project.root))])
+        shell.perform([MakeFolder(path.parent, 0o700), WriteSecret(path, local.dockerfile(project.root))])
     return stack
 
 
@@ -280,55 +266,9 @@ def own_file(stack: Stack) -> Path:
     return stack.secrets / f"own-{digest[:12]}.yaml"
 
 
-def require_own_servers(stack: Stack) -> None:
-    """Raise `Failure` if `.env` names external servers, which compose does not use in production."""
-    if stack.env.database_url or stack.env.celery_broker_url:
-        raise Failure(
-            ".env: DATABASE_URL and CELERY_BROKER_URL are for the swarm only, because compose runs its own servers:"
-            " remove them from .env, or deploy with `invoke swarm-deploy`"
-        )
-
-
-def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> Stack:
-    """The stack that `.env` describes. A missing `.env` is written first, with random secrets."""
-    path = project.root / ".env"
-    example = texts.read(project.root / ".env.example")
-    celery = bool(project.names.celery)
-    text = server_env.fresh(example, stack=project.name, development=kind == DEV, celery=celery)
-    if path.exists():
-        more = server_env.lacking(server_env.text_of(path), text)
-        if not more and project.redis and "REDIS_PASSWORD" not in (known := server_env.text_of(path)):
-            line = f"REDIS_PASSWORD={secrets.token_hex(24)}\n"
-            text = known + ("" if known.endswith("\n") else "\n") + line
-            notify(f"{path}: {'would add' if dry_run else 'added'} REDIS_PASSWORD, for project.services.redis")
-            shell.perform([WriteSecret(path, text)], dry_run=dry_run)
-            return stack_of(project, kind, server_env.read(text, path.name, project.env))
-        if not more:
-            return load(project, kind)
-        notify(f"{path} is the project's own: {'would add' if dry_run else 'added'} the keys of .env.example")
-        text = server_env.text_of(path) + more
-        shell.perform([WriteSecret(path, text)], dry_run=dry_run)
-        return stack_of(project, kind, server_env.read(text, path.name, project.env))
-    stack = stack_of(project, kind, server_env.read(text, path.name, project.env))
-    orphan = f"{stack.name}_postgres"
-    if (
-        kind != SWARM
-        and not dry_run
-        and shell.run(Run(["docker", "volume", "inspect", orphan]), capture=True, check=False).code == 0
-    ):
-        raise Failure(
-            f"there is no .env, but the volume {orphan} has a database created with the password of an earlier .env:"
-            f" restore that file, or delete the data with `docker volume rm {orphan} {stack.name}_rabbitmq`"
-        )
-    shell.perform([WriteSecret(path, text)], dry_run=dry_run)
-    wrote = "would write" if dry_run else "wrote"
-    notify(f"{wrote} {path} with random secrets, readable only by you; back it up together with the data")
-    return stack
-
-
 def secret_texts(stack: Stack) -> dict[str, str]:
     """The secret files of containers, by name. Raises `Failure` for a secret whose source does not give it."""
-    fetched = stack.env.fetched(stack.project.root, os.environ)
+    fetched = stack.env.fetched(stack.project.root, os.environ, stack.project.env_path.name)
     return {**fetched.secret_files(least=stack.project.least_rights), **fetched.redis_files(stack.redis)}
 
 
@@ -380,13 +320,16 @@ def nginx_steps(
 
 def check(stack: Stack) -> None:
     """Raise `Failure` for problems that would stop a rollout later, on a swarm or on this machine."""
+    file = stack.project.env_path.name
     if stack.project.redis and not stack.redis:
-        command = "python3 -c 'import secrets; print(\"REDIS_PASSWORD=\" + secrets.token_hex(24))' >>.env"
-        raise Failure(f".env: REDIS_PASSWORD is missing, which project.services.redis needs: `{command}` adds one")
+        command = f"python3 -c 'import secrets; print(\"REDIS_PASSWORD=\" + secrets.token_hex(24))' >>{file}"
+        raise Failure(f"{file}: REDIS_PASSWORD is missing, which project.services.redis needs: `{command}` adds one")
     if (url := stack.env.database_url) and (said := problem("DATABASE_URL", url.get_secret_value())):  # SQLite
-        raise Failure(f".env: DATABASE_URL {said}")
+        raise Failure(f"{file}: DATABASE_URL {said}")
     if stack.env.tls_certificate and stack.env.tls_key:
-        certificate.check_certificate(stack.env.tls_certificate, stack.env.tls_key, names=stack.env.allowed_hosts)
+        certificate.check_certificate(
+            stack.env.tls_certificate, stack.env.tls_key, source=file, names=stack.env.allowed_hosts
+        )
 
 
 def build(stack: Stack, tag: str = "", platform: str = "") -> Run:

@@ -30,7 +30,7 @@ SEEDED = (".env.example", ".dockerignore", "deploy/local/README.md")
 #: What is in the way in a folder of requirements: a file of theirs with one of these names, or that of its lock.
 INPUTS = tuple(f"requirements/{layer}.in" for layer in (*LAYERS, "tools", "build"))
 #: Lines of `.gitignore`: what is made on a machine, or is secret.
-IGNORED = ("/.venvs", "/.run/", "/.env", "/.secrets/", "__pycache__/")
+IGNORED = ("/.venvs", "/.run/", "/.env", "/.env.*", "!/.env.example", "/.secrets/", "__pycache__/")
 #: The end of the name of what is set aside; `tasks.py` becomes the file whose tasks Portico's adds to its own.
 ASIDE, OWN_TASKS = ".before-portico", "project_tasks.py"
 

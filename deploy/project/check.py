@@ -22,8 +22,13 @@ OFF = "off"
 RULES: tuple[Rule, ...] = (*place.RULES, *settings.RULES, *celery.RULES)
 
 
-def known(root: Path, merged: Mapping[str, object], runtime: str, environ: Mapping[str, str]) -> Known:
-    """Read a repository for one runtime, or for all that need no hosts. Raises `Failure` for one that there is not."""
+def known(
+    root: Path, merged: Mapping[str, object], runtime: str, environ: Mapping[str, str], env_file: str = ".env"
+) -> Known:
+    """Read a repository for one runtime, or for all that need no hosts. Raises `Failure` for one that there is not.
+
+    ``env_file``: the name of the file with what containers need.
+    """
     said = declared(root, merged)
     files = (root / "deploy" / "environments").glob("*.yaml")
     environments = sorted(path.stem for path in files if path.stem != "example")
@@ -36,7 +41,7 @@ def known(root: Path, merged: Mapping[str, object], runtime: str, environ: Mappi
         declared=said,
         runtimes=frozenset({HOSTS} if on_hosts else {runtime} if runtime else RUNTIMES),
         named=bool(runtime),
-        values=host_values(root, runtime) if on_hosts else server_values(root),
+        values=host_values(root, runtime) if on_hosts else server_values(root, env_file),
         environ=environ,
         hosts_file=f"deploy/environments/{runtime}.yaml" if on_hosts else "",
     )
@@ -56,10 +61,12 @@ def report(root: Path, merged: Mapping[str, object], runtime: str, environ: Mapp
     return Report([summary(this.detected)], advice, [str(each) for each in found if not each.advice])
 
 
-def require(root: Path, merged: Mapping[str, object], runtime: str, environ: Mapping[str, str]) -> None:
+def require(
+    root: Path, merged: Mapping[str, object], runtime: str, environ: Mapping[str, str], env_file: str = ".env"
+) -> None:
     """Raise `Failure` with the errors that keep the project from running there; advice is left to `invoke check`."""
     if merged.get("check") != OFF:
-        errors = [str(each) for each in findings(known(root, merged, runtime, environ)) if not each.advice]
+        errors = [str(each) for each in findings(known(root, merged, runtime, environ, env_file)) if not each.advice]
         if errors:
             raise Failure("\n".join(errors))
 

@@ -115,6 +115,8 @@ class Project:
     upload_megabytes: int = UPLOAD_MEGABYTES
     #: How its front end is built, if it has one.
     assets: Assets | None = None
+    #: Which environment of this machine's containers is meant: NAME of `.env.NAME`; empty for `.env`.
+    environment: str = ""
 
     @cached_property
     def names(self) -> Names:
@@ -167,6 +169,29 @@ class Project:
     @property
     def run_folder(self) -> Path:
         return self.root / self.run
+
+    @property
+    def env_path(self) -> Path:
+        """The file with what the containers of this environment need."""
+        return self.root / f".env{self.environment and '.'}{self.environment}"
+
+    @property
+    def secrets(self) -> Path:
+        """The folder of what is made from that file; only its owner can enter it."""
+        folder = self.root / ".secrets"
+        return folder / "environments" / self.environment if self.environment else folder
+
+    @property
+    def option(self) -> str:
+        """What a command of `invoke` needs besides, in a remedy: empty, or the option that names the environment."""
+        return f" --env {self.environment}" if self.environment else ""
+
+
+def environment_name(name: str) -> str:
+    """A name of an environment of this machine; empty for the one of `.env`. Raises `Failure` for any other text."""
+    if name and (not re.fullmatch(r"[a-z][a-z0-9-]*", name) or name == "example"):
+        raise Failure(f"--env is {name!r}, but must be lower-case letters, digits and -: the NAME of a file .env.NAME")
+    return name
 
 
 def whole_number(value: object, key: str, low: int, high: int) -> int:

@@ -87,9 +87,9 @@ def _lines(node: object, keys: Sequence[str]) -> list[tuple[str, int]]:
     return found
 
 
-def server_values(root: Path) -> dict[str, str]:
+def server_values(root: Path, file: str = ".env") -> dict[str, str]:
     """The variables in `.env` that have a value."""
-    return {name: value for name, value in env_file.load(root / ".env").items() if value}
+    return {name: value for name, value in env_file.load(root / file).items() if value}
 
 
 def host_values(root: Path, environment: str) -> dict[str, str]:

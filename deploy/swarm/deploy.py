@@ -17,8 +17,9 @@ from deploy.core.running import Notify
 from deploy.core.shell import Run
 from deploy.docker import additions, images
 from deploy.docker import stack as stacks
+from deploy.docker.dotenv import load
 from deploy.docker.releases import next_number, target
-from deploy.docker.stack import DATASTORES, SWARM, Stack, load
+from deploy.docker.stack import DATASTORES, SWARM, Stack
 from deploy.project.config import Project
 from deploy.project.workers import is_worker
 from deploy.swarm import ledger, owner

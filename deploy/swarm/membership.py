@@ -10,7 +10,8 @@ from deploy.core.action import Action, Question
 from deploy.core.errors import Failure
 from deploy.core.running import Notify
 from deploy.core.shell import Run
-from deploy.docker.stack import DATASTORES, MEDIA, SWARM, Stack, load, prepare
+from deploy.docker.dotenv import load, prepare
+from deploy.docker.stack import DATASTORES, MEDIA, SWARM, Stack
 from deploy.project.config import Project
 from deploy.swarm.images import LOCAL_REGISTRY
 from deploy.swarm.manager import CHANGE_SECONDS, TRANSFER_SECONDS, Manager, engine, limited, require_engine
@@ -21,7 +22,7 @@ def init(project: Project, host: str, context: str, advertise: str, notify: Noti
     named = engine(host, context)
 
     def make(*, dry_run: bool) -> None:
-        require_env(Manager(project.name, named), project.root / ".env")
+        require_env(Manager("-".join(filter(None, (project.name, project.environment))), named), project.env_path)
         stack = prepare(project, SWARM, dry_run=dry_run, notify=notify)
         create(Manager(stack.name, named), stack, advertise, notify, dry_run=dry_run)
 
@@ -63,8 +64,8 @@ def require_env(manager: Manager, env: Path) -> None:
     require_engine(manager)
     if manager.try_("service", "ls", "-q", "--filter", f"label={manager.label}").stdout.strip():
         raise Failure(
-            f"there is no .env here, but {manager.stack} runs on this swarm with the secrets of another .env: copy that"
-            " .env here"
+            f"there is no {env.name} here, but {manager.stack} runs on this swarm with the secrets of another one: copy"
+            f" that {env.name} here"
         )
 
 

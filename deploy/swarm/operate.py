@@ -17,9 +17,10 @@ from deploy.core.report import Grid, Report
 from deploy.core.running import Notify
 from deploy.core.shell import Run
 from deploy.docker import logs
+from deploy.docker.dotenv import load
 from deploy.docker.engine import ANSWER_SECONDS
 from deploy.docker.releases import grid
-from deploy.docker.stack import DATASTORES, SWARM, Stack, load
+from deploy.docker.stack import DATASTORES, SWARM, Stack
 from deploy.project import limits, site
 from deploy.project.config import Project
 from deploy.swarm import deploy, ledger, owner

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -26,6 +27,7 @@ from tests.contract.frozen import Frozen
 from tests.docker.conftest import OWN, Stack
 from tests.docker.data import *  # noqa: F403 - backups and restores, of the same stack
 from tests.rig.engine import docker
+from tests.rig.ports import free_port
 from tests.rig.visitor import Visitor
 from tests.support import ROOT, one_line, wait_until
 
@@ -382,6 +384,37 @@ with socket.create_connection((url.hostname, url.port), 5) as server:
     [redis] = prod.containers("redis")
     assert "NOAUTH" in docker("exec", redis, "valkey-cli", "get", "x")
     assert docker("port", redis).strip() == "", "published nowhere"
+
+
+def test_an_environment_beside_production_is_a_site_of_its_own(prod: Stack) -> None:
+    containers = {name: prod.inspect(name)["Id"] for name in prod.containers()}
+    beside = replace(prod, name=f"{prod.name}-staging", port=free_port(), https_port=free_port())
+    file = prod.project / ".env.staging"
+    file.write_text(prod.env.read_text())
+    file.chmod(0o600)
+    said = one_line(prod.invoke("prod", "--detach", "--env", "staging"))
+    assert f".env.staging: STACK is '{prod.name}', as in .env" in said, "a copy would be production itself"
+    own = {"STACK": beside.name, "IMAGE": beside.name, "HTTP_PORT": beside.port, "HTTPS_PORT": beside.https_port}
+    own |= {"APP_REPLICAS": 1, "SECRET_KEY": secrets.token_hex(32), "POSTGRES_PASSWORD": secrets.token_hex(16)}
+    lines = [line for line in file.read_text().splitlines() if line.partition("=")[0] not in own]
+    file.write_text("\n".join([*lines, *(f"{key}={value}" for key, value in own.items())]) + "\n")
+    try:
+        prod.must("prod", "--detach", "--env", "staging")
+        assert Visitor(beside.url).get("/").is_success
+        count = "from django.contrib.auth.models import User; print(User.objects.count())"
+        assert (prod.shell(count), beside.shell(count)) == ("1", "0"), "each has its data"
+        shown = prod.must("status", "--env", "staging").stdout
+        assert shown.count(f"{beside.name}-") == len(beside.containers())
+        assert f"{beside.name}-" not in prod.must("status").stdout
+        assert f"{prod.name}-app" not in prod.must("logs", "--env", "staging").stdout
+        said = one_line(prod.invoke("logs", "--on", "dev", "--env", "staging"))
+        assert said == "--env staging is for --on prod and --on swarm, not for --on dev"
+    finally:
+        prod.must("down", "--volumes", "--yes", "--env", "staging")
+        file.unlink()
+        docker("rmi", "-f", *docker("image", "ls", "-q", beside.name).split(), check=False)
+    assert {name: prod.inspect(name)["Id"] for name in prod.containers()} == containers, "production was not touched"
+    assert Visitor(prod.url).get("/").is_success
 
 
 def test_a_second_down_with_volumes_asks_first(prod: Stack) -> None:

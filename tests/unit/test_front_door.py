@@ -197,7 +197,7 @@ def test_where_nothing_runs_commands_go_on_natively_and_others_say_what_starts_i
     tasks: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Places, "_running", lambda *_: iter(()))
-    monkeypatch.setattr(tasks, "project", lambda _: PROJECT)
+    monkeypatch.setattr(tasks, "project", lambda _, env="": PROJECT)
     with pytest.raises(Exit) as ended:
         tasks.status.body(Context())
     assert str(ended.value.message).startswith(
@@ -215,7 +215,7 @@ def test_a_task_of_hosts_reads_their_file_for_the_servers_that_the_project_decla
     tasks: ModuleType, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
     project = replace(PROJECT, redis=Redis())
-    monkeypatch.setattr(tasks, "project", lambda *_: project)
+    monkeypatch.setattr(tasks, "project", lambda *_, **__: project)
     said: dict[str, object] = {}
 
     def load(*_: object, **words: object) -> NoReturn:

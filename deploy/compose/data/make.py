@@ -22,8 +22,9 @@ from deploy.core.report import Report
 from deploy.core.running import Notify, alone
 from deploy.core.shell import MakeFolder, Run, WriteSecret
 from deploy.docker.backup_env import Settings, settings
+from deploy.docker.dotenv import load
 from deploy.docker.engine import require_engine
-from deploy.docker.stack import PROD, Stack, load
+from deploy.docker.stack import PROD, Stack
 from deploy.project import backups, limits
 from deploy.project.backups import Backup
 from deploy.project.config import Project
@@ -63,7 +64,7 @@ def of(project: Project, notify: Notify, *, engine: bool = True) -> Data:
     Raises `Failure` if no place is named, and with ``engine`` if there is no engine, or the stack is another's.
     """
     stack = load(project, PROD)
-    found = settings(stack.env)
+    found = settings(stack.env, project.env_path.name)
     if engine:
         require_engine(0)
         require_own(stack)
@@ -202,7 +203,7 @@ def require_repository(data: Data) -> None:
             )
         data.restic("repository", "init")
         data.notify(
-            f"{at.repository}: created the repository. Keep a copy of .env elsewhere: without BACKUP_PASSWORD, no"
+            f"{at.repository}: created the repository. Keep a copy of {at.file} elsewhere: without BACKUP_PASSWORD, no"
             " backup can be read"
         )
     else:

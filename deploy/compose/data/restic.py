@@ -67,7 +67,8 @@ def checked(result: Result, settings: Settings) -> str:
 def reason(result: Result, settings: Settings) -> str:
     """Why restic failed, and what to do."""
     if result.code == WRONG_PASSWORD:
-        return f"BACKUP_PASSWORD in .env is not the password of {settings.repository}; nothing was changed there"
+        where = settings.repository
+        return f"BACKUP_PASSWORD in {settings.file} is not the password of {where}; nothing was changed there"
     if result.code == NO_REPOSITORY:
         return f"{settings.repository}: there is no repository; `invoke backup` creates one"
     if result.code == LOCKED:

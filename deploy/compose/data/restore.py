@@ -22,8 +22,9 @@ from deploy.core.action import Action, Question
 from deploy.core.errors import Failure
 from deploy.core.running import Notify
 from deploy.core.shell import Run
+from deploy.docker.dotenv import load
 from deploy.docker.kinds import BEAT
-from deploy.docker.stack import Stack, load, secret_steps
+from deploy.docker.stack import Stack, secret_steps
 from deploy.project import backups, proxy
 from deploy.project.backups import Backup
 from deploy.project.config import Project
@@ -141,8 +142,8 @@ def _restore(data: Data, plan: Plan) -> None:
         said.append(f"release {plan.release.number} serves with backup {plan.backup.id}")
     kept = f" The database of before is kept as {renames[0][1]}: `invoke restore --drop-old` removes it, and its files."
     data.notify(f"{said[-1]}: {plan.manifest.contents.title()}.{kept if len(renames) > 1 else ''}")
-    if plan.release != plan.now and ledger.text_of(stack, plan.release) != (stack.project.root / ".env").read_text():
-        data.notify(".env differs from the one of that release: the next `invoke prod` uses .env")
+    if plan.release != plan.now and (other := ledger.differs(stack, ledger.text_of(stack, plan.release))):
+        data.notify(other)
 
 
 def _names(data: Data, found: Manifest) -> list[str]:

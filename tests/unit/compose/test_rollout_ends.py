@@ -359,8 +359,8 @@ def test_ended_at_any_moment_it_leaves_one_release_to_the_next_command(
         serving = {name for name, each in engine.containers.items() if each.service == "app" and each.alive}
         assert serving & set(engine.told) or (engine.told == proxy.ALL and serving), f"a replica serves, after {line}"
         note = journal.read(stack)
-        turned = not set(OLD) & set(engine.running()) or set(told(stack)) & (set(engine.running()) - set(OLD))
-        turned = turned or (note and note.serves)
+        turned: object = not set(OLD) & set(engine.running()) or set(told(stack)) & (set(engine.running()) - set(OLD))
+        turned = turned or (note is not None and note.serves)
         if how is not Killed and not turned:
             serves_alone(engine, stack, ["v1"])
         if then == "succeeds":

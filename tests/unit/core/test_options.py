@@ -127,7 +127,7 @@ def test_a_group_of_options_is_what_the_task_gets_and_invoke_sees_each_option_of
         """Stands for one."""
 
     assert list(signature(task).parameters) == [
-        *("c", "service", "on", "host", "context", "stack"),
+        *("c", "service", "on", "env", "host", "context", "stack"),
         *("lines", "since", "grep", "errors", "follow", "json", "dry_run"),
     ]
     assert signature(task).parameters["lines"].default == "200"

@@ -1,4 +1,4 @@
-"""Work side by side: all have ended before an error is raised, and the one that waits is the one that is interrupted."""
+"""Work side by side: an error is raised when all have ended."""
 
 import threading
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from deploy.core.errors import Failure
+from deploy.docker import dotenv, images
 from deploy.docker import env as server_env
-from deploy.docker import images
 from deploy.docker import stack as stacks
 from deploy.docker.stack import Stack
 from tests.support import ROOT
@@ -129,15 +129,15 @@ def test_a_project_that_has_an_env_file_gets_our_keys_added_to_it(tmp_path: Path
     (tmp_path / ".env").write_text(theirs)
     (tmp_path / ".env").chmod(0o600)
     said: list[str] = []
-    assert stacks.prepare(project, "prod", dry_run=True, notify=said.append).env.stack == "shop"
+    assert dotenv.prepare(project, "prod", dry_run=True, notify=said.append).env.stack == "shop"
     assert (tmp_path / ".env").read_text() == theirs, "a dry run changes nothing"
-    made = stacks.prepare(project, "prod", dry_run=False, notify=said.append)
+    made = dotenv.prepare(project, "prod", dry_run=False, notify=said.append)
     assert "would add the keys of .env.example" in said[0]
     assert "added the keys of .env.example" in said[1]
     assert (tmp_path / ".env").read_text().startswith(f"{theirs}\n\n# Portico")
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
     assert made.env.secret_key.get_secret_value() == "k" * 60, "theirs is kept"
     assert made.env.own_plain == {"EMAIL_HOST": NASTY}
-    again = stacks.prepare(project, "prod", dry_run=False, notify=said.append)
+    again = dotenv.prepare(project, "prod", dry_run=False, notify=said.append)
     assert again.env == made.env
     assert len(said) == 2

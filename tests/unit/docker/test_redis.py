@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.core.errors import Failure
-from deploy.docker import images
+from deploy.docker import dotenv, images
 from deploy.docker import stack as stacks
 from deploy.docker.stack import Stack
 from deploy.project.services import Redis
@@ -70,9 +70,9 @@ def test_a_password_that_is_missing_is_named_or_added(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in VALUES.items()))
     (tmp_path / ".env").chmod(0o600)
     said: list[str] = []
-    assert stacks.prepare(project, "prod", dry_run=False, notify=said.append).redis == Redis()
+    assert dotenv.prepare(project, "prod", dry_run=False, notify=said.append).redis == Redis()
     assert "added REDIS_PASSWORD" in said[0]
-    assert stacks.prepare(project, "prod", dry_run=False, notify=said.append).redis == Redis()
+    assert dotenv.prepare(project, "prod", dry_run=False, notify=said.append).redis == Redis()
     assert len(said) == 1
 
 

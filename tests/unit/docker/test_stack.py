@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from deploy.core.errors import Failure
-from deploy.docker import stack as stacks
+from deploy.docker import dotenv
 from deploy.project.config import Project
 from tests.support import ROOT
 from tests.unit.examples import NAMES
@@ -58,8 +58,8 @@ def test_servers_of_ones_own_are_refused_only_where_compose_in_production_starts
     path.chmod(0o600)
     project = Project(tmp_path, "shop", NAMES, 8000, "", ".run", ("/readyz",), 3)
     with pytest.raises(Failure, match=r"are for the swarm.* remove them from \.env"):
-        stacks.require_own_servers(stacks.load(project, "prod"))
-    assert stacks.load(project, "swarm").env.database_url
-    development = stacks.load(project, "dev")
-    stacks.require_own_servers(development)
+        dotenv.require_own_servers(dotenv.load(project, "prod"))
+    assert dotenv.load(project, "swarm").env.database_url
+    development = dotenv.load(project, "dev")
+    dotenv.require_own_servers(development)
     assert "@postgres:5432/" in development.env.secret_files()["database_url"], "not production's"
