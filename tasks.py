@@ -177,10 +177,16 @@ def backups(c: Context, env: str = "") -> None:
     tell(make.report(project(c, env=env), notify))
 
 
-@task(**RESTORE, drop_old="Only remove what earlier restores have put aside.", env=HERE)
+@task(
+    **RESTORE,
+    drop_old="Only remove what earlier restores have put aside.",
+    env=HERE,
+    into="Another environment that gets the data, such as staging. Its code stays; mail and beat are held there.",
+)
 def restore(
     c: Context,
     to: str = "",
+    into: str = "",
     keep_code: bool = False,
     drop_old: bool = False,
     env: str = "",
@@ -190,7 +196,7 @@ def restore(
     """Put a backup back into production: its data, and the release of that time. What is there is kept aside."""
     from deploy.compose.data import restore as back
 
-    action = back.action(project(c, env=env), to, notify, keep_code=keep_code, drop_old=drop_old)
+    action = back.action(project(c, env=env), to, notify, into=into, keep_code=keep_code, drop_old=drop_old)
     carry_out(action, dry_run=dry_run, yes=yes)
 
 

@@ -74,7 +74,9 @@ def environment_of(stack: Stack, release: Release) -> Stack:
     project, earlier = stack.project, None
     with suppress(OSError, ValueError):
         project, earlier = of_release.project_of(project, (folder / of_release.FILE).read_text()), folder
-    return stack_of(project, stack.kind, server_env.load(folder / "env", project.env), earlier)
+    env = server_env.load(folder / "env", project.env)
+    # What is held is of the data that is there, and no release takes it back.
+    return stack_of(project, stack.kind, env.model_copy(update={"hold": stack.env.hold}), earlier)
 
 
 def differs(stack: Stack, text: str) -> str:

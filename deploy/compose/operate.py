@@ -45,6 +45,8 @@ class Compose:
         now = self._containers()
         kept = self.stack.kind == PROD and self.stack.env.backup_repository
         said = view.remarks(ledger.read(self.stack, busy=False)) if kept else []
+        if held := self.stack.env.hold:
+            said.append(f"held here: {' and '.join(held)} (HOLD in {self.stack.project.env_path.name})")
         return Report([grid(now)], [*self._remarks(now), *said], wrong(now))
 
     def _remarks(self, now: Sequence[Replica]) -> list[str]:

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -41,6 +41,7 @@ def _words(value: object) -> object:
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1, le=64)]
+Held = Literal["mail", "beat"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -76,6 +77,8 @@ class ServerEnv(BaseModel):
     encrypted_networks: bool = False
     database_url: SecretStr | None = None
     celery_broker_url: SecretStr | None = None
+    #: What this place must not do, as it has data of another.
+    hold: Annotated[list[Held], BeforeValidator(_words)] = []
     backup_repository: str = ""
     backup_password: SecretStr | None = None
     backup_keep: str = ""
@@ -178,6 +181,7 @@ class ServerEnv(BaseModel):
             "RABBITMQ_PORT": str(self.rabbitmq_port),
             "BUILD_CA_FILE": str(self.build_ca_file or ""),
             "OWN_DATABASE": str(int(self.database_url is None)),
+            "HOLD": ",".join(self.hold),
             "DATA_INTERNAL": str(not (self.database_url or self.celery_broker_url)).lower(),
         }
 

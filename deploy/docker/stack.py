@@ -74,7 +74,12 @@ class Stack:
     def alone(self) -> tuple[str, ...]:
         """The services of which there must never be two: beat first, then the kinds of workers that say so."""
         kinds = (kind.service for kind in self.project.kinds if kind.alone)
-        return (BEAT, *kinds) if self.celery else ()
+        return (*self._beat, *kinds) if self.celery else ()
+
+    @property
+    def _beat(self) -> tuple[str, ...]:
+        """Beat, unless this place holds it."""
+        return () if "beat" in self.env.hold else (BEAT,)
 
     @property
     def rolling(self) -> tuple[str, ...]:
@@ -89,7 +94,7 @@ class Stack:
     @property
     def site_services(self) -> tuple[str, ...]:
         """The services that run the project."""
-        return ("app", *self.workers, BEAT) if self.celery else ("app",)
+        return ("app", *self.workers, *self._beat) if self.celery else ("app",)
 
     def replicas(self, running: Mapping[str, int]) -> dict[str, int]:
         """The replicas of each rolling service: from `.env`, else as many as are ``running``, else the default."""
@@ -321,6 +326,8 @@ def nginx_steps(
 def check(stack: Stack) -> None:
     """Raise `Failure` for problems that would stop a rollout later, on a swarm or on this machine."""
     file = stack.project.env_path.name
+    if stack.kind == SWARM and "beat" in stack.env.hold:
+        raise Failure(f"{file}: HOLD is beat, which a swarm does not hold yet: remove it, or use `invoke prod`")
     if stack.project.redis and not stack.redis:
         command = f"python3 -c 'import secrets; print(\"REDIS_PASSWORD=\" + secrets.token_hex(24))' >>{file}"
         raise Failure(f"{file}: REDIS_PASSWORD is missing, which project.services.redis needs: `{command}` adds one")

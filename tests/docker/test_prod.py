@@ -386,7 +386,9 @@ with socket.create_connection((url.hostname, url.port), 5) as server:
     assert docker("port", redis).strip() == "", "published nowhere"
 
 
-def test_an_environment_beside_production_is_a_site_of_its_own(prod: Stack) -> None:
+def test_an_environment_beside_production_is_a_site_of_its_own_and_gets_its_data_only_when_told(
+    prod: Stack, repository: Path
+) -> None:
     containers = {name: prod.inspect(name)["Id"] for name in prod.containers()}
     beside = replace(prod, name=f"{prod.name}-staging", port=free_port(), https_port=free_port())
     file = prod.project / ".env.staging"
@@ -409,6 +411,15 @@ def test_an_environment_beside_production_is_a_site_of_its_own(prod: Stack) -> N
         assert f"{prod.name}-app" not in prod.must("logs", "--env", "staging").stdout
         said = one_line(prod.invoke("logs", "--on", "dev", "--env", "staging"))
         assert said == "--env staging is for --on prod and --on swarm, not for --on dev"
+        prod.must("restore", "--into", "staging", "--to", "latest", "--yes")
+        assert beside.shell(count) == "1", "the administrator of the backup"
+        mail = "from django.conf import settings; print(settings.EMAIL_BACKEND)"
+        assert beside.shell(mail) == "django.core.mail.backends.dummy.EmailBackend", "it would write to real people"
+        assert beside.containers("celery_beat") == []
+        assert not list((prod.project / ".secrets").rglob("environments/*/backup_*"))
+        prod.must("prod", "--detach", "--env", "staging")
+        assert "held here: mail and beat" in prod.must("status", "--env", "staging").stderr
+        assert beside.containers("celery_beat") == [], "the next deploy holds it too"
     finally:
         prod.must("down", "--volumes", "--yes", "--env", "staging")
         file.unlink()

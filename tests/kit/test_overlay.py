@@ -261,6 +261,14 @@ def test_the_app_is_added_only_with_celery() -> None:
     assert over({"INSTALLED_APPS": ("a",)}, PORTICO_CELERY="x:app")["INSTALLED_APPS"] == ("a", overlay.APP)
 
 
+@pytest.mark.parametrize("own", [{}, {"EMAIL_BACKEND": "anymail.backends.mailgun.EmailBackend"}])
+def test_a_place_that_holds_mail_sends_none_whatever_the_project_says(own: dict[str, object]) -> None:
+    assert "EMAIL_BACKEND" not in over(own, PORTICO_HOLD="beat")
+    assert over(own, PORTICO_HOLD="mail,beat")["EMAIL_BACKEND"] == overlay.HELD
+    several = over({"MAILERS": {"default": {"BACKEND": "x"}, "news": {"BACKEND": "y"}}}, PORTICO_HOLD="mail")
+    assert several["MAILERS"] == {key: {"BACKEND": overlay.HELD} for key in ("default", "news")}
+
+
 def test_the_list_in_the_page_is_complete() -> None:
     laid = over({}, PORTICO_CELERY="x:app", BEHIND_PROXY="1", **dict.fromkeys(("STATIC_ROOT", "MEDIA_ROOT"), "/x"))
     assert set(laid) <= set(overlay.ROWS)

@@ -42,11 +42,13 @@ class Data:
     stack: Stack
     settings: Settings
     notify: Notify
+    #: The site whose backups are meant, if it is another one.
+    origin: str = ""
 
     @property
     def site(self) -> str:
         """The site's name in the repository."""
-        return self.stack.env.stack
+        return self.origin or self.stack.env.stack
 
     def restic(self, *words: str, given: str = "", service: str = restic.ADDS) -> str:
         """Run a word of `restic.sh`; see `restic.run`."""
@@ -55,7 +57,7 @@ class Data:
     def listed(self) -> tuple[Backup, ...]:
         """The backups of this site, oldest first."""
         shell.perform(restic.secret_steps(self.stack, self.settings))
-        return restic.listed(self.stack, self.settings)
+        return restic.listed(self.stack, self.settings, self.site)
 
 
 def of(project: Project, notify: Notify, *, engine: bool = True) -> Data:

@@ -80,10 +80,10 @@ def reason(result: Result, settings: Settings) -> str:
     return f"{settings.repository}: {said.removeprefix('Fatal: ')}"
 
 
-def listed(stack: Stack, settings: Settings) -> tuple[Backup, ...]:
-    """The backups of this site in the repository, oldest first."""
+def listed(stack: Stack, settings: Settings, site: str) -> tuple[Backup, ...]:
+    """The backups of a site in the repository, oldest first."""
     answer = run(stack, settings, "repository", "snapshots", "--json", "--no-lock", "--tag", "portico")
-    return tuple(each for each in backups.read(answer) if each.site == stack.env.stack)
+    return tuple(each for each in backups.read(answer) if each.site == site)
 
 
 def forget(site: str, settings: Settings) -> tuple[str, ...]:

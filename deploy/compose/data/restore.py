@@ -11,7 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from deploy.compose import journal, ledger, rollout, update
-from deploy.compose.containers import START, await_healthy, await_ready, inspect, remove, replicas, scales, stop
+from deploy.compose.containers import (
+    START,
+    await_healthy,
+    await_ready,
+    inspect,
+    remove,
+    replicas,
+    require_own,
+    scales,
+    stop,
+)
 from deploy.compose.data import database, make, manifest, restic
 from deploy.compose.data.make import Data
 from deploy.compose.data.manifest import Manifest
@@ -21,13 +31,19 @@ from deploy.core import git, pipe, shell
 from deploy.core.action import Action, Question
 from deploy.core.errors import Failure
 from deploy.core.running import Notify
-from deploy.core.shell import Run
+from deploy.core.shell import Remove, Run, WriteSecret
+from deploy.docker import env
+from deploy.docker.backup_env import FILES, VARIABLES
 from deploy.docker.dotenv import load
 from deploy.docker.kinds import BEAT
 from deploy.docker.stack import Stack, secret_steps
 from deploy.project import backups, proxy
 from deploy.project.backups import Backup
-from deploy.project.config import Project
+from deploy.project.config import Project, environment_name
+
+#: What an environment holds that gets another one's data: it would write to real people, and do what is due twice.
+HELD = ("mail", "beat")
+HOLD = f"HOLD={','.join(HELD)}"
 
 
 @dataclass(frozen=True)
@@ -38,15 +54,19 @@ class Plan:
     manifest: Manifest
     release: Release
     now: Release
+    #: The environment that gets the data of another; empty for a site's own.
+    into: str = ""
 
     def title(self) -> str:
         """The plan in words."""
         code = "the release that serves now" if self.release == self.now else f"release {self.release.number}"
         forward = "" if self.release.revision == self.backup.revision else ", which brings its migrations"
+        held = f" There, mail and beat are held: {HOLD} in .env.{self.into}." if self.into else ""
+        after = f"{git.short(self.release.revision)}{forward}"
         return (
-            f"This replaces the database and the files of {self.manifest.site} by {self.backup.title()}, with"
-            f" {self.manifest.contents.title()}; afterwards {code} runs"
-            f" ({git.short(self.release.revision)}{forward}). The site is down meanwhile; what is there now is kept."
+            f"This replaces the database and the files of {self.into or self.manifest.site} by {self.backup.title()},"
+            f" with {self.manifest.contents.title()}; afterwards {code} runs"
+            f" ({after}). The site is down meanwhile; what is there now is kept.{held}"
         )
 
 
@@ -70,9 +90,11 @@ def code(known: Sequence[Release], of: Backup, *, keep: bool) -> Release:
     )
 
 
-def action(project: Project, to: str, notify: Notify, *, keep_code: bool, drop_old: bool) -> Action:
-    """Restore a backup, or only remove what earlier restores have put aside."""
-    return _removal(project, notify) if drop_old else _restoration(project, to, notify, keep_code=keep_code)
+def action(project: Project, to: str, notify: Notify, *, into: str, keep_code: bool, drop_old: bool) -> Action:
+    """Restore a backup, ``into`` another environment if one is named, or remove what earlier restores put aside."""
+    if drop_old:
+        return _removal(project, notify)
+    return _copy(project, to, into, notify) if into else _restoration(project, to, notify, keep_code=keep_code)
 
 
 def _restoration(project: Project, to: str, notify: Notify, *, keep_code: bool) -> Action:
@@ -86,6 +108,45 @@ def _restoration(project: Project, to: str, notify: Notify, *, keep_code: bool) 
     plan = Plan(chosen, found, release, now)
     back = replace(data, stack=ledger.environment_of(load(project, data.stack.kind), release))
     return Action(lambda: _show(back, plan), lambda: _restore(back, plan), Question(plan.title(), data.stack.name))
+
+
+def _copy(project: Project, to: str, into: str, notify: Notify) -> Action:
+    """Restore a backup of this site into another environment, whose code stays, and which holds mail and beat.
+
+    Raises `Failure` if that environment does not run, or if it is this one.
+    """
+    data = make.of(project, notify)
+    there = replace(project, environment=environment_name(into))
+    if there.environment == project.environment:
+        raise Failure(f"--into {into}: is this environment itself; leave it out, or name another one")
+    stack = load(there, data.stack.kind)
+    require_own(stack)
+    if not any(each.running for each in replicas(stack.name, "app")):
+        raise Failure(f"--into {into}: it does not run: `invoke prod{there.option}` starts it; then restore again")
+    stack = replace(stack, env=stack.env.model_copy(update={"hold": list(HELD)}))
+    now = make.serving(stack)
+    chosen = backups.choose(data.listed(), to, data.site)
+    plan = Plan(chosen, manifest_of(data, chosen), now, now, into)
+    copy = replace(data, stack=ledger.environment_of(stack, now), origin=data.site)
+
+    def do() -> None:
+        _hold(there, notify)
+        shell.perform(restic.secret_steps(copy.stack, copy.settings))
+        try:
+            _restore(copy, plan)
+        finally:  # what opens the repository of another environment stays with that
+            shell.perform([Remove(copy.stack.secrets / name) for name in (*FILES.values(), VARIABLES)])
+
+    return Action(lambda: _show(copy, plan), do, Question(plan.title(), stack.name))
+
+
+def _hold(project: Project, notify: Notify) -> None:
+    """Have an environment hold mail and beat from now on, also in its next deploys."""
+    path = project.env_path
+    text = env.text_of(path)
+    lines = [line for line in text.splitlines() if not line.startswith("HOLD=")]
+    shell.perform([WriteSecret(path, "\n".join([*lines, HOLD, ""]))])
+    notify(f"{path.name}: {HOLD}. Take the line out, and `invoke prod{project.option}` sends mail and runs beat again")
 
 
 def _show(data: Data, plan: Plan) -> None:

@@ -28,7 +28,9 @@ ROWS = {
     "FILE_UPLOAD_TEMP_DIR": "with MEDIA_ROOT: there, where there is none; a large upload is then moved, not copied",
     "PROTECTED_ROOT": "PROTECTED_ROOT",
     "PROTECTED_URL": "PROTECTED_URL",
-    "EMAIL_BACKEND": "development: mail is printed, where they name neither a back end nor a server",
+    "EMAIL_BACKEND": "development: mail is printed, where they name neither a back end nor a server; none is sent by a"
+    " place that holds mail",
+    "MAILERS": "a place that holds mail: none of them sends any",
     "EMAIL_HOST": "production: EMAIL_HOST, where they have none",
     "EMAIL_PORT": "production: EMAIL_PORT, where they have none",
     "EMAIL_HOST_USER": "production: EMAIL_HOST_USER, where they have none",
@@ -85,6 +87,8 @@ EMAIL_SECONDS = 20
 #: Settings of mail that a project may have from its environment without naming them in its settings.
 EMAIL = ("EMAIL_HOST", "EMAIL_PORT", "EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD", "EMAIL_USE_TLS", "EMAIL_USE_SSL")
 PRINTED = "django.core.mail.backends.console.EmailBackend"
+#: The back end of a place that holds mail: it has data of real people, and must not write to them.
+HELD = "django.core.mail.backends.dummy.EmailBackend"
 FALSE = ("", "0", "false", "no", "off")
 #: The first is for names below localhost too, under which browsers keep the cookies of two sites apart.
 LOCAL_NAMES = (".localhost", "localhost", "127.0.0.1", "[::1]")
@@ -197,6 +201,16 @@ def _production(own: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str
     yield from _storages(own)
     if "MAILERS" not in own:
         yield from _mail(own, environ)
+    if "mail" in environ.get("PORTICO_HOLD", "").split(","):
+        yield from _held(own)
+
+
+def _held(own: Settings) -> Iterator[tuple[str, Any]]:
+    """Settings with which no mail is sent, whatever the project's own say."""
+    if "MAILERS" in own:  # Django 6.1
+        yield "MAILERS", {name: {"BACKEND": HELD} for name in own["MAILERS"]}
+    else:
+        yield "EMAIL_BACKEND", HELD
 
 
 def _mail(own: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:

@@ -42,3 +42,10 @@ def test_a_beat_that_was_stopped_for_a_new_one_is_not_cleared_away_as_ended() ->
     old, new = generations()
     old[2] = replica("b1", "celery_beat", state="exited")
     assert journal.left_over([*old, *new], ["a1"], [each.name for each in old]) == new
+
+
+def test_a_place_that_holds_beat_runs_none_and_takes_the_one_that_runs_away() -> None:
+    held = stack(HOLD="mail,beat")
+    assert held.site_services == ("app", "celery_worker")
+    assert "celery_beat" not in held.alone
+    assert stack().alone[0] == "celery_beat"
