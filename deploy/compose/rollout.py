@@ -32,7 +32,7 @@ from deploy.docker.engine import require_engine
 from deploy.docker.mounted import mounted
 from deploy.docker.releases import target
 from deploy.docker.stack import PROD, Stack, build, nginx_steps, secret_steps
-from deploy.project import proxy
+from deploy.project import hooks, proxy
 from deploy.project.config import Project
 
 
@@ -92,11 +92,14 @@ def deploy(stack: Stack, tag: str, notify: Notify) -> None:
     Raises `Failure` if that does not succeed; the earlier release then keeps serving.
     """
     what = f"tag {tag}" if tag else git.revision(stack.project.root).tag
+    root, name = stack.project.root, tag or what
+    hooks.run(stack.env.hook_before, root, stack.place, name, key="HOOK_BEFORE", after=False)
     with only_one(stack, "a deploy"), ledger.recorded(stack, "deploy", what) as said:
         env = stack.project.env_path.read_text()
         release = put_into_service(stack, Wanted(lambda: fetch_image(stack, tag, notify), env), notify)
         said.append(f"release {release.number} serves")
         ledger.prune(stack)
+    hooks.run(stack.env.hook_after, root, stack.place, name, key="HOOK_AFTER", after=True)
 
 
 def go_back(stack: Stack, goal: Release, notify: Notify) -> None:
@@ -147,7 +150,9 @@ def fetch_image(stack: Stack, tag: str, notify: Notify) -> None:
 def first_steps(stack: Stack, tag: str) -> list[Step]:
     """The steps of a first start. An update does the same beside the running release, and then switches nginx."""
     named = Run(["docker", "tag", f"{stack.env.image}:{images.tag(tag)}", stack.image]) if tag else build(stack)
-    return release_steps(stack, named)
+    about = (stack.project.root, stack.place, tag or git.revision(stack.project.root).tag)
+    before, after = (hooks.steps(words, *about) for words in (stack.env.hook_before, stack.env.hook_after))
+    return [*before, *release_steps(stack, named), *after]
 
 
 def release_steps(stack: Stack, image: Run) -> list[Step]:

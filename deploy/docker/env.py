@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -41,6 +42,7 @@ def _words(value: object) -> object:
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1, le=64)]
+Words = Annotated[tuple[str, ...], PlainValidator(sources.words)]
 Held = Literal["mail", "beat"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
@@ -77,6 +79,9 @@ class ServerEnv(BaseModel):
     encrypted_networks: bool = False
     database_url: SecretStr | None = None
     celery_broker_url: SecretStr | None = None
+    #: Commands before and after a deploy, on the machine that deploys.
+    hook_before: Words = ()
+    hook_after: Words = ()
     #: What this place must not do, as it has data of another.
     hold: Annotated[list[Held], BeforeValidator(_words)] = []
     backup_repository: str = ""

@@ -166,6 +166,11 @@ class Stack:
             own=local.nginx(self.earlier or self.project.root),
         )
 
+    @property
+    def place(self) -> str:
+        """What hooks are told of where a release goes: the environment's name, else prod or swarm."""
+        return self.project.environment or self.kind
+
     def compose(self, *words: str) -> Run:
         """A `docker compose` command on this stack. Values of `.env` take precedence over variables of the shell."""
         given = {**self.env.interpolated(), "PORT": str(self.port), "PROBES": " ".join(self.project.probes)}

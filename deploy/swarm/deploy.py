@@ -20,6 +20,7 @@ from deploy.docker import stack as stacks
 from deploy.docker.dotenv import load
 from deploy.docker.releases import next_number, target
 from deploy.docker.stack import DATASTORES, SWARM, Stack
+from deploy.project import hooks
 from deploy.project.config import Project
 from deploy.project.workers import is_worker
 from deploy.swarm import ledger, owner
@@ -51,6 +52,8 @@ def deploy(manager: Manager, stack: Stack, options: Options, notify: Notify) -> 
     Raises `Failure` if the deploy fails; the previous release then keeps running.
     """
     stacks.check(stack)
+    root, name = stack.project.root, options.tag or git.revision(stack.project.root).tag
+    hooks.run(stack.env.hook_before, root, stack.place, name, key="HOOK_BEFORE", after=False)
     additions.services(stack)
     additions.require_nginx(stack, manager.engine)
     no_containers(manager)
@@ -71,6 +74,7 @@ def deploy(manager: Manager, stack: Stack, options: Options, notify: Notify) -> 
         remove_services(held, [name for name in options.remove if ":" not in name])
         held.clean_up()
     notify(f"release {number} serves: {image.pinned}")
+    hooks.run(stack.env.hook_after, root, stack.place, name, key="HOOK_AFTER", after=True)
 
 
 def image_of(manager: Manager, stack: Stack, options: Options, snapshot: Snapshot, notify: Notify) -> Image:
@@ -193,12 +197,15 @@ def show(manager: Manager, stack: Stack, tag: str) -> None:
     if tag:
         name, steps = f"{repository(stack.env.image)}:{images.tag(tag)}", []
     file = stack_file(stack, {stack.image: name})
+    about = (stack.project.root, stack.place, tag or git.revision(stack.project.root).tag)
     shell.perform(
         [
+            *hooks.steps(stack.env.hook_before, *about),
             *steps,
             *provide_steps(manager, file, {}),
             manager.stack_deploy(file.only(JOBS)),
             manager.stack_deploy(file.only(serving(file))),
+            *hooks.steps(stack.env.hook_after, *about),
         ],
         dry_run=True,
     )

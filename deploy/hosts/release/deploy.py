@@ -23,7 +23,7 @@ from deploy.hosts.setup import converge, desired
 from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import script
 from deploy.hosts.ssh.connect import Connections
-from deploy.project import assets
+from deploy.project import assets, hooks
 from deploy.project.config import Project
 
 #: The number of scripts in a deploy, and in a rollback; a shell for each is opened ahead on each host.
@@ -180,15 +180,8 @@ def rollback(target: Target, to: str, notify: Notify) -> None:
 
 
 def _local_hook(environment: Environment, when: str, release: str) -> None:
-    words = environment.hooks.before if when == "before" else environment.hooks.after
-    if not words:
-        return
-    more = {"PORTICO_ENVIRONMENT": environment.name, "PORTICO_RELEASE": release}
-    try:
-        shell.run(Run(words, env=more, cwd=environment.root))
-    except Failure as failure:
-        so = "nothing was deployed" if when == "before" else f"{release} serves"
-        raise Failure(f"hooks.{when}: {failure.message}; {so}", code=failure.code) from None
+    words, after = getattr(environment.hooks, when), when == "after"
+    hooks.run(words, environment.root, environment.name, release, key=f"hooks.{when}", after=after)
 
 
 # --- Dry run ---
