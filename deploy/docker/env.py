@@ -186,7 +186,7 @@ class ServerEnv(BaseModel):
             "RABBITMQ_PORT": str(self.rabbitmq_port),
             "BUILD_CA_FILE": str(self.build_ca_file or ""),
             "OWN_DATABASE": str(int(self.database_url is None)),
-            "HOLD": ",".join(self.hold),
+            "HOLD": ",".join(self.hold) or "none",
             "DATA_INTERNAL": str(not (self.database_url or self.celery_broker_url)).lower(),
         }
 
