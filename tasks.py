@@ -398,6 +398,7 @@ def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry
     only="Comma-separated hosts (default: all).",
     take_over="Comma-separated: what was there before and may become ours, as the refusal names it.",
     details="Show each change, with the texts of files; without it, a summary.",
+    check="Name each difference from the files, change nothing, and exit with 1 if there is one.",
     dry_run="Show what would change on each host, and change nothing.",
 )
 def remote_setup(
@@ -407,6 +408,7 @@ def remote_setup(
     yes: bool = False,
     take_over: str = "",
     details: bool = False,
+    check: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Prepare the hosts of an environment for deploys: users, packages, units, nginx, servers, firewall.
@@ -420,7 +422,7 @@ def remote_setup(
     wanted = converge.setup(
         there, project(c), only, notify, confirmed=yes, take_over=comma_separated(take_over), details=details
     )
-    carry_out(wanted, dry_run=dry_run)
+    carry_out(converge.check(there, project(c), only) if check else wanted, dry_run=dry_run)
 
 
 @task(

@@ -627,6 +627,71 @@ def test_what_was_changed_by_hand_is_shown_and_mended(ready: Fleet) -> None:
     assert web.sh("curl -s -o /dev/null -w '%{http_code}' -H 'Host: portico.test' http://127.0.0.1/") == "502"
 
 
+#: By host, what somebody does there, and the line that says so.
+DRIFT = {
+    "web1": {
+        "sed -i 's/sendfile on/sendfile off/' /etc/nginx/portico-test/defaults.conf": (
+            '/etc/nginx/portico-test/defaults.conf: has "sendfile off;", should have "sendfile on;"'
+        ),
+        "chmod 666 /etc/sudoers.d/portico-test": "/etc/sudoers.d/portico-test: root:root 666, should be root:root 440",
+        "echo ProtectHome=no >>/etc/systemd/system/portico-test-web@.service": (
+            '/etc/systemd/system/portico-test-web@.service: has "ProtectHome=no", should not'
+        ),
+        "usermod -s /bin/sh portico-test": "user portico-test: shell /bin/sh, should be /usr/sbin/nologin",
+        "systemctl -q disable portico-test": "portico-test.service: disabled, should be enabled",
+        "apt-get remove -y -q logrotate >/dev/null": "package logrotate: not installed, should be",
+        "chmod 666 ~deploy/.ssh/authorized_keys; echo '# ours' >>~deploy/.ssh/authorized_keys": (
+            "authorized_keys of deploy: none, or others may write it; should be there, and only the user's to write"
+        ),
+    },
+    "jobs1": {
+        "chown root /srv/portico-test/layers": (
+            "/srv/portico-test/layers/: root:portico-test 2755, should be deploy:portico-test 2755"
+        ),
+        "rm ~deploy/.ssh/authorized_keys": (
+            "authorized_keys of deploy: none, or others may write it; should be there, and only the user's to write"
+        ),
+        "nft insert rule inet portico_hosts input tcp dport 9999 accept": (
+            "portico.firewall.service: stopped, or its rules were changed since, should be running with the rules of "
+            "its files"
+        ),
+        "chmod 600 /etc/portico.d/sites/portico-test": (
+            "/etc/portico.d/sites/portico-test: root:root 600, should be root:root 644"
+        ),
+        "systemctl -q mask --now nginx": "nginx.service: disabled, should be enabled",
+    },
+    "data1": {
+        "sed -i '/^hostssl portico_test/d' /etc/postgresql/17/main/pg_hba.conf": (
+            "/etc/postgresql/17/main/pg_hba.conf: lacks a line, should have "
+            '"hostssl portico_test portico_test WEB1/32 scram-sha-256"'
+        ),
+        "rabbitmqctl -q clear_permissions -p portico-test portico-test": "broker: lacks permissions, should have it",
+        "runuser -u postgres -- psql -q -c 'ALTER ROLE portico_test SUPERUSER'": "database: lacks role, should have it",
+    },
+}
+
+
+def test_drift_of_more_than_ten_kinds_is_named_host_by_host_and_healed(ready: Fleet) -> None:
+    assert ready.must("remote-setup", "--check").stdout == "test: no drift on web1, web2, jobs1, data1\n"
+    for name, deeds in DRIFT.items():
+        ready[name].sh("\n".join(deeds))
+    secrets = passwords(ready)
+    checked = ready.invoke("remote-setup", "--check")
+    assert checked.code == 1
+    assert checked.stderr == ""
+    web1 = ready["web1"].address
+    expected = [f"{name}: {line.replace('WEB1', web1)}" for name, deeds in DRIFT.items() for line in deeds.values()]
+    lines = checked.stdout.splitlines()
+    assert not (missing := [line for line in expected if line not in lines]), "\n".join([*missing, "", *lines])
+    assert not [line for line in lines if line.startswith("web2:")]
+    assert not [secret for secret in secrets if secret in checked.stdout]
+    assert ready["jobs1"].sh("stat -c %U /srv/portico-test/layers").strip() == "root", "nothing was changed"
+    ready.must("remote-setup", "--yes")
+    assert ready.must("remote-setup", "--check").stdout == "test: no drift on web1, web2, jobs1, data1\n"
+    assert "# ours" in ready["web1"].sh("cat ~deploy/.ssh/authorized_keys"), "a key that the team has added stays"
+    ready["web1"].sh("sed -i '/# ours/d' ~deploy/.ssh/authorized_keys")
+
+
 def test_a_host_that_no_longer_runs_the_site_has_its_units_stopped(ready: Fleet) -> None:
     left = f"portico-test-worker@{RELEASE}.service"
     ready["data1"].sh(f"systemd-run --quiet --unit {left} sleep 600")

@@ -5,7 +5,8 @@
 #   name NAME APP DATABASE ACCOUNT VHOST    the site's names (Layout.names)
 #   install PACKAGE…
 #   user NAME login|system                  with a group of its own
-#   keys NAME                               copy the administrator's authorized keys
+#   keys NAME                               copy the administrator's authorized keys; if it has some, keep those, and
+#                                           let nobody else write them
 #   folder PATH OWNER GROUP MODE
 #   group                                   if a later check fails, restore the files from here on
 #   file PATH OWNER GROUP MODE CONTENT      if the owner is not root: written as the owner, with the owner's group
@@ -117,7 +118,8 @@ keys() {
         fail "$admin_home/.ssh/authorized_keys has no keys to copy for $1: put some into /home/$1/.ssh/authorized_keys"
     # As that user, who could have put a link there.
     # shellcheck disable=SC2016 # that user's shell expands it
-    runuser -u "$1" -- sh -c 'umask 077 && mkdir -p ~/.ssh && cat >~/.ssh/authorized_keys' \
+    runuser -u "$1" -- sh -c 'umask 077 && mkdir -p ~/.ssh && chmod go-w ~/.ssh && cd ~/.ssh &&
+        if [ -s authorized_keys ]; then chmod go-w authorized_keys; else cat >authorized_keys; fi' \
         <"$admin_home/.ssh/authorized_keys"
 }
 
@@ -313,6 +315,7 @@ carry_out() {
                 esac
                 ;;
             enable | start | restart | reload)
+                [ "$verb" != enable ] || systemctl --quiet unmask "$(real "$a")" 2>/dev/null || true
                 require systemctl "$verb" "$(real "$a")"
                 ;;
             database)

@@ -6,7 +6,8 @@
 #                           roles: what is there already (there.sh)
 #   package NAME            package NAME                      (only if installed)
 #   user NAME               user NAME HOME SHELL GROUP…       (only if it exists; its own group first)
-#   keys NAME               keys NAME                         (only if it has authorized keys)
+#   keys NAME               keys NAME                         (only if it has authorized keys that sshd reads: nobody
+#                                                             else may write them)
 #   open PATH OWNER         entry PATH KIND OWNER GROUP MODE SHA256 CONTENT     KIND: file folder link other absent
 #   secret PATH OWNER       the same without the content; if the owner is not root, read as the owner
 #   unit NAME               unit NAME ENABLED ACTIVE
@@ -72,9 +73,10 @@ unit() {
     enabled=$(systemctl is-enabled "$(real "$1")" 2>/dev/null) || true
     active=$(systemctl is-active "$(real "$1")" 2>/dev/null) || true
     case $1 in
-        # Its rules may have been flushed since it started.
+        # Its rules may have been flushed or changed since it started. An earlier version has not noted them.
         portico.firewall.service)
-            nft list table inet portico_hosts >/dev/null 2>&1 || active=inactive
+            live=$(nft list table inet portico_hosts 2>/dev/null) || active=inactive
+            [ ! -s /run/portico.firewall ] || [ "$live" = "$(cat /run/portico.firewall)" ] || active=inactive
             ;;
     esac
     echo "unit $1 ${enabled:-absent} ${active:-inactive}"
@@ -133,7 +135,8 @@ while read -r what first second roles <&3; do
             fi
             ;;
         keys)
-            if home=$(getent passwd "$first" | cut -d : -f 6) && [ -n "$home" ] && [ -s "$home/.ssh/authorized_keys" ]; then
+            if home=$(getent passwd "$first" | cut -d : -f 6) && [ -n "$home" ] && [ -s "$home/.ssh/authorized_keys" ] &&
+                [ -z "$(find -L "$home/.ssh" "$home/.ssh/authorized_keys" -maxdepth 0 -perm /022)" ]; then
                 echo "keys $first"
             fi
             ;;

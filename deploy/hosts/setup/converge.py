@@ -22,7 +22,7 @@ from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.environment.owner import Place, Sites, owner
 from deploy.hosts.environment.secrets import read_backup
-from deploy.hosts.setup import additions, proof
+from deploy.hosts.setup import additions, drift, proof
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, require_addresses, waits_for
 from deploy.hosts.setup.diff import Access, Change, Desired, Facts, Server, diff, steps
@@ -114,12 +114,7 @@ def setup(
     `Failure` with a line for each failed host: it changes nothing if a host cannot be inspected; if a host cannot be
     made ready, the others still are.
     """
-    if unknown := sorted(set(take_over) - set(TAKEN_OVER)):
-        raise Failure(f"--take-over {unknown[0]}: is not one of: {', '.join(TAKEN_OVER)}")
-    mine = owner(project.root, project.name, environment)
-    site = replace(with_pair(load(environment, project)), owner=mine, take_over=frozenset(take_over))
-    revealed = {name: each.get_secret_value() for name, each in read_backup(environment, os.environ).items()}
-    site = replace(site, backup_secrets=revealed)
+    site = _whole(environment, project, take_over)
     hosts = chosen(only, environment.hosts, environment.source)
 
     def show() -> None:
@@ -139,6 +134,48 @@ def setup(
             _prove(connections, site, left, called, failed=failed, notify=notify)
 
     return Action(show, do)
+
+
+def check(environment: Environment, project: Project, only: str) -> Action:
+    """Compare the hosts with what `setup` would make, and change nothing.
+
+    The action prints a line for each difference, `HOST: THING: what is, should be …` (`drift`), without secrets, and
+    ends with 1 if there is one. It raises `Failure` with a line for each host that cannot be inspected.
+    """
+    site = _whole(environment, project)
+    hosts = chosen(only, environment.hosts, environment.source)
+
+    def do() -> int:
+        with admin(environment) as connections:
+            plans = _plans(connections, site, hosts)
+        found = [
+            f"{host.name}: {line}"
+            for host in hosts
+            if isinstance(plan := plans[host.name], Plan)
+            for line in plan.drift
+        ]
+        for line in found:
+            print(printable(line), flush=True)
+        if error := failures(plans):
+            raise error
+        if not found:
+            print(f"{environment.name}: no drift on {', '.join(host.name for host in hosts)}", flush=True)
+        return 1 if found else 0
+
+    def show() -> None:
+        do()
+
+    return Action(show, do)
+
+
+def _whole(environment: Environment, project: Project, take_over: Collection[str] = ()) -> Site:
+    """The site with all that its hosts get. Raises `Failure` for a file or a secret that is missing here."""
+    if unknown := sorted(set(take_over) - set(TAKEN_OVER)):
+        raise Failure(f"--take-over {unknown[0]}: is not one of: {', '.join(TAKEN_OVER)}")
+    mine = owner(project.root, project.name, environment)
+    site = replace(with_pair(load(environment, project)), owner=mine, take_over=frozenset(take_over))
+    revealed = {name: each.get_secret_value() for name, each in read_backup(environment, os.environ).items()}
+    return replace(site, backup_secrets=revealed)
 
 
 def admin(environment: Environment) -> Connections:
@@ -250,7 +287,7 @@ def _plan(seen: Seen, host: Host, access: Mapping[Server, Access]) -> Plan:
         title = f"+ {site.layout.services} (secret), once {' and '.join(others)} has generated its password"
         changes = (*changes, Change(title, ()))
     notes = (Change(f"! {line}", (), note=True) for line in remarks(site, host, facts, learned))
-    return Plan((*notes, *changes) if changes else (), site.layout.names)
+    return Plan((*notes, *changes) if changes else (), site.layout.names, drift.lines(changes, facts))
 
 
 def sites_of(connection: Connection) -> Sites:

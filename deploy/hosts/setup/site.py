@@ -76,6 +76,8 @@ class Plan:
 
     changes: tuple[Change, ...]
     names: str
+    #: The differences, a line each (`drift`).
+    drift: tuple[str, ...] = ()
 
     @property
     def called(self) -> str:
