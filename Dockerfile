@@ -134,4 +134,5 @@ HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --start-interval=1s -
 CMD ["gunicorn", "-c", "python:portico_site.gunicorn_conf"]
 ARG REVISION=unknown
 ARG CREATED=unknown
+ENV PORTICO_RELEASE=${REVISION}
 LABEL org.opencontainers.image.revision=${REVISION} org.opencontainers.image.created=${CREATED}

@@ -20,6 +20,8 @@ from deploy.project.workers import Kind
 FILE = "project.json"
 #: The keys of a project that its containers or nginx depend on, and that are plain values.
 _PLAIN = ("env", "egress", "media", "upload_megabytes")
+#: Those that a record of an earlier version does not have.
+_LATER = ("metrics", "observe")
 
 
 def text(project: Project) -> str:
@@ -30,7 +32,7 @@ def text(project: Project) -> str:
         "redis": asdict(project.redis) if project.redis else None,
         "probes": project.probes,
         "media_url": project.media_url,
-        **{key: getattr(project, key) for key in _PLAIN},
+        **{key: getattr(project, key) for key in (*_PLAIN, *_LATER)},
     }
     return json.dumps(found, default=dict)
 
@@ -46,6 +48,7 @@ def project_of(project: Project, said: str) -> Project:
             redis=Redis(**found["redis"]) if found["redis"] else None,
             probes=tuple(found["probes"]),
             **{key: found[key] for key in _PLAIN},
+            **{key: found.get(key, getattr(Project, key)) for key in _LATER},
         )
         vars(back)["media_url"] = str(found["media_url"])  # detected, as the names are: not asked of the work tree
     except (KeyError, TypeError) as error:

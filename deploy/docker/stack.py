@@ -17,7 +17,7 @@ from deploy.core.shell import MakeFolder, Run, Step, WriteSecret
 from deploy.docker import images, watcher
 from deploy.docker.env import ServerEnv
 from deploy.docker.kinds import BEAT, documents
-from deploy.project import certificate, local, proxy
+from deploy.project import certificate, local, proxy, site
 from deploy.project.config import Project
 from deploy.project.services import Redis
 from deploy.project.values import problem
@@ -163,6 +163,7 @@ class Stack:
             media_root=MEDIA_ROOT,
             media_shared=self.project.media == "shared",
             upload_megabytes=self.project.upload_megabytes,
+            metrics=self.project.metrics,
             own=local.nginx(self.earlier or self.project.root),
         )
 
@@ -242,7 +243,9 @@ def own_text(stack: Stack) -> str:
 
 def _variables(stack: Stack) -> str:
     """The document that gives the project's own variables to its services, as JSON; empty if there are none."""
-    plain = {name: value.replace("$", "$$") for name, value in stack.env.own_plain.items()}
+    mode = site.DEVELOPMENT if stack.kind == DEV else site.PRODUCTION
+    seeing = site.seeing(stack.project, mode)
+    plain = {**seeing, **{name: value.replace("$", "$$") for name, value in stack.env.own_plain.items()}}
     given = {name.removeprefix("own.") for name in stack.env.redis_files(stack.redis) if name.startswith("own.")}
     secret = sorted({*stack.env.own_secret, *given})
     url = stack.media_url

@@ -55,6 +55,8 @@ KEYS = {
     "packages": "system packages, in the image and on hosts",
     "test": "the command that runs the project's tests",
     "media": "whether uploads are kept and served: true, false, or shared for one folder on all machines",
+    "metrics": "whether those inside get /metrics, in Prometheus' format",
+    "observe": "the module that each process imports in production, such as one that starts Sentry",
     "upload_megabytes": "the largest request body that nginx takes",
     "services": "servers beside the database and the broker",
     "workers": "kinds of workers and their queues",
@@ -113,6 +115,10 @@ class Project:
     media: Media = ""
     #: The largest request body that nginx takes, in megabytes.
     upload_megabytes: int = UPLOAD_MEGABYTES
+    #: Whether the kit answers /metrics to those inside.
+    metrics: bool = False
+    #: The module that each process of production imports; empty for none.
+    observe: str = ""
     #: How its front end is built, if it has one.
     assets: Assets | None = None
     #: Which environment of this machine's containers is meant: NAME of `.env.NAME`; empty for `.env`.
@@ -356,6 +362,8 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
         upload_megabytes=whole_number(
             values.get("upload_megabytes") or UPLOAD_MEGABYTES, "project.upload_megabytes", 1, MOST_MEGABYTES
         ),
+        metrics=_truth(values, "metrics", default=False),
+        observe=_text(values, "observe", re.compile(_MODULE), "a Python module"),
         assets=assets.parse(_inner(values, "assets")),
     )
 

@@ -35,6 +35,8 @@ class Front:
     media_shared: bool = False
     #: The largest request body, in megabytes.
     upload_megabytes: int = 10
+    #: Whether the site answers /metrics to those inside.
+    metrics: bool = False
     #: What the project adds to the server.
     own: str = NOTHING
 
@@ -56,12 +58,14 @@ def runtime_files(front: Front, upstream: Iterable[str], resolved: Iterable[str]
         "http.conf": http(front, upstream, resolved) + peers(front),
         "server.conf": (f"listen 443 ssl;\n{PAIR}http2 on;\nserver_name {names};\n" if front.tls else plain)
         + _bodies(front)
+        + (MEASURED if front.metrics else "")
         + (ELSEWHERE if front.peers else "")
         + media(front, elsewhere=bool(front.peers) and not front.media_shared),
         "missing.conf": MISSING if front.peers else ALL_HERE,
         "local.conf": front.own,
         "unknown.conf": "listen 80 default_server;\nserver_name _;\n"
-        + ("listen 443 ssl default_server;\nssl_reject_handshake on;\n" if front.tls else ""),
+        + ("listen 443 ssl default_server;\nssl_reject_handshake on;\n" if front.tls else "")
+        + (MEASURED if front.metrics else ""),
     }
 
 
@@ -157,6 +161,18 @@ PROBED = """\
 location ~ ^/(healthz|readyz)$ {
     if ($may_probe = 0) {
         return 444;
+    }
+    access_log off;
+    include /etc/nginx/site/proxy.conf;
+}
+"""
+
+
+#: For those inside, by the site's name or by address: the kit's metrics. Nobody else learns that there are any.
+MEASURED = """\
+location = /metrics {
+    if ($is_inside = 0) {
+        return 404;
     }
     access_log off;
     include /etc/nginx/site/proxy.conf;
@@ -312,10 +328,10 @@ def host_files(here: Here) -> dict[str, str]:
         + peer,
         # A link among the static files, made by the deploy user, must not give access to files of other users.
         "server.conf": f"{server}{names}{_bodies(front)}disable_symlinks if_not_owner;\n"
-        f"{elsewhere if here.others else ''}{media(front, elsewhere=False)}",
+        f"{MEASURED if front.metrics else ''}{elsewhere if here.others else ''}{media(front, elsewhere=False)}",
         "missing.conf": MISSING if here.others else ALL_HERE,
         "local.conf": front.own,
-        "unknown.conf": unknown + PROBED,
+        "unknown.conf": unknown + PROBED + (MEASURED if front.metrics else ""),
     }
 
 

@@ -40,6 +40,7 @@ def variables(project: Project, mode: str) -> dict[str, str]:
     kinds = {"PORTICO_KINDS": ",".join(each.name for each in project.kinds)} if len(project.kinds) > 1 else {}
     return {
         **kinds,
+        **seeing(project, mode),
         "DJANGO_SETTINGS_MODULE": SETTINGS,
         "PORTICO_MODE": mode,
         "PORTICO_SETTINGS": names.dev if mode == DEVELOPMENT else names.prod,
@@ -47,6 +48,12 @@ def variables(project: Project, mode: str) -> dict[str, str]:
         "PORTICO_ASGI": names.asgi,
         "PORTICO_CELERY": names.celery,
     }
+
+
+def seeing(project: Project, mode: str) -> dict[str, str]:
+    """The variables by which a site is seen: its metrics, and in production the module that observes it."""
+    observe = {"PORTICO_OBSERVE": project.observe} if project.observe and mode == PRODUCTION else {}
+    return {**({"PORTICO_METRICS": "1"} if project.metrics else {}), **observe}
 
 
 def stand_ins(project: Project) -> dict[str, str]:

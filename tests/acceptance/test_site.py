@@ -39,6 +39,16 @@ def test_it_lives_and_is_ready(visitor: Visitor) -> None:
     assert (ready.status_code, ready.json()) == (200, {"database": "ok", "migrations": "ok", "broker": "ok"})
 
 
+def test_the_page_of_what_runs_names_who_answered_and_its_servers(visitor: Visitor) -> None:
+    page = visitor.get("/stack/").text
+    assert re.search(r'id="host">[\w.-]+, process \d+<', page)
+    for server in ("database", "broker"):
+        assert f'id="{server}" data-state="ok"' in page, page
+    assert "data-queue=" in visitor.get("/stack/now").text
+    for secret in ("://", "password", "SECRET"):
+        assert secret not in page
+
+
 def test_a_vote_is_counted_once_for_each_browser(visitor: Visitor, another: Visitor) -> None:
     poll = first_poll(visitor)
     before = votes(visitor, poll)

@@ -106,6 +106,17 @@ def test_a_person_votes_watches_exports_and_downloads(site: str, new_browser: Ne
     assert status_of(browser, download) == 200
 
 
+def test_the_page_of_what_runs_keeps_itself_up_to_date(site: str, new_browser: NewBrowser) -> None:
+    browser = new_browser()
+    browser.get(f"{site}/stack/")
+    before = one(browser, "#at").text
+    assert one(browser, "#database").get_attribute("data-state") == "ok"
+    wait_until(
+        lambda: browser.execute_script("return document.getElementById('at').textContent") != before, 20, "it moves"
+    )
+    assert not complaints(browser)
+
+
 def test_without_scripts_all_of_it_still_works(site: str, new_browser: NewBrowser, tmp_path: Path) -> None:
     browser = new_browser(javascript=False)
     browser.get(site)
@@ -167,6 +178,7 @@ def test_no_page_is_wider_than_its_screen(
         "poll": results.removesuffix("results/"),
         "results": results,
         "exports": f"{site}/exports/",
+        "stack": f"{site}/stack/",
         "search": f"{site}/?q=nothing+like+it",
     }.items():
         browser.get(url)

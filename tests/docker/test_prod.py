@@ -159,6 +159,36 @@ assert dead_letters.keep(app, Message(b"[]", **what), "it has ended its process 
     wait_until(lambda: "given up" not in prod.invoke("status").stderr, 30, "none is left")
 
 
+def test_metrics_are_summed_over_processes_and_are_for_those_inside(prod: Stack) -> None:
+    """Those outside have an address that is routed on the Internet (here TEST-NET-3), and learn of nothing."""
+    name = 'portico_http_requests_total{status="2xx"} '
+
+    def counted() -> int:
+        lines = Visitor(prod.url).get("/metrics").text.splitlines()
+        assert 'portico_queue_consumers{queue="celery"} 1' in lines
+        assert "portico_broker_up 1" in lines
+        assert [line for line in lines if re.fullmatch(r'portico_release_info{release="[^"]+"} 1', line)]
+        return int(next(line.removeprefix(name) for line in lines if line.startswith(name)))
+
+    before = counted()
+    for _ in range(10):
+        assert Visitor(prod.url).get("/").status_code == 200
+    wait_until(lambda: counted() >= before + 3, 20, "a replica has counted")
+    [nginx] = prod.containers("nginx")
+    outside = f"{prod.name}-outside"
+    docker("network", "create", "--subnet", "203.0.113.0/24", outside)
+    try:
+        docker("network", "connect", "--alias", "front", outside, nginx)
+        run = ["run", "--rm", "--network", outside, "--entrypoint", "curl", "nginx:1.30", "-s", "-H", "Host: 127.0.0.1"]
+        urls = [
+            word for path in ("/metrics", "/readyz", "/stack/") for word in ("-o", "/dev/null", f"http://front{path}")
+        ]
+        assert docker(*run, "-w", "%{http_code} ", *urls).split() == ["404", "404", "200"]
+    finally:
+        docker("network", "disconnect", "-f", outside, nginx, check=False)
+        docker("network", "rm", outside)
+
+
 def test_nothing_but_nginx_can_be_reached_from_the_host(prod: Stack) -> None:
     published = {
         name: docker("port", name).split() for name in prod.containers() if docker("port", name, check=False).strip()

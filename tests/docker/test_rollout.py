@@ -79,6 +79,16 @@ def unhurt(load: Load) -> None:
     assert load.accepted > 50
 
 
+def assert_the_page_shows_the_release(stack: Stack) -> None:
+    """Both replicas that `/stack/` may name are of the image that was deployed, and it says so."""
+    facts = '{{.Config.Hostname}} {{index .Config.Labels "org.opencontainers.image.revision"}}'
+    replicas = dict(docker("inspect", "-f", facts, name).split() for name in stack.containers("app"))
+    page = Visitor(stack.url).get("/stack/").text
+    found = re.search(r'id="host">([^,]+),.*id="release">([^<]+)<', page, re.DOTALL)
+    assert found, page
+    assert replicas[found[1]] == found[2]
+
+
 def test_three_updates_under_load_lose_no_request_and_no_vote(prod: Stack) -> None:
     before = votes(prod)
     with Load(prod.port) as load:
@@ -87,6 +97,7 @@ def test_three_updates_under_load_lose_no_request_and_no_vote(prod: Stack) -> No
             (prod.project / STYLE).open("a").write(f"\n.release-{number} {{ color: red }}\n")
             prod.must("prod", "--detach")
             assert not set(old) & set(prod.containers("app"))
+            assert_the_page_shows_the_release(prod)
         time.sleep(2)
     unhurt(load)
     styles = [path for path in load.files if "style" in path]

@@ -137,6 +137,19 @@ def test_an_nginx_without_a_release_answers_502_and_a_strange_name_gets_nothing(
         assert '"status":502' in ready[name].sh("sleep 1.2; cat /var/log/nginx/portico-test.access.log")
 
 
+def test_metrics_and_health_are_for_those_inside(ready: Fleet) -> None:
+    """Those outside have an address that is routed on the Internet (here one of TEST-NET-3)."""
+    web = ready["web1"]
+    ask = "curl -s -o /dev/null -w '%{http_code} ' -H 'Host: portico.test'"
+    paths = "http://127.0.0.1/metrics http://127.0.0.1/readyz"
+    web.sh("ip address add 203.0.113.9/32 dev lo")
+    try:
+        codes = [web.sh(f"{ask} {each} {url}") for each in ("", "--interface 203.0.113.9") for url in paths.split()]
+    finally:
+        web.sh("ip address delete 203.0.113.9/32 dev lo")
+    assert codes == ["502 ", "502 ", "404 ", "404 "], "there is no release yet: nginx would ask for those inside"
+
+
 # --- Secrets ---
 
 

@@ -71,6 +71,7 @@ def site_environment(
     fixed = {
         **site.variables(project, site.PRODUCTION),
         "PORTICO_SITE": project.site,
+        "PORTICO_RELEASE": release,
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "ALLOWED_HOSTS": ",".join(environment.names),

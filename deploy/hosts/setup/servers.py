@@ -69,6 +69,7 @@ def _nginx_texts(site: Site, host: Host, learned: Learned) -> dict[str, str]:
         media_url=site.project.media_url,
         media_root=str(layout.media),
         upload_megabytes=site.project.upload_megabytes,
+        metrics=site.project.metrics,
         own=site.own.nginx,
     )
     others = [other for other in environment.hosts if other.name != host.name]

@@ -22,12 +22,13 @@ from celery.signals import (
     celeryd_init,
     heartbeat_sent,
     worker_init,
+    worker_process_init,
     worker_ready,
     worker_shutting_down,
 )
 from django.core.exceptions import ImproperlyConfigured
 
-from portico_site import overlay, publisher, publishing
+from portico_site import observe, overlay, publisher, publishing
 
 #: Seconds. After two missed heartbeats RabbitMQ gives the tasks of a worker whose machine is lost to another.
 HEARTBEAT_SECONDS = 30
@@ -172,6 +173,9 @@ def tell_systemd(**_: object) -> None:
             notify.sendall(b"READY=1")
 
 
+worker_process_init.connect(observe.begin)
+beat_init.connect(observe.begin)
+worker_init.connect(observe.begin_without_processes)
 os.environ.setdefault("PORTICO_ROLE", overlay.role_of(sys.argv))  # before the settings are imported
 overlay.read_secrets(os.environ)
 app = load(os.environ.get("PORTICO_CELERY", ""))

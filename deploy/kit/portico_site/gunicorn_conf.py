@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 
-from portico_site import overlay
+from portico_site import metrics, overlay
 
 os.environ["PORTICO_ROLE"] = "web"  # the database's limits depend on it
 overlay.read_secrets(os.environ)  # a project's wsgi.py may read variables itself, before its settings
@@ -43,9 +43,29 @@ accesslog = None
 drain_seconds = float(os.environ.get("DRAIN_SECONDS", "0"))
 
 
+#: The slot of each process on the board of metrics, by the process as gunicorn knows it. Only the master uses it.
+slots: dict[int, int | None] = {}
+
+
+def pre_fork(server: object, worker: object) -> None:
+    if metrics.board:
+        slots[id(worker)] = metrics.board.take()
+
+
+def child_exit(server: object, worker: object) -> None:
+    if metrics.board:
+        metrics.board.give_back(slots.pop(id(worker), None))
+
+
 def post_fork(server: object, worker: object) -> None:
     # Not the setting `umask`: that is the mode of the socket, too, to which nginx and a deploy connect.
     os.umask(overlay.UMASK)
+    if metrics.board:
+        metrics.board.use(slots.get(id(worker)))
+    if os.environ.get("PORTICO_OBSERVE"):
+        from portico_site import observe
+
+        observe.begin()
     if not asgi:
         from portico_site import watch
 

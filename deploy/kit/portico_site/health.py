@@ -13,6 +13,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed, JsonResponse
 from django.utils.cache import add_never_cache_headers
 
+from portico_site import metrics
+
 #: Seconds for all servers to answer; the health check of a container waits for 4.
 ANSWER_SECONDS = 3
 #: Seconds for which an answer is given again: many who ask cost no more than one. And those after which a server is
@@ -33,7 +35,7 @@ RETRY_SECONDS = 10
 
 
 class HealthMiddleware:
-    """Answers /healthz and /readyz before all other middlewares: no redirect, and no check of the host's name."""
+    """Answers what `ANSWERS` has before all other middlewares: no redirect, and no check of the host's name."""
 
     sync_capable = True
     async_capable = True
@@ -48,13 +50,23 @@ class HealthMiddleware:
         if request.path_info in ANSWERS:
             return sync_to_async(answer)(request) if self.is_async else answer(request)
         if self.is_async:
-            return self.get_response(request)
+            return self._counted(request) if metrics.board else self.get_response(request)
         thread = threading.get_ident()
-        busy[thread] = time.monotonic()
+        begun = busy[thread] = time.monotonic()
         try:
-            return self.get_response(request)
+            response = self.get_response(request)
         finally:
             busy.pop(thread, None)
+        if metrics.board:
+            metrics.board.count(response.status_code, time.monotonic() - begun)  # type: ignore[union-attr]
+        return response
+
+    async def _counted(self, request: HttpRequest) -> HttpResponseBase:
+        begun = time.monotonic()
+        response: HttpResponseBase = await self.get_response(request)  # type: ignore[misc]
+        if metrics.board:
+            metrics.board.count(response.status_code, time.monotonic() - begun)
+        return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         """A 503 in place of an error, while the database says nothing."""
@@ -67,7 +79,7 @@ class HealthMiddleware:
 
 
 def answer(request: HttpRequest) -> HttpResponse:
-    """The answer for one of the two paths, which nobody may cache."""
+    """The answer for one of the paths, which nobody may cache."""
     if request.method not in METHODS:
         return HttpResponseNotAllowed(METHODS)
     response = ANSWERS[request.path_info]()
@@ -90,6 +102,11 @@ def readyz() -> JsonResponse:
     for asked in [Asked.latest(names) for names in SERVERS]:
         states.update(asked.states(end))
     return JsonResponse({**states, **remarks}, status=200 if set(states.values()) == {"ok"} else 503)
+
+
+def told() -> HttpResponse:
+    """The metrics, where invoke.yaml asks for them."""
+    return HttpResponse(metrics.text(), content_type=metrics.CONTENT_TYPE)
 
 
 class Asked:
@@ -145,7 +162,7 @@ class Asked:
         finally:
             connections.close_all()  # those of this thread
             self._ended_at = time.monotonic()
-            self._again_at = self._ended_at + KEPT_SECONDS
+            self._again_at = self._ended_at + max(KEPT_SECONDS, *(LONGER.get(name, 0) for name in self._found))
             self._over.set()
 
 
@@ -192,12 +209,19 @@ def check_broker() -> str | None:
     return problem
 
 
-ANSWERS: dict[str, Callable[[], HttpResponse]] = {"/healthz": healthz, "/readyz": readyz}
+ANSWERS: dict[str, Callable[[], HttpResponse]] = {
+    "/healthz": healthz,
+    "/readyz": readyz,
+    **({metrics.PATH: told} if metrics.board else {}),
+}
 CHECKS: dict[str, Callable[[], str | None]] = {
     "database": check_database,
     "migrations": check_migrations,
     **({"broker": check_broker} if os.environ.get("PORTICO_CELERY") else {}),
+    **({metrics.QUEUES: metrics.measure} if os.environ.get("PORTICO_CELERY") and metrics.board else {}),
 }
+#: Seconds for which some answers are kept for longer.
+LONGER = {metrics.QUEUES: metrics.QUEUES_SECONDS}
 #: What is asked together: what one server answers. Two servers are asked at once.
 DATABASE = ("database", "migrations")
 SERVERS = [DATABASE, *((name,) for name in CHECKS if name == "broker")]

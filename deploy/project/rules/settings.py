@@ -305,4 +305,12 @@ def samples(known: Known) -> Iterator[Finding]:
         yield Finding(known.declared.at("samples"), what, [project('samples: ""')], advice=True)
 
 
-RULES = (variables, debug, static_files, media, hosts, redis, front_page, sending, samples)
+def observed(known: Known) -> Iterator[Finding]:
+    """The module that each process of production imports: without it, none would start."""
+    name = known.declared.text("observe")
+    if name and known.serves and Library(known.detected.tree, known.detected.site).path(name) is None:
+        what = f"project.observe is {name!r}, and the project has no such module"
+        yield Finding(known.declared.at("observe"), what, [project('observe: ""')])
+
+
+RULES = (variables, debug, static_files, media, hosts, redis, front_page, sending, samples, observed)

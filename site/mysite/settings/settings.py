@@ -17,6 +17,7 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 INSTALLED_APPS = [
     "polls",
     "signin",
+    "stack",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -173,6 +174,11 @@ CELERY_RESULT_EXTENDED = True  # the admin shows the name and arguments of a tas
 CELERY_RESULT_EXPIRES = 24 * 60 * 60  # seconds; beat runs the clean-up
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_TIMEZONE = TIME_ZONE
+
+# --- What runs now ---
+
+#: The release that serves, for the page /stack/: a revision, or the id of a deploy. Empty for a work tree.
+RELEASE = env.str("PORTICO_RELEASE", default="")
 
 # --- Exports ---
 

@@ -356,6 +356,12 @@ CASES = {
         "config/urls.py:1: no address is the front page's, so the probe of `/` gets 404 and no release comes into"
         ' service; invoke.yaml, under project: `probes: "/readyz"`',
     ),
+    "a module that observes and is not there": Case(
+        SPLIT,
+        {"invoke.yaml": SPLIT["invoke.yaml"] + "  observe: config.sentri\n"},
+        "invoke.yaml:6: project.observe is 'config.sentri', and the project has no such module; invoke.yaml,",
+        runtime="prod",
+    ),
     "samples that no app has": Case(
         SPLIT,
         {"invoke.yaml": SPLIT["invoke.yaml"] + "  samples: load_them\n"},

@@ -107,6 +107,16 @@ def test_bodies_that_arrive_do_not_fill_the_memory_of_nginx(megabytes: int) -> N
         assert f"${{{name}:-{value}}}" in text
 
 
+@pytest.mark.parametrize("metrics", [True, False])
+def test_metrics_are_for_those_inside_and_without_them_the_address_is_the_project_s(metrics: bool) -> None:
+    front = proxy.Front(["a"], tls=False, https_port=443, trusted=[], metrics=metrics)
+    here = proxy.Here(front, "/run/x", "/x.log", web=True, others=[], askers=[], ipv6=False)
+    for files in (proxy.runtime_files(front, proxy.ALL), proxy.host_files(here)):
+        for name in ("server.conf", "unknown.conf"):
+            assert ("location = /metrics {\n    if ($is_inside = 0) {\n        return 404;" in files[name]) is metrics
+    assert "metrics" not in SITE
+
+
 def test_health_is_for_those_inside() -> None:
     trusting = proxy.http(proxy.Front(["a"], tls=False, https_port=443, trusted=["203.0.113.0/24"]), proxy.ALL)
     found = re.search(r"geo \$realip_remote_addr \$is_inside {(.*?)}", trusting, re.DOTALL)

@@ -1,0 +1,1 @@
+"""A page that shows what of the site runs now: who answers, which release, the workers, beat, the servers."""
