@@ -49,6 +49,17 @@ def test_the_page_of_what_runs_names_who_answered_and_its_servers(visitor: Visit
         assert secret not in page
 
 
+def test_metrics_are_told_to_those_inside_and_nobody_else_learns_of_them(visitor: Visitor) -> None:
+    """Whoever runs this may be either."""
+    visitor.get("/")
+    answer = visitor.get("/metrics")
+    assert answer.status_code in (HTTPStatus.OK, HTTPStatus.NOT_FOUND)
+    if answer.status_code == HTTPStatus.OK:
+        lines = answer.text.splitlines()
+        assert "portico_broker_up 1" in lines
+        assert [line for line in lines if line.startswith("portico_queue_messages{")]
+
+
 def test_a_vote_is_counted_once_for_each_browser(visitor: Visitor, another: Visitor) -> None:
     poll = first_poll(visitor)
     before = votes(visitor, poll)

@@ -90,6 +90,24 @@ def test_the_acceptance_suite_passes_through_each_node(swarm: Swarm) -> None:
         accept(swarm.url(node))
 
 
+def test_metrics_and_health_are_for_those_inside(swarm: Swarm) -> None:
+    """Those outside have an address that is routed on the Internet (here TEST-NET-3)."""
+    node = swarm.nodes[0]
+    assert 'portico_queue_consumers{queue="celery"} 3' in Visitor(swarm.url(node)).get("/metrics").text.splitlines()
+    node.docker("network", "create", "--subnet", "203.0.113.0/24", "outside")
+    nginx = nginx_of(swarm, node)
+    try:
+        node.docker("network", "connect", "--alias", "front", "outside", nginx)
+        ask = ["run", "--rm", "--network", "outside", "--entrypoint", "curl", "nginx:1.30", "-s", "-w", "%{http_code} "]
+        urls = [
+            word for path in ("/metrics", "/readyz", "/stack/") for word in ("-o", "/dev/null", f"http://front{path}")
+        ]
+        assert node.docker(*ask, "-H", "Host: localhost", *urls).split() == ["404", "404", "200"]
+    finally:
+        node.docker("network", "disconnect", "-f", "outside", nginx, check=False)
+        node.docker("network", "rm", "outside")
+
+
 @pytest.mark.first  # for five minutes, a swarm avoids nodes on which much has failed
 def test_workers_are_spread_over_the_nodes_and_there_is_one_beat(swarm: Swarm) -> None:
     assert sorted(node for _, node in swarm.tasks("celery_worker")) == ["node1", "node2", "node3"]
