@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
+from uuid import uuid4
 
 import pytest
 from celery import Celery
@@ -131,6 +132,7 @@ def test_the_lengths_of_queues_are_told_and_the_broker_is_asked_once_for_many(
 ) -> None:
     monkeypatch.setenv("PORTICO_RELEASE", 'a"b\\c\nd')
     app = Celery(broker="memory://", set_as_current=False)
+    app.conf.task_default_queue = name = uuid4().hex  # all brokers in memory are one
     monkeypatch.setattr(kit, "app", app)
     asked: list[int] = []
 
@@ -145,7 +147,7 @@ def test_the_lengths_of_queues_are_told_and_the_broker_is_asked_once_for_many(
     for _ in range(5):
         found = parse(client.get("/metrics").content.decode())
     assert found["portico_broker_up"] == 1
-    assert found['portico_queue_messages{queue="celery"}'] == 2
+    assert found[f'portico_queue_messages{{queue="{name}"}}'] == 2
     assert found["portico_dead_letters"] == 0
     assert found['portico_release_info{release="a\\"b\\\\c\\nd"}'] == 1
     assert len(asked) == 1

@@ -7,6 +7,7 @@ import threading
 import time
 from datetime import timedelta
 from http import HTTPStatus
+from uuid import uuid4
 
 import pytest
 from celery import Celery
@@ -14,7 +15,7 @@ from django.conf import settings
 from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
-from django_celery_beat.models import PeriodicTask
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from stack import servers
 
 OK = {"state": "ok", "milliseconds": 3}
@@ -107,13 +108,15 @@ def test_an_answer_is_asked_again_after_a_moment(monkeypatch: pytest.MonkeyPatch
 
 def test_the_database_says_when_beat_was_last_there(db: None) -> None:
     at = timezone.now()
-    PeriodicTask.objects.filter(name="Tend exports").update(last_run_at=at)
+    every = IntervalSchedule.objects.create(every=1, period="hours")
+    PeriodicTask.objects.create(name="Another", task="x", interval=every, last_run_at=at)
     assert servers.ask_database() == {"beat": at, "waiting": 0, "running": 0}
 
 
 def test_the_broker_says_how_many_tasks_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     app = Celery(broker="memory://", set_as_current=False)
+    app.conf.task_default_queue = name = uuid4().hex  # all brokers in memory are one
     monkeypatch.setattr(servers, "current_app", app)
     assert servers.ask_broker() == {"queues": []}, "nobody has declared a queue, and looking does not"
     app.send_task("x")
-    assert servers.ask_broker() == {"queues": [{"name": "celery", "waiting": 1, "workers": None}]}
+    assert servers.ask_broker() == {"queues": [{"name": name, "waiting": 1, "workers": None}]}
