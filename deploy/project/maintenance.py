@@ -83,7 +83,9 @@ def asked(*, start: bool, stop: bool, message: str, allow: Sequence[str], hold: 
     if unknown := [each for each in hold if each not in HELD]:
         raise Failure(f"--hold {','.join(unknown)}: must be workers, beat or workers,beat")
     if len(allow) > MOST:
-        raise Failure(f"--allow: names {len(allow)} addresses, and at most {MOST} may be allowed: name networks instead")
+        raise Failure(
+            f"--allow: names {len(allow)} addresses, and at most {MOST} may be allowed: name networks instead"
+        )
     for each in allow:
         files_of(each)
     return Wanted(_message(message), tuple(allow), tuple(each for each in HELD if each in hold))
@@ -102,7 +104,9 @@ def files_of(client: str) -> list[str]:
     try:
         network = ip_network(client)
     except ValueError as error:
-        raise Failure(f"--allow {printable(client)}: {error}: write an address, or a network as 203.0.113.0/24") from None
+        raise Failure(
+            f"--allow {printable(client)}: {error}: write an address, or a network as 203.0.113.0/24"
+        ) from None
     least, most = _SIZES[network.version]
     if network.prefixlen == network.max_prefixlen:
         return [str(network.network_address)]

@@ -27,6 +27,7 @@ from tests.contract.frozen import Frozen
 from tests.docker.conftest import OWN, Stack
 from tests.docker.data import *  # noqa: F403 - backups and restores, of the same stack
 from tests.rig.engine import docker
+from tests.rig.load import Load
 from tests.rig.ports import free_port
 from tests.rig.visitor import Visitor
 from tests.support import ROOT, one_line, wait_until
@@ -384,6 +385,9 @@ with socket.create_connection((url.hostname, url.port), 5) as server:
     [redis] = prod.containers("redis")
     assert "NOAUTH" in docker("exec", redis, "valkey-cli", "get", "x")
     assert docker("port", redis).strip() == "", "published nowhere"
+
+
+from tests.rig.load import Load
 
 
 def test_an_environment_beside_production_is_a_site_of_its_own_and_gets_its_data_only_when_told(
