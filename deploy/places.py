@@ -54,7 +54,7 @@ class Place(Protocol):
         """Return to an earlier release, with the environment it had; with an empty ``to``, to the release before."""
 
     def maintenance(self, wanted: maintenance.Wanted | None) -> Action:
-        """Have nginx answer 503 with a page, until None ends that; a deploy, a rollback and a reboot do not."""
+        """Have nginx answer 503 with a page, until None ends that; a deploy, a rollback and a reboot do not end it."""
 
 
 class Places:
