@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
+import httpx
 import pytest
 
 from deploy.hosts.environment.file import load as load_environment
@@ -44,6 +45,7 @@ from tests.rig.engine import accept
 from tests.rig.load import Load
 from tests.rig.machines import ENVIRONMENT, Fleet, watching
 from tests.rig.recipes import GITHUB, GITLAB, deploying
+from tests.rig.visitor import Visitor
 from tests.support import TOOLS, environment, one_line, wait_until
 
 # --- What it is for ---
@@ -614,6 +616,68 @@ def test_a_pipeline_deploys_by_the_recipes_of_the_page_with_a_key_that_may_only_
     finally:
         for host in hosts:
             host.sh("cat /root/kept >/home/deploy/.ssh/authorized_keys; rm /root/kept")
+
+
+def test_a_maintenance_is_on_all_hosts_or_on_none(site: Fleet) -> None:
+    words = ("remote-maintenance", "--start", "--hold", "workers")
+    before = units(site["jobs1"])
+    site["web2"].sh("mv /etc/nginx/portico-test/site.conf /root/site.conf")
+    try:
+        said = one_line(site.invoke(*words))
+    finally:
+        site["web2"].sh("mv /root/site.conf /etc/nginx/portico-test/site.conf")
+    assert said == "web2: its setup is of a version without maintenance: run remote-setup, then this again"
+    assert [code(site, name) for name in WEB] == [200, 200]
+    site["web2"].sh("systemctl stop ssh.socket ssh.service 2>/dev/null || systemctl stop ssh")
+    try:
+        said = one_line(site.invoke(*words))
+    finally:
+        site["web2"].sh("systemctl start ssh.socket 2>/dev/null || true; systemctl start ssh")
+    assert said.startswith("web2: ")
+    assert [code(site, name) for name in WEB] == [200, 200]
+    assert units(site["jobs1"]) == before, "nothing was held"
+
+
+def test_a_maintenance_loses_nothing_and_outlives_a_deploy_and_a_boot(site: Fleet) -> None:
+    machine, jobs = site["web1"], site["jobs1"]
+    page(f"{machine.url}/?who-asks")
+    log = "/var/log/nginx/portico-test.access.log"
+    wait_until(lambda: machine.sh(f"tail -n 1 {log}").strip() != "", 15, "the log is written")
+    client = json.loads(machine.sh(f"grep -v '127.0.0.1' {log} | tail -n 1"))["client"]
+    with load(site, maintenance="Back at &lt;5&gt;") as loads:
+        site.must("remote-maintenance", "--start", "--message", "Back at <5>", "--hold", "workers,beat")
+        for name in WEB:
+            answer = httpx.get(site[name].url, trust_env=False)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "120")
+            assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert units(jobs) == {}
+        said = site.invoke("remote-status").stderr
+        assert "workers and beat are held: `invoke remote-maintenance --env test --stop` ends it" in said
+        assert "does not run" not in said
+        assert "/readyz" not in said, "the site is well: a balancer inside sees it"
+
+        change(site, random.randrange(10**6))
+        site.must("remote-deploy")
+        jobs.sh("/usr/local/sbin/portico-test-helper boot")
+        assert [code(site, name) for name in WEB] == [503, 503]
+        assert units(jobs) == {}
+
+        site.must(
+            *("remote-maintenance", "--start", "--message", "Back at <5>", "--hold", "workers,beat", "--allow", client)
+        )
+        visitor = Visitor(machine.url)
+        export = visitor.post("/exports/").headers["Location"]
+        assert "Ready:" not in visitor.get(export).text
+        site.must("remote-maintenance", "--stop")
+        wait_until(lambda: "Ready:" in visitor.get(export).text, 60, "the task is done that was waiting")
+        assert [code(site, name) for name in WEB] == [200, 200]
+    assert all(each.codes[503] for each in loads)
+    wait_settled(site)
+    assert "maintenance ended" in site.must("remote-releases").stdout
+
+
+def code(site: Fleet, name: str) -> int:
+    return httpx.get(site[name].url, trust_env=False).status_code
 
 
 def test_a_deploy_to_one_host_leaves_the_others_alone(site: Fleet) -> None:
