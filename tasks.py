@@ -155,7 +155,8 @@ def rollback(c: Context, where: Where, to: str = "", dry_run: bool = False) -> N
 @task()
 def maintenance(c: Context, asked: Maintenance, where: Where, dry_run: bool = False) -> None:
     """Answer visitors with 503 and a page, until `--stop`; a deploy and a reboot do not end it."""
-    carry_out(place(c, where).maintenance(front.wanted_maintenance(asked)), dry_run=dry_run)
+    wanted = front.wanted_maintenance(asked)
+    carry_out(place(c, where).maintenance(wanted), dry_run=dry_run)
 
 
 @task()
@@ -467,7 +468,8 @@ def remote_restart(c: Context, env: str, role: str = "", only: str = "", dry_run
 @task()
 def remote_maintenance(c: Context, env: str, asked: Maintenance, only: str = "", dry_run: bool = False) -> None:
     """Answer visitors with 503 and a page on all hosts, until `--stop` (same as `maintenance --on ENVIRONMENT`)."""
-    carry_out(places(c).hosts(env, only).maintenance(front.wanted_maintenance(asked)), dry_run=dry_run)
+    wanted = front.wanted_maintenance(asked)
+    carry_out(places(c).hosts(env, only).maintenance(wanted), dry_run=dry_run)
 
 
 @task()

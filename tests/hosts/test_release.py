@@ -719,6 +719,7 @@ class OnHosts(Runtime):
         self.deploying = ["remote-deploy", *here]
         self.changing = [
             *(["remote-deploy", *here], ["remote-rollback", *here], ["rollback", "--on", "test"]),
+            *(["remote-maintenance", *here, "--start"], ["maintenance", "--on", "test", "--stop"]),
             *(["remote-manage", *here, "--", "flush"], ["manage", "--on", "test", "--", "flush"]),
             *(["shell", "--on", "test"], ["remote-unlock", *here], ["remote-setup", *here], ["remote-restart", *here]),
         ]

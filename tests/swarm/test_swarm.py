@@ -542,6 +542,7 @@ class OnSwarm(Runtime):
         self.changing = [
             *(["swarm-deploy", *host], ["swarm-rollback", *host], ["swarm-rm", *host]),
             ["scale", "--on", "swarm", *host, "--service", "app", "--replicas", "3"],
+            ["maintenance", "--on", "swarm", *host, "--start", "--hold", "workers,beat"],
             *(["manage", "--on", "swarm", *host, "--", "flush"], ["shell", "--on", "swarm", *host]),
             ["rollback", "--on", "swarm", *host],
         ]
