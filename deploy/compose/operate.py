@@ -14,6 +14,7 @@ from deploy.compose.containers import (
     START,
     Replica,
     another_owner,
+    create_replicas,
     has_containers,
     replicas,
     require_own,
@@ -170,7 +171,7 @@ class Compose:
             stop_replicas(stopped)
         if resumed := self._resumed(before, held, counts):
             self.notify(f"start {', '.join(f'{number} {service}' for service, number in resumed.items())}")
-            start_replicas(ledger.serving(self.stack), resumed)
+            start_replicas(serving := ledger.serving(self.stack), create_replicas(serving, resumed))
         if not wanted:
             shell.perform(maintenance.stop_steps(self.stack))
             self.notify("visitors see the site again")

@@ -128,10 +128,16 @@ def test_pages_of_the_project_come_before_ours() -> None:
         assert SITE.index("include /etc/nginx/site/local.conf;") < SITE.index(f"error_page {status} ")
 
 
-def test_health_and_the_page_itself_have_no_maintenance() -> None:
-    [pattern] = re.findall(r'if \(\$uri ~ "(.+)"\) \{\n\s+set \$in_maintenance "";', SITE)
-    assert [path for path in ("/healthz", "/readyz", "/-/maintenance") if not re.search(pattern, path)] == []
-    assert [path for path in ("/", "/healthz/x", "/x/healthz", "/-/", "/admin/") if re.search(pattern, path)] == []
+def test_health_and_the_page_itself_and_renewals_have_no_maintenance() -> None:
+    [pattern] = re.findall(r'if \(\$uri ~ "(.+)"\) \{.*\n\s+set \$in_maintenance "";', SITE)
+    assert [
+        path
+        for path in ("/healthz", "/readyz", "/-/maintenance", "/.well-known/acme-challenge/x")
+        if not re.search(pattern, path)
+    ] == []
+    assert [
+        path for path in ("/", "/healthz/x", "/x/healthz", "/-/", "/.well-known/") if re.search(pattern, path)
+    ] == []
 
 
 def test_the_pages_name_no_software_and_need_nothing_else() -> None:
