@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.compose import maintenance, rollout
+from deploy.compose import maintenance, update
 from deploy.core import shell
 from deploy.core.errors import Failure
 from deploy.docker.stack import Stack
@@ -37,9 +37,9 @@ def test_nginx_finds_the_page_and_who_is_allowed_before_it_is_on(tmp_path: Path)
 
 def test_an_update_starts_nothing_that_is_held(tmp_path: Path) -> None:
     this = there(tmp_path)
-    assert rollout.wanted(this, []) == {"app": 2, "celery_worker": 1}
+    assert update.wanted(this, []) == {"app": 2, "celery_worker": 1}
     shell.perform(maintenance.start_steps(this, ON))
-    assert rollout.wanted(this, []) == {"app": 2}
+    assert update.wanted(this, []) == {"app": 2}
     assert maintenance.free(this, this.site_services) == ["app", "celery_beat"]
     assert maintenance.free(this, this.alone) == ["celery_beat"]
     shell.perform(maintenance.start_steps(this, replace(ON, hold=["workers", "beat"])))
