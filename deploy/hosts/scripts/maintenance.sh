@@ -16,7 +16,7 @@ IFS= read -r page
 IFS= read -r allow
 IFS= read -r hold
 IFS= read -r entry
-IFS= read -r last
+IFS= read -r last || true
 fail() {
     echo "$1" >&2
     exit 1
