@@ -15,6 +15,9 @@ from deploy.docker.stack import PROD, READABLE, Stack
 from deploy.project import maintenance
 from deploy.project.maintenance import Record
 
+#: The command that ends it.
+STOP = "invoke maintenance --on prod --stop"
+
 
 def folder(stack: Stack) -> Path:
     """Where nginx looks (`proxy.Front.maintenance_root`)."""
@@ -42,7 +45,7 @@ def free(stack: Stack, some: Sequence[str]) -> list[str]:
 def remarks(stack: Stack) -> list[str]:
     """What `status` says of it; nothing without a maintenance."""
     on = current(stack)
-    return [f"{maintenance.said(on)}: `invoke maintenance --on {stack.kind} --stop` ends it"] if on else []
+    return [f"{maintenance.said(on)}: `{STOP}{stack.project.option}` ends it"] if on else []
 
 
 def require_known(stack: Stack) -> None:

@@ -91,7 +91,8 @@ class Compose:
         """
         rollout.require_scalable(self.stack, service)
         if not maintenance.free(self.stack, [service]):
-            raise Failure(f"{service} is held: `invoke maintenance --on prod --stop` starts it with what it had")
+            stop = f"{maintenance.STOP}{self.stack.project.option}"
+            raise Failure(f"{service} is held: `{stop}` starts it with what it had")
         self._containers()
         shown = self.stack.compose(*START, "--no-recreate", *scales({service: number}), service)
         return Action(steps([shown]).show, lambda: rollout.scale(self.stack, service, number, self.notify))

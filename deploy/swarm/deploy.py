@@ -74,7 +74,7 @@ def deploy(manager: Manager, stack: Stack, options: Options, notify: Notify) -> 
         held.change(ledger.record(manager, number, number, image.revision, file))
         remove_services(held, [name for name in options.remove if ":" not in name])
         held.clean_up()
-    notify("; ".join([f"release {number} serves: {image.pinned}", *remarks(snapshot)]))
+    notify("; ".join([f"release {number} serves: {image.pinned}", *remarks(snapshot, stack)]))
     hooks.run(stack.env.hook_after, root, stack.place, name, key="HOOK_AFTER", after=True)
 
 

@@ -26,13 +26,15 @@ from deploy.swarm.view import ServiceFailed, follow
 
 #: The label of the job's service that has the record, in base64; empty for no maintenance.
 LABEL = "portico.maintenance"
+#: The command that ends it.
+STOP = "invoke maintenance --on swarm --stop"
 #: What the job runs, as root without capabilities in nginx's image. `on` comes last, so that nginx never finds a part.
 #: The page stays after the end, for a request that is answered at this moment.
 SCRIPT = f"""\
 set -eu
 umask 022
 cd {MAINTENANCE_ROOT}
-if [ -z "$RECORD" ]; then rm -f on; exit; fi
+if [ "$RECORD" = off ]; then rm -f on; exit; fi
 mkdir -p allow
 for each in $ALLOW; do : >"allow/$each"; done
 printf %s "$PAGE" | base64 -d >.page
@@ -82,11 +84,12 @@ def job(file: StackFile, record: Record | None) -> StackFile:
     """The stack file of the job, made of the job for static files: it runs on each node too. ``file``: a release's."""
     shown = record or Record("", "")
     static = {key: value for key, value in file.services["static"].items() if key != "command"}
-    deploy = static["deploy"]
+    deploy, label = static["deploy"], _encoded(record.text) if record else ""
     given = {
-        "RECORD": _encoded(record.text) if record else "",
+        # None is empty: the shell of the client would set it.
+        "RECORD": label or "off",
         "PAGE": _encoded(maintenance.page(shown.message)),
-        "ALLOW": " ".join(maintenance.names(shown.allow)),
+        "ALLOW": " ".join(maintenance.names(("127.0.0.1", *shown.allow))),
     }
     service: dict[str, Any] = {
         **static,
@@ -95,7 +98,7 @@ def job(file: StackFile, record: Record | None) -> StackFile:
         "entrypoint": ["sh", "-c", SCRIPT.replace("$", "$$")],
         "environment": given,
         "volumes": [{"type": "volume", "source": MAINTENANCE, "target": MAINTENANCE_ROOT}],
-        "deploy": {**deploy, "labels": {**(deploy.get("labels") or {}), LABEL: given["RECORD"]}},
+        "deploy": {**deploy, "labels": {**(deploy.get("labels") or {}), LABEL: label}},
     }
     return StackFile({MAINTENANCE: service}, file.sections).only([MAINTENANCE])
 
@@ -113,10 +116,10 @@ def changes(before: Record | None, wanted: Wanted | None, snapshot: Snapshot) ->
     return held, {name: number for name, number in known.items() if name not in held and name in there}
 
 
-def remarks(snapshot: Snapshot) -> list[str]:
+def remarks(snapshot: Snapshot, stack: Stack) -> list[str]:
     """What `status` says of it; nothing without a maintenance."""
     on = current(snapshot)
-    return [f"{maintenance.said(on)}: `invoke maintenance --on swarm --stop` ends it"] if on else []
+    return [f"{maintenance.said(on)}: `{STOP}{stack.project.option}` ends it"] if on else []
 
 
 def down(snapshot: Snapshot) -> list[str]:

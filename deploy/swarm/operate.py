@@ -49,7 +49,7 @@ class Swarm:
     def status(self) -> Report:
         """The nodes, the services and the releases."""
         snapshot, entries = self.manager.look(), ledger.read(self.manager)
-        said = [*maintenance.remarks(snapshot), *self._remarks()]
+        said = [*maintenance.remarks(snapshot, self.stack), *self._remarks()]
         return Report([nodes(snapshot), services(snapshot), grid(entries)], said)
 
     def _remarks(self) -> list[str]:
@@ -80,7 +80,8 @@ class Swarm:
         snapshot = self._own(self._running(service))
         found, on = snapshot.service(service), maintenance.current(snapshot)
         if on and service in maintenance.services(snapshot, on.hold):
-            raise Failure(f"{service} is held: `invoke maintenance --on swarm --stop` starts it with what it had")
+            stop = f"{maintenance.STOP}{self.stack.project.option}"
+            raise Failure(f"{service} is held: `{stop}` starts it with what it had")
         if found and not can_scale(service, found.labels):
             can = " and ".join(self.stack.rolling)
             why = self.stack.why_not_scaled(service) or "it has a fixed number"
@@ -161,9 +162,8 @@ class Swarm:
         if not snapshot.services:
             raise Failure(f"no stack named {self.manager.stack} runs on this swarm")
         if maintenance.current(snapshot):
-            raise Failure(
-                "a maintenance is on, which its nodes would keep: `invoke maintenance --on swarm --stop` first"
-            )
+            stop = f"{maintenance.STOP}{self.stack.project.option}"
+            raise Failure(f"a maintenance is on, which its nodes would keep: `{stop}` first")
         remove = self.manager.docker("stack", "rm", self.manager.stack)
         name = self.manager.stack
         question = Question(f"This stops {name} on every node; its volumes stay.", name)

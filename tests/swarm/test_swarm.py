@@ -351,7 +351,7 @@ def answer_of(swarm: Swarm, node: Node) -> int:
 def test_a_maintenance_is_on_each_node_and_loses_no_request_and_no_task(swarm: Swarm) -> None:
     kept = {name: swarm.tasks(name) for name in ("nginx", "app", "celery_beat")}
     workers = len(swarm.tasks("celery_worker"))
-    words = ["--message", "Back at <5>", "--hold", "workers", "--allow", "127.0.0.1,2001:db8::/64"]
+    words = ["--message", "Back at <5>", "--hold", "workers", "--allow", "127.0.0.0/24,2001:db8::/64"]
     with load_on(swarm.nodes, maintenance="Back at &lt;5&gt;") as loads:
         swarm.must("maintenance", "--on", "swarm", "--start", *words)
         for node in swarm.nodes:

@@ -59,7 +59,7 @@ def test_the_job_runs_where_static_files_are_published_and_writes_one_volume_onl
     assert job["volumes"] == [{"type": "volume", "source": "maintenance", "target": "/srv/maintenance"}]
     assert job["deploy"]["mode"] == "global-job"
     assert job["deploy"]["labels"][maintenance.LABEL] == job["environment"]["RECORD"] == LABELS[maintenance.LABEL]
-    assert job["environment"]["ALLOW"] == "203.0.113.4"
+    assert job["environment"]["ALLOW"] == "127.0.0.1 203.0.113.4"
     assert "command" not in job
     assert file.sections == {"volumes": {"maintenance": {}}, "networks": {"front": {}}}
     assert maintenance.current(snapshot(service("maintenance", 3, "global-job", **job["deploy"]["labels"]))) == ON
@@ -67,7 +67,8 @@ def test_the_job_runs_where_static_files_are_published_and_writes_one_volume_onl
 
 def test_its_end_is_the_same_job_with_nothing_to_write() -> None:
     job = maintenance.job(FILE, None).services["maintenance"]
-    assert job["environment"]["RECORD"] == job["deploy"]["labels"][maintenance.LABEL] == ""
+    assert (job["environment"]["RECORD"], job["deploy"]["labels"][maintenance.LABEL]) == ("off", "")
+    assert all(job["environment"].values()), "the client's shell would set what is empty"
     assert maintenance.current(snapshot(service("maintenance", 3, "global-job", **job["deploy"]["labels"]))) is None
     assert maintenance.current(snapshot(service("maintenance", 3, "global-job", **{maintenance.LABEL: "?"}))) is None
 
