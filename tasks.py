@@ -23,7 +23,7 @@ from deploy import front
 from deploy.core import options
 from deploy.core.errors import Failure
 from deploy.core.help import HERE, LAYER, ON_OR_NATIVE, RESTORE, texts
-from deploy.core.options import Lines, Manager, Where
+from deploy.core.options import Lines, Maintenance, Manager, Where
 from deploy.front import arguments_after_dashes, carry_out, checked, comma_separated, make, notify, number, store, tell
 from deploy.project import file
 
@@ -150,6 +150,13 @@ def releases(c: Context, where: Where) -> None:
 def rollback(c: Context, where: Where, to: str = "", dry_run: bool = False) -> None:
     """Return to an earlier release, with the environment it had."""
     carry_out(place(c, where).rollback(to), dry_run=dry_run)
+
+
+@task()
+def maintenance(c: Context, asked: Maintenance, where: Where, dry_run: bool = False) -> None:
+    """Answer visitors with 503 and a page, until `--stop`; a deploy and a reboot do not end it."""
+    wanted = front.wanted_maintenance(asked)
+    carry_out(place(c, where).maintenance(wanted), dry_run=dry_run)
 
 
 @task()
@@ -458,6 +465,13 @@ def remote_rollback(c: Context, env: str, to: str = "", only: str = "", dry_run:
 def remote_restart(c: Context, env: str, role: str = "", only: str = "", dry_run: bool = False) -> None:
     """Restart the site's processes, host by host, without losing a request or a task."""
     carry_out(places(c).hosts(env, only).restart(role), dry_run=dry_run)
+
+
+@task()
+def remote_maintenance(c: Context, env: str, asked: Maintenance, only: str = "", dry_run: bool = False) -> None:
+    """Answer visitors with 503 and a page on all hosts, until `--stop` (same as `maintenance --on ENVIRONMENT`)."""
+    wanted = front.wanted_maintenance(asked)
+    carry_out(places(c).hosts(env, only).maintenance(wanted), dry_run=dry_run)
 
 
 @task()

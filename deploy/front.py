@@ -15,8 +15,9 @@ from deploy.core.errors import Failure
 if TYPE_CHECKING:
     from deploy.core.action import Action
     from deploy.core.logs import Wanted
-    from deploy.core.options import Lines
+    from deploy.core.options import Lines, Maintenance
     from deploy.core.report import Report
+    from deploy.project import maintenance
     from deploy.project.config import Project
     from deploy.venvs.store import Store
 
@@ -66,6 +67,19 @@ def wanted_lines(asked: Lines) -> Wanted:
     count = number(asked.lines, "--lines", 1000)
     return logs.wanted(
         count, since=asked.since, grep=asked.grep, errors=asked.errors, follow=asked.follow, json=asked.json
+    )
+
+
+def wanted_maintenance(asked: Maintenance) -> maintenance.Wanted | None:
+    """The maintenance that the options of a task ask for, None for its end. Raises `Failure` for a wrong option."""
+    from deploy.project import maintenance as decided
+
+    return decided.asked(
+        start=asked.start,
+        stop=asked.stop,
+        message=asked.message,
+        allow=comma_separated(asked.allow),
+        hold=comma_separated(asked.hold),
     )
 
 

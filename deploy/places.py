@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from deploy.core.running import Notify
     from deploy.hosts.operate import Hosts
     from deploy.native.operate import Native
+    from deploy.project import maintenance
     from deploy.project.config import Project
     from deploy.swarm.operate import Swarm
     from deploy.venvs.store import Store
@@ -51,6 +52,9 @@ class Place(Protocol):
 
     def rollback(self, to: str) -> Action:
         """Return to an earlier release, with the environment it had; with an empty ``to``, to the release before."""
+
+    def maintenance(self, wanted: maintenance.Wanted | None) -> Action:
+        """Have nginx answer 503 with a page, until None ends that; a deploy, a rollback and a reboot do not end it."""
 
 
 class Places:

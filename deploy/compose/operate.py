@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from deploy.compose import ledger, rollout
-from deploy.compose.containers import START, Replica, another_owner, has_containers, replicas, require_own, scales
+from deploy.compose import journal, ledger, maintenance, rollout
+from deploy.compose.containers import (
+    START,
+    Replica,
+    another_owner,
+    create_replicas,
+    has_containers,
+    replicas,
+    require_own,
+    scales,
+    start_replicas,
+    stop_replicas,
+)
 from deploy.compose.data import view
 from deploy.core import git, shell
 from deploy.core.action import Action, Question, steps
 from deploy.core.errors import Failure
-from deploy.core.logs import Wanted
+from deploy.core.logs import Wanted as Lines
 from deploy.core.report import Grid, Report
 from deploy.core.running import Notify, is_held
 from deploy.core.shell import Run
@@ -22,8 +34,10 @@ from deploy.docker import logs
 from deploy.docker.dotenv import load
 from deploy.docker.engine import can_run
 from deploy.docker.stack import DEV, PROD, Stack, files_of, secret_texts
+from deploy.project import maintenance as decided
 from deploy.project import site
 from deploy.project.config import Project
+from deploy.project.maintenance import Record, Wanted
 
 #: The secret files that a management command has beside the site's; a release of an earlier version wrote none.
 OWNER = ("database_owner_url", "owner_broker_url")
@@ -47,7 +61,7 @@ class Compose:
         said = view.remarks(ledger.read(self.stack, busy=False)) if kept else []
         if held := self.stack.env.hold:
             said.append(f"held here: {' and '.join(held)} (HOLD in {self.stack.project.env_path.name})")
-        return Report([grid(now)], [*self._remarks(now), *said], wrong(now))
+        return Report([grid(now)], [*maintenance.remarks(self.stack), *self._remarks(now), *said], wrong(now))
 
     def _remarks(self, now: Sequence[Replica]) -> list[str]:
         """What the site says of itself besides; nothing if it does not answer, which its health tells."""
@@ -58,7 +72,7 @@ class Compose:
                 return site.given_up(said, f"invoke manage --on {self.name} --")
         return []
 
-    def logs(self, service: str, asked: Wanted) -> Action:
+    def logs(self, service: str, asked: Lines) -> Action:
         """The log of a service, or of all, in order of time. Raises `Failure` for an unknown service."""
         known = sorted({replica.service for replica in self._containers()})
         if service and service not in known:
@@ -76,6 +90,9 @@ class Compose:
         Raises `Failure` for a service that cannot be scaled.
         """
         rollout.require_scalable(self.stack, service)
+        if not maintenance.free(self.stack, [service]):
+            stop = f"{maintenance.STOP}{self.stack.project.option}"
+            raise Failure(f"{service} is held: `{stop}` starts it with what it had")
         self._containers()
         shown = self.stack.compose(*START, "--no-recreate", *scales({service: number}), service)
         return Action(steps([shown]).show, lambda: rollout.scale(self.stack, service, number, self.notify))
@@ -108,6 +125,63 @@ class Compose:
         """Return to an earlier release. Raises `Failure` for development, and for an unknown release."""
         self._require_releases()
         return rollout.rollback(self.stack, to, self.notify)
+
+    def maintenance(self, wanted: Wanted | None) -> Action:
+        """Have nginx answer 503 with a page, until None ends that. Raises `Failure` for development.
+
+        What is held is stopped when nginx shows the page, and runs again before nginx shows the site.
+        """
+        if self.stack.kind == DEV:
+            raise Failure("dev has no nginx that could show a page: `invoke down --on dev` stops the site")
+        now = Counter(each.service for each in self._containers() if each.running)
+        maintenance.require_known(self.stack)
+        held = maintenance.services(self.stack, wanted.hold) if wanted else []
+
+        def show() -> None:
+            before = maintenance.current(self.stack)
+            if wanted:
+                shell.perform(maintenance.start_steps(self.stack, decided.record(wanted, before)), dry_run=True)
+            if held:
+                shell.perform([self.stack.compose("rm", "--stop", "--force", *held)], dry_run=True)
+            if resumed := self._resumed(before, held, now):
+                shell.perform([self.stack.compose(*START, *scales(resumed), *resumed)], dry_run=True)
+            if not wanted:
+                shell.perform(maintenance.stop_steps(self.stack), dry_run=True)
+
+        def do() -> None:
+            what = "on" if wanted else "off"
+            with rollout.only_one(self.stack, "a maintenance"), ledger.recorded(self.stack, "maintenance", what):
+                self._maintain(wanted, held)
+
+        return Action(show, do)
+
+    def _maintain(self, wanted: Wanted | None, held: Sequence[str]) -> None:
+        before = maintenance.current(self.stack)
+        if not wanted and not before:
+            self.notify("no maintenance is on")
+            return
+        journal.recover(self.stack, self.notify)
+        now = [each for each in self._containers() if each.running]
+        counts = Counter(each.service for each in now)
+        if wanted:
+            record = decided.record(wanted, before, maintenance.replicas(before, held, counts))
+            shell.perform(maintenance.start_steps(self.stack, record))
+            self.notify(decided.said(record))
+        if stopped := [each for each in now if each.service in held]:
+            self.notify(f"stop {', '.join(each.name for each in stopped)}, when their tasks have ended")
+            stop_replicas(stopped)
+        if resumed := self._resumed(before, held, counts):
+            self.notify(f"start {', '.join(f'{number} {service}' for service, number in resumed.items())}")
+            start_replicas(serving := ledger.serving(self.stack), create_replicas(serving, resumed))
+        if not wanted:
+            shell.perform(maintenance.stop_steps(self.stack))
+            self.notify("visitors see the site again")
+
+    def _resumed(self, before: Record | None, held: Sequence[str], now: Mapping[str, int]) -> dict[str, int]:
+        """The replicas to start of services that were held and no longer are."""
+        known = before.replicas if before else {}
+        there = {name: number - now.get(name, 0) for name, number in known.items() if name not in held}
+        return {name: number for name, number in there.items() if number > 0 and name in self.stack.site_services}
 
     def down(self, *, volumes: bool) -> Action:
         """Stop and remove the stack; with ``volumes``, also its data."""

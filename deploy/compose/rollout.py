@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
-from deploy.compose import journal, ledger, versions
+from deploy.compose import journal, ledger, maintenance, versions
 from deploy.compose.containers import (
     START,
     await_healthy,
@@ -67,7 +67,7 @@ def production(project: Project, tag: str, notify: Notify, *, detach: bool) -> A
             go_back(ledger.environment_of(stack, earlier), earlier, notify)
         else:
             deploy(stack, tag, notify)
-        notify(f"Serving: {url(stack)}")
+        notify("; ".join([f"Serving: {url(stack)}", *maintenance.remarks(stack)]))
         return None if detach else stack.compose("logs", "--tail", "200", "--follow")
 
     return Action(lambda: shell.perform(first_steps(stack_of(dry_run=True), tag), dry_run=True), do)
@@ -164,7 +164,9 @@ def release_steps(stack: Stack, image: Run) -> list[Step]:
         *nginx_steps(stack, proxy.ALL),
         stack.compose(*once, *additions.beside(stack)),
         stack.compose("run", "--rm", "-T", "--no-deps", "release"),
-        stack.compose(*once, *scales(wanted(stack, replicas(stack.name))), *stack.site_services),
+        stack.compose(
+            *once, *scales(wanted(stack, replicas(stack.name))), *maintenance.free(stack, stack.site_services)
+        ),
         stack.compose(*once, "nginx"),
     ]
 
@@ -191,7 +193,7 @@ def first_start(stack: Stack, notify: Notify) -> None:
     notify(f"start: {', '.join(additions.beside(stack))}")
     up(stack, *additions.beside(stack))
     release(stack, notify)
-    services = stack.site_services
+    services = maintenance.free(stack, stack.site_services)
     notify(f"start: {', '.join(f'{counts.get(service, 1)} {service}' for service in services)}")
     shell.run(stack.compose(*START, *scales(counts), *services), capture=True)
     await_healthy(replicas(stack.name, *services))

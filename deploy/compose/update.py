@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from deploy.compose import journal, ledger, versions
+from deploy.compose import journal, ledger, maintenance, versions
 from deploy.compose.containers import (
     ENDED,
     START,
@@ -49,7 +49,7 @@ from deploy.project import limits, proxy
 def wanted(stack: Stack, running: Sequence[Replica]) -> dict[str, int]:
     """The number of replicas of each rolling service: from `.env`, else as many as run, else the default."""
     counts = Counter(each.service for each in running if each.running)
-    return stack.replicas(counts)
+    return {name: number for name, number in stack.replicas(counts).items() if maintenance.free(stack, [name])}
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,8 @@ def start_beside(stack: Stack, counts: Mapping[str, int], notify: Notify) -> lis
 
     Raises `Failure` if one does not become ready.
     """
-    beat = [service for service in stack.alone if service == BEAT]
+    alone = maintenance.free(stack, stack.alone)
+    beat = [service for service in alone if service == BEAT]
     started = ", ".join(f"{number} {service}" for service, number in counts.items())
     notify(f"start beside the old ones: {started}{'; replace beat' if beat else ''}")
     fresh = create_replicas(stack, {**counts, **dict.fromkeys(beat, 1)})
@@ -144,7 +145,7 @@ def start_beside(stack: Stack, counts: Mapping[str, int], notify: Notify) -> lis
             replace_alone(stack, service, fresh)
 
     side_by_side(lambda: start_replicas(stack, new), replace_beat)
-    for service in stack.alone:
+    for service in alone:
         if service != BEAT:  # the old one ends its task before the new one starts
             notify(f"replace {service}, when the old one has ended")
             replace_alone(stack, service, create_replicas(stack, {service: 1}))

@@ -61,6 +61,17 @@ class Lines:
     json: bool = _flag("Print each line as a JSON object, for a program.")
 
 
+@dataclasses.dataclass(frozen=True)
+class Maintenance:
+    """The options of a maintenance."""
+
+    start: bool = _flag("Answer 503 with a page, or change what a maintenance says that is on.")
+    stop: bool = _flag("End it, and start what was held.")
+    message: str = _option("", "What the page says, one line of at most 300 characters.")
+    allow: str = _option("", "Comma-separated addresses and networks that see the site meanwhile.")
+    hold: str = _option("", "workers, beat or workers,beat: stop them meanwhile; tasks wait in their queues.")
+
+
 def signature(body: Callable[..., object]) -> inspect.Signature:
     """What Invoke shall take for the signature of a task: a parameter that is a group is the group's options."""
     known = inspect.signature(body)

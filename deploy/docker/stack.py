@@ -36,6 +36,8 @@ OF_BACKUPS = ("BACKUP_ADDRESS", "BACKUP_NETWORK", "POSTGRES_IMAGE", "PROOF_IMAGE
 DATASTORES = ("postgres", "rabbitmq", "redis")
 #: The volume of uploads, also the label of the node of a swarm that keeps them; and where containers have it.
 MEDIA, MEDIA_ROOT = "media", "/srv/media"
+#: The folder of a maintenance for nginx on a swarm: a volume of this name. On one machine it lies beside nginx's files.
+MAINTENANCE, MAINTENANCE_ROOT = "maintenance", "/srv/maintenance"
 #: The mode of a file that containers of any user must read; only its owner can enter its folder.
 READABLE = 0o444
 
@@ -159,6 +161,7 @@ class Stack:
             self.env.https_port,
             trusted,
             peers="nginx" if self.kind == SWARM else "",
+            **({"maintenance_root": MAINTENANCE_ROOT} if self.kind == SWARM else {}),
             media_url=self.media_url,
             media_root=MEDIA_ROOT,
             media_shared=self.project.media == "shared",

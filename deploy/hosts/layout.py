@@ -218,6 +218,11 @@ class Layout:
         return self.state / "current"
 
     @property
+    def maintenance(self) -> PurePosixPath:
+        """While there is a file `on`, nginx answers 503 (`project.maintenance`). `maintenance.sh` knows the path."""
+        return self.state / "maintenance"
+
+    @property
     def protected(self) -> PurePosixPath:
         """Files that the site serves to authorized users; only the site and nginx can read them."""
         return self.root / "protected"

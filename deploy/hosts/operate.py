@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from deploy.core.action import Action, Question
 from deploy.core.errors import Failure
-from deploy.core.logs import Wanted
+from deploy.core.logs import Wanted as Lines
 from deploy.core.report import ENTRIES, Grid, Report
 from deploy.core.running import Notify, printable
 from deploy.hosts import logs
 from deploy.hosts.backup import make, restore
 from deploy.hosts.environment.model import Host
 from deploy.hosts.layout import LOCK, Layout
-from deploy.hosts.release import deploy, health, phases, state
+from deploy.hosts.release import deploy, health, maintenance, phases, state
 from deploy.hosts.release import restart as restarting
 from deploy.hosts.release.phases import Operation, Target
 from deploy.hosts.release.state import HostState
@@ -26,6 +26,7 @@ from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import pipe, run_script, script
 from deploy.hosts.ssh.connect import Connection, Connections, failures
 from deploy.project import site
+from deploy.project.maintenance import Wanted
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ class Hosts:
             seen.append(_Seen(host, has, state_of))
             data.append(health.as_data(host.roles, has, state_of, problems, now))
         alike = len({each.has.current for each in seen if each.host in self.target.hosts}) <= 1
-        remarks = [] if alike else ["the hosts serve different releases: deploy to all of them to fix that"]
+        remarks = maintenance.remarks(
+            {each.host.name: each.has.maintenance for each in seen if each.host in self.target.hosts}, self.name
+        )
+        remarks += [] if alike else ["the hosts serve different releases: deploy to all of them to fix that"]
         remarks += [f"{each.host.name}: {printable(each.health.lock)}" for each in seen if each.health.lock]
         remarks += [
             f"{each.host.name}: {printable(line)}"
@@ -97,7 +101,7 @@ class Hosts:
             ]
         )
 
-    def logs(self, service: str, asked: Wanted) -> Action:
+    def logs(self, service: str, asked: Lines) -> Action:
         """The log lines of the units of one kind, or of all, of all hosts in order of time."""
         if service not in ("release", "backup"):
             self._require_kind(service)
@@ -163,6 +167,13 @@ class Hosts:
         """Roll back to an earlier release, with the environment it had."""
         return Action(
             lambda: deploy.show_rollback(self.target, to), lambda: deploy.rollback(self.target, to, self.notify)
+        )
+
+    def maintenance(self, wanted: Wanted | None) -> Action:
+        """Have nginx answer 503 with a page on all hosts, until None ends that."""
+        return Action(
+            lambda: maintenance.show(self.target, wanted),
+            lambda: maintenance.maintain(self.target, wanted, self.notify),
         )
 
     def backup(self, *, verify: bool) -> Action:

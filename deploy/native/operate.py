@@ -13,6 +13,7 @@ from deploy.core.report import Grid, Report
 from deploy.core.running import Notify, is_held
 from deploy.core.shell import Run
 from deploy.native import runtime
+from deploy.project import maintenance
 from deploy.project.config import Project
 from deploy.venvs import build
 from deploy.venvs.store import Store
@@ -72,3 +73,7 @@ class Native:
     def rollback(self, to: str) -> Action:
         """Raises `Failure`, as `releases` does."""
         raise Failure("the native site has no releases: `git switch` changes the work tree that it runs")
+
+    def maintenance(self, wanted: maintenance.Wanted | None) -> Action:
+        """Raises `Failure`: no nginx is in front of the native site."""
+        raise Failure("the native site has no nginx that could show a page: Ctrl-C in its terminal ends it")

@@ -26,6 +26,8 @@ class Front:
     trusted: Sequence[str]
     static_root: str = "/srv/static"
     protected_root: str = "/srv/protected"
+    #: The folder with the page of a maintenance, and who sees the site meanwhile (`maintenance`).
+    maintenance_root: str = "/etc/nginx/site/maintenance"
     #: The host name of the nginx on other machines, which have the files that this machine lacks; empty without any.
     peers: str = ""
     #: The path below which uploads are served; empty without any.
@@ -107,6 +109,7 @@ def _http(front: Front, servers: str, log: str, listen: str) -> str:
         f"upstream app {{\n    zone app 64k;\n{servers}}}\n"
         f"map $host $static_root {{ default {front.static_root}; }}\n"
         f"map $host $protected_root {{ default {front.protected_root}; }}\n"
+        f"map $host $maintenance_root {{ default {front.maintenance_root}; }}\n"
         f"{_media_root(front)}"
         f"geo $realip_remote_addr $from_trusted_proxy {{\n    default 0;\n{trusted}}}\n"
         f"geo $realip_remote_addr $may_probe {{\n    default 0;\n    127.0.0.0/8 1;\n    ::1 1;\n{trusted}}}\n"

@@ -27,6 +27,7 @@ from deploy.swarm import ledger, owner
 from deploy.swarm.images import Image, build_steps, pin_all, publish, repository, serving_from
 from deploy.swarm.jobs import JOBS, Session, hand_over, remove_services, run_jobs, session
 from deploy.swarm.lock import LockLost
+from deploy.swarm.maintenance import holding, remarks
 from deploy.swarm.manager import Manager
 from deploy.swarm.render import StackFile
 from deploy.swarm.stack import as_release, guard, stack_file, wanted, without_rollback
@@ -69,11 +70,11 @@ def deploy(manager: Manager, stack: Stack, options: Options, notify: Notify) -> 
         number = next_number(entries)
         file = as_release(file, number, wanted(stack, snapshot))
         file = owner.marked(file, git.roots(stack.project.root) or owner.recorded(snapshot))
-        carry_out(held, file, snapshot, entries)
+        carry_out(held, holding(file, snapshot), snapshot, entries)
         held.change(ledger.record(manager, number, number, image.revision, file))
         remove_services(held, [name for name in options.remove if ":" not in name])
         held.clean_up()
-    notify(f"release {number} serves: {image.pinned}")
+    notify("; ".join([f"release {number} serves: {image.pinned}", *remarks(snapshot, stack)]))
     hooks.run(stack.env.hook_after, root, stack.place, name, key="HOOK_AFTER", after=True)
 
 
@@ -118,7 +119,7 @@ def rollback(manager: Manager, folder: Path, to: str, notify: Notify) -> None:
         notify(f"back to {goal.title}")
         file = as_release(goal.file, number, {each.name: each.wanted for each in snapshot.services})
         run_jobs(held, file, ["static"])
-        put_into_service(held, file, entries)
+        put_into_service(held, holding(file, snapshot), entries)
         # Kinds of workers that the release has not: they would go on with the code that was rolled back.
         remove_services(
             held, [each.name for each in snapshot.services if is_worker(each.name) and each.name not in file.services]
@@ -182,7 +183,7 @@ def put_into_service(held: Session, file: StackFile, entries: Sequence[ledger.Re
 def restore(held: Session, failed: StackFile, before: Snapshot, entry: ledger.Release) -> None:
     """Restore the services of a release, with the replicas they had; remove services that it does not define."""
     file = as_release(entry.file, entry.number, {each.name: each.wanted for each in before.services})
-    file = without_rollback(file.only(serving(file)))
+    file = holding(without_rollback(file.only(serving(file))), before)
     new = [name for name in failed.services if name not in file.services and not before.service(name)]
     remove_services(held, new)
     hand_over(held, file, held.manager.look())

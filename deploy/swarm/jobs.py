@@ -107,7 +107,7 @@ def clear_job(held: Session, name: str) -> None:
     """
     deadline = time.monotonic() + LIMITS.get(name, limits.CONVERGE)
     while (job := (snapshot := held.manager.look()).service(name)) is not None:
-        if name == "static" or not any(task.state in AT_WORK for task in snapshot.of(job) if task.desired in WANTED):
+        if name != "release" or not any(task.state in AT_WORK for task in snapshot.of(job) if task.desired in WANTED):
             remove_services(held, [name])
             return
         if time.monotonic() > deadline:

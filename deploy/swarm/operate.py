@@ -12,7 +12,7 @@ from functools import partial
 
 from deploy.core.action import Action, Question, command, steps
 from deploy.core.errors import Failure
-from deploy.core.logs import Wanted
+from deploy.core.logs import Wanted as Lines
 from deploy.core.report import Grid, Report
 from deploy.core.running import Notify
 from deploy.core.shell import Run
@@ -23,8 +23,9 @@ from deploy.docker.releases import grid
 from deploy.docker.stack import DATASTORES, SWARM, Stack
 from deploy.project import limits, site
 from deploy.project.config import Project
-from deploy.swarm import deploy, ledger, owner
-from deploy.swarm.jobs import MANAGE, command_file, run_command
+from deploy.project.maintenance import Wanted, record
+from deploy.swarm import deploy, ledger, maintenance, owner
+from deploy.swarm.jobs import MANAGE, command_file, run_command, session
 from deploy.swarm.lock import held
 from deploy.swarm.manager import Manager
 from deploy.swarm.stack import can_scale
@@ -48,7 +49,8 @@ class Swarm:
     def status(self) -> Report:
         """The nodes, the services and the releases."""
         snapshot, entries = self.manager.look(), ledger.read(self.manager)
-        return Report([nodes(snapshot), services(snapshot), grid(entries)], self._remarks())
+        said = [*maintenance.remarks(snapshot, self.stack), *self._remarks()]
+        return Report([nodes(snapshot), services(snapshot), grid(entries)], said)
 
     def _remarks(self) -> list[str]:
         """What a replica of the app on the manager's node says of the site; nothing without one that answers."""
@@ -63,7 +65,7 @@ class Swarm:
         app = f"label=com.docker.swarm.service.name={self.manager.stack}_app"
         return self.manager.ask("ps", "-q", "--filter", app, "--filter", "health=healthy").split()
 
-    def logs(self, service: str, asked: Wanted) -> Action:
+    def logs(self, service: str, asked: Lines) -> Action:
         """The logs of one service or of all, in order of time. Raises `Failure` for an unknown service."""
         snapshot = self._running(service)
         names = [service] if service else [each.name for each in snapshot.services]
@@ -75,7 +77,11 @@ class Swarm:
 
     def scale(self, service: str, number: int) -> Action:
         """Change the number of replicas. Raises `Failure` for a service that cannot be scaled."""
-        found = self._own(self._running(service)).service(service)
+        snapshot = self._own(self._running(service))
+        found, on = snapshot.service(service), maintenance.current(snapshot)
+        if on and service in maintenance.services(snapshot, on.hold):
+            stop = f"{maintenance.STOP}{self.stack.project.option}"
+            raise Failure(f"{service} is held: `{stop}` starts it with what it had")
         if found and not can_scale(service, found.labels):
             can = " and ".join(self.stack.rolling)
             why = self.stack.why_not_scaled(service) or "it has a fixed number"
@@ -127,6 +133,22 @@ class Swarm:
             lambda: deploy.rollback(self.manager, self.stack.project.run_folder, to, self.notify),
         )
 
+    def maintenance(self, wanted: Wanted | None) -> Action:
+        """Have nginx answer 503 with a page on each node, until None ends that. No service is replaced."""
+        snapshot = self._own(self._running("nginx"))
+        file, before = maintenance.release_file(self.stack, ledger.read(self.manager)), maintenance.current(snapshot)
+        stopped, resumed = maintenance.changes(before, wanted, snapshot)
+        on = record(wanted, before, stopped) if wanted else None
+        shown = [self.manager.stack_deploy(maintenance.job(file, on))]
+        scaled = {**resumed, **dict.fromkeys(stopped, 0)}
+        change = [maintenance.scaling(self.manager, scaled)] if scaled else []
+
+        def do() -> None:
+            with session(self.manager, "a maintenance", self.stack.project.run_folder, self.notify) as held:
+                maintenance.maintain(held, self.stack, wanted)
+
+        return Action(steps([*shown, *change] if wanted else [*change, *shown]).show, do)
+
     def deploy(self, options: deploy.Options) -> Action:
         """Deploy the work tree, or an image by its tag."""
         return Action(
@@ -136,8 +158,12 @@ class Swarm:
 
     def remove(self) -> Action:
         """Stop and remove the stack with its secrets and its record of releases; keep the data on the nodes."""
-        if not self._own(self.manager.look()).services:
+        snapshot = self._own(self.manager.look())
+        if not snapshot.services:
             raise Failure(f"no stack named {self.manager.stack} runs on this swarm")
+        if maintenance.current(snapshot):
+            stop = f"{maintenance.STOP}{self.stack.project.option}"
+            raise Failure(f"a maintenance is on, which its nodes would keep: `{stop}` first")
         remove = self.manager.docker("stack", "rm", self.manager.stack)
         name = self.manager.stack
         question = Question(f"This stops {name} on every node; its volumes stay.", name)

@@ -27,6 +27,7 @@ from tests.contract.frozen import Frozen
 from tests.docker.conftest import OWN, Stack
 from tests.docker.data import *  # noqa: F403 - backups and restores, of the same stack
 from tests.rig.engine import docker
+from tests.rig.load import Load
 from tests.rig.ports import free_port
 from tests.rig.visitor import Visitor
 from tests.support import ROOT, one_line, wait_until
@@ -456,6 +457,71 @@ def test_an_environment_beside_production_is_a_site_of_its_own_and_gets_its_data
         docker("rmi", "-f", *docker("image", "ls", "-q", beside.name).split(), check=False)
     assert {name: prod.inspect(name)["Id"] for name in prod.containers()} == containers, "production was not touched"
     assert Visitor(prod.url).get("/").is_success
+
+
+def test_a_maintenance_loses_nothing_and_outlives_an_update(prod: Stack) -> None:
+    httpx.get(f"{prod.url}/who-asks/", trust_env=False)
+    client = json.loads(last_log_line(prod, "/who-asks/"))["client"]
+    workers, beats = len(prod.containers("celery_worker")), len(prod.containers("celery_beat"))
+    with Load(prod.port, maintenance="Back at &lt;5&gt;") as load:
+        prod.must("maintenance", "--start", "--message", "Back at <5>", "--hold", "workers,beat")
+        for path in ("/", "/admin/login/", "/static/none.css"):
+            answer = httpx.get(f"{prod.url}{path}", trust_env=False)
+            assert answer.status_code == 503, path
+            assert (answer.headers["Retry-After"], answer.headers["Cache-Control"]) == ("120", "no-store")
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert "Back at &lt;5&gt;" in answer.text
+        assert httpx.post(prod.url, trust_env=False).status_code == 503
+        assert httpx.get(f"{prod.url}/readyz", trust_env=False).status_code == 200, "for those inside"
+        assert prod.containers("celery_worker") == prod.containers("celery_beat") == []
+        said = prod.must("status").stderr
+        assert "maintenance since" in said
+        assert "workers and beat are held: `invoke maintenance --on prod --stop` ends it" in said
+        assert "celery_worker is held" in one_line(
+            prod.invoke("scale", "--service", "celery_worker", "--replicas", "2")
+        )
+
+        prod.must("prod", "--detach")
+        assert answers(prod.url) == 503
+        assert prod.containers("celery_worker") == prod.containers("celery_beat") == []
+
+        prod.must("maintenance", "--start", "--message", "Back at <5>", "--hold", "workers", "--allow", client)
+        assert len(prod.containers("celery_beat")) == beats, "it is no longer held"
+        visitor = Visitor(prod.url)
+        page = visitor.post("/exports/").headers["Location"]
+        assert "Ready:" not in visitor.get(page).text
+        prod.must("maintenance", "--stop")
+        assert answers(prod.url) == 200
+        wait_until(lambda: "Ready:" in visitor.get(page).text, 30, "the task is done that was waiting")
+        assert "no maintenance is on" in prod.must("maintenance", "--stop").stderr
+    print(load.report())
+    assert not load.failures, load.failures[:5]
+    assert load.codes[503] > 10
+    assert len(prod.containers("celery_worker")) == workers
+    assert "maintenance" not in prod.must("status").stderr
+
+
+def answers(url: str) -> int:
+    """The status of the first page; 0 without an answer."""
+    try:
+        return httpx.get(url, trust_env=False).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def test_who_asks_a_site_that_does_not_answer_gets_a_page_of_ours(prod: Stack) -> None:
+    apps = prod.containers("app")
+    docker("stop", *apps)
+    try:
+        answer = httpx.get(prod.url, trust_env=False)
+    finally:
+        docker("start", *apps)
+    assert answer.status_code in (502, 504)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "The site does not answer" in answer.text
+    assert "nginx" not in answer.text
+    wait_until(lambda: answers(prod.url) == 200, 60, "the site is back")
 
 
 def test_a_second_down_with_volumes_asks_first(prod: Stack) -> None:

@@ -356,6 +356,7 @@ class Compose(Runtime):
     changing = [  # noqa: RUF012
         *(["prod"], ["build"], ["push"], ["rollback"], ["down", "--volumes"]),
         *(["scale", "--service", "app", "--replicas", "3"], ["manage", "--", "flush"], ["shell"]),
+        ["maintenance", "--start", "--hold", "workers,beat"],
     ]
 
     def __init__(self, stack: Stack) -> None:

@@ -104,12 +104,13 @@ def wait_settled(site: Fleet, seconds: float = SETTLED_SECONDS) -> None:
 
 
 @contextmanager
-def load(site: Fleet, seconds: float = 900, rest: float = 0.5) -> Iterator[list[Load]]:
+def load(site: Fleet, seconds: float = 900, rest: float = 0.5, maintenance: str = "") -> Iterator[list[Load]]:
     """A steady load on both web hosts, half of it POST. Fails the test if a request failed.
 
-    ``rest`` is the seconds that each client waits after a request.
+    ``rest`` is the seconds that each client waits after a request; ``maintenance`` is on a page that is no failure.
     """
-    loads = [Load(site[name].http_port, clients=4, rest=rest, most_seconds=seconds) for name in WEB]
+    ports = [site[name].http_port for name in WEB]
+    loads = [Load(each, clients=4, rest=rest, most_seconds=seconds, maintenance=maintenance) for each in ports]
     with ExitStack() as stack:
         for each in loads:
             stack.enter_context(each)

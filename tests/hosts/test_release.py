@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
+import httpx
 import pytest
 
 from deploy.hosts.environment.file import load as load_environment
@@ -616,6 +617,65 @@ def test_a_pipeline_deploys_by_the_recipes_of_the_page_with_a_key_that_may_only_
             host.sh("cat /root/kept >/home/deploy/.ssh/authorized_keys; rm /root/kept")
 
 
+def test_a_maintenance_is_on_all_hosts_or_on_none(site: Fleet) -> None:
+    words = ("remote-maintenance", "--start", "--hold", "workers")
+    before = units(site["jobs1"])
+    site["web2"].sh("mv /etc/nginx/portico-test/site.conf /root/site.conf")
+    try:
+        said = one_line(site.invoke(*words))
+    finally:
+        site["web2"].sh("mv /root/site.conf /etc/nginx/portico-test/site.conf")
+    assert said == "web2: its setup is of a version without maintenance: run remote-setup, then this again"
+    assert [code(site, name) for name in WEB] == [200, 200]
+    site["web2"].sh("systemctl stop ssh.socket ssh.service 2>/dev/null || systemctl stop ssh")
+    try:
+        said = one_line(site.invoke(*words))
+    finally:
+        site["web2"].sh("systemctl start ssh.socket 2>/dev/null || true; systemctl start ssh")
+    assert said.startswith("web2: ")
+    assert [code(site, name) for name in WEB] == [200, 200]
+    assert units(site["jobs1"]) == before, "nothing was held"
+
+
+def test_a_maintenance_loses_nothing_and_outlives_a_deploy_and_a_boot(site: Fleet) -> None:
+    jobs, asker = site["jobs1"], site["web2"]
+    allowed = f"{asker.address},2001:db8::/64"
+    words = ("--message", "Back at <5>", "--hold", "workers,beat", "--allow", allowed)
+    with load(site, maintenance="Back at &lt;5&gt;") as loads:
+        site.must("remote-maintenance", "--start", *words)
+        for name in WEB:
+            answer = httpx.get(site[name].url, trust_env=False)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "120")
+            assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert units(jobs) == {}
+        said = site.invoke("remote-status").stderr
+        assert "workers and beat are held: `invoke remote-maintenance --env test --stop` ends it" in said
+        assert "does not run" not in said
+        assert "/readyz" not in said, "the site is well: a balancer inside sees it"
+
+        change(site, random.randrange(10**6))
+        site.must("remote-deploy")
+        jobs.sh("/usr/local/sbin/portico-test-helper boot")
+        assert [code(site, name) for name in WEB] == [503, 503]
+        assert units(jobs) == {}
+
+        curl = f"curl -s -o /dev/null -w '%{{http_code}}' -H 'Host: localhost' http://{site['web1'].address}/"
+        assert asker.sh(curl) == "200", "who is allowed sees the site"
+        asked = shell(site, "from polls.services import ask_for_export; print(ask_for_export('maintained').pk)")
+        state = f"echo \"SELECT state FROM polls_export WHERE id = '{asked}'\" | runuser -u postgres -- psql -qAtX"
+        assert site["data1"].sh(f"{state} portico_test").strip() != "done"
+        site.must("remote-maintenance", "--stop")
+        wait_until(lambda: site["data1"].sh(f"{state} portico_test").strip() == "done", 60, "the task that waited")
+        assert [code(site, name) for name in WEB] == [200, 200]
+    assert all(each.codes[503] for each in loads)
+    wait_settled(site)
+    assert "maintenance ended" in site.must("remote-releases").stdout
+
+
+def code(site: Fleet, name: str) -> int:
+    return httpx.get(site[name].url, trust_env=False).status_code
+
+
 def test_a_deploy_to_one_host_leaves_the_others_alone(site: Fleet) -> None:
     before = one_release(site)
     change(site, random.randrange(10**6))
@@ -655,6 +715,7 @@ class OnHosts(Runtime):
         self.deploying = ["remote-deploy", *here]
         self.changing = [
             *(["remote-deploy", *here], ["remote-rollback", *here], ["rollback", "--on", "test"]),
+            *(["remote-maintenance", *here, "--start"], ["maintenance", "--on", "test", "--stop"]),
             *(["remote-manage", *here, "--", "flush"], ["manage", "--on", "test", "--", "flush"]),
             *(["shell", "--on", "test"], ["remote-unlock", *here], ["remote-setup", *here], ["remote-restart", *here]),
         ]

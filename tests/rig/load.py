@@ -28,6 +28,8 @@ class Load:
     host: str = "localhost"
     #: Seconds after which it ends by itself.
     most_seconds: float = MOST_SECONDS
+    #: What the page of a maintenance says: a 503 with that page is no failure.
+    maintenance: str = ""
     codes: Counter[int] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     slowest: float = 0.0
@@ -74,6 +76,8 @@ class Load:
     def _get(self, path: str) -> str:
         began = time.monotonic()
         code, text = self._count("GET", path)
+        if self._is_maintenance(code, text):
+            return ""
         if code and code != 200:
             self._fail(f"GET {path}: {code}", began)
         return text
@@ -82,12 +86,17 @@ class Load:
         token = secrets.token_hex(16)
         body = f"csrfmiddlewaretoken={token}&choice={self.choice}"
         began = time.monotonic()
-        code, _ = self._count("POST", self.poll, body, {"Cookie": f"csrftoken={token}"})
+        code, text = self._count("POST", self.poll, body, {"Cookie": f"csrftoken={token}"})
+        if self._is_maintenance(code, text):
+            return
         if code == 302:
             with self._lock:
                 self.accepted += 1
         elif code:
             self._fail(f"POST {self.poll}: {code}", began)
+
+    def _is_maintenance(self, code: int, text: str) -> bool:
+        return code == 503 and bool(self.maintenance) and self.maintenance in text
 
     def _count(self, method: str, path: str, body: str = "", headers: dict[str, str] | None = None) -> tuple[int, str]:
         began = time.monotonic()

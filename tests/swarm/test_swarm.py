@@ -45,10 +45,11 @@ def restore(swarm: Swarm) -> None:
 
 
 @contextlib.contextmanager
-def load_on(nodes: list[Node], clients: int = 2, rest: float = 0.4) -> Iterator[list[Load]]:
+def load_on(nodes: list[Node], clients: int = 2, rest: float = 0.4, maintenance: str = "") -> Iterator[list[Load]]:
     """A steady load through the ports of these nodes."""
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(Load(node.http_port, clients=clients, rest=rest)) for node in nodes]
+        loads = [Load(node.http_port, clients=clients, rest=rest, maintenance=maintenance) for node in nodes]
+        yield [stack.enter_context(load) for load in loads]
 
 
 def unhurt(loads: list[Load]) -> None:
@@ -358,6 +359,42 @@ def test_a_host_whose_key_is_unknown_or_wrong_is_told_nothing(swarm: Swarm, tmp_
     assert "is not a manager" not in one_line(swarm.invoke("swarm-status", host="nowhere.invalid"))
 
 
+# --- Maintenance ---
+
+
+def answer_of(swarm: Swarm, node: Node) -> int:
+    return Visitor(swarm.url(node)).get("/").status_code
+
+
+def test_a_maintenance_is_on_each_node_and_loses_no_request_and_no_task(swarm: Swarm) -> None:
+    kept = {name: swarm.tasks(name) for name in ("nginx", "app", "celery_beat")}
+    workers = len(swarm.tasks("celery_worker"))
+    words = ["--message", "Back at <5>", "--hold", "workers", "--allow", "127.0.0.0/24,2001:db8::/64"]
+    with load_on(swarm.nodes, maintenance="Back at &lt;5&gt;") as loads:
+        swarm.must("maintenance", "--on", "swarm", "--start", *words)
+        for node in swarm.nodes:
+            answer = Visitor(swarm.url(node)).get("/")
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "120")
+            within = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: localhost", "127.0.0.1/"]
+            assert node.docker("exec", nginx_of(swarm, node), *within) == "200", "who is allowed sees the site"
+        assert swarm.tasks("celery_worker") == []
+        assert "workers are held: `invoke maintenance --on swarm --stop` ends it" in swarm.must("swarm-status").stderr
+        asked = swarm.shell("from polls.services import ask_for_export; print(ask_for_export('maintained').pk)")
+        data, postgres = swarm.container("postgres")
+        assert database.states(postgres, [asked], data.docker) != ["done"]
+        swarm.must("maintenance", "--on", "swarm", "--stop")
+        assert [answer_of(swarm, node) for node in swarm.nodes] == [200] * 3
+        wait_until(
+            lambda: database.states(postgres, [asked], data.docker) == ["done"], 60, "the task is done that waited"
+        )
+    for load in loads:
+        print(load.report())
+        assert not load.failures, load.failures[:5]
+    assert any(load.codes[503] for load in loads)
+    assert {name: swarm.tasks(name) for name in kept} == kept, "nothing else was replaced"
+    assert len(swarm.tasks("celery_worker")) == workers
+
+
 # --- Small commands ---
 
 
@@ -474,7 +511,13 @@ def test_an_upload_is_fetched_through_any_node_and_no_browser_runs_it(swarm: Swa
     swarm.ask("node", "update", "--label-rm", "media", "node1")
     assert "docker node update --label-add media=true NODE" in one_line(swarm.invoke("swarm-deploy"))
     swarm.ask("node", "update", "--label-add", "media=true", "node2")
+    swarm.must("maintenance", "--on", "swarm", "--start", "--hold", "workers,beat")
+    assert "a maintenance is on" in one_line(swarm.invoke("swarm-rm", "--yes"))
     swarm.must("swarm-deploy")
+    assert [answer_of(swarm, node) for node in swarm.nodes] == [503] * 3, "a deploy does not end it"
+    assert swarm.tasks("celery_worker") == swarm.tasks("celery_beat") == []
+    swarm.must("maintenance", "--on", "swarm", "--stop")
+    assert len(swarm.tasks("celery_beat")) == 1
     assert {node for name in ("app", "celery_worker") for _, node in swarm.tasks(name)} == {"node2"}
     save = (
         "from django.core.files.base import ContentFile as C;"
@@ -517,6 +560,7 @@ class OnSwarm(Runtime):
         self.changing = [
             *(["swarm-deploy", *host], ["swarm-rollback", *host], ["swarm-rm", *host]),
             ["scale", "--on", "swarm", *host, "--service", "app", "--replicas", "3"],
+            ["maintenance", "--on", "swarm", *host, "--start", "--hold", "workers,beat"],
             *(["manage", "--on", "swarm", *host, "--", "flush"], ["shell", "--on", "swarm", *host]),
             ["rollback", "--on", "swarm", *host],
         ]

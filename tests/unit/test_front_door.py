@@ -170,6 +170,25 @@ def test_check_prints_what_it_detects_and_advises_and_fails_with_the_errors(
     assert started == []
 
 
+# --- Maintenance ---
+
+
+def test_a_place_without_nginx_says_that_it_has_no_maintenance() -> None:
+    with pytest.raises(Failure, match="the native site has no nginx that could show a page: Ctrl-C"):
+        place("native").maintenance(None)  # type: ignore[attr-defined]
+    with pytest.raises(Failure, match="dev has no nginx that could show a page: `invoke down --on dev`"):
+        compose.Compose(stack("dev"), ignore).maintenance(None)
+
+
+def test_what_a_maintenance_cannot_mean_is_said_before_a_place_is_asked(
+    tasks: ModuleType, started: list[object]
+) -> None:
+    for task, words in (("maintenance", {}), ("remote_maintenance", {"env": "production"})):
+        with pytest.raises(Exit, match="say --start, or --stop for its end"):
+            getattr(tasks, task).body(Context(), **words)
+    assert started == []
+
+
 # --- Which place ---
 
 

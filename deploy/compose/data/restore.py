@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from deploy.compose import journal, ledger, rollout, update
+from deploy.compose import journal, ledger, maintenance, rollout, update
 from deploy.compose.containers import (
     START,
     await_healthy,
@@ -172,7 +172,7 @@ def _show(data: Data, plan: Plan) -> None:
             restic.command(stack, at, "swap", *names, service=restic.RESTORES),
             Run(["docker", "tag", plan.release.image, stack.image]),
             stack.compose("run", "--rm", "-T", "--no-deps", "release"),
-            stack.compose(*START, *counts, *stack.site_services),
+            stack.compose(*START, *counts, *maintenance.free(stack, stack.site_services)),
         ],
         dry_run=True,
     )
@@ -313,8 +313,9 @@ def serve(data: Data, release: Release, counts: Mapping[str, int]) -> None:
         shell.run(stack.compose("restart", "redis"), capture=True)
     update.release(stack, data.notify)
     data.notify(f"start release {release.number}")
-    shell.run(stack.compose(*START, *scales(counts), *stack.site_services), capture=True)
-    await_healthy(replicas(stack.name, *stack.site_services))
+    services = maintenance.free(stack, stack.site_services)
+    shell.run(stack.compose(*START, *scales(counts), *services), capture=True)
+    await_healthy(replicas(stack.name, *services))
     update.up(stack, "nginx", recreate=False)
     switch_upstream(stack, proxy.ALL)
     for each in replicas(stack.name, "app"):

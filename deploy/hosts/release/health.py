@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from deploy.core.running import printable
 from deploy.hosts.release import state
 from deploy.hosts.release.state import HostState
+from deploy.project import maintenance
 
 #: Days before a certificate ends within which it is wrong: renewal begins 30 days before.
 CERTIFICATE_DAYS = 21
@@ -220,6 +221,7 @@ def as_data(
             "proved": None if health.backups.proved is None else not health.backups.disproved,
         },
         "changed_by": printable(health.lock) or None,
+        "maintenance": None if has.maintenance is None else printable(maintenance.said(has.maintenance)),
         "problems": list(problems),
     }
 

@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 from deploy.core.errors import Failure
 from deploy.hosts.release import release
 from deploy.hosts.release.release import Release
+from deploy.project import maintenance
+from deploy.project.maintenance import Record
 from deploy.project.workers import PROCESS
 
 #: What is said of a host without the mark of its owner.
 UNMARKED = "an earlier version has set it up, without a mark that says whose host it is"
 #: Roles whose units run until they are stopped.
 _LASTING = ("web", PROCESS, "beat")
+#: What a maintenance calls a role that it may hold.
+_HOLD = {PROCESS: "workers", "beat": "beat"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class HostState:
     kept: list[Kept] = field(default_factory=list)
     units: list[RunningUnit] = field(default_factory=list)
     ledger: list[dict[str, str]] = field(default_factory=list)
+    #: The maintenance that is on.
+    maintenance: Record | None = None
 
     @property
     def served(self) -> set[str]:
@@ -110,6 +116,8 @@ def _take(state: HostState, key: str, value: str) -> None:
         case "release":
             _, served, left, record = value.split(" ", 3)
             state.kept.append(Kept(release.parse(record), int(served), left == "left"))
+        case "maintenance":
+            state.maintenance = maintenance.read(value)
         case "ledger":
             state.ledger.append({name: str(each) for name, each in json.loads(value).items()})
 
@@ -160,8 +168,9 @@ def missing(state: HostState, roles: Sequence[str]) -> list[str]:
 
 
 def due(state: HostState, roles: Sequence[str]) -> list[str]:
-    """The kinds of units that the current release of a host should run."""
-    lasting = [role for role in roles if role in _LASTING] if state.current else []
+    """The kinds of units that the current release of a host should run: not those that a maintenance holds."""
+    held = state.maintenance.hold if state.maintenance else ()
+    lasting = [role for role in roles if role in _LASTING and _HOLD.get(role) not in held] if state.current else []
     return [kind for role in lasting for kind in (state.workers if role == PROCESS else (role,))]
 
 

@@ -20,6 +20,8 @@ printf 'current %s\n' "${current##*/}"
 if workers=$(grep '^PORTICO_WORKERS=' "$srv/state/current/env" 2>/dev/null); then
     printf 'workers %s\n' "$(printf '%s' "${workers#*=}" | tr -d "'" | tr , ' ')"
 fi
+# Written by the deploy user: one line of what it says is enough.
+[ ! -e "$srv/state/maintenance/on" ] || printf 'maintenance %s\n' "$(head -c 16384 "$srv/state/maintenance/on" | head -n 1)"
 printf 'free %s\n' "$(df -Pk "$srv/releases" | awk 'NR == 2 { print $4 }')"
 # In order of arrival, by this machine's clock: the ids come from the clocks of clients.
 cd "$srv/releases"

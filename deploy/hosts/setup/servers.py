@@ -66,6 +66,7 @@ def _nginx_texts(site: Site, host: Host, learned: Learned) -> dict[str, str]:
         [str(network) for network in environment.trusted_proxies],
         static_root=str(layout.static),
         protected_root=str(layout.protected),
+        maintenance_root=str(layout.maintenance),
         media_url=site.project.media_url,
         media_root=str(layout.media),
         upload_megabytes=site.project.upload_megabytes,

@@ -113,6 +113,7 @@ def test_the_shape_for_programs_is_the_one_of_the_page() -> None:
         "certificate_days": 40,
         "backup": None,
         "changed_by": "deploy by ann",
+        "maintenance": None,
         "problems": ["x"],
     }
     assert health.parse("server\nanswer x\nnonsense\n") == Health()
