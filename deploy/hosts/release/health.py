@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Literal
 
 from deploy.core.running import printable
 from deploy.hosts.release import state
 from deploy.hosts.release.state import HostState
 
-#: Days before a certificate ends within which it is wrong: renewal begins 30 days before.
-CERTIFICATE_DAYS = 21
+#: Days before a certificate ends within which it is wrong: renewal begins 30 days before. Of one that is valid for a
+#: shorter time, a fourth of that: it is renewed when a third is left.
+CERTIFICATE_DAYS, CERTIFICATE_SHARE = 21, 0.25
 #: Less is free: a share of a file system, and kilobytes. A release needs 200 MB.
 LEAST_SHARE, LEAST_KILOBYTES = 0.05, 200_000
 #: A backup is made each day; one is late after as long as two take, and some hours.
@@ -66,6 +68,10 @@ class Health:
     disks: list[Disk] = field(default_factory=list)
     #: When the certificate that nginx shows ends, in seconds since the epoch; None without one.
     certificate: int | None = None
+    #: From when on it is valid; None if the host does not say.
+    certified: int | None = None
+    #: Of a certificate that the host itself renews: when that failed, and why; `never` if there has been none yet.
+    renewal: tuple[int, str] | Literal["", "never"] = ""
     #: Who changes the host now.
     lock: str = ""
     #: None without a repository of backups.
@@ -94,7 +100,11 @@ def _take(health: Health, key: str, value: str) -> None:
             folder, free, total = value.split()
             health.disks.append(Disk(folder, int(free), int(total)))
         case "certificate":
-            health.certificate = int(value)
+            health.certificate, *rest = map(int, value.split())
+            health.certified = next(iter(rest), None)
+        case "renewal":
+            seconds, _, why = value.partition(" ")
+            health.renewal = "never" if seconds == "never" else (int(seconds), why)
         case "lock":
             health.lock = value
         case "backup":
@@ -155,10 +165,28 @@ def wrong(roles: Sequence[str], has: HostState, health: Health, environment: str
             yield f"{disk.folder} has {disk.free / 1e6:.1f} of {disk.total / 1e6:.1f} GB free: make room there"
     if health.backups and has.setup:
         yield from _wrong_backups(health.backups, environment, now)
+    if line := _wrong_certificate(health, setup, now):
+        yield line
+
+
+def _wrong_certificate(health: Health, setup: str, now: float) -> str:
+    """What is wrong with the certificate, by its days and, if the host renews it, by the last try; empty if nothing."""
     left = days(health, now)
-    if left is not None and left < CERTIFICATE_DAYS:
-        ends = f"ends in {left} days" if left >= 0 else "has ended"
-        yield f"its certificate {ends}: renew it, then {setup}"
+    ends = "" if left is None else f"ends in {left} days" if left >= 0 else "has ended"
+    if health.renewal == "never":
+        return f"has no certificate yet, and shows one that no browser trusts: {setup} orders it"
+    if health.renewal:
+        seconds, why = health.renewal
+        return f"its certificate {ends or 'is not shown'}, and was not renewed {ago(seconds, now)}: {why}"
+    if left is None or left >= _fewest_days(health):
+        return ""
+    return f"its certificate {ends}: renew it, then {setup}"
+
+
+def _fewest_days(health: Health) -> float:
+    if health.certificate is None or health.certified is None:
+        return CERTIFICATE_DAYS
+    return min(CERTIFICATE_DAYS, CERTIFICATE_SHARE * (health.certificate - health.certified) / 86400)
 
 
 def _wrong_backups(backups: Backups, environment: str, now: float) -> Iterator[str]:
