@@ -333,9 +333,8 @@ def host_files(here: Here) -> dict[str, str]:
     tls = [f"listen {host}443 ssl" for host in both]
     elsewhere = ELSEWHERE.replace("proxy_http", f"proxy_set_header Host {here.peers_name};\n    proxy_http", 1)
     asked = _asked(f"{_in_url(address)}:{PEERS_PORT} max_fails=0" for address in here.others) if here.others else ""
-    server = (
-        "".join(f"{line} http2;\n" for line in tls) + front.shown if front.tls else "".join(f"{line};\n" for line in plain)
-    )
+    listen = [f"{line} http2;\n" for line in tls] if front.tls else [f"{line};\n" for line in plain]
+    server = "".join(listen) + (front.shown if front.tls else "")
     unknown = "".join(f"{line} default_server;\n" for line in plain) + "server_name _;\n"
     if front.tls:
         # Who is trusted asks by address, so without a name: there must be a certificate to show.

@@ -115,8 +115,7 @@ def _said(error: ErrorDetails) -> str:
 def _unknown(path: Place) -> str:
     below: dict[str | int, type[BaseModel]] = {"tls": Tls, "services": Services, "hooks": Hooks, "hosts": HostEntry}
     below |= {"backup": Backup}
-    model = Acme if path[:2] == ("tls", "acme") and len(path) > 2 else below[path[0]] if len(path) > 1 else EnvironmentFile
-    known = model.model_fields
+    known = (Acme if path[:-1] == ("tls", "acme") else below[path[0]] if path[1:] else EnvironmentFile).model_fields
     near = get_close_matches(str(path[-1]), known, n=1)
     return f"is not known; did you mean {near[0]}?" if near else f"is not known; known are: {', '.join(known)}"
 

@@ -53,7 +53,7 @@ class Tls(BaseModel):
     @classmethod
     def _acme_alone(cls, value: object) -> object:
         """`tls: acme` and `tls: {acme: }` are short for an `acme` with all its defaults."""
-        if value == "acme" or value == {"acme": ""}:
+        if value in ("acme", {"acme": ""}):
             return {"acme": {}}
         if isinstance(value, str) and value:
             raise ValueError(f"{value!r} is not known; write acme, or name the files with certificate and key")
@@ -63,7 +63,9 @@ class Tls(BaseModel):
     def _pair_or_acme(self) -> Self:
         files = {"certificate": self.certificate, "key": self.key}
         if self.acme:
-            found = [Problem(("tls", key), "is there beside acme; remove one of the two") for key in files if files[key]]
+            found = [
+                Problem(("tls", key), "is there beside acme; remove one of the two") for key in files if files[key]
+            ]
         else:
             what = "is missing; certificate and key are a pair, or write tls: acme"
             found = [Problem(("tls", key), what) for key in files if not files[key]]

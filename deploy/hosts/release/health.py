@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal
 
 from deploy.core.running import printable
 from deploy.hosts.release import state
@@ -70,8 +69,9 @@ class Health:
     certificate: int | None = None
     #: From when on it is valid; None if the host does not say.
     certified: int | None = None
-    #: Of a certificate that the host itself renews: when that failed, and why; `never` if there has been none yet.
-    renewal: tuple[int, str] | Literal["", "never"] = ""
+    #: Of a certificate that the hosts themselves renew: whether there has been none yet, and when and why it failed.
+    uncertified: bool = False
+    renewal: tuple[int, str] | None = None
     #: Who changes the host now.
     lock: str = ""
     #: None without a repository of backups.
@@ -104,7 +104,8 @@ def _take(health: Health, key: str, value: str) -> None:
             health.certified = next(iter(rest), None)
         case "renewal":
             seconds, _, why = value.partition(" ")
-            health.renewal = "never" if seconds == "never" else (int(seconds), why)
+            health.uncertified |= seconds == "never"
+            health.renewal = health.renewal if seconds == "never" else (int(seconds), why)
         case "lock":
             health.lock = value
         case "backup":
@@ -126,8 +127,8 @@ def _take_backup(backups: Backups, words: Sequence[str]) -> None:
 
 
 def days(health: Health, now: float) -> int | None:
-    """Days that the certificate is still valid, rounded down."""
-    return None if health.certificate is None else int((health.certificate - now) // 86400)
+    """Days that the certificate is still valid, rounded down; None if there is none, or none that the hosts ordered."""
+    return None if health.certificate is None or health.uncertified else int((health.certificate - now) // 86400)
 
 
 def left_over(has: HostState, health: Health, environment: str) -> list[str]:
@@ -173,11 +174,12 @@ def _wrong_certificate(health: Health, setup: str, now: float) -> str:
     """What is wrong with the certificate, by its days and, if the host renews it, by the last try; empty if nothing."""
     left = days(health, now)
     ends = "" if left is None else f"ends in {left} days" if left >= 0 else "has ended"
-    if health.renewal == "never":
-        return f"has no certificate yet, and shows one that no browser trusts: {setup} orders it"
+    if health.uncertified:
+        why = f"{health.renewal[1]}; then {setup}" if health.renewal else f"{setup} orders it"
+        return f"has no certificate yet: {why}"
     if health.renewal:
         seconds, why = health.renewal
-        return f"its certificate {ends or 'is not shown'}, and was not renewed {ago(seconds, now)}: {why}"
+        return f"its certificate {ends or 'is not shown'}, and was not renewed {ago(seconds, now)}: {why}; then {setup}"
     if left is None or left >= _fewest_days(health):
         return ""
     return f"its certificate {ends}: renew it, then {setup}"

@@ -17,7 +17,7 @@ name=${0#/usr/local/lib/}
 name=${name%/certificate}
 etc=/etc/$name record=/var/lib/$name-certificate nginx=/etc/nginx/$name
 # Set by certificate.conf: on all hosts, on the one that orders, on the others.
-ISSUED='' DOMAIN='' DIRECTORY='' EMAIL='' NAMES='' ISSUER='' FROM='' PEERS=''
+ISSUED='' DIRECTORY='' EMAIL='' NAMES='' ISSUER='' FROM='' PEERS=''
 # shellcheck source=/dev/null
 . "$etc/certificate.conf"
 #: Seconds to wait for another run, and for another host.
@@ -60,8 +60,9 @@ why_not_ordered() { # LOG
         unauthorized) echo "$host: something else answers there ($detail): its A and AAAA records must name the web hosts alone" ;;
         ?*) echo "$host: $kind: $detail" ;;
         *)
-            said=$(grep -v -i -e '^Saving debug log' -e '^Ask for help' -e '^Plugins selected' -e 'help.*community' "$1" |
-                grep . | tail -n 1 | cut -c 1-250) || said=
+            said=$(sed -n 's/^.* with error: //p' "$1" | head -n 1)
+            [ -n "$said" ] || said=$(grep -v -i -e '^Saving debug log' -e '^Ask for help' -e 'community' "$1" | grep . | tail -n 1) || said=
+            said=$(printf '%s' "$said" | cut -c 1-250)
             case $said in
                 *HTTPSConnectionPool* | *'Max retries'* | *urn:ietf*)
                     case $said in *urn:ietf*) echo "$DIRECTORY says: $said" && return ;; esac
@@ -83,17 +84,23 @@ order() { # [force]
     set -- "${1-}"
     # The certificate of a trial directory is not that of another.
     [ "$before" = "$DIRECTORY" ] || [ -z "$before" ] || set -- force
-    if [ "$1" = force ]; then set -- --force-renewal; else set -- --keep-until-expiring; fi
-    for each in $NAMES; do
-        set -- "$@" --domain "$each"
-    done
-    if [ -n "$EMAIL" ]; then set -- "$@" --email "$EMAIL" --no-eff-email; else set -- "$@" --register-unsafely-without-email; fi
+    if [ -z "$1" ] && [ -e "$certbot/renewal/$name.conf" ] && [ "$(cat "$record/issued" 2>/dev/null)" = "$ISSUED" ]; then
+        # Nothing is asked of anybody before it is time.
+        set -- renew --cert-name "$name" --no-random-sleep-on-renew
+    else
+        if [ "$1" = force ]; then set -- --force-renewal; else set -- --keep-until-expiring; fi
+        for each in $NAMES; do
+            set -- "$@" --domain "$each"
+        done
+        if [ -n "$EMAIL" ]; then set -- "$@" --email "$EMAIL" --no-eff-email; else set -- "$@" --register-unsafely-without-email; fi
+        set -- certonly --agree-tos --server "$DIRECTORY" --cert-name "$name" --renew-with-new-domains \
+            --webroot --webroot-path "/srv/$name/challenges" "$@"
+    fi
     # The authority of the directory counts for this program alone.
     [ ! -e "$etc/acme_ca.crt" ] || export REQUESTS_CA_BUNDLE="$etc/acme_ca.crt"
     : >"$certbot/cli.ini"
-    certbot --config "$certbot/cli.ini" certonly --non-interactive --agree-tos --server "$DIRECTORY" --cert-name "$name" \
-        --config-dir "$certbot" --work-dir "$certbot/work" --logs-dir "$certbot/logs" --max-log-backups 10 \
-        --renew-with-new-domains --webroot --webroot-path "/srv/$name/challenges" "$@" </dev/null >"$work/log" 2>&1 || {
+    certbot --config "$certbot/cli.ini" --config-dir "$certbot" --work-dir "$certbot/work" --logs-dir "$certbot/logs" \
+        --max-log-backups 10 --non-interactive "$@" </dev/null >"$work/log" 2>&1 || {
         cat "$work/log"
         fail "$(why_not_ordered "$work/log")"
     }

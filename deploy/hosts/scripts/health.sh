@@ -8,7 +8,7 @@
 #   server NAME STATE               nginx, postgresql, rabbitmq, redis, firewall; `ok`, or what is wrong
 #   disk FOLDER FREE TOTAL          of each file system in use, in kilobytes
 #   certificate SECONDS SECONDS     when it ends, since the epoch, and when it began
-#   renewal never|SECONDS WHY       of `tls: acme`: there has been no certificate yet; when the last try failed, and why
+#   renewal never|SECONDS WHY       of `tls: acme`: there has been none yet; when the last try failed, and why
 #   lock WHO                        who changes this host now
 #   restarts UNIT NUMBER            of the units that run
 #   backup WORD…                    due, with SECONDS if the last one failed; last SECONDS ID; proved ok|failed SECONDS ID
@@ -49,11 +49,8 @@ if has web; then
     fi
     if [ -e "/etc/$name/certificate.conf" ]; then
         renewal=/var/lib/$name-certificate
-        if [ -s "$renewal/failed" ]; then
-            echo "renewal $(head -n 1 "$renewal/failed" | cut -c 1-500)"
-        elif [ ! -e "$renewal/issued" ]; then
-            echo "renewal never"
-        fi
+        [ -e "$renewal/issued" ] || echo "renewal never"
+        [ ! -s "$renewal/failed" ] || echo "renewal $(head -n 1 "$renewal/failed" | cut -c 1-500)"
     fi
 fi
 if has database; then

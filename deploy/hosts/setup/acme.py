@@ -115,7 +115,7 @@ def _configuration(site: Site, host: Host, learned: Learned) -> str:
     environment, first = site.environment, issuer(site.environment)
     acme = environment.acme
     assert acme
-    values = {"ISSUED": issued(environment).strip(), "DOMAIN": environment.domain}
+    values = {"ISSUED": issued(environment).strip()}
     if first.name == host.name:
         values |= {"DIRECTORY": acme.directory, "EMAIL": acme.email or "", "NAMES": " ".join(environment.certified)}
     else:
@@ -134,11 +134,10 @@ def unit_files(layout: Layout) -> tuple[str, ...]:
 
 
 def _without(layout: Layout) -> Desired:
-    """What certbot has stays until the site is removed; without its note, the certificate counts as not there."""
+    """What certbot has stays until the site is removed."""
     _, timer = layout.certificate_units
-    names = ("certificate.conf", *_KNOWN)
-    gone = (*(str(layout.etc / name) for name in names), str(layout.certificate_record / "issued"))
-    return Desired(absent=(*unit_files(layout), str(layout.library / "certificate"), *gone), idle=(Idle(timer),))
+    known = (str(layout.etc / name) for name in ("certificate.conf", *_KNOWN))
+    return Desired(absent=(*unit_files(layout), str(layout.library / "certificate"), *known), idle=(Idle(timer),))
 
 
 def later(site: Site, host: Host, facts: Facts) -> tuple[Change, ...]:
@@ -164,12 +163,10 @@ def obtain(
     connections: Connections,
     as_root: Callable[[Connection, str, bytes], object],
 ) -> dict[str, Failure]:
-    """Order the certificate if one of the plans says so, and hand it to the other hosts; returns failures by host.
+    """Order the certificate, and hand it to the other hosts; returns failures by host.
 
     ``as_root`` runs a script as root over a connection. Without the certificate a host keeps the one it shows.
     """
-    if not any(plans[host.name].later for host in hosts):
-        return {}
     first = issuer(site.environment)
     web = [host for host in hosts if orders(site, host)]
     for part in ([host for host in web if host == first], [host for host in web if host != first]):

@@ -160,9 +160,14 @@ def _certify(
     connections: Connections, site: Site, hosts: list[Host], plans: Mapping[str, Plan], notify: Notify
 ) -> dict[str, Failure]:
     """Order the certificate of `tls: acme` if a host lacks it; returns failures by host."""
-    if any(plans[host.name].later for host in hosts):
-        notify("ordering the certificate")
-    return acme.obtain(site, hosts, plans, connections, lambda *asked: as_root(*asked, acme.SECONDS))
+    if not any(plans[host.name].later for host in hosts):
+        return {}
+    notify("ordering the certificate")
+
+    def ask(connection: Connection, text: str, data: bytes) -> Result:
+        return as_root(connection, text, data, acme.SECONDS)
+
+    return acme.obtain(site, hosts, plans, connections, ask)
 
 
 def _prove(
@@ -291,7 +296,9 @@ def _look(connection: Connection, site: Site) -> Seen:
             sites, handed="owner" in site.take_over
         )
         here = site.on(place.name)
-        unknown = Learned(access=dict.fromkeys(SERVERS, Access(SecretStr(""), "")), others=place.others)
+        access = dict.fromkeys(SERVERS, Access(SecretStr(""), ""))
+        handover = {each.name: "unknown" for each in site.environment.hosts}
+        unknown = Learned(access=access, handover=handover, others=place.others)
         facts = inspect(connection, here, desired(here, host, unknown), here.addresses)
     except Failure as failure:
         named = f"{connection.name}: "

@@ -47,7 +47,8 @@ def setup_digest(site: Site, host: Host) -> str:
 
     A deploy compares it on machines that do not have the key, and may not have the certificate.
     """
-    return digest(_without_mark(replace(site, certificate="", key="", authority="", backup_secrets={}), host, Learned()))
+    common = replace(site, certificate="", key="", authority="", backup_secrets={})
+    return digest(_without_mark(common, host, Learned()))
 
 
 def setup_mark(site: Site, host: Host) -> str:

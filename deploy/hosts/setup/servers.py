@@ -79,9 +79,11 @@ def _nginx_texts(site: Site, host: Host, learned: Learned) -> dict[str, str]:
     others = [other for other in environment.hosts if other.name != host.name]
     if acme.orders(site, host):
         first = acme.issuer(environment)
-        mine = first.name == host.name
-        there = {"challenges": str(layout.challenges)} if mine else {"challenged": learned.of(first)[0]}
-        front = replace(front, acme=True, **there)
+        front = (
+            replace(front, acme=True, challenges=str(layout.challenges))
+            if first.name == host.name
+            else replace(front, acme=True, challenged=learned.of(first)[0])
+        )
     here = proxy.Here(
         front,
         socket=str(layout.upstream),
