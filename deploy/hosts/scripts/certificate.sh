@@ -49,18 +49,22 @@ work=$(mktemp -d)
 
 # --- Ordering
 
-# The first of the problems that the directory has with a name, with what to do.
-why_not_ordered() { # LOG
+# The first of the problems that the directory has with a name, with what to do. Debian 12's certbot hides what a
+# directory says behind an error of its own (AttributeError); its second log has it.
+why_not_ordered() { # LOG LOG
     host=$(sed -n 's/^ *Domain: //p' "$1" | head -n 1)
     kind=$(sed -n 's/^ *Type: *//p' "$1" | head -n 1)
     detail=$(sed -n 's/^ *Detail: //p' "$1" | head -n 1 | cut -c 1-250)
+    # Some directories say of a name without an address that there was no connection.
+    case $kind:$detail in connection:*' resolving '* | connection:*'no such host'*) kind=dns ;; esac
     case $kind in
         dns) echo "$host: its name does not lead here ($detail): fix its A and AAAA records" ;;
         connection) echo "$host: port 80 does not answer the directory ($detail): open it to everybody, on all web hosts" ;;
         unauthorized) echo "$host: something else answers there ($detail): its A and AAAA records must name the web hosts alone" ;;
         ?*) echo "$host: $kind: $detail" ;;
         *)
-            said=$(sed -n 's/^.* with error: //p' "$1" | head -n 1)
+            said=$(sed -n 's/^acme.messages.Error: //p' "$2" 2>/dev/null | tail -n 1) || said=
+            [ -n "$said" ] || said=$(sed -n 's/^.* with error: //p' "$1" | head -n 1)
             [ -n "$said" ] || said=$(grep -v -i -e '^Saving debug log' -e '^Ask for help' -e 'community' "$1" | grep . | tail -n 1) || said=
             said=$(printf '%s' "$said" | cut -c 1-250)
             case $said in
@@ -77,18 +81,20 @@ why_not_ordered() { # LOG
     esac
 }
 
+again=''
 order() { # [force]
     certbot=$record/certbot
     mkdir -p "$certbot"
     before=$(cat "$certbot/directory" 2>/dev/null) || before=
-    set -- "${1-}"
+    force=${1-}
     # The certificate of a trial directory is not that of another.
-    [ "$before" = "$DIRECTORY" ] || [ -z "$before" ] || set -- force
-    if [ -z "$1" ] && [ -e "$certbot/renewal/$name.conf" ] && [ "$(cat "$record/issued" 2>/dev/null)" = "$ISSUED" ]; then
+    [ "$before" = "$DIRECTORY" ] || [ -z "$before" ] || force=force
+    set --
+    if [ -z "$force$again" ] && [ -e "$certbot/renewal/$name.conf" ] && [ "$(cat "$record/issued" 2>/dev/null)" = "$ISSUED" ]; then
         # Nothing is asked of anybody before it is time.
         set -- renew --cert-name "$name" --no-random-sleep-on-renew
     else
-        if [ "$1" = force ]; then set -- --force-renewal; else set -- --keep-until-expiring; fi
+        if [ -n "$force" ]; then set -- --force-renewal; else set -- --keep-until-expiring; fi
         for each in $NAMES; do
             set -- "$@" --domain "$each"
         done
@@ -99,12 +105,23 @@ order() { # [force]
     # The authority of the directory counts for this program alone.
     [ ! -e "$etc/acme_ca.crt" ] || export REQUESTS_CA_BUNDLE="$etc/acme_ca.crt"
     : >"$certbot/cli.ini"
+    code=0
     certbot --config "$certbot/cli.ini" --config-dir "$certbot" --work-dir "$certbot/work" --logs-dir "$certbot/logs" \
-        --max-log-backups 10 --non-interactive "$@" </dev/null >"$work/log" 2>&1 || {
-        cat "$work/log"
-        fail "$(why_not_ordered "$work/log")"
-    }
+        --max-log-backups 10 --non-interactive "$@" </dev/null >"$work/log" 2>&1 || code=1
     cat "$work/log"
+    if [ "$code" -ne 0 ]; then
+        why=$(why_not_ordered "$work/log" "$certbot/logs/letsencrypt.log")
+        case $again:$why in
+            :*accountDoesNotExist*)
+                # A directory that was set up again knows nobody.
+                again=yes
+                rm -rf "$certbot/accounts"
+                order "$force"
+                return
+                ;;
+        esac
+        fail "$why"
+    fi
     printf '%s\n' "$DIRECTORY" >"$certbot/directory"
     cat "$certbot/live/$name/fullchain.pem" "$certbot/live/$name/privkey.pem" >"$work/pem"
 }

@@ -238,6 +238,10 @@ AUTH = "Certbot failed to authenticate some domains (authenticator: webroot). Th
             "a.example: port 80 does not answer the",
         ),
         (
+            f"{AUTH}  Domain: a.example\n  Type:   connection\n  Detail: error while resolving URL",
+            "a.example: its name does not lead here",
+        ),
+        (
             f"{AUTH}  Domain: a.example\n  Type:   unauthorized\n  Detail: 404",
             "a.example: something else answers there",
         ),
@@ -255,16 +259,17 @@ AUTH = "Certbot failed to authenticate some domains (authenticator: webroot). Th
             "https://ca.example/d shows a",
         ),
         (
-            "An unexpected error: urn:ietf:params:acme:error:rateLimited :: too many",
-            "https://ca.example/d says: An unexp",
+            "AttributeError: can't set\nacme.messages.Error: urn:ietf:params:acme:error:rateLimited :: too many",
+            "https://ca.example/d says: urn:ietf:params:acme:error:rateLimited :: too many",
         ),
         ("Saving debug log to x\nAsk for help", "certbot: no reason given"),
     ],
 )
 def test_why_an_order_failed_is_one_line_with_what_to_do(tmp_path: Path, log: str, line: str) -> None:
     (tmp_path / "log").write_text(f"{log}\n")
+    (tmp_path / "more").write_text(f"{log}\n")
     [function] = re.findall(r"^why_not_ordered\(\) \{.*?^}", script("certificate.sh"), re.MULTILINE | re.DOTALL)
-    text = f"set -eu\nDIRECTORY=https://ca.example/d\n{function}\nwhy_not_ordered {tmp_path}/log\n"
+    text = f"set -eu\nDIRECTORY=https://ca.example/d\n{function}\nwhy_not_ordered {tmp_path}/log {tmp_path}/more\n"
     done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, timeout=20, check=True)
     assert done.stdout.startswith(line), done
     assert done.stdout.count("\n") == 1
@@ -323,4 +328,4 @@ def test_a_removal_takes_the_site_s_own_certificate_and_nothing_of_other_certbot
         assert step in found
     assert found.index("quit shop-x-certificate.timer") < found.index("quit shop-x-certificate.service")
     everything = "\n".join([*found, script("certificate.sh").replace("those of others in /etc/letsencrypt", "")])
-    assert "letsencrypt" not in everything
+    assert "/etc/letsencrypt" not in everything
