@@ -146,7 +146,7 @@ receive() {
     [ -s "$etc/sender.crt" ] || fail "does not know the key of $ISSUER yet: run remote-setup for both hosts"
     curl -sS -f -m "$answer" --retry 3 --retry-delay 5 --retry-connrefused --noproxy '*' -H "Host: $PEERS" \
         -o "$work/bundle" "$FROM" 2>"$work/log" ||
-        fail "cannot get the certificate from $ISSUER: $(tail -n 1 "$work/log"): does $name-certificate run there, and does port 8082 answer?"
+        fail "cannot get the certificate from $ISSUER: $(tail -n 1 "$work/log"): does that host have one, and does port 8082 answer?"
     openssl cms -decrypt -inform DER -in "$work/bundle" -recip "$etc/handover.crt" -inkey "$etc/handover.key" \
         -binary -out "$work/signed" 2>"$work/log" ||
         fail "the certificate of $ISSUER is not for this host: run remote-setup for both hosts"
