@@ -212,7 +212,7 @@ def test_the_deploy_key_reads_no_key_and_what_travels_tells_none(certified: Flee
             assert "KEY" in machine.sh(f"cat {path}")
             for who in ("deploy", "portico-test", "www-data"):
                 assert "ermission denied" in machine.sh(f"runuser -u {who} -- cat {path} 2>&1 || true"), (who, path)
-    asked = "curl -s -H 'Host: portico-test.peers' -o /opt/pair -w '%{http_code}' http://WHERE:8082/handover"
+    asked = "curl -s -m 5 -H 'Host: portico-test.peers' -o /opt/pair -w '%{http_code}' http://WHERE:8082/handover"
     assert other.sh(asked.replace("WHERE", issuer.address)) == "200"
     middle = issuer.sh(f"sed -n '/PRIVATE/{{n;p}}' {SHOWN}").split()[0]
     assert other.sh(f"grep -a -c -F '{middle}' /opt/pair || rm /opt/pair").strip() == "0"

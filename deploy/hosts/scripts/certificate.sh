@@ -68,7 +68,7 @@ why_not_ordered() { # LOG LOG
             [ -n "$said" ] || said=$(grep -v -i -e '^Saving debug log' -e '^Ask for help' -e 'community' "$1" | grep . | tail -n 1) || said=
             said=$(printf '%s' "$said" | cut -c 1-250)
             case $said in
-                *HTTPSConnectionPool* | *'Max retries'* | *urn:ietf*)
+                *HTTPSConnectionPool* | *'Max retries'* | *Requesting*onnection* | *Requesting*ime*out* | *Requesting*ame*service* | *urn:ietf*)
                     case $said in *urn:ietf*) echo "$DIRECTORY says: $said" && return ;; esac
                     case $said in
                         *CERTIFICATE_VERIFY* | *'certificate verify'*) echo "$DIRECTORY shows a certificate that is not trusted here: set tls.acme.ca" && return ;;

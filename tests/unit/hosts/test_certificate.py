@@ -250,6 +250,7 @@ AUTH = "Certbot failed to authenticate some domains (authenticator: webroot). Th
             "HTTPSConnectionPool(host='ca.example', port=443): Max retries exceeded: refused",
             "https://ca.example/d cannot be",
         ),
+        ("ValueError: Requesting 10.0.0.1/d: Connection refused", "https://ca.example/d cannot be reached"),
         (
             "Failed to renew certificate x with error: HTTPSConnectionPool(): Max retries\n1 renew failure(s)",
             "https://ca.example/d cannot be reached: check the address, and whether this host may reach it",
