@@ -128,6 +128,28 @@ class Layout:
     def etc(self) -> PurePosixPath:
         return PurePosixPath("/etc", self.name)
 
+    # --- A certificate of an ACME directory; `scripts/certificates.sh` and `scripts/certificate.sh` know the paths.
+
+    @property
+    def certificate_units(self) -> tuple[str, str]:
+        """What orders the certificate, or gets it from the host that does; and its timer."""
+        return f"{self.name}-certificate.service", f"{self.name}-certificate.timer"
+
+    @property
+    def certificate_record(self) -> PurePosixPath:
+        """What status reads of it; in it, what certbot has, for root only."""
+        return PurePosixPath(f"/var/lib/{self.name}-certificate")
+
+    @property
+    def challenges(self) -> PurePosixPath:
+        """What an ACME directory asks nginx for, to see whose the name is."""
+        return self.root / "challenges"
+
+    @property
+    def handover(self) -> PurePosixPath:
+        """The certificate and its key, signed and encrypted for the other web hosts, whose nginx asks ours for it."""
+        return self.root / "handover"
+
     @property
     def roles(self) -> PurePosixPath:
         """The roles of the host, space-separated."""

@@ -246,7 +246,7 @@ def _servers(seen: Sequence[_Seen], now: float) -> Grid:
         answers = [f"{answer.path} {answer.code or 'no answer'}" for answer in each.health.answers]
         servers = [f"{name} {said}" for name, said in each.health.servers.items()]
         left = health.days(each.health, now)
-        certificate = "" if left is None else f"{left} days"
+        certificate = "none yet" if each.health.uncertified else "" if left is None else f"{left} days"
         backup = health.said_of_backups(each.health.backups, now) if each.health.backups else ""
         rows.append((each.host.name, ", ".join(answers), ", ".join(servers), certificate, backup))
     known = 5 if any(each.health.backups for each in seen) else 4

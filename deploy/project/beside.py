@@ -14,7 +14,8 @@ _MOVED = re.compile(
 _DEFAULTS, _UNKNOWN = "# --- For every server below.\n", "# Close the connection"
 _OWN = f"server {{\n    include {_SITE}/server.conf;"
 _HTTP = f"include {_SITE}/http.conf;\n"
-_REDIRECT = "    return 308 "
+#: Of the server that redirects to HTTPS: its first line that is no name.
+_REDIRECT = re.compile(r"^    (?=return 308 |location / \{ return 308 )", re.M)
 #: Variables of ours: nginx would take a second definition of a name without a word.
 _VARIABLE = re.compile(r"^(?:map|geo) \S+ \$(\w+) \{", re.M)
 _ZONE = re.compile(r"\bzone=(\w+):")
@@ -36,7 +37,7 @@ def beside(texts: Mapping[str, str], name: str, *, alone: bool) -> dict[str, str
         # The first server is the default one of its port: two that both say so would be an error.
         first = f"{_UNKNOWN}{unknown}{_HTTP}" if alone else _HTTP
         moved = [each for text in (found["http.conf"], before) for each in _MOVED.findall(text)]
-        redirect = found["http.conf"].replace(_REDIRECT, f"{include}{_REDIRECT}")
+        redirect = _REDIRECT.sub(f"{include}    ", found["http.conf"])
         found |= {
             "http.conf": _MOVED.sub("", redirect),
             "site.conf": _MOVED.sub("", before).replace(_HTTP, first) + _OWN + servers,

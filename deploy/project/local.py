@@ -18,7 +18,7 @@ KINDS = ("dev", "prod", "swarm")
 #: The site's own units on hosts, to which a `.conf` adds.
 SITE_UNITS = ("web", "worker", "beat", "release")
 #: Names that other units of ours have there.
-OUR_UNITS = ("firewall", "redis")
+OUR_UNITS = ("firewall", "redis", "certificate")
 #: What stands in nginx's file where the project adds nothing.
 NOTHING = "# Nothing of the project's own: deploy/local/nginx.conf is what it adds.\n"
 #: The line of the Dockerfile that the project's own lines follow.

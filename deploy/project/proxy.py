@@ -41,12 +41,24 @@ class Front:
     metrics: bool = False
     #: What the project adds to the server.
     own: str = NOTHING
+    #: Whether the machine gets its certificate of an ACME directory: one file has certificate and key.
+    acme: bool = False
+    #: The folder of what that directory asks for; or the address of the machine that has it.
+    challenges: str = ""
+    challenged: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The directives for the certificate."""
+        return ONE_FILE if self.acme else PAIR
 
 
 #: The access log of a container; the engine stores it.
 CONTAINER_LOG = "/dev/stdout"
 #: The directives for the certificate of a server.
 PAIR = "ssl_certificate /etc/nginx/site/tls.crt;\nssl_certificate_key /etc/nginx/site/tls.key;\n"
+#: The same for a pair in one file, which one rename replaces.
+ONE_FILE = "ssl_certificate /etc/nginx/site/tls.pem;\nssl_certificate_key /etc/nginx/site/tls.pem;\n"
 
 
 def runtime_files(front: Front, upstream: Iterable[str], resolved: Iterable[str] = ()) -> dict[str, str]:
@@ -100,9 +112,11 @@ def _http(front: Front, servers: str, log: str, listen: str) -> str:
     if real:
         real += "real_ip_header X-Forwarded-For;\nreal_ip_recursive on;\n"
     port = "" if front.https_port == 443 else f":{front.https_port}"
+    there = f"return 308 https://$host{port}$request_uri;"
     redirect = (
         f"server {{\n    {listen}\n    server_name {' '.join(front.hosts)};\n"
-        f"    return 308 https://$host{port}$request_uri;\n}}\n"
+        + (f"    location / {{ {there} }}\n{_challenge(front)}" if front.acme else f"    {there}\n")
+        + "}\n"
     )
     return (
         f"access_log {log} json buffer=16k flush=1s;\n"
@@ -116,6 +130,23 @@ def _http(front: Front, servers: str, log: str, listen: str) -> str:
         f"geo $realip_remote_addr $is_inside {{\n    default 0;\n{INSIDE}{trusted}}}\n{real}"
         f"{redirect if front.tls else ''}"
     )
+
+
+def _challenge(front: Front) -> str:
+    """Where an ACME directory asks (RFC 8555, section 8.3): one machine orders, the others pass the question on."""
+    lines = (
+        (f"root {front.challenges};", "default_type text/plain;")
+        if front.challenges
+        else (
+            f"proxy_pass http://{_in_url(front.challenged)}:80;",
+            "proxy_set_header Host $host;",
+            'proxy_set_header Cookie "";',
+            "proxy_connect_timeout 5s;",
+            "proxy_read_timeout 10s;",
+        )
+    )
+    inside = "".join(f"        {line}\n" for line in ("limit_except GET { deny all; }", *lines))
+    return f"    location ^~ /.well-known/acme-challenge/ {{\n{inside}    }}\n"
 
 
 #: Networks whose addresses are not routed on the Internet (RFC 1918, 4193, 3927, 4291): this machine, its containers,
@@ -295,6 +326,8 @@ class Here:
     ipv6: bool
     #: The name under which the hosts of a site ask each other for files, on a port that its other sites have too.
     peers_name: str = "peers"
+    #: The encrypted certificate that they may ask for; empty without.
+    handover: str = ""
 
 
 def host_files(here: Here) -> dict[str, str]:
@@ -309,6 +342,8 @@ def host_files(here: Here) -> dict[str, str]:
         askers = [f"allow {address};" for address in here.askers]
         # On hosts, uploads are on the one that serves them, or in a folder that all share.
         lines = [*listen, f"server_name {here.peers_name};", *askers, "deny all;"]
+        if here.handover:
+            lines.append(f"location = /handover {{ alias {here.handover}; default_type application/octet-stream; }}")
         peer = _peer(lines, replace(front, media_url=""))
     if not here.web:
         return {"http.conf": f"map $host $protected_root {{ default {front.protected_root}; }}\n{peer}"}
@@ -317,13 +352,12 @@ def host_files(here: Here) -> dict[str, str]:
     tls = [f"listen {host}443 ssl" for host in both]
     elsewhere = ELSEWHERE.replace("proxy_http", f"proxy_set_header Host {here.peers_name};\n    proxy_http", 1)
     asked = _asked(f"{_in_url(address)}:{PEERS_PORT} max_fails=0" for address in here.others) if here.others else ""
-    server = (
-        "".join(f"{line} http2;\n" for line in tls) + PAIR if front.tls else "".join(f"{line};\n" for line in plain)
-    )
+    listen = [f"{line} http2;\n" for line in tls] if front.tls else [f"{line};\n" for line in plain]
+    server = "".join(listen) + (front.shown if front.tls else "")
     unknown = "".join(f"{line} default_server;\n" for line in plain) + "server_name _;\n"
     if front.tls:
         # Who is trusted asks by address, so without a name: there must be a certificate to show.
-        shown = PAIR if front.trusted else "ssl_reject_handshake on;\n"
+        shown = front.shown if front.trusted else "ssl_reject_handshake on;\n"
         unknown += "".join(f"{line} http2 default_server;\n" for line in tls) + shown
     return {
         "http.conf": _http(front, f"    server unix:{here.socket} max_fails=0;\n", here.log, "; ".join(plain) + ";")

@@ -27,13 +27,12 @@ from deploy.hosts.environment.model import (
     Host,
     HostEntry,
     PerHost,
-    Problems,
     Services,
     Shared,
-    Tls,
     known_environments,
 )
-from deploy.hosts.environment.yaml_lines import Place, Problem
+from deploy.hosts.environment.tls import Acme, Tls
+from deploy.hosts.environment.yaml_lines import Place, Problem, Problems
 from deploy.project import certificate
 from deploy.project.config import Project
 from deploy.project.services import Redis
@@ -116,7 +115,7 @@ def _said(error: ErrorDetails) -> str:
 def _unknown(path: Place) -> str:
     below: dict[str | int, type[BaseModel]] = {"tls": Tls, "services": Services, "hooks": Hooks, "hosts": HostEntry}
     below |= {"backup": Backup}
-    known = (below[path[0]] if len(path) > 1 else EnvironmentFile).model_fields
+    known = (Acme if path[:-1] == ("tls", "acme") else below[path[0]] if path[1:] else EnvironmentFile).model_fields
     near = get_close_matches(str(path[-1]), known, n=1)
     return f"is not known; did you mean {near[0]}?" if near else f"is not known; known are: {', '.join(known)}"
 
@@ -131,14 +130,16 @@ def load(root: Path, name: str, *, pair: bool = False, celery: bool = True, redi
     environment = parse(text, name, root, celery=celery, redis=redis)
     document = yaml_lines.read(text, environment.source)
     failures = []
-    if pair and (tls := environment.tls):
+    if pair and environment.tls and (files := environment.tls.pair):
         try:
             source = f"{environment.source}:{document.line(('tls',))}: tls"
             names = (environment.domain, *environment.allowed_hosts)
-            certificate.check_certificate(tls.certificate, tls.key, source=source, names=names)
+            certificate.check_certificate(files.certificate, files.key, source=source, names=names)
         except Failure as failure:
             failures.append(failure.message)
     missing = []
+    if pair and (acme := environment.acme) and acme.ca and not acme.ca.is_file():
+        missing.append(Problem(("tls", "acme", "ca"), f"{acme.ca}: there is no such file; fix the path"))
     for host in environment.hosts:
         if host.identity and not host.identity.is_file():
             own: Place = ("hosts", host.name, "identity")

@@ -13,8 +13,9 @@ from pydantic import field_validator as checked
 
 from deploy.core.errors import Failure
 from deploy.hosts.environment import values
+from deploy.hosts.environment.tls import Acme, Tls, certified, uncertified
 from deploy.hosts.environment.values import ROLES, Role
-from deploy.hosts.environment.yaml_lines import Problem
+from deploy.hosts.environment.yaml_lines import Problem, Problems
 from deploy.project import backups
 from deploy.project.services import Redis
 from deploy.project.sources import Source
@@ -41,14 +42,6 @@ _ELSEWHERE = {
         "a deploy sets it; remove it",
     ),
 }
-
-
-class Problems(ValueError):
-    """Several problems at once, each with its own place."""
-
-    def __init__(self, found: Sequence[Problem]) -> None:
-        super().__init__()
-        self.found = found
 
 
 # --- The models ---
@@ -95,13 +88,6 @@ class Host(PerHost):
     private_address: str
     roles: tuple[Role, ...]
     kinds: tuple[str, ...] | None = None
-
-
-class Tls(_Model):
-    """A certificate with its chain, and its key: files of this machine."""
-
-    certificate: values.LocalPath
-    key: values.LocalPath
 
 
 class Services(_Model):
@@ -195,6 +181,7 @@ class EnvironmentFile(Shared):
         if "port" in info.data:
             found += _same_addresses(value, info.data["port"])
         found += [*_without_private_address(value), *_redirects_without_https(info.data), *_no_dump(value, info.data)]
+        found += [*uncertified(info.data)]
         _refuse(found)
         return value
 
@@ -221,6 +208,16 @@ class Environment(Shared):
     def secure(self) -> bool:
         """Whether the site requires HTTPS."""
         return self.tls is not None if self.https_only is None else self.https_only
+
+    @property
+    def acme(self) -> Acme | None:
+        """Who issues the site's certificate; None with a pair of files, and without TLS."""
+        return self.tls.acme if self.tls else None
+
+    @property
+    def certified(self) -> tuple[str, ...]:
+        """The names that the certificate of `acme` is for, the main name first."""
+        return certified(self.names)
 
     @property
     def site_hosts(self) -> tuple[Host, ...]:

@@ -188,6 +188,15 @@ def _said_by(read: Callable[[], T]) -> T:
         raise ValueError(failure.message.removeprefix(": ")) from None
 
 
+def _directory(value: object) -> str:
+    parts = urlsplit(value) if isinstance(value, str) else None
+    if not isinstance(value, str) or not parts or parts.scheme != "https" or not parts.hostname or parts.username:
+        raise ValueError("must be the address of an ACME directory, such as https://acme.example.org/directory")
+    if re.search(r"[^!-~]|['\"\\`$]", value):
+        raise ValueError("has letters that no address has")
+    return value
+
+
 Port = Annotated[int, whole(1, 65535)]
 Count = Annotated[int, whole(1, 64)]
 Seconds = Annotated[int, whole(1, 3600)]
@@ -211,6 +220,8 @@ Broker = Annotated[Source | SecretStr, _service("broker")]
 Redis = Annotated[Source | SecretStr, _service("redis")]
 Repository = Annotated[str, PlainValidator(_repository)]
 Keep = Annotated[backups.Keep, PlainValidator(_keep)]
+Email = Annotated[str, _matching(re.compile(r"[\w.+-]+@[A-Za-z0-9.-]+\.[A-Za-z0-9-]+"), "mail address")]
+Directory = Annotated[str, PlainValidator(_directory)]
 Time = Annotated[str, _matching(re.compile("([01][0-9]|2[0-3]):[0-5][0-9]"), 'time of day, such as "03:30"')]
 OpenPorts = tuple[Annotated[OpenPort, PlainValidator(_open_port)], ...]
 Jumps = Annotated[

@@ -7,7 +7,7 @@ Scalars are read as plain text and never converted: most of them become host nam
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,6 +28,14 @@ class Problem(NamedTuple):
 
     path: Place
     text: str
+
+
+class Problems(ValueError):
+    """Several problems at once, each with its own place."""
+
+    def __init__(self, found: Sequence[Problem]) -> None:
+        super().__init__()
+        self.found = found
 
 
 @dataclass(frozen=True)

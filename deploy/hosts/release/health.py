@@ -11,8 +11,9 @@ from deploy.hosts.release import state
 from deploy.hosts.release.state import HostState
 from deploy.project import maintenance
 
-#: Days before a certificate ends within which it is wrong: renewal begins 30 days before.
-CERTIFICATE_DAYS = 21
+#: Days before a certificate ends within which it is wrong: renewal begins 30 days before. Of one that is valid for a
+#: shorter time, a fourth of that: it is renewed when a third is left.
+CERTIFICATE_DAYS, CERTIFICATE_SHARE = 21, 0.25
 #: Less is free: a share of a file system, and kilobytes. A release needs 200 MB.
 LEAST_SHARE, LEAST_KILOBYTES = 0.05, 200_000
 #: A backup is made each day; one is late after as long as two take, and some hours.
@@ -67,6 +68,11 @@ class Health:
     disks: list[Disk] = field(default_factory=list)
     #: When the certificate that nginx shows ends, in seconds since the epoch; None without one.
     certificate: int | None = None
+    #: From when on it is valid; None if the host does not say.
+    certified: int | None = None
+    #: Of a certificate that the hosts themselves renew: whether there has been none yet, and when and why it failed.
+    uncertified: bool = False
+    renewal: tuple[int, str] | None = None
     #: Who changes the host now.
     lock: str = ""
     #: None without a repository of backups.
@@ -95,7 +101,12 @@ def _take(health: Health, key: str, value: str) -> None:
             folder, free, total = value.split()
             health.disks.append(Disk(folder, int(free), int(total)))
         case "certificate":
-            health.certificate = int(value)
+            health.certificate, *rest = map(int, value.split())
+            health.certified = next(iter(rest), None)
+        case "renewal":
+            seconds, _, why = value.partition(" ")
+            health.uncertified |= seconds == "never"
+            health.renewal = health.renewal if seconds == "never" else (int(seconds), why)
         case "lock":
             health.lock = value
         case "backup":
@@ -117,8 +128,8 @@ def _take_backup(backups: Backups, words: Sequence[str]) -> None:
 
 
 def days(health: Health, now: float) -> int | None:
-    """Days that the certificate is still valid, rounded down."""
-    return None if health.certificate is None else int((health.certificate - now) // 86400)
+    """Days that the certificate is still valid, rounded down; None if there is none, or none that the hosts ordered."""
+    return None if health.certificate is None or health.uncertified else int((health.certificate - now) // 86400)
 
 
 def left_over(has: HostState, health: Health, environment: str) -> list[str]:
@@ -156,10 +167,29 @@ def wrong(roles: Sequence[str], has: HostState, health: Health, environment: str
             yield f"{disk.folder} has {disk.free / 1e6:.1f} of {disk.total / 1e6:.1f} GB free: make room there"
     if health.backups and has.setup:
         yield from _wrong_backups(health.backups, environment, now)
+    if line := _wrong_certificate(health, setup, now):
+        yield line
+
+
+def _wrong_certificate(health: Health, setup: str, now: float) -> str:
+    """What is wrong with the certificate, by its days and, if the host renews it, by the last try; empty if nothing."""
     left = days(health, now)
-    if left is not None and left < CERTIFICATE_DAYS:
-        ends = f"ends in {left} days" if left >= 0 else "has ended"
-        yield f"its certificate {ends}: renew it, then {setup}"
+    ends = "" if left is None else f"ends in {left} days" if left >= 0 else "has ended"
+    if health.uncertified:
+        why = f"{health.renewal[1]}; then {setup}" if health.renewal else f"{setup} orders it"
+        return f"has no certificate yet: {why}"
+    if health.renewal:
+        seconds, why = health.renewal
+        return f"its certificate {ends or 'is not shown'}, and was not renewed {ago(seconds, now)}: {why}; then {setup}"
+    if left is None or left >= _fewest_days(health):
+        return ""
+    return f"its certificate {ends}: renew it, then {setup}"
+
+
+def _fewest_days(health: Health) -> float:
+    if health.certificate is None or health.certified is None:
+        return CERTIFICATE_DAYS
+    return min(CERTIFICATE_DAYS, CERTIFICATE_SHARE * (health.certificate - health.certified) / 86400)
 
 
 def _wrong_backups(backups: Backups, environment: str, now: float) -> Iterator[str]:

@@ -24,6 +24,7 @@
 #   enable UNIT | disable UNIT              disable also stops it; for a template all its units, without waiting
 #   start UNIT | restart UNIT | reload UNIT
 #   database | broker | redis | backup      role, database and password; user and password; password; repository
+#   certificate                             what nginx shows until there is one, and keys to hand it on
 #
 # Output: the steps that take long. A failure is one line on standard error.
 set -eu
@@ -330,6 +331,7 @@ carry_out() {
                 echo "opening the repository of backups"
                 repository_open "$name" || fail "cannot open the repository of backups: $(tail -n 1 "$work/log")"
                 ;;
+            certificate) certificate_make "$name" || fail "cannot make keys for a certificate in /etc/$name: is the disk full?" ;;
             redis) redis_make "$name" || fail "cannot write the password of Redis to /etc/$name" ;;
             end) ;;
             *) fail "unknown step: $verb" ;;

@@ -12,10 +12,11 @@
 #   secret PATH OWNER       the same without the content; if the owner is not root, read as the owner
 #   unit NAME               unit NAME ENABLED ACTIVE
 #   address NAME            address NAME ADDRESS…
-#   database | broker | redis | backup  state WHAT WORD…         what is missing; empty if nothing is
+#   database | broker | redis | backup | certificate    state WHAT WORD…     what is missing; empty if nothing is
 #                           password WHAT PASSWORD
 #                           account WHAT USER PLACE           PLACE: the database, or the vhost
 #                           certificate WHAT CONTENT
+#                           issued SHA256, handover CONTENT   what it notes of its certificate, and is known by
 #
 # Always: system ID VERSION, python VERSION, port NUMBER, ipv6, pending VERB UNIT.
 set -eu
@@ -159,6 +160,10 @@ while read -r what first second roles <&3; do
         redis)
             echo "state redis $(redis_missing "$name")"
             access redis
+            ;;
+        certificate)
+            echo "state certificate $(certificate_missing "$name")"
+            certificate_known "$name"
             ;;
         backup) echo "state backup $(repository_missing "$name")" ;;
         end)

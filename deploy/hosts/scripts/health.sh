@@ -7,7 +7,8 @@
 #   answer PATH CODE WORDS…         of the site, through nginx; 000 for none
 #   server NAME STATE               nginx, postgresql, rabbitmq, redis, firewall; `ok`, or what is wrong
 #   disk FOLDER FREE TOTAL          of each file system in use, in kilobytes
-#   certificate SECONDS             when it ends, since the epoch
+#   certificate SECONDS SECONDS     when it ends, since the epoch, and when it began
+#   renewal never|SECONDS WHY       of `tls: acme`: there has been none yet; when the last try failed, and why
 #   lock WHO                        who changes this host now
 #   restarts UNIT NUMBER            of the units that run
 #   backup WORD…                    due, with SECONDS if the last one failed; last SECONDS ID; proved ok|failed SECONDS ID
@@ -40,9 +41,16 @@ if has web; then
         echo "answer $path ${code:-000} $words"
     done
     if [ "$tls" = tls ]; then
-        until=$(timeout "$patience" openssl s_client -connect 127.0.0.1:443 -servername "$domain" </dev/null 2>/dev/null |
-            openssl x509 -noout -enddate 2>/dev/null) || until=
-        [ -z "$until" ] || echo "certificate $(date -d "${until#*=}" +%s)"
+        dates=$(timeout "$patience" openssl s_client -connect 127.0.0.1:443 -servername "$domain" </dev/null 2>/dev/null |
+            openssl x509 -noout -dates 2>/dev/null) || dates=
+        until=${dates#*notAfter=} since=${dates#*notBefore=}
+        since=${since%%notAfter=*}
+        [ -z "$dates" ] || echo "certificate $(date -d "$until" +%s) $(date -d "$since" +%s)"
+    fi
+    if [ -e "/etc/$name/certificate.conf" ]; then
+        renewal=/var/lib/$name-certificate
+        [ -e "$renewal/issued" ] || echo "renewal never"
+        [ ! -s "$renewal/failed" ] || echo "renewal $(head -n 1 "$renewal/failed" | cut -c 1-500)"
     fi
 fi
 if has database; then

@@ -22,7 +22,7 @@ from deploy.hosts.environment.file import chosen
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.environment.owner import Place, Sites, owner
 from deploy.hosts.environment.secrets import read_backup
-from deploy.hosts.setup import additions, drift, proof
+from deploy.hosts.setup import acme, additions, drift, proof
 from deploy.hosts.setup import facts as asking
 from deploy.hosts.setup.desired import desired, require_addresses, waits_for
 from deploy.hosts.setup.diff import Access, Change, Desired, Facts, Server, diff, steps
@@ -47,7 +47,7 @@ from deploy.project import local
 from deploy.project.config import Project
 
 #: What facts and apply know of servers.
-SERVER_SCRIPTS = ("postgresql.sh", "rabbitmq.sh", "redis.sh", "repository.sh")
+SERVER_SCRIPTS = ("postgresql.sh", "rabbitmq.sh", "redis.sh", "repository.sh", "certificates.sh")
 #: Seconds to inspect a host, and to make it ready: packages come over the network.
 FACTS_SECONDS = 120
 APPLY_SECONDS = 1800
@@ -57,7 +57,7 @@ ROUNDS = 3
 
 
 def load(environment: Environment, project: Project) -> Site:
-    """The environment with the files for its hosts, without certificate and key: `with_pair` adds those.
+    """The environment with the files for its hosts, without those of `tls`: `with_pair` adds them.
 
     Raises `Failure` for a file that cannot be read.
     """
@@ -76,20 +76,23 @@ def load(environment: Environment, project: Project) -> Site:
 
 
 def with_pair(site: Site) -> Site:
-    """Add certificate and key, if the environment has `tls`. Raises `Failure` if one cannot be read."""
-    if not (tls := site.environment.tls):
-        return site
+    """Add the files of `tls`, if the environment has any. Raises `Failure` if one cannot be read."""
+    tls = site.environment.tls
     try:
-        return replace(site, certificate=tls.certificate.read_text(), key=tls.key.read_text())
+        if tls and tls.acme and tls.acme.ca:
+            return replace(site, authority=tls.acme.ca.read_text())
+        if not tls or not tls.pair:
+            return site
+        return replace(site, certificate=tls.pair.certificate.read_text(), key=tls.pair.key.read_text())
     except OSError as error:
         raise _unreadable(error) from None
 
 
 def with_certificate(site: Site) -> Site:
     """Add the certificate, if it is on this machine, but not the key."""
-    if tls := site.environment.tls:
+    if (tls := site.environment.tls) and tls.pair:
         with suppress(OSError, UnicodeDecodeError):
-            return replace(site, certificate=tls.certificate.read_text())
+            return replace(site, certificate=tls.pair.certificate.read_text())
     return site
 
 
@@ -125,13 +128,14 @@ def setup(
         with admin(environment) as connections:
             plans = _require_all(_plans(connections, site, hosts))
             show_plans(plans, details=details)
-            if any(plan.changes for plan in plans.values()):
-                names = ", ".join(name for name, plan in plans.items() if plan.changes)
+            if any(plan.changes or plan.later for plan in plans.values()):
+                names = ", ".join(name for name, plan in plans.items() if plan.changes or plan.later)
                 confirm(f"This changes {names}.", environment.name, confirmed)
             failed = _converge(connections, site, plans, notify)
             left = [host for host in hosts if host.name not in failed]
             called = {name: plan.called for name, plan in plans.items()}
-            _prove(connections, site, left, called, failed=failed, notify=notify)
+            uncertified = _certify(connections, site, left, plans, notify)
+            _prove(connections, site, left, called, failed=failed, uncertified=uncertified, notify=notify)
 
     return Action(show, do)
 
@@ -186,7 +190,21 @@ def admin(environment: Environment) -> Connections:
 def show_plans(plans: Mapping[str, Plan], *, details: bool) -> None:
     """Print the changes of each host; with ``details``, each of them with the texts of files."""
     for name, plan in plans.items():
-        print(render(name, plan.changes, details=details), flush=True)
+        print(render(name, (*plan.changes, *plan.later), details=details), flush=True)
+
+
+def _certify(
+    connections: Connections, site: Site, hosts: list[Host], plans: Mapping[str, Plan], notify: Notify
+) -> dict[str, Failure]:
+    """Order the certificate of `tls: acme` if a host lacks it; returns failures by host."""
+    if not any(plans[host.name].later for host in hosts):
+        return {}
+    notify("ordering the certificate")
+
+    def ask(connection: Connection, text: str, data: bytes) -> Result:
+        return as_root(connection, text, data, acme.SECONDS)
+
+    return acme.obtain(site, hosts, plans, connections, ask)
 
 
 def _prove(
@@ -196,6 +214,7 @@ def _prove(
     called: Mapping[str, str],
     *,
     failed: dict[str, Failure],
+    uncertified: Mapping[str, Failure],
     notify: Notify,
 ) -> None:
     """Try what a deploy and a visitor need. Raises `Failure` with a line for each host that is not ready."""
@@ -204,6 +223,8 @@ def _prove(
         return as_root(connection, text, data, proof.SECONDS).text
 
     found, remarks = proof.prove(site, hosts, connections, ask, called=called, without=failed)
+    for name, each in uncertified.items():
+        found[name] = Failure("\n".join(failure.message for failure in (found.get(name), each) if failure))
     for host in hosts:
         if host.name not in found:
             notify(f"{host.name}: ready")
@@ -251,7 +272,8 @@ class Seen:
 
 def _plans(connections: Connections, site: Site, chosen: Collection[Host]) -> dict[str, Plan | Failure]:
     """The changes for each host, or why it cannot be inspected."""
-    keepers = [host for host in site.environment.hosts if set(SERVERS) & set(host.roles)]
+    shared = {*SERVERS, *(("web",) if site.environment.acme else ())}
+    keepers = [host for host in site.environment.hosts if shared & set(host.roles)]
     asked = {host.name: host for host in (*chosen, *keepers)}
     found = connections.on_all(asked.values(), lambda connection: _look(connection, site))
     seen = {name: each for name, each in found.items() if isinstance(each, Seen)}
@@ -259,7 +281,8 @@ def _plans(connections: Connections, site: Site, chosen: Collection[Host]) -> di
     plans: dict[str, Plan | Failure] = {name: each for name, each in found.items() if isinstance(each, Failure)}
     for host in chosen:
         if host.name in seen:
-            plans[host.name] = _plan(seen[host.name], host, access)
+            handover = {name: each.facts.handover for name, each in seen.items()}
+            plans[host.name] = _plan(seen[host.name], host, access, handover)
     return plans
 
 
@@ -269,7 +292,7 @@ def _require_all(plans: Mapping[str, Plan | Failure]) -> dict[str, Plan]:
     return {name: plan for name, plan in plans.items() if not isinstance(plan, Failure)}
 
 
-def _plan(seen: Seen, host: Host, access: Mapping[Server, Access]) -> Plan:
+def _plan(seen: Seen, host: Host, access: Mapping[Server, Access], handover: Mapping[str, str]) -> Plan:
     site, facts = seen.site, seen.facts
     learned = Learned(
         facts.ports,
@@ -280,6 +303,7 @@ def _plan(seen: Seen, host: Host, access: Mapping[Server, Access]) -> Plan:
         shares_nginx(site, facts),
         shares_database(site, facts, seen.place.others),
         shares_broker(site, facts),
+        handover,
         seen.place.others,
     )
     changes = diff(desired(site, host, learned), facts)
@@ -287,7 +311,8 @@ def _plan(seen: Seen, host: Host, access: Mapping[Server, Access]) -> Plan:
         title = f"+ {site.layout.services} (secret), once {' and '.join(others)} has generated its password"
         changes = (*changes, Change(title, ()))
     notes = (Change(f"! {line}", (), note=True) for line in remarks(site, host, facts, learned))
-    return Plan((*notes, *changes) if changes else (), site.layout.names, drift.lines(changes, facts))
+    shown = (*notes, *changes) if changes else ()
+    return Plan(shown, site.layout.names, drift.lines(changes, facts), acme.later(site, host, facts))
 
 
 def sites_of(connection: Connection) -> Sites:
@@ -309,7 +334,9 @@ def _look(connection: Connection, site: Site) -> Seen:
             sites, handed="owner" in site.take_over
         )
         here = site.on(place.name)
-        unknown = Learned(access=dict.fromkeys(SERVERS, Access(SecretStr(""), "")), others=place.others)
+        access = dict.fromkeys(SERVERS, Access(SecretStr(""), ""))
+        handover = {each.name: "unknown" for each in site.environment.hosts}
+        unknown = Learned(access=access, handover=handover, others=place.others)
         facts = inspect(connection, here, desired(here, host, unknown), here.addresses)
     except Failure as failure:
         named = f"{connection.name}: "

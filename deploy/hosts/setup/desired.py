@@ -10,6 +10,7 @@ from deploy.core.errors import Failure
 from deploy.hosts.environment.model import Host
 from deploy.hosts.layout import BROKER_PORT, DATABASE_PORT, NGINX_GROUP, OWNER, SHARED, UNIT_KINDS, Layout, UnitKind
 from deploy.hosts.setup import redis
+from deploy.hosts.setup.acme import with_certificate
 from deploy.hosts.setup.additions import with_additions
 from deploy.hosts.setup.backup import with_backup
 from deploy.hosts.setup.diff import Desired, Facts, File, Folder, Group, Idle, Server, Unit, User, digest
@@ -42,11 +43,12 @@ _SITE_PACKAGES = (
 
 
 def setup_digest(site: Site, host: Host) -> str:
-    """A digest of the desired state of a host, without the certificate and key of `tls`, and the secrets of backups.
+    """A digest of the desired state of a host, without the files of `tls`, and the secrets of backups.
 
     A deploy compares it on machines that do not have the key, and may not have the certificate.
     """
-    return digest(_without_mark(replace(site, certificate="", key="", backup_secrets={}), host, Learned()))
+    common = replace(site, certificate="", key="", authority="", backup_secrets={})
+    return digest(_without_mark(common, host, Learned()))
 
 
 def setup_mark(site: Site, host: Host) -> str:
@@ -89,6 +91,7 @@ def _without_mark(site: Site, host: Host, learned: Learned) -> Desired:
             with_broker(site, host, learned) if "broker" in host.roles else without_broker(site, learned),
             with_redis(site, host, learned) if "redis" in host.roles else without_redis(site),
             with_backup(site, host),
+            with_certificate(site, host, learned),
             with_firewall(site, host, learned),
             with_additions(site, host),
             _upgrades(site, learned),

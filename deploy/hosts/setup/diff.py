@@ -137,9 +137,9 @@ class Desired:
 
 Server = Literal["database", "broker", "redis"]
 #: What a host makes itself: what a server needs, and the repository of backups.
-Made = Server | Literal["backup"]
-#: Servers whose password must be there when they start: it is a part of their configuration.
-BEFORE_ITS_UNIT: tuple[Made, ...] = ("redis",)
+Made = Server | Literal["backup", "certificate"]
+#: Servers whose password must be there when they start; and what nginx's files name, which are checked as they come.
+BEFORE_ITS_UNIT, BEFORE_FILES = ("redis",), ("certificate",)
 Kind = Literal["file", "folder", "link", "other", "absent"]
 
 
@@ -206,6 +206,9 @@ class Facts:
     #: What a server lacks, such as its user or password; empty if nothing.
     missing: Mapping[Made, str] = field(default_factory=dict)
     access: Mapping[Server, Access] = field(default_factory=dict)
+    #: The digest of what a host notes of its certificate (`acme.issued`), and how it is known when one is handed on.
+    issued: str = ""
+    handover: str = ""
     #: Restarts and reloads that an interrupted setup has not done.
     pending: tuple[tuple[str, str], ...] = ()
 
@@ -245,7 +248,8 @@ def diff(desired: Desired, facts: Facts) -> tuple[Change, ...]:
         for server in desired.servers
         if (missing := facts.missing.get(server, "all"))
     }
-    first = [made.pop(server) for server in BEFORE_ITS_UNIT if server in made]
+    before += [made.pop(server) for server in (*made,) if server in BEFORE_FILES]
+    first = [made.pop(server) for server in (*made,) if server in BEFORE_ITS_UNIT]
     units = [*_units(desired, facts, written), *_retired(desired, facts)]
     changes = [*before, *_idle(desired.idle, facts), *moves, *files, *gone, *reread, *first, *units, *made.values()]
     if desired.setup and (changes or not _same(desired.setup, facts)):
@@ -306,13 +310,11 @@ def _packages(desired: Desired, facts: Facts) -> Iterator[Change]:
 
 def _users(desired: Desired, facts: Facts) -> Iterator[Change]:
     for user in desired.users:
-        kind = "system" if user.system else "login"
+        step = (f"user {user.name} {'system' if user.system else 'login'}",)
         if user.name not in facts.users:
-            yield Change(f"+ user {user.name}", (f"user {user.name} {kind}",))
-        elif facts.users[user.name] != user.shell:
-            yield Change(
-                f"~ user {user.name}: shell {facts.users[user.name]} → {user.shell}", (f"user {user.name} {kind}",)
-            )
+            yield Change(f"+ user {user.name}", step)
+        elif (shell := facts.users[user.name]) != user.shell:
+            yield Change(f"~ user {user.name}: shell {shell} → {user.shell}", step)
         if not user.system and user.name not in facts.keys:
             yield Change(f"+ keys of {user.name}: those of the administrator", (f"keys {user.name}",))
 
@@ -334,9 +336,9 @@ def _rights(rights: tuple[str, str, str]) -> str:
 def _group(group: Group, facts: Facts) -> Iterator[Change]:
     files = [_merged(file, facts.entries.get(file.path, ABSENT).text or "") for file in group.files]
     changed = [file for file in files if not _same(file, facts)]
-    for number, file in enumerate(changed):
-        first = ("group",) if number == 0 else ()
-        last = (f"check {group.check}",) if group.check and number == len(changed) - 1 else ()
+    for file in changed:
+        first = ("group",) if file is changed[0] else ()
+        last = (f"check {group.check}",) if group.check and file is changed[-1] else ()
         entry = facts.entries.get(file.path, ABSENT)
         theirs = file.shared and entry.kind == "file" and WRITTEN not in (entry.text or "").partition("\n")[0]
         if theirs:
@@ -346,8 +348,7 @@ def _group(group: Group, facts: Facts) -> Iterator[Change]:
 
 
 def _merged(file: File, before: str) -> File:
-    text = merged(file.text, before, earlier=file.earlier) if file.shared == "merged" else file.text
-    return replace(file, text=text)
+    return replace(file, text=merged(file.text, before, earlier=file.earlier)) if file.shared == "merged" else file
 
 
 def _same(file: File, facts: Facts) -> bool:
@@ -371,10 +372,8 @@ def _difference(file: File, entry: Entry) -> str:
     """The diff of a file's text; empty if it does not change, or if it is secret."""
     if file.secret or entry.digest == file.digest:
         return ""
-    before = (entry.text or "").splitlines()
-    lines = unified_diff(
-        before, file.text.splitlines(), file.path if entry.kind == "file" else "/dev/null", file.path, lineterm=""
-    )
+    before, name = (entry.text or "").splitlines(), file.path if entry.kind == "file" else "/dev/null"
+    lines = unified_diff(before, file.text.splitlines(), name, file.path, lineterm="")
     return "\n".join(lines) or _title(file, entry)
 
 

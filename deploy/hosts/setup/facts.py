@@ -19,6 +19,7 @@ _ACTIVE = {"active", "reloading", "activating"}
 _KNOWN = {
     *("system", "no-systemd", "python", "ipv6", "port", "package", "user", "keys", "entry", "unit", "served"),
     *("there", "cluster", "listen", "address", "state", "password", "account", "certificate", "pending"),
+    *("issued", "handover"),
 }
 
 
@@ -88,6 +89,8 @@ def _facts(said: dict[str, list[list[str]]]) -> Facts:
         access=_access(
             dict(said["password"]), dict(said["certificate"]), {what: (user, at) for what, user, at in said["account"]}
         ),
+        issued=next((words[0] for words in said["issued"]), ""),
+        handover=next((base64.b64decode(words[0]).decode() for words in said["handover"]), ""),
         pending=tuple((verb, unit) for verb, unit in said["pending"]),
     )
 

@@ -34,7 +34,7 @@ def summary(changes: Iterable[Change]) -> list[str]:
             kind, _, names = what.partition(": ")
             number = len(names.split()) if kind == "packages" else 1
             new[kind if kind == "packages" else _kind(what)] += number
-        elif sign in ("database:", "broker:", "redis:"):
+        elif sign in ("database:", "broker:", "redis:", "order", "get"):
             rest.append(change.title)
     counted = [
         f"{number} {kind if number != 1 else _ONE.get(kind, kind.removesuffix('s'))}" for kind, number in new.items()

@@ -73,7 +73,7 @@ def _stopping(site: Site) -> Iterator[str]:
 def _own_units(site: Site) -> list[str]:
     template, *timers = site.layout.backup_units
     own = (f"{site.layout.name}-{name}.service" for name in site.own.services)
-    return [*own, site.layout.redis_unit, *timers, template]
+    return [*own, site.layout.redis_unit, *timers, template, *reversed(site.layout.certificate_units)]
 
 
 def _own_files(site: Site) -> tuple[str, ...]:
@@ -125,7 +125,9 @@ def _database(seen: Seen, data: Collection[str]) -> Iterator[Change]:
 def _folders(seen: Seen, data: Collection[str]) -> Iterator[Change]:
     layout = seen.site.layout
     gone = [layout.releases, layout.layers, layout.static, layout.state, layout.library, layout.backup_record]
-    gone.append(PurePosixPath(f"/var/cache/{layout.name}-backup"))
+    gone += [PurePosixPath(f"/var/cache/{layout.name}-backup"), layout.challenges, layout.handover]
+    # With it goes what certbot has of this site; it has nothing of others there.
+    gone.append(layout.certificate_record)
     kept = [layout.protected, layout.media, layout.before, layout.backups]
     for folder in map(str, gone):
         yield Change(f"- {folder}/", (f"erase {folder}",))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 
 from deploy.hosts.environment.model import Host
-from deploy.hosts.layout import NGINX_MAIN, SHARED, site_name
+from deploy.hosts.layout import NGINX_MAIN, SHARED
+from deploy.hosts.setup import acme
 from deploy.hosts.setup.diff import Desired, File, Folder, Group, Idle, Unit
 from deploy.hosts.setup.site import (
     Learned,
@@ -23,7 +25,7 @@ from deploy.project import beside, proxy
 #: All files that nginx may have of a site; earlier versions had them in the folder of the main file.
 _NGINX_FILES = (
     *("site.conf", "proxy.conf", "http.conf", "server.conf", "missing.conf", "unknown.conf"),
-    *("defaults.conf", "local.conf", "tls.crt", "tls.key"),
+    *("defaults.conf", "local.conf", "tls.crt", "tls.key", "tls.pem"),
 )
 _NGINX_DROP_IN = shared_drop_in("nginx.service")
 
@@ -43,6 +45,9 @@ def with_nginx(site: Site, host: Host, learned: Learned) -> Desired:
     drop_in = confined(_NGINX_DROP_IN, "files/nginx.drop-in.conf")
     groups: tuple[Group, ...] = (Group((drop_in,)), Group((*files, whole), check="nginx"))
     absent = nginx_paths(site, files)
+    if acme.orders(site, host):
+        # The host makes it, and replaces it by itself.
+        absent = tuple(path for path in absent if path != str(layout.nginx / "tls.pem"))
     if learned.shares_nginx:
         groups = (Group(tuple(files), check="nginx-beside"),)
         absent = (drop_in.path, whole.path, *absent)
@@ -74,6 +79,13 @@ def _nginx_texts(site: Site, host: Host, learned: Learned) -> dict[str, str]:
         own=site.own.nginx,
     )
     others = [other for other in environment.hosts if other.name != host.name]
+    if acme.orders(site, host):
+        first = acme.issuer(environment)
+        front = (
+            replace(front, acme=True, challenges=str(layout.challenges))
+            if first.name == host.name
+            else replace(front, acme=True, challenged=learned.of(first)[0])
+        )
     here = proxy.Here(
         front,
         socket=str(layout.upstream),
@@ -83,7 +95,8 @@ def _nginx_texts(site: Site, host: Host, learned: Learned) -> dict[str, str]:
         askers=[address for other in others if "web" in other.roles for address in learned.of(other)],
         ipv6=learned.ipv6,
         # The same on all hosts, whatever each calls the site.
-        peers_name=f"{site_name(site.project.name, environment.name)}.peers",
+        peers_name=acme.peers_name(site),
+        handover=str(layout.handover / "pair") if acme.hands_over(site, host) else "",
     )
     return {
         **({name: site.nginx[name] for name in ("site.conf", "proxy.conf")} if web else {}),

@@ -42,6 +42,8 @@ class Site:
     nginx: Mapping[str, str]
     certificate: str = ""
     key: str = field(default="", repr=False)
+    #: The authority of an ACME directory; empty for those that Debian trusts, and where only the rest is compared.
+    authority: str = ""
     #: What restic reads that is secret; empty where only the rest is compared.
     backup_secrets: dict[str, str] = field(default_factory=dict, repr=False)
     own: Own = Own()
@@ -78,6 +80,8 @@ class Plan:
     names: str
     #: The differences, a line each (`drift`).
     drift: tuple[str, ...] = ()
+    #: What is done when all hosts are ready, and may fail without harm to the rest (`acme.obtain`).
+    later: tuple[Change, ...] = ()
 
     @property
     def called(self) -> str:
@@ -101,6 +105,8 @@ class Learned:
     #: Whether others use the database's server and the broker, which then go on with their own configuration.
     shares_database: bool = False
     shares_broker: bool = False
+    #: What web hosts sign and decrypt with when one hands the certificate to the others, by host.
+    handover: Mapping[str, str] = field(default_factory=dict)
     #: The marks of the host's other sites, by name. What sites share is left alone then.
     others: Mapping[str, Mark] = field(default_factory=dict)
 
@@ -120,8 +126,8 @@ def has_files(host: Host) -> bool:
 
 
 def shows_certificate(site: Site, host: Host) -> bool:
-    """Whether a host serves the site's certificate."""
-    return site.environment.tls is not None and "web" in host.roles
+    """Whether a host serves a certificate of this machine."""
+    return site.environment.tls is not None and not site.environment.acme and "web" in host.roles
 
 
 def template_text(path: str, /, **values: str) -> str:

@@ -45,6 +45,7 @@ BEGIN = b"portico: begin\n"
 _BEFORE = {
     **dict.fromkeys(("activate.sh", "restart.sh"), ("site.sh",)),
     **dict.fromkeys(("health.sh", "facts.sh", "apply.sh", "restore.sh"), ("systemd.sh",)),
+    **dict.fromkeys(("certificate.sh", "certify.sh"), ("systemd.sh",)),
 }
 _PIECE = 32768
 #: What sudo says on a host whose own name cannot be resolved; it goes on, so that is never the reason.

@@ -6,9 +6,11 @@ RUN rm /etc/apt/apt.conf.d/docker-clean \
     && printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d \
     && apt-get update -qq \
     && apt-get install -qq --no-install-recommends systemd systemd-sysv dbus openssh-server iproute2 >/dev/null \
-    # No network is needed, or little, to install what a host is set up with: this is the time that tests have.
+    # No network is needed, or little, to install what a host is set up with, and an ACME directory: this is the time that
+    # tests have.
     && apt-get install -qq --download-only sudo nginx curl python3 python3-venv python3-dev gcc libpq-dev libpq5 \
-       postgresql postgresql-client rabbitmq-server nftables unattended-upgrades rsync restic \
+       postgresql postgresql-client rabbitmq-server nftables unattended-upgrades rsync restic certbot \
+       pebble \
     && rm /usr/sbin/policy-rc.d
 # The keys and the id of a host are made when it first starts; a container has neither devices nor seats nor terminals.
 COPY host-ssh.conf /etc/systemd/system/ssh.service.d/rig.conf

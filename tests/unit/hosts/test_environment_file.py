@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deploy.core import shell
 from deploy.core.errors import Failure
-from deploy.hosts.environment import file, model, secrets
+from deploy.hosts.environment import file, model, secrets, tls
 from deploy.hosts.environment.file import parse
 from deploy.hosts.environment.model import EXAMPLE, FOLDER, Environment
 from deploy.hosts.environment.values import ROLES, Jump
@@ -454,7 +454,7 @@ def test_the_example_says_the_defaults_and_is_valid_with_all_that_is_commented_o
 
 
 def test_each_key_of_each_model_is_explained_in_the_example() -> None:
-    for section in (model.EnvironmentFile, model.HostEntry, model.Tls, model.Services, model.Backup):
+    for section in (model.EnvironmentFile, model.HostEntry, tls.Tls, tls.Acme, model.Services, model.Backup):
         for name in (*section.model_fields, *model.Hooks.model_fields):
             assert re.search(rf"(^#?|\{{|^#? +|, ){name}: ?", EXAMPLE_TEXT, re.MULTILINE), name
 

@@ -147,7 +147,16 @@ def test_a_unit_of_the_projects_own_runs_on_hosts_with_its_roles_and_goes_when_i
 
 
 @pytest.mark.parametrize(
-    "name", ["app.conf", "web.service", "firewall.service", "redis.service", "Bad Name.service", "a.timer"]
+    "name",
+    [
+        "app.conf",
+        "web.service",
+        "firewall.service",
+        "redis.service",
+        "certificate.service",
+        "Bad Name.service",
+        "a.timer",
+    ],
 )
 def test_a_unit_that_would_not_be_read_is_named(tmp_path: Path, name: str) -> None:
     write(tmp_path, {f"{local.UNITS}/{name}": "x"})
