@@ -467,6 +467,19 @@ def remote_restart(c: Context, env: str, role: str = "", only: str = "", dry_run
     carry_out(places(c).hosts(env, only).restart(role), dry_run=dry_run)
 
 
+@task(role="web, worker or worker_KIND.", number="Processes on each host, 1 to 64.")
+def remote_scale(c: Context, env: str, role: str, number: str, only: str = "", dry_run: bool = False) -> None:
+    """Change the number of processes on hosts (until the next scale, or until the file has another number)."""
+    count = front.number(number, "--number", 64)
+    carry_out(places(c).hosts(env, only).scale(role, count), dry_run=dry_run)
+
+
+@task(finish="End the SECRET_KEY of before, which is accepted beside the new one.")
+def remote_rotate(c: Context, env: str, secret: str, finish: bool = False, dry_run: bool = False) -> None:
+    """Replace a secret on all hosts, without losing a request, a task or a session; the old one is then refused."""
+    carry_out(places(c).hosts(env).rotate(secret, finish=finish), dry_run=dry_run)
+
+
 @task()
 def remote_maintenance(c: Context, env: str, asked: Maintenance, only: str = "", dry_run: bool = False) -> None:
     """Answer visitors with 503 and a page on all hosts, until `--stop` (same as `maintenance --on ENVIRONMENT`)."""

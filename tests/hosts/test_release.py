@@ -718,6 +718,8 @@ class OnHosts(Runtime):
             *(["remote-maintenance", *here, "--start"], ["maintenance", "--on", "test", "--stop"]),
             *(["remote-manage", *here, "--", "flush"], ["manage", "--on", "test", "--", "flush"]),
             *(["shell", "--on", "test"], ["remote-unlock", *here], ["remote-setup", *here], ["remote-restart", *here]),
+            ["remote-scale", *here, "--role", "web", "--number", "3"],
+            ["remote-rotate", *here, "--secret", "database"],
         ]
 
     @property

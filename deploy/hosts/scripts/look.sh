@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# shellcheck disable=SC2154 # frame.sh sets `name`: what the host calls the site
+# shellcheck disable=SC2154 # frame.sh sets `name`: what the host calls the site; numbers.sh sets `scales`
 # Prints the state of a host for a deploy, one fact a line.
 set -eu
 srv=/srv/$name
@@ -10,6 +10,11 @@ setup=$(cat "/etc/$name/setup" 2>/dev/null || true)
 printf 'setup %s\n' "${setup:--}"
 printf 'site %s\n' "$name"
 [ -e "/etc/portico.d/sites/$name" ] || grep -qs "^$name " /etc/portico-owner || echo unmarked
+# A rotation of secrets that has not ended (rotate.sh), or that is to be finished (rekey.py).
+for server in database broker redis; do
+    [ ! -e "/etc/$name/${server}_password.next" ] || printf 'rotating %s\n' "$server"
+done
+! grep -qs '^PORTICO_SECRET_KEY_FALLBACK=' "$srv/state/current/env" || echo 'rotating SECRET_KEY'
 if [ ! -d "$srv/releases" ] || [ ! -x "$helper" ]; then exit 0; fi
 printf 'roles %s\n' "$(cat "/etc/$name/roles")"
 printf 'cores %s\n' "$(nproc)"
@@ -22,6 +27,11 @@ if workers=$(grep '^PORTICO_WORKERS=' "$srv/state/current/env" 2>/dev/null); the
 fi
 # Written by the deploy user: one line of what it says is enough.
 [ ! -e "$srv/state/maintenance/on" ] || printf 'maintenance %s\n' "$(head -c 16384 "$srv/state/maintenance/on" | head -n 1)"
+if [ -s "$scales" ] && [ -n "$current" ]; then
+    while read -r kind number own _; do
+        [ "$(own_number "$kind" "${current##*/}")" != "$own" ] || printf 'scaled %s %s %s\n' "$kind" "$number" "$own"
+    done <"$scales"
+fi
 printf 'free %s\n' "$(df -Pk "$srv/releases" | awk 'NR == 2 { print $4 }')"
 # In order of arrival, by this machine's clock: the ids come from the clocks of clients.
 cd "$srv/releases"
