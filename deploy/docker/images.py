@@ -56,6 +56,8 @@ def build(
     parts, code = project.names, target == "app"
     own = {"SETTINGS": parts.prod, "WSGI": parts.wsgi} if code else {"SETTINGS": parts.dev}
     arguments = {"PYTHON_IMAGE": python_image(project), **own, "ASGI": parts.asgi, "CELERY": parts.celery, **labels}
+    if parts.path:
+        arguments["IMPORTS"] = parts.imports
     if project.packages:
         arguments["PACKAGES"] = " ".join(project.packages)
     changed = None if code else own_dockerfile(project)

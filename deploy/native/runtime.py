@@ -65,7 +65,7 @@ def environment(project: Project, given: Mapping[str, str] = os.environ) -> dict
         "DATABASE_URL": f"sqlite:///{quote(str(run / 'db.sqlite3'))}",
         **({"CELERY_BROKER_URL": "filesystem://"} if project.names.celery else {}),
         **(redis_variables(project) if project.redis else {}),
-        "SECRET_KEY": "insecure-development-key",
+        "SECRET_KEY": site.STAND_IN_KEY,
         "ALLOWED_HOSTS": "localhost,127.0.0.1",
         "STATIC_ROOT": str(run / "static"),
         "PROTECTED_ROOT": str(run / "protected"),

@@ -4,6 +4,7 @@ Pure functions of the settings and the environment. `ROWS` is the whole list, wh
 `invoke check` show.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import django
 from django.core.exceptions import ImproperlyConfigured
+
+from portico_site import redis
 
 #: Setting, and what is laid over it. A setting whose variable is missing stays as the project has it.
 ROWS = {
@@ -41,6 +44,9 @@ ROWS = {
     "DEFAULT_FROM_EMAIL": "production: DEFAULT_FROM_EMAIL, where they have none",
     "SECURE_PROXY_SSL_HEADER": "behind our proxy: the header that it sets",
     "MIDDLEWARE": "first: /healthz and /readyz; development: then uploads and, without DEBUG, static files",
+    "CACHES": "with Redis of the place: its address, in caches in Redis that name another server",
+    "CHANNEL_LAYERS": "with Redis of the place: its address, in layers in Redis that name another server",
+    "LOGGING": "production: a handler whose file cannot be written writes to the process's own log",
     "INSTALLED_APPS": "with Celery: one app, which configures the broker",
 }
 #: Variables that may come as NAME_FILE from any path. Others are read from a file in `SECRETS` only: a project may have
@@ -90,9 +96,12 @@ PRINTED = "django.core.mail.backends.console.EmailBackend"
 #: The back end of a place that holds mail: it has data of real people, and must not write to them.
 HELD = "django.core.mail.backends.dummy.EmailBackend"
 FALSE = ("", "0", "false", "no", "off")
+#: Handlers that write into the file `filename`, by the last word of their names, and what takes their place.
+FILE_HANDLERS = ("FileHandler", "RotatingFileHandler", "TimedRotatingFileHandler", "WatchedFileHandler")
+STREAM_HANDLER = "logging.StreamHandler"
 #: The first is for names below localhost too, under which browsers keep the cookies of two sites apart.
 LOCAL_NAMES = (".localhost", "localhost", "127.0.0.1", "[::1]")
-DEVELOPMENT_KEY = "insecure-development-key"
+DEVELOPMENT_KEY = "insecure-stand-in-of-portico-0123456789-for-development-and-tests"
 
 MANIFEST = "portico_site.storage.ManifestStorage"
 #: Backends that keep static files on disk without a hash in their names.
@@ -135,6 +144,7 @@ def laid_over(own: Settings, environ: Mapping[str, str]) -> dict[str, Any]:
             "default": database(url, own_databases.get("default") or {}, environ.get("PORTICO_ROLE", "")),
         }
     found.update(_development(own) if development else _production(own, environ))
+    found.update(redis.laid_over(own, environ))
     for name in ("STATIC_ROOT", "MEDIA_ROOT", "PROTECTED_ROOT", "PROTECTED_URL"):
         if value := environ.get(name):
             found[name] = value
@@ -199,6 +209,8 @@ def _production(own: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str
     if not urlsplit(str(own.get("STATIC_URL") or "")).netloc:
         yield "STATIC_URL", "/static/"
     yield from _storages(own)
+    if logging := _logging(own.get("LOGGING")):
+        yield "LOGGING", logging
     if "MAILERS" not in own:
         yield from _mail(own, environ)
     if "mail" in environ.get("PORTICO_HOLD", "").split(","):
@@ -211,6 +223,27 @@ def _held(own: Settings) -> Iterator[tuple[str, Any]]:
         yield "MAILERS", {name: {"BACKEND": HELD} for name in own["MAILERS"]}
     else:
         yield "EMAIL_BACKEND", HELD
+
+
+def _logging(own: Any) -> dict[str, Any]:
+    """The project's logging with streams for files that cannot be written; empty if there is nothing to change.
+
+    Code is read-only where it serves, and a file in it would be gone with the release; `invoke logs` shows streams.
+    """
+    handlers = own.get("handlers") if isinstance(own, Mapping) else None
+    changed = {}
+    for name, handler in (handlers or {}).items():
+        kind = handler.get("class") if isinstance(handler, Mapping) else None
+        if isinstance(kind, str) and kind.rpartition(".")[2] in FILE_HANDLERS and not _is_writable(handler):
+            kept = {key: handler[key] for key in ("level", "filters", "formatter") if key in handler}
+            changed[name] = {"class": STREAM_HANDLER, **kept}
+    return {**own, "handlers": {**handlers, **changed}} if changed and handlers else {}
+
+
+def _is_writable(handler: Mapping[str, Any]) -> bool:
+    """Whether a process may write the file of a handler, or make it."""
+    path = Path(handler.get("filename") or "")
+    return os.access(path if path.exists() else path.parent, os.W_OK)
 
 
 def _mail(own: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:

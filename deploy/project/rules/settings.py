@@ -27,6 +27,8 @@ LAID_OVER = (
     "whitenoise.storage.CompressedStaticFilesStorage",
 )
 REDIS = ("django_redis.", "django.core.cache.backends.redis.", "channels_redis.")
+#: Engines of servers that no runtime has, by a word in their names.
+OTHERS = {"mysql": "MySQL", "oracle": "Oracle", "mssql": "SQL Server", "sql_server": "SQL Server"}
 #: Apps of packages that keep uploads.
 UPLOADING = frozenset({"wagtail.images", "wagtail.documents", "filer", "easy_thumbnails", "cms", "photologue"})
 #: What sends mail.
@@ -71,7 +73,7 @@ def debug(known: Known) -> Iterator[Finding]:
         return
     shared = known.detected.development is not None and known.detected.development.name == name.name
     if isinstance(found.value, Variable):
-        if edits := known.switch_off(found.value.name):
+        if edits := known.switch_off(found.value.name, found.at):
             yield Finding(found.at, f"DEBUG is on in production unless {found.value.name} says otherwise", edits)
     elif shared:
         read, imported = reading(module, "DEBUG", '""')
@@ -159,6 +161,21 @@ def hosts(known: Known) -> Iterator[Finding]:
                 yield Finding(at, what, [*edits, project(f"{variable}: plain", "env")])
 
 
+def server(known: Known) -> Iterator[Finding]:
+    """A database that no runtime has: the site is given PostgreSQL in its place, and natively SQLite."""
+    module = known.production
+    found = module.get("DATABASES") if known.serves and module else None
+    default = found.value.table("default") if found and isinstance(found.value, Table) else Table({}, {})
+    engine, at = text(default.get("ENGINE")), default.places.get("ENGINE")
+    name = next((title for word, title in OTHERS.items() if word in engine.lower()), "")
+    if name and at:
+        new = "django.db.backends.postgresql"
+        before = _line(known, at)
+        edit = Edit(at.path, before.replace(engine, new), at.line, part=f'"ENGINE": "{new}"')
+        what = f"the settings name {name}; Portico runs the site on PostgreSQL instead, where SQL of {name}'s own fails"
+        yield Finding(at, f"{what} (data moves by `dumpdata` and `loaddata`)", [edit], advice=True)
+
+
 def _line(known: Known, at: Location) -> str:
     return dict(known.detected.tree.lines(at.path)).get(at.line, "").strip()
 
@@ -204,7 +221,7 @@ def front_page(known: Known) -> Iterator[Finding]:
     if not (known.serves and module and "/" in probes):
         return
     urls = text(module.value("ROOT_URLCONF"))
-    library = Library(known.detected.tree, known.detected.site)
+    library = known.detected.library
     if urls and _routes(library, urls, set()) is False:
         rest = " ".join(each for each in probes if each != "/") or "/readyz"
         path = library.path(urls) or module.path
@@ -305,4 +322,4 @@ def samples(known: Known) -> Iterator[Finding]:
         yield Finding(known.declared.at("samples"), what, [project('samples: ""')], advice=True)
 
 
-RULES = (variables, debug, static_files, media, hosts, redis, front_page, sending, samples)
+RULES = (variables, debug, static_files, media, hosts, server, redis, front_page, sending, samples)

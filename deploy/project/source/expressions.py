@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 #: What `Env` classes are called: django-environ's (a second word is a cast) and environs' (it is the default).
 ENVIRON = frozenset({"environ.Env", "environ.FileAwareEnv"})
 ENVIRONS = frozenset({"environs.Env", "environs.FileAwareEnv"})
+#: What pydantic's settings are called, now and before its second version.
+PYDANTIC = frozenset({"pydantic_settings.BaseSettings", "pydantic.BaseSettings", "pydantic.v1.BaseSettings"})
 DECOUPLE = frozenset({"decouple.Config", "decouple.AutoConfig"})
 #: Functions whose outcome is the same path.
 PASSING = frozenset(f"os.path.{name}" for name in ("abspath", "realpath", "normpath", "expanduser"))
@@ -59,6 +61,10 @@ class Scope:
     reads: list[Read] = field(default_factory=list)
     #: Variables that the module itself gives a value where they have none, with that value.
     seeded: list[tuple[str, str, Location]] = field(default_factory=list)
+    #: Folders that it puts on `sys.path`.
+    paths: list[str | PurePosixPath] = field(default_factory=list)
+    #: What names of variables begin with at this place: `with env.prefixed("SHOP_"):`.
+    prefixes: list[str] = field(default_factory=list)
     #: How many conditions, that cannot be decided, one is inside of.
     depth: int = 0
 
@@ -222,6 +228,8 @@ class Expressions:
         """An attribute of a value."""
         if isinstance(owner, External):
             return External(f"{owner.name}.{name}")
+        if isinstance(owner, Table):
+            return owner.entries.get(name, UNKNOWN)
         if isinstance(owner, PurePosixPath):
             return owner.parent if name == "parent" else owner.name if name == "name" else UNKNOWN
         return UNKNOWN
@@ -261,6 +269,8 @@ class Calls:
             function = evaluate(node.func)
         if isinstance(owner, Reader):
             return self._read(node, owner, method, words, named)
+        if isinstance(function, Reader) and function.kind == "pydantic":
+            return self._instance(node, function, named)
         if isinstance(function, Reader):
             return self._read(node, function, "", words, named)
         if isinstance(function, External):
@@ -292,6 +302,10 @@ class Calls:
             scope = self.expressions.scope
             scope.seeded.append((words[0], words[-1], scope.at(node)))
             return UNKNOWN
+        if name in ("sys.path.insert", "sys.path.append", "site.addsitedir") and words:
+            if isinstance(words[-1], str | PurePosixPath):
+                self.expressions.scope.paths.append(words[-1])
+            return UNKNOWN
         if name == "dj_database_url.config":
             variable = named.get("env", "DATABASE_URL")
             default = named.get("default", words[0] if words else None)
@@ -305,6 +319,15 @@ class Calls:
         passed = words and (name in PASSING or isinstance(words[0], Variable))
         return words[0] if passed else UNKNOWN
 
+    def _instance(self, node: ast.Call, made: Reader, named: Mapping[str, Value]) -> Table:
+        """An instance of pydantic's settings: each field that is not given is read."""
+        found = {}
+        for name, (variable, required, default) in made.fields.items():
+            given = named.get(name)
+            read = self.expressions.read(node, variable, required=required, default=default) if given is None else given
+            found[name] = read
+        return Table(found, {})
+
     def _read(
         self, node: ast.Call, reader: Reader, method: str, words: list[Value], named: Mapping[str, Value]
     ) -> Value:
@@ -313,6 +336,8 @@ class Calls:
         name = named.get("var", named.get("name", words[0] if words else NAMELESS.get(method, UNKNOWN)))
         if not isinstance(name, str):
             return UNKNOWN
+        if reader.kind == "environs":
+            name = "".join(self.expressions.scope.prefixes) + name
         place = DEFAULT_AT.get(method, 1) if reader.kind == "environ" else 1
         given = ["default"] if "default" in named else []
         default = named.get("default")

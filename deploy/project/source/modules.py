@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from deploy.project.source import pydantic
 from deploy.project.source.expressions import Expressions, Scope
 from deploy.project.source.tree import Location, Tree
 from deploy.project.source.values import UNKNOWN, Assigned, External, Read, Reader, Table, Value
@@ -32,6 +33,8 @@ class Module:
     parents: tuple[str, ...]
     #: Modules of the project that it imports and that are not there.
     missing: tuple[tuple[str, Location], ...]
+    #: Folders that it puts on `sys.path`.
+    paths: tuple[str | PurePosixPath, ...] = ()
 
     def every(self, name: str) -> tuple[Assigned, ...]:
         """All values that a name may have."""
@@ -50,32 +53,38 @@ class Module:
 
 
 class Library:
-    """The modules below a folder that is on the import path, each read once."""
+    """The modules below a folder that is on the import path, each read once.
 
-    def __init__(self, tree: Tree, folder: str) -> None:
-        self.tree, self.folder = tree, folder
+    ``paths``: folders of it that are on the import path too, relative to the root.
+    """
+
+    def __init__(self, tree: Tree, folder: str, paths: Sequence[str] = ()) -> None:
+        self.tree, self.folder, self.paths = tree, folder, tuple(paths)
         self._read: dict[tuple[str, int], Module | None] = {}
-        self._paths: dict[str, str] = {}
+        self._known: dict[str, bool] = {}
 
     def path(self, name: str) -> str | None:
         """The file of a module or package; None where there is none."""
-        prefix = "" if self.folder == "." else f"{self.folder}/"
-        stem = prefix + name.replace(".", "/")
-        return next((each for each in (f"{stem}.py", f"{stem}/__init__.py") if each in self.tree.files), None)
+        stems = [_below(folder, name.replace(".", "/")) for folder in (*self.paths, self.folder)]
+        files = (each for stem in stems for each in (f"{stem}.py", f"{stem}/__init__.py"))
+        return next((each for each in files if each in self.tree.files), None)
 
     def name(self, path: str) -> str:
         """The dotted name of a file below the folder."""
-        inner = path if self.folder == "." else path.removeprefix(f"{self.folder}/")
+        folder = next((each for each in self.paths if path.startswith(f"{each}/")), self.folder)
+        inner = path if folder == "." else path.removeprefix(f"{folder}/")
         return inner.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
 
     def is_ours(self, name: str) -> bool:
         """Whether the first part of a dotted name is a package or module of the project."""
         first = name.partition(".")[0]
-        prefix = first if self.folder == "." else f"{self.folder}/{first}"
-        if first not in self._paths:
-            known = f"{prefix}.py" in self.tree.files or any(each.startswith(f"{prefix}/") for each in self.tree.files)
-            self._paths[first] = prefix if known else ""
-        return bool(self._paths[first])
+        if first not in self._known:
+            prefixes = [_below(folder, first) for folder in (*self.paths, self.folder)]
+            inside = tuple(f"{each}/" for each in prefixes)
+            self._known[first] = any(f"{each}.py" in self.tree.files for each in prefixes) or any(
+                each.startswith(inside) for each in self.tree.files
+            )
+        return self._known[first]
 
     def module(self, name: str, away: int = 0) -> Module | None:
         """A module by its dotted name; None for one that is not here, or that imports itself just now.
@@ -108,7 +117,7 @@ class _Reading:
         scope = self.scope
         return Module(
             *(self.name, self.path, scope.names, tuple(scope.reads), tuple(scope.seeded)),
-            *(tuple(self.parents), tuple(self.missing)),
+            *(tuple(self.parents), tuple(self.missing), tuple(scope.paths)),
         )
 
     def statements(self, body: Sequence[ast.stmt]) -> None:
@@ -137,9 +146,10 @@ class _Reading:
             case ast.Try():
                 self.attempt(node)
             case ast.With(items=items, body=body):
-                for item in items:
-                    value(item.context_expr)
+                prefixes = [each for item in items if (each := self.prefix(item.context_expr))]
+                self.scope.prefixes += prefixes
                 self.statements(body)
+                del self.scope.prefixes[len(self.scope.prefixes) - len(prefixes) :]
             case ast.For(iter=expression, body=body) | ast.While(test=expression, body=body):
                 value(expression)
                 with self.scope.perhaps():
@@ -149,11 +159,20 @@ class _Reading:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 self.function(node)
             case ast.ClassDef(body=body):
+                bases = [value(each) for each in node.bases]
                 self.enclosed(body)
+                if made := pydantic.settings(node, bases, self.expressions):
+                    self.scope.assign(node.name, made, self.scope.at(node))
             case _:
                 for child in ast.iter_child_nodes(node):
                     if isinstance(child, ast.expr):
                         value(child)
+
+    def prefix(self, node: ast.expr) -> str:
+        """What `with env.prefixed("SHOP_"):` puts before the names of variables; empty for anything else."""
+        found = self.expressions.value(node)
+        is_prefix = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "prefixed"
+        return found if is_prefix and isinstance(found, str) else ""
 
     def assign(self, target: ast.expr, value: Value) -> None:
         match target:
@@ -276,6 +295,7 @@ class _Reading:
             more = (Read(each.name, each.at, each.required and certain, each.default) for each in module.reads)
             self.scope.reads += [each for each in more if each not in seen]
             self.scope.seeded += [each for each in module.seeded if each not in self.scope.seeded]
+            self.scope.paths += [each for each in module.paths if each not in self.scope.paths]
             self.missing += [each for each in module.missing if certain and each not in self.missing]
 
     def take(self, module: Module | None, source: str, alias: ast.alias, at: Location) -> None:
@@ -307,6 +327,10 @@ class _Reading:
             package = package[:-1]
         package = package[: len(package) - node.level + 1]
         return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def _below(folder: str, path: str) -> str:
+    return path if folder == "." else f"{folder}/{path}"
 
 
 def _names(node: ast.expr | None) -> list[ast.Name]:

@@ -39,6 +39,10 @@ class Reader:
     kind: str
     #: Defaults that the variables have by themselves: `Env(DEBUG=(bool, False))`.
     defaults: Mapping[str, Value] = field(default_factory=dict)
+    #: Of a class of pydantic's settings: for each field its variable, whether it must have a value, and its default.
+    fields: Mapping[str, tuple[str, bool, Value]] = field(default_factory=dict)
+    #: What the names of its variables begin with.
+    prefix: str = ""
 
 
 @dataclass(frozen=True)

@@ -256,6 +256,30 @@ CASES = {
         "web/shop/settings.py:6: DEBUG is on in production unless DEBUG says otherwise;"
         " invoke.yaml, under project.env: `DEBUG: plain`, and .env: `DEBUG=False`",
     ),
+    "debugging by a number": Case(
+        ONE_FILE,
+        other(SETTINGS, 'os.environ.get("DEBUG") == "1"', 'bool(int(os.environ.get("DEBUG", 1)))', ONE_FILE),
+        "web/shop/settings.py:6: DEBUG is on in production unless DEBUG says otherwise;"
+        " invoke.yaml, under project.env: `DEBUG: plain`, and .env: `DEBUG=0`",
+    ),
+    "a server that no runtime has": Case(
+        ONE_FILE,
+        other(SETTINGS, "django.db.backends.sqlite3", "django.db.backends.mysql", ONE_FILE),
+        "web/shop/settings.py:10: advice: the settings name MySQL; Portico runs the site on PostgreSQL instead, where"
+        " SQL of MySQL's own fails (data moves by `dumpdata` and `loaddata`);"
+        ' web/shop/settings.py:10, instead: `"ENGINE": "django.db.backends.postgresql"`',
+    ),
+    "a variable of pydantic's settings": Case(
+        ONE_FILE,
+        {
+            **more(SETTINGS, "from shop.own import own\n", ONE_FILE),
+            "web/shop/own.py": "from pydantic_settings import BaseSettings\n\n\nclass Own(BaseSettings):\n"
+            "    api_token: str\n\n\nown = Own()\n",
+            ".env": "API_TOKEN=x\n",
+        },
+        "web/shop/own.py:8: API_TOKEN has no default, and is not declared;"
+        " invoke.yaml, under project.env: `API_TOKEN: secret`",
+    ),
     "static files of a storage without a hash that the kit does not replace": Case(
         SPLIT,
         other(
