@@ -203,8 +203,8 @@ REDIS = {"REDIS_URL": "redis://:word@redis:6379/0", "CACHE_URL": "redis://:word@
 
 
 def test_a_cache_or_layer_in_another_redis_is_in_that_of_the_place() -> None:
-    django_redis = {"BACKEND": "django_redis.cache.RedisCache", "OPTIONS": {"IGNORE_EXCEPTIONS": True}}
-    caches = {
+    django_redis: dict[str, Any] = {"BACKEND": "django_redis.cache.RedisCache", "OPTIONS": {"IGNORE_EXCEPTIONS": True}}
+    caches: dict[str, Any] = {
         "sessions": {**django_redis, "LOCATION": ["redis://localhost:6379/2"]},
         "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://cache/1"},
         "local": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
@@ -246,7 +246,7 @@ def test_what_has_the_address_of_the_place_stays_and_so_does_all_without_one() -
 def test_a_log_file_that_cannot_be_written_is_the_processs_own_log(tmp_path: Path) -> None:
     file = {"class": "logging.handlers.RotatingFileHandler", "level": "INFO", "formatter": "long", "backupCount": 3}
     handlers = {"file": {**file, "filename": tmp_path / "away" / "x.log"}, "screen": {"class": "logging.StreamHandler"}}
-    own = {"version": 1, "handlers": handlers, "root": {"handlers": ["file"]}}
+    own: dict[str, Any] = {"version": 1, "handlers": handlers, "root": {"handlers": ["file"]}}
     stream = {"class": "logging.StreamHandler", "level": "INFO", "formatter": "long"}
     assert over({"LOGGING": own})["LOGGING"] == {**own, "handlers": {**handlers, "file": stream}}
     assert "filename" in own["handlers"]["file"], "the project's own value stays as it is"

@@ -83,7 +83,7 @@ def configure(app: Celery) -> None:
     if app.conf.worker_consumer == "celery.worker.consumer:Consumer":
         app.conf.worker_consumer = CONSUMER
     if url := redis.result_backend(app.conf.result_backend, os.environ):
-        app.conf.result_backend = url
+        app.conf.update(result_backend=url)
     if str(app.conf.result_backend) in ("django-db", "django_celery_results.backends:DatabaseBackend"):
         app.conf.update(result_backend=RESULTS, result_backend_always_retry=True)
 

@@ -503,7 +503,8 @@ def test_a_folder_that_is_put_on_the_import_path_is_known(tmp_path: Path, line: 
     root = write(
         tmp_path,
         {
-            "back/manage.py": f"import os, sys\nfrom pathlib import Path\n{line}\n{MANAGE.format(settings='shop.settings')}",
+            "back/manage.py": f"import os, sys\nfrom pathlib import Path\n{line}\n"
+            + MANAGE.format(settings="shop.settings"),
             "back/src/shop/__init__.py": "",
             "back/src/shop/settings.py": "INSTALLED_APPS = []\nROOT_URLCONF = 'shop.urls'\n",
             "back/src/shop/wsgi.py": WSGI.format(settings="shop.settings"),
