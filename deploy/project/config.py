@@ -139,7 +139,7 @@ class Project:
     def _is_elsewhere(self, said: Names) -> bool:
         """Whether the settings are not below manage.py's folder: then only detection knows where they are imported."""
         folder = self.root / said.site
-        stem = folder.joinpath(*said.dev.split("."))
+        stem = folder.joinpath(*said.dev.partition(":")[0].split("."))
         is_there = stem.with_suffix(".py").exists() or stem.is_dir()
         return not (said.path or is_there) and (folder / "manage.py").exists()
 
@@ -257,7 +257,7 @@ def _declared(values: Mapping[str, object]) -> Names:
     for key in modules:
         if key not in ("dev", "prod"):
             raise Failure(f"project.settings.{key} is not a key; the keys are: dev, prod; set it in invoke.yaml")
-    module = re.compile(_MODULE)
+    module = re.compile(rf"{_MODULE}(?::[A-Za-z_]\w*)?")
     application = "an application, as module:variable"
     celery = values.get("celery")
     return Names(

@@ -27,6 +27,8 @@ PRODUCTION = ("production", "prod", "live", "heroku", "deploy")
 TEST = ("test", "tests", "testing", "ci")
 BASE = ("base", "common", "defaults", "shared")
 VARIABLE = "DJANGO_SETTINGS_MODULE"
+#: The variable of django-configurations, whose settings are a class in that module: `module:Class`.
+CLASS = "DJANGO_CONFIGURATION"
 YAML = Location("invoke.yaml")
 #: A settings module has one of these, by itself or from another; else it is a part of one.
 WHOLE = ("INSTALLED_APPS", "ROOT_URLCONF")
@@ -216,9 +218,11 @@ def _starters(tree: Tree, library: Library) -> dict[str, str]:
 def _seeded(library: Library, path: str) -> Iterator[Named]:
     """The settings module that a file names where none is set, wherever in the file that is."""
     module = library.module(library.name(path), FAR)
-    for variable, value, at in module.seeded if module else ():
+    seeded = module.seeded if module else ()
+    chosen = next((value for variable, value, at in seeded if variable == CLASS and at.path == path), "")
+    for variable, value, at in seeded:
         if variable == VARIABLE and at.path == path:
-            yield Named(value, at)
+            yield Named(f"{value}:{chosen}" if chosen else value, at)
 
 
 # --- Settings ---
@@ -236,17 +240,21 @@ def _settings(library: Library, named: Sequence[str]) -> dict[str, Module]:
         if not (is_called_so or is_near or name in named or (name in folders and "settings" in name)):
             continue
         module = library.module(name)
-        if module and any(module.every(each) for each in WHOLE):
+        if module and (module.classes or any(module.every(each) for each in WHOLE)):
             found[name] = module
+    for name, module in list(found.items()):
+        found |= {f"{name}:{each}": made for each in module.classes if (made := library.module(f"{name}:{each}"))}
+        if not any(module.every(each) for each in WHOLE):
+            del found[name]
     for name in named:
-        if name not in found and (module := library.module(name)):
+        if name not in found and (module := library.module(name)) and not module.classes:
             found[name] = module
     return found
 
 
 def _is_for(module: str, names: Sequence[str]) -> bool:
     """Whether the last word of a module's name says that it is for this."""
-    last = module.rpartition(".")[2]
+    last = re.split("[.:]", module)[-1].lower()
     return last in names or any(each in names for each in last.split("_"))
 
 

@@ -31,6 +31,11 @@ NEEDED = {
     "dev": (("psycopg2-binary", DRIVERS), ("watchfiles", ("watchfiles",))),
     "prod": (("psycopg2", DRIVERS), ("gunicorn", ("gunicorn",))),
 }
+#: The same for a site that ASGI serves.
+ASYNCHRONOUS = {
+    "dev": (("uvicorn", ("uvicorn", "daphne", "uvicorn-worker")), ("websockets", ("websockets", "wsproto", "daphne"))),
+    "prod": (("uvicorn-worker", ("uvicorn-worker",)), ("websockets", ("websockets", "wsproto"))),
+}
 
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?\s*==\s*([^\s;*]+)")
 
@@ -43,10 +48,12 @@ class Translated:
     pins: dict[str, str] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
 
-    def texts(self) -> dict[str, str]:
-        """The `.in` files."""
+    def texts(self, *, asynchronous: bool = False) -> dict[str, str]:
+        """The `.in` files; ``asynchronous`` for a site that ASGI serves."""
         found = {}
         base = {name_of(line) for line in self.lines["base"]}
+        more = ASYNCHRONOUS if asynchronous else {}
+        needed = {layer: (*NEEDED.get(layer, ()), *more.get(layer, ())) for layer in LAYERS}
         for layer in LAYERS:
             own = list(dict.fromkeys(self.lines[layer]))
             said = {name_of(line) for line in own if name_of(line) != canonical(line)}
@@ -54,7 +61,7 @@ class Translated:
             if layer != "base":
                 own = [line for line in own if name_of(line) not in base]
             there = base | {name_of(line) for line in own}
-            own += [package for package, others in NEEDED.get(layer, ()) if not there & set(others)]
+            own += [package for package, others in needed.get(layer, ()) if not there & set(others)]
             # Without a group for tests, what they need is with the rest of development.
             below = "dev" if layer == "test" and not own and self.lines["dev"] else "base"
             head = [] if layer == "base" else [f"-r {below}.in"]

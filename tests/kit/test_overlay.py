@@ -22,6 +22,7 @@ PLACE = {
     "ALLOWED_HOSTS": "shop.example, .x.org",
 }
 DEV = {"PORTICO_MODE": "development"}
+DJANGO_MANIFEST = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
 #: What a process without a role has: a release may take as long as it needs, but no server that is gone is waited for.
 ENDLESS = {"connect_timeout": 10, **overlay.ALIVE}
 
@@ -240,6 +241,18 @@ def test_what_has_the_address_of_the_place_stays_and_so_does_all_without_one() -
     assert not redis.result_backend("redis://elsewhere", {})
 
 
+# --- Static files in development ---
+
+
+@pytest.mark.parametrize("backend", ["whitenoise.storage.CompressedManifestStaticFilesStorage", DJANGO_MANIFEST])
+def test_in_development_no_page_asks_for_a_manifest(backend: str) -> None:
+    plain = {"BACKEND": overlay.WITHOUT_MANIFEST[0]}
+    own = {"default": {"BACKEND": "x"}, "staticfiles": {"BACKEND": backend}}
+    assert overlay.laid_over({"STORAGES": own}, DEV)["STORAGES"] == {**own, "staticfiles": plain}
+    assert overlay.laid_over({"STATICFILES_STORAGE": backend}, DEV)["STATICFILES_STORAGE"] == plain["BACKEND"]
+    assert "STORAGES" not in overlay.laid_over({"STORAGES": {"staticfiles": {"BACKEND": "shop.Manifest"}}}, DEV)
+
+
 # --- Logging ---
 
 
@@ -254,6 +267,68 @@ def test_a_log_file_that_cannot_be_written_is_the_processs_own_log(tmp_path: Pat
     (tmp_path / "away").mkdir()
     assert "LOGGING" not in over({"LOGGING": own}), "it can be written"
     assert "LOGGING" not in over({"LOGGING": {"version": 1}})
+
+
+# --- Classes of settings ---
+
+CONFIGURED = """
+import os
+
+class Common:
+    ROOT_URLCONF = "x"
+
+class Prod(Common):
+    DEBUG = False
+"""
+#: What django-configurations does: the module that DJANGO_SETTINGS_MODULE names gets what its class has.
+PACKAGE = """
+import importlib.util, os, sys
+from importlib.machinery import PathFinder
+
+installed = []
+
+class Importer:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ.get("DJANGO_SETTINGS_MODULE"):
+            spec = PathFinder.find_spec(name, path)
+            inner = spec.loader.exec_module
+            def run(module):
+                inner(module)
+                made = getattr(module, os.environ["DJANGO_CONFIGURATION"])
+                for each in (word for word in dir(made) if word.isupper()):
+                    setattr(module, each, getattr(made, each))
+            spec.loader.exec_module = run
+            return spec
+
+def install():
+    if not installed:
+        installed.append(sys.meta_path.insert(0, Importer()))
+"""
+
+
+@pytest.mark.parametrize("first", ["pass", "configurations.importer.install()"], ids=["others", "manage.py"])
+def test_a_class_of_settings_is_the_projects_settings(tmp_path: Path, first: str) -> None:
+    """Whether that package is there before the settings, as it is in manage.py, or not."""
+    (tmp_path / "configurations").mkdir()
+    (tmp_path / "configurations" / "__init__.py").touch()
+    (tmp_path / "configurations" / "importer.py").write_text(PACKAGE)
+    (tmp_path / "own.py").write_text(CONFIGURED)
+    environ = {
+        **demonstration.SITE,
+        "PORTICO_SETTINGS": "own:Prod",
+        "PORTICO_CELERY": "",
+        "DJANGO_CONFIGURATION": "Dev",
+    }
+    environ["PYTHONPATH"] = f"{demonstration.KIT}:{tmp_path}"
+    ask = f"import configurations.importer; {first}; from django.conf import settings as s; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{ask}print(s.ROOT_URLCONF, s.DEBUG, s.MIDDLEWARE[0], s.SETTINGS_MODULE)"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == f"x False {overlay.HEALTH} portico_site.settings\n", done.stderr
 
 
 # --- Import path ---

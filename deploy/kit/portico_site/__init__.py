@@ -21,3 +21,5 @@ def import_path(environ: Mapping[str, str], path: list[str]) -> None:
 
 
 import_path(os.environ, sys.path)
+if _class := os.environ.get("PORTICO_SETTINGS", "").partition(":")[2]:
+    os.environ["DJANGO_CONFIGURATION"] = _class  # for whatever of django-configurations starts before the settings

@@ -23,7 +23,7 @@ ROWS = {
     "ALLOWED_HOSTS": "production: ALLOWED_HOSTS; development: this machine's names are added",
     "STATIC_ROOT": "STATIC_ROOT",
     "STATIC_URL": "production: /static/, where it is a path",
-    "STORAGES": "production: a manifest for static files, where they have none",
+    "STORAGES": "production: a manifest for static files, where they have none; development: none",
     "MEDIA_ROOT": "MEDIA_ROOT",
     "MEDIA_URL": "MEDIA_URL, where it is a path; nginx serves uploads there",
     "FILE_UPLOAD_PERMISSIONS": "with MEDIA_ROOT: readable for the group, which nginx is in",
@@ -185,6 +185,7 @@ def _with(own: Any, entry: str, *, first: bool = False) -> Any:
 
 
 def _development(own: Settings) -> Iterator[tuple[str, Any]]:
+    yield from _without_manifest(own)
     hosts = list(own.get("ALLOWED_HOSTS") or ())
     if "*" not in hosts:
         yield "ALLOWED_HOSTS", [*hosts, *(name for name in LOCAL_NAMES if name not in hosts)]
@@ -270,6 +271,18 @@ def _storages(own: Settings) -> Iterator[tuple[str, Any]]:
     if backend in WITHOUT_MANIFEST:
         default = {"BACKEND": own.get("DEFAULT_FILE_STORAGE", "django.core.files.storage.FileSystemStorage")}
         yield "STORAGES", {"default": default, **storages, "staticfiles": {"BACKEND": MANIFEST}}
+
+
+def _without_manifest(own: Settings) -> Iterator[tuple[str, Any]]:
+    """A plain backend in place of one with a manifest, which pages ask for without DEBUG, and in tests."""
+    storages, old = own.get("STORAGES"), own.get("STATICFILES_STORAGE")
+    backend = ((storages or {}).get("staticfiles") or {}).get("BACKEND") or old or ""
+    if not (str(backend).startswith(("django.", "whitenoise.")) and "Manifest" in backend):
+        return
+    if storages is None:
+        yield "STATICFILES_STORAGE", WITHOUT_MANIFEST[0]
+    else:
+        yield "STORAGES", {**storages, "staticfiles": {"BACKEND": WITHOUT_MANIFEST[0]}}
 
 
 # --- The database ---

@@ -65,6 +65,8 @@ class Scope:
     paths: list[str | PurePosixPath] = field(default_factory=list)
     #: What names of variables begin with at this place: `with env.prefixed("SHOP_"):`.
     prefixes: list[str] = field(default_factory=list)
+    #: The name that is being given a value.
+    setting: str = ""
     #: How many conditions, that cannot be decided, one is inside of.
     depth: int = 0
 
@@ -306,6 +308,8 @@ class Calls:
             if isinstance(words[-1], str | PurePosixPath):
                 self.expressions.scope.paths.append(words[-1])
             return UNKNOWN
+        if name.startswith("configurations.values."):
+            return self._configured(node, name.rpartition(".")[2], words, named)
         if name == "dj_database_url.config":
             variable = named.get("env", "DATABASE_URL")
             default = named.get("default", words[0] if words else None)
@@ -318,6 +322,20 @@ class Calls:
             return words[0].parent
         passed = words and (name in PASSING or isinstance(words[0], Variable))
         return words[0] if passed else UNKNOWN
+
+    def _configured(self, node: ast.Call, kind: str, words: list[Value], named: Mapping[str, Value]) -> Value:
+        """A value of django-configurations: its variable is called as the setting, which the caller knows."""
+        default = named.get("default", words[0] if words else None)
+        required = kind == "SecretValue" or named.get("environ_required") is True
+        said = named.get(
+            "environ_name", "DATABASE_URL" if kind == "DatabaseURLValue" else self.expressions.scope.setting
+        )
+        if not isinstance(said, str) or not said or named.get("environ") is False:
+            return default
+        usual = None if kind.endswith("URLValue") else "DJANGO"
+        prefix = named.get("environ_prefix", usual)
+        name = f"{prefix}_{said}" if prefix else said
+        return self.expressions.read(node, name, required=required, default=default)
 
     def _instance(self, node: ast.Call, made: Reader, named: Mapping[str, Value]) -> Table:
         """An instance of pydantic's settings: each field that is not given is read."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from deploy.project.source import pydantic
 from deploy.project.source.expressions import Expressions, Scope
+from deploy.project.source.readers import is_test, names, raises_without
 from deploy.project.source.tree import Location, Tree
 from deploy.project.source.values import UNKNOWN, Assigned, External, Read, Reader, Table, Value
 
@@ -35,6 +36,8 @@ class Module:
     missing: tuple[tuple[str, Location], ...]
     #: Folders that it puts on `sys.path`.
     paths: tuple[str | PurePosixPath, ...] = ()
+    #: Its classes of settings (django-configurations), with the names that each has.
+    classes: Mapping[str, Mapping[str, tuple[Assigned, ...]]] = field(default_factory=dict)
 
     def every(self, name: str) -> tuple[Assigned, ...]:
         """All values that a name may have."""
@@ -89,9 +92,16 @@ class Library:
     def module(self, name: str, away: int = 0) -> Module | None:
         """A module by its dotted name; None for one that is not here, or that imports itself just now.
 
+        `module:Class` is a class of settings (django-configurations) as the module that is made of it.
+
         ``away`` counts the named imports that led to it: from FAR on, those of its own are not followed. Else settings
         that import one function of the project would have all of it read.
         """
+        whole, _, chosen = name.partition(":")
+        if chosen:
+            found = self.module(whole, away)
+            known = found is not None and chosen in found.classes
+            return replace(found, name=name, names=found.classes[chosen]) if found and known else None
         if (name, away) not in self._read:
             self._read[name, away] = None
             path = self.path(name)
@@ -111,13 +121,14 @@ class _Reading:
         self.expressions = Expressions(self.scope)
         self.parents: list[str] = []
         self.missing: list[tuple[str, Location]] = []
+        self.classes: dict[str, Mapping[str, tuple[Assigned, ...]]] = {}
 
     def run(self, parsed: ast.Module) -> Module:
         self.statements(parsed.body)
         scope = self.scope
         return Module(
             *(self.name, self.path, scope.names, tuple(scope.reads), tuple(scope.seeded)),
-            *(tuple(self.parents), tuple(self.missing), tuple(scope.paths)),
+            *(tuple(self.parents), tuple(self.missing), tuple(scope.paths), dict(self.classes)),
         )
 
     def statements(self, body: Sequence[ast.stmt]) -> None:
@@ -128,6 +139,7 @@ class _Reading:
         value = self.expressions.value
         match node:
             case ast.Assign(targets=targets, value=expression):
+                self.scope.setting = ast.unparse(targets[0])
                 found = value(expression)
                 for target in targets:
                     self.assign(target, found)
@@ -160,7 +172,7 @@ class _Reading:
                 self.function(node)
             case ast.ClassDef(body=body):
                 bases = [value(each) for each in node.bases]
-                self.enclosed(body)
+                self.settings_class(node, bases)
                 if made := pydantic.settings(node, bases, self.expressions):
                     self.scope.assign(node.name, made, self.scope.at(node))
             case _:
@@ -231,7 +243,7 @@ class _Reading:
                 self.statements(node.orelse)
 
     def attempt(self, node: ast.Try) -> None:
-        caught = {name.id for each in node.handlers for name in _names(each.type)}
+        caught = {name.id for each in node.handlers for name in names(each.type)}
         everything = any(each.type is None for each in node.handlers)
         with self.scope.perhaps(everything or bool(caught & set(CAUGHT))):
             self.statements([*node.body, *node.orelse])
@@ -240,10 +252,20 @@ class _Reading:
                 self.statements(handler.body)
         self.statements(node.finalbody)
 
-    def enclosed(self, body: Sequence[ast.stmt]) -> None:
-        """Statements whose names do not become the module's."""
+    def settings_class(self, node: ast.ClassDef, bases: Sequence[Value]) -> None:
+        """A class: its names do not become the module's. One of django-configurations has those of its bases too."""
+        above = [ast.unparse(each) for each in node.bases]
+        inherited: dict[str, tuple[Assigned, ...]] = {}
+        for each in reversed(above):
+            inherited.update(self.classes.get(each, {}))
+        is_settings = any(each in self.classes for each in above) or External("configurations.Configuration") in bases
         before = dict(self.scope.names)
-        self.statements(body)
+        self.scope.names.update(inherited)
+        self.statements(node.body)
+        if is_settings:
+            after = self.scope.names
+            own = {name: found for name, found in after.items() if found is not before.get(name)}
+            self.classes[node.name] = {**inherited, **own}
         self.scope.names = before
 
     def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
@@ -265,9 +287,9 @@ class _Reading:
         value: Value = UNKNOWN
         own = [each for each in inside if parameters and each.name == marks[parameters[0]]]
         if own:
-            guarded = any(isinstance(each, ast.Compare) and _is_test(each, parameters[0]) for each in ast.walk(node))
+            guarded = any(isinstance(each, ast.Compare) and is_test(each, parameters[0]) for each in ast.walk(node))
             needed = any(each.required for each in own) and not guarded
-            needed = needed or _raises_without(node, parameters[0])
+            needed = needed or raises_without(node, parameters[0])
             value = Reader("required" if needed else "optional")
         self.scope.assign(node.name, value, self.scope.at(node))
 
@@ -290,6 +312,9 @@ class _Reading:
         for alias in node.names:
             self.take(module, source, alias, at)
         if module:
+            self.classes |= {
+                name: each for name, each in module.classes.items() if everything or self.brings(node, name)
+            }
             seen = set(self.scope.reads)
             certain = not self.scope.depth
             more = (Read(each.name, each.at, each.required and certain, each.default) for each in module.reads)
@@ -297,6 +322,10 @@ class _Reading:
             self.scope.seeded += [each for each in module.seeded if each not in self.scope.seeded]
             self.scope.paths += [each for each in module.paths if each not in self.scope.paths]
             self.missing += [each for each in module.missing if certain and each not in self.missing]
+
+    def brings(self, node: ast.ImportFrom, name: str) -> bool:
+        """Whether an import brings a name under itself."""
+        return any(alias.name == name and alias.asname in (None, name) for alias in node.names)
 
     def take(self, module: Module | None, source: str, alias: ast.alias, at: Location) -> None:
         """What an import brings: all names, one, or a module."""
@@ -331,47 +360,3 @@ class _Reading:
 
 def _below(folder: str, path: str) -> str:
     return path if folder == "." else f"{folder}/{path}"
-
-
-def _names(node: ast.expr | None) -> list[ast.Name]:
-    return [each for each in ast.walk(node) if isinstance(each, ast.Name)] if node else []
-
-
-def _raises_without(node: ast.FunctionDef | ast.AsyncFunctionDef, parameter: str) -> bool:
-    """Whether a function raises when the variable that it is to read is missing.
-
-    It does so where it catches that, or tests what it has read: `if not value: raise …`, `if value is None: raise …`,
-    `if name not in os.environ: raise …`.
-    """
-    read = {
-        target.id
-        for each in ast.walk(node)
-        if isinstance(each, ast.Assign | ast.AnnAssign) and each.value and _mentions(each.value, parameter)
-        for target in (each.targets if isinstance(each, ast.Assign) else [each.target])
-        if isinstance(target, ast.Name)
-    }
-    for each in ast.walk(node):
-        match each:
-            case ast.ExceptHandler(body=body):
-                if any(isinstance(inner, ast.Raise) for one in body for inner in ast.walk(one)):
-                    return True
-            case ast.If(
-                test=ast.UnaryOp(op=ast.Not(), operand=ast.Name(id=name))
-                | ast.Compare(left=ast.Name(id=name), ops=[ast.Is() | ast.Eq()]),
-                body=body,
-            ):
-                if name in read and any(isinstance(one, ast.Raise) for one in body):
-                    return True
-            case ast.If(test=ast.Compare(ops=[ast.NotIn()]) as test, body=body):
-                if _is_test(test, parameter) and any(isinstance(one, ast.Raise) for one in body):
-                    return True
-    return False
-
-
-def _mentions(node: ast.expr, name: str) -> bool:
-    return any(each.id == name for each in _names(node))
-
-
-def _is_test(node: ast.Compare, parameter: str) -> bool:
-    """Whether it is asked if a variable is there: `name in os.environ`."""
-    return isinstance(node.ops[0], ast.In | ast.NotIn) and _mentions(node.left, parameter)

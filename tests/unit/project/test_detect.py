@@ -542,6 +542,49 @@ def test_a_manage_py_that_names_django_in_capitals_only_is_one(tmp_path: Path) -
     assert detect(write(tmp_path, {"manage.py": line})).sites
 
 
+CLASSES = """
+from configurations import Configuration, values
+
+class Common(Configuration):
+    INSTALLED_APPS = ["shop"]
+    DEBUG = True
+    DATABASES = values.DatabaseURLValue("sqlite:///db")
+    NAME = values.Value("Shop", environ_prefix=None)
+
+class Live(Common):
+    DEBUG = False
+    SECRET_KEY = values.SecretValue()
+    TOKEN = values.Value(environ_prefix="SHOP", environ_required=True)
+
+class Other:
+    pass
+"""
+
+
+def test_settings_that_are_classes_are_named_with_the_class(tmp_path: Path) -> None:
+    seed = 'import os\nos.environ.setdefault("DJANGO_CONFIGURATION", "Common")\n'
+    root = write(
+        tmp_path,
+        {
+            "manage.py": seed + MANAGE.format(settings="shop.settings"),
+            "shop/wsgi.py": WSGI.format(settings="shop.settings"),
+            "shop/settings.py": CLASSES,
+        },
+    )
+    found = detect(root)
+    assert found.development
+    assert (found.development.name, found.production_name) == ("shop.settings:Common", "shop.settings:Live")
+    live = found.module(found.production)
+    assert live
+    assert (live.value("DEBUG"), found.apps(live)) == (False, ("shop",))
+    assert {each.name: each.required for each in live.reads} == {
+        "DATABASE_URL": False,
+        "NAME": False,
+        "DJANGO_SECRET_KEY": True,
+        "SHOP_TOKEN": True,
+    }
+
+
 # --- Encodings ---
 
 

@@ -180,6 +180,14 @@ theirs = { git = "https://example.org/theirs", rev = "0123" }
     assert made.left == [f"pyproject.toml: {what}: {LEFT}" for what in whats]
 
 
+def test_a_site_that_asgi_serves_gets_its_server_unless_it_has_one(tmp_path: Path) -> None:
+    made = of(tmp_path, requirements_DOT_txt="django\nchannels\n").texts(asynchronous=True)
+    assert made["dev.in"] == "-r base.in\npsycopg2-binary\nwatchfiles\nuvicorn\nwebsockets\n"
+    assert made["prod.in"] == "-r base.in\npsycopg2\ngunicorn\nuvicorn-worker\nwebsockets\n"
+    own = of(tmp_path, requirements_DOT_txt="django\ndaphne\nuvicorn-worker\nwebsockets\n").texts(asynchronous=True)
+    assert own["dev.in"] == "-r base.in\npsycopg2-binary\nwatchfiles\n"
+
+
 SETUP_CFG = """
 [options]
 python_requires = >=3.11
