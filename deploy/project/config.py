@@ -351,7 +351,7 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
         name=name,
         declared=declared,
         port=port_number(values.get("port"), "project.port"),
-        samples=_text(values, "samples", re.compile(r"[a-z0-9_]*"), "a management command, or empty"),
+        samples=_text(values, "samples", re.compile(r"(?:\w[\w-]*)?"), "a management command, or empty"),
         run=_text(values, "run", re.compile(".+"), "a folder") or ".run",
         probes=tuple(_text(values, "probes", re.compile(r"/\S*( /\S*)*"), "space-separated paths").split())
         or ("/readyz",),

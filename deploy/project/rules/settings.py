@@ -29,6 +29,8 @@ LAID_OVER = (
 REDIS = ("django_redis.", "django.core.cache.backends.redis.", "channels_redis.")
 #: Engines of servers that no runtime has, by a word in their names.
 OTHERS = {"mysql": "MySQL", "oracle": "Oracle", "mssql": "SQL Server", "sql_server": "SQL Server"}
+#: Drivers of theirs that are built against a library.
+CLIENTS = ("mysqlclient", "cx-oracle", "pyodbc")
 #: Apps of packages that keep uploads.
 UPLOADING = frozenset({"wagtail.images", "wagtail.documents", "filer", "easy_thumbnails", "cms", "photologue"})
 #: What sends mail.
@@ -171,9 +173,18 @@ def server(known: Known) -> Iterator[Finding]:
     if name and at:
         new = "django.db.backends.postgresql"
         before = _line(known, at)
-        edit = Edit(at.path, before.replace(engine, new), at.line, part=f'"ENGINE": "{new}"')
+        edits = [Edit(at.path, before.replace(engine, new), at.line, part=f'"ENGINE": "{new}"')]
+        driver = known.detected.requirements.find(*CLIENTS)
+        if driver and driver.at.path.startswith("requirements/") and driver.at.path.endswith(".in"):
+            edits.append(Edit(driver.at.path, "", driver.at.line))  # its library is in no image
         what = f"the settings name {name}; Portico runs the site on PostgreSQL instead, where SQL of {name}'s own fails"
-        yield Finding(at, f"{what} (data moves by `dumpdata` and `loaddata`)", [edit], advice=True)
+        yield Finding(
+            at,
+            f"{what} (data moves by `dumpdata` and `loaddata`)",
+            edits,
+            "invoke lock" if edits[1:] else "",
+            advice=True,
+        )
 
 
 def _line(known: Known, at: Location) -> str:

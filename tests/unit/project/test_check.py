@@ -37,7 +37,8 @@ def lock(root: Path) -> None:
     texts = {path.stem: path.read_text() for path in folder.glob("*.in")}
     for name, text in texts.items():
         lines = [*texts["base"].splitlines(), *text.splitlines()]
-        (folder / f"{name}.txt").write_text("\n".join(f"{line.split('>')[0]}==1" for line in lines if line[0] != "-"))
+        wanted = [line.split(">")[0] for line in lines if line and line[0] != "-"]
+        (folder / f"{name}.txt").write_text("\n".join(f"{each}==1" for each in wanted))
 
 
 def more(path: str, text: str, shape: Files = SPLIT) -> Files:
@@ -268,6 +269,17 @@ CASES = {
         "web/shop/settings.py:10: advice: the settings name MySQL; Portico runs the site on PostgreSQL instead, where"
         " SQL of MySQL's own fails (data moves by `dumpdata` and `loaddata`);"
         ' web/shop/settings.py:10, instead: `"ENGINE": "django.db.backends.postgresql"`',
+    ),
+    "the driver of a server that no runtime has": Case(
+        ONE_FILE,
+        {
+            **other(SETTINGS, "django.db.backends.sqlite3", "django.db.backends.mysql", ONE_FILE),
+            "requirements/base.in": "django>=5.2,<5.3\nmysqlclient\n",
+        },
+        "web/shop/settings.py:10: advice: the settings name MySQL; Portico runs the site on PostgreSQL instead, where"
+        " SQL of MySQL's own fails (data moves by `dumpdata` and `loaddata`);"
+        ' web/shop/settings.py:10, instead: `"ENGINE": "django.db.backends.postgresql"`,'
+        " and remove requirements/base.in:2, and run `invoke lock`",
     ),
     "a variable of pydantic's settings": Case(
         ONE_FILE,
