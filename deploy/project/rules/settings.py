@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from deploy.project import mail
 from deploy.project.config import GIVEN
+from deploy.project.detect import DEVELOPMENT, PRODUCTION
 from deploy.project.findings import Edit, Finding
 from deploy.project.rules.known import Known, project, reading
 from deploy.project.source.modules import Library, Module
@@ -86,6 +87,24 @@ def debug(known: Known) -> Iterator[Finding]:
         here = found.at.path == module.path
         edit = Edit(module.path, "DEBUG = False", found.at.line if here else 0)
         yield Finding(found.at, f"DEBUG is on in {name.name}", [edit])
+
+
+def chosen(known: Known) -> Iterator[Finding]:
+    """Settings that a variable chooses are those of development where nothing gives it another value."""
+    module, name = known.production, known.detected.production_name
+    if not (known.serves and module) or set(re.split("[._:]", name)) & set(PRODUCTION):
+        return
+    tree, folder = known.detected.tree, module.path.rpartition("/")[0]
+    stems = {path.rpartition("/")[2].removesuffix(".py") for path in tree.python(folder or ".")}
+    wanted = next((each for each in PRODUCTION if each in stems), "")
+    for each in module.reads if wanted else ():
+        value = known.values.get(each.name, known.environ.get(each.name, ""))
+        given = each.name in known.env and value not in ("", *DEVELOPMENT)
+        if isinstance(each.default, str) and each.default in DEVELOPMENT and not given:
+            declare = [] if each.name in known.env else [project(f"{each.name}: plain", "env")]
+            what = f"the settings of {each.default} serve production, too, unless {each.name} says otherwise"
+            yield Finding(each.at, what, [*declare, known.given(each.name, "plain", wanted)])
+            return
 
 
 def static_files(known: Known) -> Iterator[Finding]:
@@ -333,4 +352,4 @@ def samples(known: Known) -> Iterator[Finding]:
         yield Finding(known.declared.at("samples"), what, [project('samples: ""')], advice=True)
 
 
-RULES = (variables, debug, static_files, media, hosts, server, redis, front_page, sending, samples)
+RULES = (variables, chosen, debug, static_files, media, hosts, server, redis, front_page, sending, samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -20,6 +20,8 @@ from deploy.project.source.values import (
     Unknown,
     Value,
     Variable,
+    compared,
+    switched,
     truth,
 )
 
@@ -121,9 +123,9 @@ class Expressions:
             case ast.BoolOp():
                 return self._either(node)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return _switched(self.value(operand), lambda value: not truth(value))
+                return switched(self.value(operand), lambda value: not truth(value))
             case ast.Compare(left=left, ops=[operator], comparators=[right]):
-                return _compared(self.value(left), operator, self.value(right))
+                return compared(self.value(left), operator, self.value(right))
             case ast.IfExp():
                 return self._if(node)
             case ast.Attribute():
@@ -146,6 +148,9 @@ class Expressions:
 
     def read(self, node: ast.expr, name: str, *, required: bool, default: Value = None) -> Variable:
         """Note that a variable is read, and give its value."""
+        seeded = next((value for variable, value, _ in self.scope.seeded if variable == name), None)
+        if required and seeded is not None:  # the module itself has given it one
+            required, default = False, seeded
         really = required and not self.scope.depth
         self.scope.reads.append(Read(name, self.scope.at(node), really, default))
         return Variable(name, default, really)
@@ -174,6 +179,7 @@ class Expressions:
         """A piece of an f-string; one that is not known, as it is written."""
         if isinstance(part, ast.FormattedValue):
             found = self.value(part.value)
+            found = found.default if isinstance(found, Variable) and isinstance(found.default, str) else found
             return str(found) if isinstance(found, str | int | PurePosixPath) else f"{{{ast.unparse(part.value)}}}"
         found = self.value(part)
         return found if isinstance(found, str) else ""
@@ -308,6 +314,8 @@ class Calls:
             if isinstance(words[-1], str | PurePosixPath):
                 self.expressions.scope.paths.append(words[-1])
             return UNKNOWN
+        if name == "split_settings.tools.optional":
+            return words[0] if words else UNKNOWN
         if name.startswith("configurations.values."):
             return self._configured(node, name.rpartition(".")[2], words, named)
         if name == "dj_database_url.config":
@@ -373,24 +381,3 @@ def _joined(start: PurePosixPath, words: Sequence[Value]) -> Value:
             return UNKNOWN
         start /= word
     return start
-
-
-def _switched(value: Value, change: Callable[[Value], bool]) -> Value:
-    """A yes or no that is made of a value; of a variable, one that has that of its default as default."""
-    if isinstance(value, Variable):
-        return Variable(value.name, change(value.default), value.required)
-    return UNKNOWN if truth(value) is None else change(value)
-
-
-def _compared(left: Value, operator: ast.cmpop, right: Value) -> Value:
-    """The outcome of a comparison with something known."""
-    known = not isinstance(right, Unknown | Variable | Reader | External | Table)
-    match operator:
-        case ast.Eq() | ast.Is() if known:
-            return _switched(left, lambda value: value == right)
-        case ast.NotEq() | ast.IsNot() if known:
-            return _switched(left, lambda value: value != right)
-        case ast.In() if isinstance(right, tuple):
-            return _switched(left, lambda value: value in right)
-        case _:
-            return UNKNOWN

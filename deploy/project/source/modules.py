@@ -151,6 +151,8 @@ class _Reading:
             case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)) as call):
                 found = value(call)
                 self.changed(name, method, call)
+            case ast.Expr(value=ast.Call() as call) if value(call.func) == External("split_settings.tools.include"):
+                self.included(call)
             case ast.Expr(value=expression):
                 value(expression)
             case ast.If():
@@ -346,6 +348,21 @@ class _Reading:
             self.scope.names[name] = module.names[alias.name]
         else:
             self.scope.assign(name, UNKNOWN, at)
+
+    def included(self, call: ast.Call) -> None:
+        """Files of django-split-settings: their statements, as if they stood here. One may be missing (`optional`)."""
+        here, folder = self.scope.path, PurePosixPath(self.scope.path).parent
+        for each in call.args:
+            inside = each.value if isinstance(each, ast.Starred) else each
+            found = self.expressions.value(inside.args[0] if isinstance(inside, ast.Call) and inside.args else inside)
+            patterns = found if isinstance(found, tuple) else (found,)
+            for pattern in [str(folder / one) for one in patterns if isinstance(one, str)]:
+                for path in sorted(self.library.tree.files):
+                    if path != here and PurePosixPath(path).match(pattern):
+                        parsed = self.library.tree.parse(path)
+                        self.scope.path, self.scope.file = path, PurePosixPath(self.library.tree.root) / path
+                        self.statements(parsed.body if parsed else [])
+        self.scope.path, self.scope.file = here, PurePosixPath(self.library.tree.root) / here
 
     def absolute(self, node: ast.ImportFrom) -> str:
         """The dotted name of the module that is imported from."""

@@ -281,6 +281,33 @@ CASES = {
         ' web/shop/settings.py:10, instead: `"ENGINE": "django.db.backends.postgresql"`,'
         " and remove requirements/base.in:2, and run `invoke lock`",
     ),
+    "settings that a variable chooses": Case(
+        ONE_FILE,
+        {
+            SETTINGS: 'import os\n\nKIND = os.environ.get("SHOP_ENV", "development")\nif KIND == "production":\n'
+            "    from shop.kinds.production import *\nelse:\n    from shop.kinds.development import *\n",
+            "web/shop/kinds/development.py": "from shop.kinds.base import *\nSECRET_KEY = 'x'\n",
+            "web/shop/kinds/base.py": ONE_FILE[SETTINGS],
+            "web/shop/kinds/production.py": "from shop.kinds.base import *\n",
+            "invoke.yaml": "project:\n  settings: {prod: shop.settings}\n",
+        },
+        "web/shop/settings.py:3: the settings of development serve production, too, unless SHOP_ENV says otherwise;"
+        " invoke.yaml, under project.env: `SHOP_ENV: plain`, and .env: `SHOP_ENV=production`",
+    ),
+    "settings that a variable includes": Case(
+        ONE_FILE,
+        {
+            SETTINGS: "from os import environ\n\nfrom split_settings.tools import include, optional\n\n"
+            'environ.setdefault("SHOP_ENV", "local")\nKIND = environ["SHOP_ENV"]\n'
+            'include("parts/common.py", f"parts/{KIND}.py", optional("parts/mine.py"))\n',
+            "web/shop/parts/common.py": ONE_FILE[SETTINGS],
+            "web/shop/parts/local.py": "INSTALLED_APPS += ['more']\n",
+            "web/shop/parts/live.py": "",
+            "invoke.yaml": "project:\n  settings: {prod: shop.settings}\n",
+        },
+        "web/shop/settings.py:6: the settings of local serve production, too, unless SHOP_ENV says otherwise;"
+        " invoke.yaml, under project.env: `SHOP_ENV: plain`, and .env: `SHOP_ENV=live`",
+    ),
     "a variable of pydantic's settings": Case(
         ONE_FILE,
         {
