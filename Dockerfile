@@ -92,8 +92,8 @@ RUN --mount=type=secret,id=build_ca \
 
 FROM prod-packages AS site
 # The project's own names: they belong to a release, so its image has them.
-ARG SETTINGS WSGI="" CELERY=""
-ENV PORTICO_SETTINGS=${SETTINGS} PORTICO_WSGI=${WSGI} PORTICO_CELERY=${CELERY}
+ARG SETTINGS WSGI="" CELERY="" IMPORTS=""
+ENV PORTICO_SETTINGS=${SETTINGS} PORTICO_WSGI=${WSGI} PORTICO_CELERY=${CELERY} PORTICO_PATH=${IMPORTS}
 WORKDIR /app
 COPY kit /opt/kit
 COPY site ./
@@ -110,9 +110,9 @@ RUN chmod -R u=rwX,go=rX /app /opt/kit \
 
 FROM runtime AS dev
 COPY --from=dev-packages /opt/venv /opt/venv
-ARG SETTINGS ASGI="" CELERY=""
+ARG SETTINGS ASGI="" CELERY="" IMPORTS=""
 ENV PYTHONPATH=/opt/machinery/deploy/kit PORTICO_MODE=development PORTICO_SETTINGS=${SETTINGS} PORTICO_CELERY=${CELERY} \
-    PORTICO_ASGI=${ASGI} STATIC_ROOT=/tmp/static
+    PORTICO_ASGI=${ASGI} PORTICO_PATH=${IMPORTS} STATIC_ROOT=/tmp/static
 # Development runs as the user whose code is mounted, whoever that is.
 RUN chmod 2777 /srv/protected
 USER app
@@ -125,8 +125,8 @@ COPY --from=prod-packages /opt/venv /opt/venv
 COPY --from=site /usr/share/static /usr/share/static
 COPY --from=site /opt/kit /opt/kit
 COPY --from=site /app /app
-ARG SETTINGS WSGI="" ASGI="" CELERY=""
-ENV PORTICO_SETTINGS=${SETTINGS} PORTICO_WSGI=${WSGI} PORTICO_ASGI=${ASGI} PORTICO_CELERY=${CELERY}
+ARG SETTINGS WSGI="" ASGI="" CELERY="" IMPORTS=""
+ENV PORTICO_SETTINGS=${SETTINGS} PORTICO_WSGI=${WSGI} PORTICO_ASGI=${ASGI} PORTICO_CELERY=${CELERY} PORTICO_PATH=${IMPORTS}
 USER app
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --start-interval=1s --retries=3 \

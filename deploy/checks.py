@@ -87,10 +87,14 @@ def own_tests(project: Project, store: Store, arguments: list[str]) -> Run:
     else:
         words = [python, "manage.py", "test"]
     variables = site.variables(project, site.DEVELOPMENT)
+    imports = [project.site_folder / each for each in project.names.path.split()]
+    if imports:  # the tests' own folder may be another than that of manage.py
+        variables["PORTICO_PATH"] = ":".join(map(str, imports))
     if found.test:
         variables["PORTICO_SETTINGS"] = found.test.name
     stand_ins = site.stand_ins(project)
-    given = {"DATABASE_URL": "sqlite://:memory:", "CELERY_BROKER_URL": "memory://", "SECRET_KEY": "test", **stand_ins}
+    given = {"DATABASE_URL": "sqlite://:memory:", "CELERY_BROKER_URL": "memory://", "SECRET_KEY": site.STAND_IN_KEY}
+    given |= stand_ins
     return Run(
         [*words, *arguments],
         {

@@ -29,6 +29,11 @@ HOST = "127.0.0.1"
 ANSWER_BYTES = 300
 #: Seconds after which `announce` reports what is not ready yet.
 PATIENCE_SECONDS = 60
+#: How settings say that a variable is missing: by `os.environ`, django-environ, decouple, environs.
+_NO_VARIABLE = re.compile(
+    r"KeyError: '([A-Z][A-Z0-9_]+)'|Set the ([A-Z][A-Z0-9_]+) environment variable"
+    r"|UndefinedValueError: ([A-Z][A-Z0-9_]+) not found|variable \"([A-Z][A-Z0-9_]+)\" not set"
+)
 #: How many of the last lines of a failed program are shown.
 QUOTED_LINES = 20
 
@@ -208,7 +213,17 @@ def explain(stdout: str, stderr: str) -> str:
     errors = re.findall(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Configured|Exists)\b.*$", stderr, re.MULTILINE)
     checks = re.search(r"^ERRORS:\n.+$", stderr, re.MULTILINE)
     reason = errors[-1] if errors and not checks else shell.last_line(stderr) or shell.last_line(stdout)
-    return f"{applying[-1]}: {reason}" if applying else reason
+    return (f"{applying[-1]}: {reason}" if applying else reason) + remedy(reason)
+
+
+def remedy(reason: str) -> str:
+    """What to write for an error that says what a site lacks where it runs; empty for others."""
+    if found := _NO_VARIABLE.search(reason):
+        name = next(filter(None, found.groups()))
+        return f"; if {name} is a variable: invoke.yaml, under project.env: `{name}: plain`, and .env: `{name}=VALUE`"
+    if "Read-only file system" in reason:
+        return "; code is read-only in production: write below MEDIA_ROOT (`media: true` in invoke.yaml), or into /tmp"
+    return ""
 
 
 def announce(url: str, names: Sequence[str], not_ready: Callable[[], list[str]], ended: Callable[[], bool]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from deploy.core import shell
+from deploy.core import running, shell
 from deploy.core.errors import Failure
 from deploy.core.git import Revision
 from deploy.core.running import Notify, logged, quote
@@ -56,6 +56,8 @@ def build(
     parts, code = project.names, target == "app"
     own = {"SETTINGS": parts.prod, "WSGI": parts.wsgi} if code else {"SETTINGS": parts.dev}
     arguments = {"PYTHON_IMAGE": python_image(project), **own, "ASGI": parts.asgi, "CELERY": parts.celery, **labels}
+    if parts.path:
+        arguments["IMPORTS"] = parts.imports
     if project.packages:
         arguments["PACKAGES"] = " ".join(project.packages)
     changed = None if code else own_dockerfile(project)
@@ -158,7 +160,8 @@ def reason(said: str) -> str:
     lines = [line for line in said.splitlines() if line.strip()]
     outputs = [line.split(" ", 2)[2] for line in lines if re.match(r"#\d+ \d+\.\d+ \S", line)]
     errors = [line for line in lines if line.startswith(("ERROR:", "error:"))]
-    return shell.last_line("\n".join(outputs or errors or lines or ["BuildKit gave no reason"]))
+    why = shell.last_line("\n".join(outputs or errors or lines or ["BuildKit gave no reason"]))
+    return why + running.remedy(why)
 
 
 def push(name: str) -> Run:

@@ -28,7 +28,7 @@ DEV, PROD, SWARM = "dev", "prod", "swarm"
 
 #: The variables of the compose files that only development needs.
 OF_DEVELOPMENT = (
-    *("SITE", "SETTINGS", "ASGI", "CELERY", "SAMPLES"),
+    *("SITE", "SETTINGS", "ASGI", "CELERY", "IMPORTS", "SAMPLES"),
     *("PYTHON_IMAGE", "DEV_USER", "PACKAGES", "DOCKERFILE"),
 )
 #: Those that only the commands for backups set.
@@ -215,7 +215,7 @@ class Stack:
         names = self.project.names
         image, user = images.python_image(self.project), f"{os.getuid()}:{os.getgid()}"
         packages, dockerfile = " ".join(self.project.packages), images.own_dockerfile(self.project) or "Dockerfile"
-        parts = (names.site, names.dev, names.asgi, names.celery, self.project.samples)
+        parts = (names.site, names.dev, names.asgi, names.celery, names.imports, self.project.samples)
         values = (*parts, image, user, packages, str(dockerfile))
         return dict(zip(OF_DEVELOPMENT, values, strict=True))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from deploy.core.action import Action
 from deploy.core.errors import Failure
@@ -64,8 +64,8 @@ def environment(project: Project, given: Mapping[str, str] = os.environ) -> dict
     embedded = {
         "DATABASE_URL": f"sqlite:///{quote(str(run / 'db.sqlite3'))}",
         **({"CELERY_BROKER_URL": "filesystem://"} if project.names.celery else {}),
-        **(redis_variables(project) if project.redis else {}),
-        "SECRET_KEY": "insecure-development-key",
+        **(redis_variables(project, given.get("REDIS_URL", "")) if project.redis else {}),
+        "SECRET_KEY": site.STAND_IN_KEY,
         "ALLOWED_HOSTS": "localhost,127.0.0.1",
         "STATIC_ROOT": str(run / "static"),
         "PROTECTED_ROOT": str(run / "protected"),
@@ -80,10 +80,11 @@ def environment(project: Project, given: Mapping[str, str] = os.environ) -> dict
     }
 
 
-def redis_variables(project: Project) -> dict[str, str]:
+def redis_variables(project: Project, named: str = "") -> dict[str, str]:
     """Redis on this machine. The broker stays embedded: only a server that is named is one."""
     assert project.redis
-    return dict(services.variables(replace(project.redis, broker=False), f"redis://{HOST}:{REDIS_PORT}"))
+    address = urlsplit(named or f"redis://{HOST}:{REDIS_PORT}")._replace(path="", query="").geturl()
+    return dict(services.variables(replace(project.redis, broker=False), address))
 
 
 def own_variables(project: Project) -> dict[str, str]:

@@ -20,7 +20,7 @@ from deploy.core.shell import MakeFolder, Move, Run, Step, Write
 from deploy.project import check
 from deploy.project.config import NAME
 from deploy.project.declared import FILE
-from deploy.project.detect import detect
+from deploy.project.detect import detect, is_asynchronous
 from deploy.project.findings import Finding, apply
 from deploy.project.translate import LAYERS, translate
 from deploy.project.upgrade import manifest
@@ -70,7 +70,8 @@ def plan(ours: Path, target: Path, name: str) -> Plan:
         raise Failure(f"--name {name}: must be a short name in lower case: letters, digits, - and _")
     copies = {each: ours / each for each in (*manifest.present(ours), *SEEDED)}
     translated = translate(found.tree, found.requirements.files)
-    texts = {f"requirements/{file}": text for file, text in translated.texts().items()}
+    needed = translated.texts(asynchronous=is_asynchronous(found))
+    texts = {f"requirements/{file}": text for file, text in needed.items()}
     if lock := translated.lock():
         texts["requirements/base.txt"] = lock
     in_the_way = [

@@ -26,6 +26,8 @@ NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _MODULE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _OBJECT = re.compile(rf"{_MODULE}:[A-Za-z_]\w*")
 
+#: Folders with spaces between; none of them absolute, or above.
+_FOLDERS = re.compile(r"(?!.*\.\.)[\w.-][\w./-]*( [\w.-][\w./-]*)*")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
 #: https://www.debian.org/doc/debian-policy/ch-controlfields.html#source
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
@@ -41,6 +43,7 @@ GIVEN = frozenset(
 KEYS = {
     "name": "the project's short name",
     "site": "the folder of manage.py",
+    "path": "folders within that one from which modules are imported too",
     "port": "the port of the development site",
     "samples": "the management command that fills a new development database",
     "run": "what the native runtime writes",
@@ -130,13 +133,21 @@ class Project:
 
         Raises `Failure` for what is neither declared nor found.
         """
-        if all((self.declared.site, self.declared.dev, self.declared.prod, self.declared.wsgi, self.declared.celery)):
-            found = self.declared
+        said = self.declared
+        if all((said.site, said.dev, said.prod, said.wsgi, said.celery)) and not self._is_elsewhere(said):
+            found = said
         else:
             from deploy.project import detect
 
             found = detect.names(self.root, self.declared)
         return replace(found, celery="" if found.celery == "none" else found.celery)
+
+    def _is_elsewhere(self, said: Names) -> bool:
+        """Whether the settings are not below manage.py's folder: then only detection knows where they are imported."""
+        folder = self.root / said.site
+        stem = folder.joinpath(*said.dev.partition(":")[0].split("."))
+        is_there = stem.with_suffix(".py").exists() or stem.is_dir()
+        return not (said.path or is_there) and (folder / "manage.py").exists()
 
     @cached_property
     def media_url(self) -> str:
@@ -252,11 +263,12 @@ def _declared(values: Mapping[str, object]) -> Names:
     for key in modules:
         if key not in ("dev", "prod"):
             raise Failure(f"project.settings.{key} is not a key; the keys are: dev, prod; set it in invoke.yaml")
-    module = re.compile(_MODULE)
+    module = re.compile(rf"{_MODULE}(?::[A-Za-z_]\w*)?")
     application = "an application, as module:variable"
     celery = values.get("celery")
     return Names(
         site=_text(values, "site", re.compile(r"[^/].*"), "a folder relative to tasks.py"),
+        path=_text(values, "path", _FOLDERS, "folders relative to that of manage.py, with spaces between"),
         dev=_text(modules, "dev", module, "a Python module", within="project.settings"),
         prod=_text(modules, "prod", module, "a Python module", within="project.settings"),
         wsgi=_text(values, "wsgi", _OBJECT, application),
@@ -345,7 +357,7 @@ def load(root: Path, values: Mapping[str, object]) -> Project:
         name=name,
         declared=declared,
         port=port_number(values.get("port"), "project.port"),
-        samples=_text(values, "samples", re.compile(r"[a-z0-9_]*"), "a management command, or empty"),
+        samples=_text(values, "samples", re.compile(r"(?:\w[\w-]*)?"), "a management command, or empty"),
         run=_text(values, "run", re.compile(".+"), "a folder") or ".run",
         probes=tuple(_text(values, "probes", re.compile(r"/\S*( /\S*)*"), "space-separated paths").split())
         or ("/readyz",),

@@ -46,6 +46,7 @@ class Declared:
         """What it says of what is detected otherwise."""
         return Said(
             site=self.text("site"),
+            path=self.text("path"),
             dev=self.text("settings", "dev"),
             prod=self.text("settings", "prod"),
             wsgi=self.text("wsgi"),

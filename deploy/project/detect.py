@@ -9,18 +9,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from configparser import ConfigParser
-from configparser import Error as ConfigError
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from deploy.core.errors import Failure
 from deploy.project.names import Names
-from deploy.project.source import celery, packages
+from deploy.project.source import celery, packages, paths, runner
 from deploy.project.source.celery import App, Task
 from deploy.project.source.modules import FAR, Library, Module
-from deploy.project.source.tree import Location, Tree, walk, within
+from deploy.project.source.tree import Location, Named, Tree, above, walk, within
 from deploy.project.source.values import Read, text, texts
 
 #: What settings modules are called, by what they are for.
@@ -29,17 +27,11 @@ PRODUCTION = ("production", "prod", "live", "heroku", "deploy")
 TEST = ("test", "tests", "testing", "ci")
 BASE = ("base", "common", "defaults", "shared")
 VARIABLE = "DJANGO_SETTINGS_MODULE"
+#: The variable of django-configurations, whose settings are a class in that module: `module:Class`.
+CLASS = "DJANGO_CONFIGURATION"
 YAML = Location("invoke.yaml")
 #: A settings module has one of these, by itself or from another; else it is a part of one.
 WHOLE = ("INSTALLED_APPS", "ROOT_URLCONF")
-
-
-@dataclass(frozen=True)
-class Named:
-    """A name, and where it is said."""
-
-    name: str
-    at: Location
 
 
 @dataclass(frozen=True)
@@ -74,16 +66,23 @@ class Detected:
     #: How the project runs its own tests: pytest, or manage.py test.
     runner: Named | None
     tree: Tree
+    #: Folders that are on the import path beside that of manage.py, relative to the root.
+    paths: tuple[str, ...] = ()
 
     @property
     def site(self) -> str:
         """The folder of manage.py that is used."""
         return self.sites[0].name if self.sites else "."
 
+    @property
+    def library(self) -> Library:
+        """The modules of the project, by the names that it imports them by."""
+        return Library(self.tree, self.site, self.paths)
+
     @cached_property
     def elsewhere(self) -> tuple[Read, ...]:
         """Variables that are read outside of the settings. Not looked for before somebody asks: many files may be."""
-        return tuple(_elsewhere(self.tree, Library(self.tree, self.site), self.settings))
+        return tuple(_elsewhere(self.tree, self.library, self.settings))
 
     @property
     def production_name(self) -> str:
@@ -118,11 +117,12 @@ def detect(root: Path, said: Said | None = None) -> Detected:
     site = sites[0].name if sites else "."
     library = Library(tree, site)
     starters = _starters(tree, library)
+    found_paths = paths.declared(site, said.path) if said.path else paths.find(tree, site, tuple(starters.values()))
+    library = Library(tree, site, found_paths)
     named = {name: tuple(_seeded(library, path)) for name, path in starters.items()}
     apps = _chosen(celery.apps(tree, library), said)
     for each in apps:
         named.setdefault("celery", tuple(_seeded(library, each.at.path)))
-    runner = _runner(tree, site)
     settings = _settings(library, [each.name for found in named.values() for each in found])
     for name in (said.dev, said.prod):
         if name and (module := library.module(name)):
@@ -136,17 +136,18 @@ def detect(root: Path, said: Said | None = None) -> Detected:
         settings=settings,
         development=development,
         production=production,
-        test=_test(tree, site) or _by_name(settings, TEST),
+        test=runner.settings(tree, site) or _by_name(settings, TEST),
         base=_by_name(settings, BASE) or _inherited(settings),
         wsgi=_entry("WSGI_APPLICATION", served, library, starters.get("wsgi"), said.named(said.wsgi)),
         asgi=_entry("ASGI_APPLICATION", served, library, starters.get("asgi"), said.named(said.asgi)),
         celery=apps,
         tasks=tuple(celery.tasks(tree, site)),
-        requirements=packages.read(tree, {".", site, str(PurePosixPath(site).parent)}),
+        requirements=packages.read(tree, set(above(site))),
         frontends=tuple(_frontends(tree)),
         postgres_only=tuple(_postgres_only(tree, site)),
-        runner=runner,
+        runner=runner.runner(tree, site),
         tree=tree,
+        paths=found_paths,
     )
 
 
@@ -170,6 +171,7 @@ def names(root: Path, declared: Names) -> Names:
     assert found.production
     return Names(
         site=declared.site or found.site,
+        path=" ".join(str(PurePosixPath(each).relative_to(found.site)) for each in found.paths),
         dev=found.development.name,
         prod=found.production.name,
         wsgi=found.wsgi.name if found.wsgi else "",
@@ -183,7 +185,7 @@ def is_asynchronous(found: Detected) -> bool:
     settings = found.module(found.production)
     if settings and {"channels", "daphne"} & set(found.apps(settings)):
         return True
-    path = Library(found.tree, found.site).path(found.asgi.name.partition(":")[0]) if found.asgi else None
+    path = found.library.path(found.asgi.name.partition(":")[0]) if found.asgi else None
     return bool(path) and "ProtocolTypeRouter" in found.tree.text(path or "")
 
 
@@ -193,7 +195,9 @@ def is_asynchronous(found: Detected) -> bool:
 def _sites(tree: Tree, said: Said) -> tuple[Named, ...]:
     """The folders of manage.py: the one that is said, else the nearest to the root, first."""
     found = sorted((path for path in tree.files if path.rsplit("/", 1)[-1] == "manage.py"), key=_depth)
-    made = [Named(str(PurePosixPath(path).parent), Location(path)) for path in found if "django" in tree.text(path)]
+    made = [
+        Named(str(PurePosixPath(path).parent), Location(path)) for path in found if "django" in tree.text(path).lower()
+    ]
     return tuple(sorted(made, key=lambda each: each.name != said.site))
 
 
@@ -214,9 +218,11 @@ def _starters(tree: Tree, library: Library) -> dict[str, str]:
 def _seeded(library: Library, path: str) -> Iterator[Named]:
     """The settings module that a file names where none is set, wherever in the file that is."""
     module = library.module(library.name(path), FAR)
-    for variable, value, at in module.seeded if module else ():
+    seeded = module.seeded if module else ()
+    chosen = next((value for variable, value, at in seeded if variable == CLASS and at.path == path), "")
+    for variable, value, at in seeded:
         if variable == VARIABLE and at.path == path:
-            yield Named(value, at)
+            yield Named(f"{value}:{chosen}" if chosen else value, at)
 
 
 # --- Settings ---
@@ -234,17 +240,21 @@ def _settings(library: Library, named: Sequence[str]) -> dict[str, Module]:
         if not (is_called_so or is_near or name in named or (name in folders and "settings" in name)):
             continue
         module = library.module(name)
-        if module and any(module.every(each) for each in WHOLE):
+        if module and (module.classes or any(module.every(each) for each in WHOLE)):
             found[name] = module
+    for name, module in list(found.items()):
+        found |= {f"{name}:{each}": made for each in module.classes if (made := library.module(f"{name}:{each}"))}
+        if not any(module.every(each) for each in WHOLE):
+            del found[name]
     for name in named:
-        if name not in found and (module := library.module(name)):
+        if name not in found and (module := library.module(name)) and not module.classes:
             found[name] = module
     return found
 
 
 def _is_for(module: str, names: Sequence[str]) -> bool:
     """Whether the last word of a module's name says that it is for this."""
-    last = module.rpartition(".")[2]
+    last = re.split("[.:]", module)[-1].lower()
     return last in names or any(each in names for each in last.split("_"))
 
 
@@ -341,52 +351,3 @@ def _frontends(tree: Tree) -> Iterator[Frontend]:
             name = next((each for each in ("build", "prod", "production", "dist") if each in scripts), "")
             line = next((number for number, row in tree.lines(path) if f'"{name}"' in row), 1) if name else 1
             yield Frontend(Location(path, line), f"npm run {name}" if name else "")
-
-
-def _configurations(tree: Tree, site: str) -> Iterator[tuple[Location, Mapping[str, object]]]:
-    """pytest's configuration, in each file that has one."""
-    for folder in dict.fromkeys((".", site)):
-        for name, section in (
-            *(("pytest.ini", "pytest"), ("pyproject.toml", ""), ("setup.cfg", "tool:pytest"), ("tox.ini", "pytest")),
-        ):
-            path = name if folder == "." else f"{folder}/{name}"
-            if path not in tree.files:
-                continue
-            if not section:
-                found = packages.inner(packages.toml(tree, path), "tool", "pytest")
-                values = packages.inner(found, "ini_options") or found  # pytest 9 reads the table itself
-            else:
-                parser = ConfigParser(interpolation=None)
-                try:
-                    parser.read_string(tree.text(path))
-                except ConfigError:
-                    continue
-                values = dict(parser[section]) if parser.has_section(section) else {}
-            if values:
-                needle = "[tool.pytest" if not section else f"[{section}]"
-                yield packages.where(tree, path, needle), values
-
-
-def _test(tree: Tree, site: str) -> Named | None:
-    """The settings that pytest is told to use."""
-    for at, values in _configurations(tree, site):
-        lowered = {key.lower(): value for key, value in values.items()}
-        options = lowered.get("addopts", "")
-        words = (
-            options if isinstance(options, str) else " ".join(map(str, options if isinstance(options, list) else []))
-        )
-        found = re.search(r"--ds[= ](\S+)", words)
-        name = found[1] if found else lowered.get(VARIABLE.lower())
-        if isinstance(name, str):
-            return Named(name, packages.where(tree, at.path, name))
-    return None
-
-
-def _runner(tree: Tree, site: str) -> Named | None:
-    """pytest where it is configured, Django's own runner where there are tests without it."""
-    for at, _ in _configurations(tree, site):
-        return Named("pytest", at)
-    for path in tree.python(site, tests=True):
-        if path.rsplit("/", 1)[-1].startswith("test") and "TestCase" in tree.text(path):
-            return Named("manage.py test", Location(path))
-    return None

@@ -21,3 +21,10 @@ class Names:
     wsgi: str = ""
     asgi: str = ""
     celery: str = ""
+    #: Folders within that of manage.py from which modules are imported too, with spaces between.
+    path: str = ""
+
+    @property
+    def imports(self) -> str:
+        """The folders in `path` as PORTICO_PATH has them: with colons between."""
+        return ":".join(self.path.split())

@@ -9,6 +9,8 @@ from deploy.project.config import Project
 DEVELOPMENT, PRODUCTION = "development", "production"
 #: The folder that every runtime puts on PYTHONPATH, and the settings module in it.
 KIT, SETTINGS = "deploy/kit", "portico_site.settings"
+#: A key where there is none yet, as long as real ones: settings and packages refuse short ones.
+STAND_IN_KEY = "insecure-stand-in-of-portico-0123456789-for-development-and-tests"
 #: The commands of a site's processes, without their options. The compose files and `launch.sh` say the same.
 CELERY = ("-A", "portico_site.celery:app")
 HEALTHCHECK = ("python", "-m", "portico_site.healthcheck")
@@ -38,9 +40,11 @@ def variables(project: Project, mode: str) -> dict[str, str]:
     """The variables for a mode, `DEVELOPMENT` or `PRODUCTION`."""
     names = project.names
     kinds = {"PORTICO_KINDS": ",".join(each.name for each in project.kinds)} if len(project.kinds) > 1 else {}
+    path = {"PORTICO_PATH": names.imports} if names.path else {}
     return {
         **kinds,
         **seeing(project, mode),
+        **path,
         "DJANGO_SETTINGS_MODULE": SETTINGS,
         "PORTICO_MODE": mode,
         "PORTICO_SETTINGS": names.dev if mode == DEVELOPMENT else names.prod,

@@ -6,12 +6,14 @@ text of a first lock, whose versions the resolver prefers.
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from deploy.project.names import WHEELS
-from deploy.project.source.packages import canonical, inner, toml
+from deploy.project.source.packages import canonical, inner, json_table, setup, toml
 from deploy.project.source.tree import Tree
 
 #: Keys of poetry's, Pipenv's and uv's that say where a package is taken from in place of an index.
@@ -29,6 +31,11 @@ NEEDED = {
     "dev": (("psycopg2-binary", DRIVERS), ("watchfiles", ("watchfiles",))),
     "prod": (("psycopg2", DRIVERS), ("gunicorn", ("gunicorn",))),
 }
+#: The same for a site that ASGI serves.
+ASYNCHRONOUS = {
+    "dev": (("uvicorn", ("uvicorn", "daphne", "uvicorn-worker")), ("websockets", ("websockets", "wsproto", "daphne"))),
+    "prod": (("uvicorn-worker", ("uvicorn-worker",)), ("websockets", ("websockets", "wsproto"))),
+}
 
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?\s*==\s*([^\s;*]+)")
 
@@ -41,10 +48,12 @@ class Translated:
     pins: dict[str, str] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
 
-    def texts(self) -> dict[str, str]:
-        """The `.in` files."""
+    def texts(self, *, asynchronous: bool = False) -> dict[str, str]:
+        """The `.in` files; ``asynchronous`` for a site that ASGI serves."""
         found = {}
         base = {name_of(line) for line in self.lines["base"]}
+        more = ASYNCHRONOUS if asynchronous else {}
+        needed = {layer: (*NEEDED.get(layer, ()), *more.get(layer, ())) for layer in LAYERS}
         for layer in LAYERS:
             own = list(dict.fromkeys(self.lines[layer]))
             said = {name_of(line) for line in own if name_of(line) != canonical(line)}
@@ -52,7 +61,7 @@ class Translated:
             if layer != "base":
                 own = [line for line in own if name_of(line) not in base]
             there = base | {name_of(line) for line in own}
-            own += [package for package, others in NEEDED.get(layer, ()) if not there & set(others)]
+            own += [package for package, others in needed.get(layer, ()) if not there & set(others)]
             # Without a group for tests, what they need is with the rest of development.
             below = "dev" if layer == "test" and not own and self.lines["dev"] else "base"
             head = [] if layer == "base" else [f"-r {below}.in"]
@@ -80,25 +89,35 @@ def translate(tree: Tree, files: Iterable[tuple[str, str]]) -> Translated:
     """Read the files, each with its kind as `packages.read` has it."""
     made, files = Translated(), list(files)
     abstract = any(kind == "requirements" and path.endswith(".in") for path, kind in files)
+    own = {str(PurePosixPath(path).parent) for path, kind in files if kind in ("pyproject", "poetry", "setup")}
     for path, kind in files:
         if kind == "requirements":
             stem = path.rsplit("/", 1)[-1].removesuffix(".txt").removesuffix(".in")
-            _requirements(tree, path, layer_of(stem), made, abstract=abstract)
+            _requirements(tree, path, layer_of(stem), made, abstract=abstract, own=own)
         elif kind in ("pyproject", "poetry"):
             _pyproject(tree, path, made)
         elif kind == "Pipfile":
             values = toml(tree, path)
             made.lines["base"] += _table(path, inner(values, "packages"), made)
             made.lines["dev"] += _table(path, inner(values, "dev-packages"), made)
+        elif kind == "setup":
+            listed, extras, _ = setup(tree, path)
+            _distribution(path, listed, extras, made)
         elif kind in ("uv.lock", "poetry.lock"):
             _lock(tree, path, made)
+        elif kind == "Pipfile.lock":
+            values = json_table(tree, path)
+            for section in (inner(values, each) for each in ("default", "develop")):
+                for name in section:
+                    _pin(f"{name}{inner(section, name).get('version', '')}", made)
     return made
 
 
-def _requirements(tree: Tree, path: str, layer: str, made: Translated, *, abstract: bool) -> None:
+def _requirements(tree: Tree, path: str, layer: str, made: Translated, *, abstract: bool, own: Collection[str]) -> None:
     """A requirements file. One that was compiled from a `.in` file only says versions.
 
     ``abstract``: there are `.in` files somewhere. A `.txt` file of nothing but exact versions then comes from them.
+    ``own``: the folders whose own requirements are read too. `-e .`, which asks for these, asks for nothing else.
     """
     text = re.sub(r"\\\n", " ", "\n".join(line for _, line in tree.lines(path)))
     lines = [
@@ -112,12 +131,21 @@ def _requirements(tree: Tree, path: str, layer: str, made: Translated, *, abstra
             continue
         if plain.startswith("-") and not re.match(r"-e\b|--editable\b", plain):
             made.left.append(f"{path}: {plain}: this option is not carried to where the lock is installed")
+        elif _names_own(plain, path, own):
+            continue
         elif _is_direct(plain):
             made.left.append(_left(path, plain))
         elif compiled:
             _pin(plain, made)
         else:
             made.lines[layer].append(plain)
+
+
+def _names_own(requirement: str, path: str, own: Collection[str]) -> bool:
+    """Whether a requirement is the project itself, from the folder of the file or from the repository's."""
+    found = re.fullmatch(r"(?:(?:-e|--editable)[ =]*)?(\.[./\w-]*)(?:\[[^]]*\])?", requirement)
+    starts = (PurePosixPath("."), PurePosixPath(path).parent)
+    return bool(found) and any(posixpath.normpath(str(start / found[1])) in own for start in starts if found)
 
 
 def _is_direct(requirement: str) -> bool:
@@ -128,7 +156,7 @@ def _is_direct(requirement: str) -> bool:
 def _left(path: str, what: str) -> str:
     return (
         f"{path}: {what}: a lock with hashes cannot have it: build its wheel once,"
-        f" `pip wheel --no-deps -w {WHEELS} …`, and write NAME==VERSION"
+        f" `pip wheel --no-deps -w {WHEELS} …`, and write NAME==VERSION into requirements/base.in"
     )
 
 
@@ -144,28 +172,45 @@ def _pyproject(tree: Tree, path: str, made: Translated) -> None:
     elsewhere = {canonical(name) for name in sources if _ELSEWHERE & inner(sources, name).keys()}
 
     def add(layer: str, listed: object) -> None:
-        for line in _texts(listed):
-            if _is_direct(line) or name_of(line) in elsewhere:
-                made.left.append(_left(path, line))
-            else:
-                made.lines[layer].append(line)
+        _add(path, layer, _texts(listed), made, elsewhere)
 
     add("base", project.get("dependencies"))
     groups = inner(values, "dependency-groups")
     for name in groups:
         layer = layer_of(name)
         add("dev" if layer == "base" else layer, _group(groups, name, ()))
-    for name, group in inner(project, "optional-dependencies").items():
-        if (layer := layer_of(name)) != "base":
-            add(layer, group)
-        else:
-            made.left.append(f"{path}: the extra {name} is not installed by default: add what you use of it by hand")
+    extras = {name: _texts(group) for name, group in inner(project, "optional-dependencies").items()}
+    _distribution(path, [], extras, made, elsewhere)
     made.lines["base"] += _table(path, inner(poetry, "dependencies"), made)
     made.lines["dev"] += _table(path, inner(poetry, "dev-dependencies"), made)
     for name in inner(poetry, "group"):
         layer = layer_of(name)
         table = inner(poetry, "group", name, "dependencies")
         made.lines["dev" if layer == "base" else layer] += _table(path, table, made)
+
+
+def _add(path: str, layer: str, lines: Iterable[str], made: Translated, elsewhere: Collection[str] = ()) -> None:
+    for line in lines:
+        if _is_direct(line) or name_of(line) in elsewhere:
+            made.left.append(_left(path, line))
+        else:
+            made.lines[layer].append(line)
+
+
+def _distribution(
+    path: str,
+    listed: Sequence[str],
+    extras: Mapping[str, Sequence[str]],
+    made: Translated,
+    elsewhere: Collection[str] = (),
+) -> None:
+    """What a distribution asks for, and its extras: one whose name says that it is for a layer is in it."""
+    _add(path, "base", listed, made, elsewhere)
+    for name, lines in extras.items():
+        if (layer := layer_of(name)) != "base":
+            _add(path, layer, lines, made, elsewhere)
+        else:
+            made.left.append(f"{path}: the extra {name} is not installed by default: add what you use of it by hand")
 
 
 def _group(groups: Mapping[str, object], name: str, above: tuple[str, ...]) -> list[str]:

@@ -1,12 +1,14 @@
 """What the place decides is laid over a project's settings; everything else stays as the project has it."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import django
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from portico_site import overlay
+from portico_site import overlay, redis
 
 from deploy.core.shell import Run, run
 from tests import demonstration, support
@@ -20,6 +22,7 @@ PLACE = {
     "ALLOWED_HOSTS": "shop.example, .x.org",
 }
 DEV = {"PORTICO_MODE": "development"}
+DJANGO_MANIFEST = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
 #: What a process without a role has: a release may take as long as it needs, but no server that is gone is waited for.
 ENDLESS = {"connect_timeout": 10, **overlay.ALIVE}
 
@@ -186,9 +189,160 @@ def test_development_answers_to_this_machines_names(own: Any, hosts: list[str]) 
 def test_development_keeps_the_projects_key_and_has_one_where_it_has_none() -> None:
     assert "SECRET_KEY" not in overlay.laid_over({"SECRET_KEY": "own"}, DEV)
     assert overlay.laid_over({"ALLOWED_HOSTS": ["*"], "EMAIL_PORT": 1025}, DEV) == {
-        "SECRET_KEY": "insecure-development-key",
+        "SECRET_KEY": overlay.DEVELOPMENT_KEY,
         "MIDDLEWARE": [overlay.HEALTH],
     }
+
+
+def test_a_key_where_there_is_none_is_as_long_as_projects_ask_for() -> None:
+    assert len(overlay.DEVELOPMENT_KEY) >= 50
+
+
+# --- Redis ---
+
+REDIS = {"REDIS_URL": "redis://:word@redis:6379/0", "CACHE_URL": "redis://:word@redis:6379/1"}
+
+
+def test_a_cache_or_layer_in_another_redis_is_in_that_of_the_place() -> None:
+    django_redis: dict[str, Any] = {"BACKEND": "django_redis.cache.RedisCache", "OPTIONS": {"IGNORE_EXCEPTIONS": True}}
+    caches: dict[str, Any] = {
+        "sessions": {**django_redis, "LOCATION": ["redis://localhost:6379/2"]},
+        "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://cache/1"},
+        "local": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    }
+    layers = {
+        "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [("localhost", 6379)]}}
+    }
+    found = over({"CACHES": caches, "CHANNEL_LAYERS": layers}, **REDIS)
+    assert found["CACHES"] == {
+        "sessions": {**django_redis, "LOCATION": "redis://:word@redis:6379/3"},
+        "default": {**caches["default"], "LOCATION": REDIS["CACHE_URL"]},
+        "local": caches["local"],
+    }
+    assert found["CHANNEL_LAYERS"]["default"]["CONFIG"] == {
+        "hosts": [{"socket_timeout": redis.SOCKET_SECONDS, "address": REDIS["REDIS_URL"]}]
+    }
+    assert redis.result_backend("redis://localhost:6379/1", REDIS) == REDIS["REDIS_URL"]
+
+
+def test_what_has_the_address_of_the_place_stays_and_so_does_all_without_one() -> None:
+    cache = {"BACKEND": redis.CACHES[1], "LOCATION": "redis://:word@redis:6379/7"}
+    hosts = [{"address": REDIS["REDIS_URL"], "socket_timeout": 9}]
+    own: dict[str, Any] = {
+        "CACHES": {"default": cache},
+        "CHANNEL_LAYERS": {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": hosts}}},
+    }
+    assert not set(over(own, **REDIS)) & set(own)
+    cache["LOCATION"] = "redis://elsewhere/1"
+    assert not set(over(own)) & set(own)
+    assert not set(over(own, REDIS_URL="redis://elsewhere/1")) & set(own), "a variable of the project's own"
+    assert not redis.result_backend("django-db", REDIS)
+    assert not redis.result_backend(REDIS["REDIS_URL"], REDIS)
+    assert not redis.result_backend("redis://elsewhere", {})
+
+
+# --- Static files in development ---
+
+
+@pytest.mark.parametrize("backend", ["whitenoise.storage.CompressedManifestStaticFilesStorage", DJANGO_MANIFEST])
+def test_in_development_no_page_asks_for_a_manifest(backend: str) -> None:
+    plain = {"BACKEND": overlay.WITHOUT_MANIFEST[0]}
+    own = {"default": {"BACKEND": "x"}, "staticfiles": {"BACKEND": backend}}
+    assert overlay.laid_over({"STORAGES": own}, DEV)["STORAGES"] == {**own, "staticfiles": plain}
+    assert overlay.laid_over({"STATICFILES_STORAGE": backend}, DEV)["STATICFILES_STORAGE"] == plain["BACKEND"]
+    assert "STORAGES" not in overlay.laid_over({"STORAGES": {"staticfiles": {"BACKEND": "shop.Manifest"}}}, DEV)
+
+
+# --- Logging ---
+
+
+def test_a_log_file_that_cannot_be_written_is_the_processs_own_log(tmp_path: Path) -> None:
+    file = {"class": "logging.handlers.RotatingFileHandler", "level": "INFO", "formatter": "long", "backupCount": 3}
+    handlers = {"file": {**file, "filename": tmp_path / "away" / "x.log"}, "screen": {"class": "logging.StreamHandler"}}
+    own: dict[str, Any] = {"version": 1, "handlers": handlers, "root": {"handlers": ["file"]}}
+    stream = {"class": "logging.StreamHandler", "level": "INFO", "formatter": "long"}
+    assert over({"LOGGING": own})["LOGGING"] == {**own, "handlers": {**handlers, "file": stream}}
+    assert "filename" in own["handlers"]["file"], "the project's own value stays as it is"
+    assert "LOGGING" not in overlay.laid_over({"LOGGING": own}, DEV)
+    (tmp_path / "away").mkdir()
+    assert "LOGGING" not in over({"LOGGING": own}), "it can be written"
+    assert "LOGGING" not in over({"LOGGING": {"version": 1}})
+
+
+# --- Classes of settings ---
+
+CONFIGURED = """
+import os
+
+class Common:
+    ROOT_URLCONF = "x"
+
+class Prod(Common):
+    DEBUG = False
+"""
+#: What django-configurations does: the module that DJANGO_SETTINGS_MODULE names gets what its class has.
+PACKAGE = """
+import importlib.util, os, sys
+from importlib.machinery import PathFinder
+
+installed = []
+
+class Importer:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ.get("DJANGO_SETTINGS_MODULE"):
+            spec = PathFinder.find_spec(name, path)
+            inner = spec.loader.exec_module
+            def run(module):
+                inner(module)
+                made = getattr(module, os.environ["DJANGO_CONFIGURATION"])
+                for each in (word for word in dir(made) if word.isupper()):
+                    setattr(module, each, getattr(made, each))
+            spec.loader.exec_module = run
+            return spec
+
+def install():
+    if not installed:
+        installed.append(sys.meta_path.insert(0, Importer()))
+"""
+
+
+@pytest.mark.parametrize("first", ["pass", "configurations.importer.install()"], ids=["others", "manage.py"])
+def test_a_class_of_settings_is_the_projects_settings(tmp_path: Path, first: str) -> None:
+    """Whether that package is there before the settings, as it is in manage.py, or not."""
+    (tmp_path / "configurations").mkdir()
+    (tmp_path / "configurations" / "__init__.py").touch()
+    (tmp_path / "configurations" / "importer.py").write_text(PACKAGE)
+    (tmp_path / "own.py").write_text(CONFIGURED)
+    environ = {
+        **demonstration.SITE,
+        "PORTICO_SETTINGS": "own:Prod",
+        "PORTICO_CELERY": "",
+        "DJANGO_CONFIGURATION": "Dev",
+    }
+    environ["PYTHONPATH"] = f"{demonstration.KIT}:{tmp_path}"
+    ask = f"import configurations.importer; {first}; from django.conf import settings as s; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{ask}print(s.ROOT_URLCONF, s.DEBUG, s.MIDDLEWARE[0], s.SETTINGS_MODULE)"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == f"x False {overlay.HEALTH} portico_site.settings\n", done.stderr
+
+
+# --- Import path ---
+
+
+def test_folders_of_the_project_are_on_the_import_path_of_every_process(tmp_path: Path) -> None:
+    (tmp_path / "src" / "inner").mkdir(parents=True)
+    (tmp_path / "src" / "inner" / "__init__.py").touch()
+    environ = {**demonstration.SITE, "PORTICO_PATH": "src:other", "PYTHONPATH": str(demonstration.KIT)}
+    ask = "import portico_site, inner, sys; print(sys.path[0].endswith('/src'))"
+    done = subprocess.run(
+        [sys.executable, "-c", ask], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "True\n", done.stderr
 
 
 # --- Static files ---

@@ -28,7 +28,7 @@ from celery.signals import (
 )
 from django.core.exceptions import ImproperlyConfigured
 
-from portico_site import observe, overlay, publisher, publishing
+from portico_site import observe, overlay, publisher, publishing, redis
 
 #: Seconds. After two missed heartbeats RabbitMQ gives the tasks of a worker whose machine is lost to another.
 HEARTBEAT_SECONDS = 30
@@ -83,6 +83,8 @@ def configure(app: Celery) -> None:
         app.conf.task_time_limit = TASK_SECONDS
     if app.conf.worker_consumer == "celery.worker.consumer:Consumer":
         app.conf.worker_consumer = CONSUMER
+    if url := redis.result_backend(app.conf.result_backend, os.environ):
+        app.conf.update(result_backend=url)
     if str(app.conf.result_backend) in ("django-db", "django_celery_results.backends:DatabaseBackend"):
         app.conf.update(result_backend=RESULTS, result_backend_always_retry=True)
 

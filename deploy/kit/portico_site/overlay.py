@@ -4,6 +4,7 @@ Pure functions of the settings and the environment. `ROWS` is the whole list, wh
 `invoke check` show.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import django
 from django.core.exceptions import ImproperlyConfigured
 
+from portico_site import redis
+
 #: Setting, and what is laid over it. A setting whose variable is missing stays as the project has it.
 ROWS = {
     "DATABASES": "default: from DATABASE_URL; its other keys are kept, time limits added where it has none",
@@ -21,7 +24,7 @@ ROWS = {
     "ALLOWED_HOSTS": "production: ALLOWED_HOSTS; development: this machine's names are added",
     "STATIC_ROOT": "STATIC_ROOT",
     "STATIC_URL": "production: /static/, where it is a path",
-    "STORAGES": "production: a manifest for static files, where they have none",
+    "STORAGES": "production: a manifest for static files, where they have none; development: none",
     "MEDIA_ROOT": "MEDIA_ROOT",
     "MEDIA_URL": "MEDIA_URL, where it is a path; nginx serves uploads there",
     "FILE_UPLOAD_PERMISSIONS": "with MEDIA_ROOT: readable for the group, which nginx is in",
@@ -42,6 +45,9 @@ ROWS = {
     "DEFAULT_FROM_EMAIL": "production: DEFAULT_FROM_EMAIL, where they have none",
     "SECURE_PROXY_SSL_HEADER": "behind our proxy: the header that it sets",
     "MIDDLEWARE": "first: /healthz and /readyz; development: then uploads and, without DEBUG, static files",
+    "CACHES": "with Redis of the place: its address, in caches in Redis that name another server",
+    "CHANNEL_LAYERS": "with Redis of the place: its address, in layers in Redis that name another server",
+    "LOGGING": "production: a handler whose file cannot be written writes to the process's own log",
     "INSTALLED_APPS": "with Celery: one app, which configures the broker",
 }
 #: Variables that may come as NAME_FILE from any path. Others are read from a file in `SECRETS` only: a project may have
@@ -91,9 +97,12 @@ PRINTED = "django.core.mail.backends.console.EmailBackend"
 #: The back end of a place that holds mail: it has data of real people, and must not write to them.
 HELD = "django.core.mail.backends.dummy.EmailBackend"
 FALSE = ("", "0", "false", "no", "off")
+#: Handlers that write into the file `filename`, by the last word of their names, and what takes their place.
+FILE_HANDLERS = ("FileHandler", "RotatingFileHandler", "TimedRotatingFileHandler", "WatchedFileHandler")
+STREAM_HANDLER = "logging.StreamHandler"
 #: The first is for names below localhost too, under which browsers keep the cookies of two sites apart.
 LOCAL_NAMES = (".localhost", "localhost", "127.0.0.1", "[::1]")
-DEVELOPMENT_KEY = "insecure-development-key"
+DEVELOPMENT_KEY = "insecure-stand-in-of-portico-0123456789-for-development-and-tests"
 
 MANIFEST = "portico_site.storage.ManifestStorage"
 #: Backends that keep static files on disk without a hash in their names.
@@ -136,6 +145,7 @@ def laid_over(own: Settings, environ: Mapping[str, str]) -> dict[str, Any]:
             "default": database(url, own_databases.get("default") or {}, environ.get("PORTICO_ROLE", "")),
         }
     found.update(_development(own) if development else _production(own, environ))
+    found.update(redis.laid_over(own, environ))
     for name in ("STATIC_ROOT", "MEDIA_ROOT", "PROTECTED_ROOT", "PROTECTED_URL"):
         if value := environ.get(name):
             found[name] = value
@@ -176,6 +186,7 @@ def _with(own: Any, entry: str, *, first: bool = False) -> Any:
 
 
 def _development(own: Settings) -> Iterator[tuple[str, Any]]:
+    yield from _without_manifest(own)
     hosts = list(own.get("ALLOWED_HOSTS") or ())
     if "*" not in hosts:
         yield "ALLOWED_HOSTS", [*hosts, *(name for name in LOCAL_NAMES if name not in hosts)]
@@ -202,6 +213,8 @@ def _production(own: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str
     if not urlsplit(str(own.get("STATIC_URL") or "")).netloc:
         yield "STATIC_URL", "/static/"
     yield from _storages(own)
+    if logging := _logging(own.get("LOGGING")):
+        yield "LOGGING", logging
     if "MAILERS" not in own:
         yield from _mail(own, environ)
     if "mail" in environ.get("PORTICO_HOLD", "").split(","):
@@ -214,6 +227,27 @@ def _held(own: Settings) -> Iterator[tuple[str, Any]]:
         yield "MAILERS", {name: {"BACKEND": HELD} for name in own["MAILERS"]}
     else:
         yield "EMAIL_BACKEND", HELD
+
+
+def _logging(own: Any) -> dict[str, Any]:
+    """The project's logging with streams for files that cannot be written; empty if there is nothing to change.
+
+    Code is read-only where it serves, and a file in it would be gone with the release; `invoke logs` shows streams.
+    """
+    handlers = own.get("handlers") if isinstance(own, Mapping) else None
+    changed = {}
+    for name, handler in (handlers or {}).items():
+        kind = handler.get("class") if isinstance(handler, Mapping) else None
+        if isinstance(kind, str) and kind.rpartition(".")[2] in FILE_HANDLERS and not _is_writable(handler):
+            kept = {key: handler[key] for key in ("level", "filters", "formatter") if key in handler}
+            changed[name] = {"class": STREAM_HANDLER, **kept}
+    return {**own, "handlers": {**handlers, **changed}} if changed and handlers else {}
+
+
+def _is_writable(handler: Mapping[str, Any]) -> bool:
+    """Whether a process may write the file of a handler, or make it."""
+    path = Path(handler.get("filename") or "")
+    return os.access(path if path.exists() else path.parent, os.W_OK)
 
 
 def _mail(own: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
@@ -240,6 +274,18 @@ def _storages(own: Settings) -> Iterator[tuple[str, Any]]:
     if backend in WITHOUT_MANIFEST:
         default = {"BACKEND": own.get("DEFAULT_FILE_STORAGE", "django.core.files.storage.FileSystemStorage")}
         yield "STORAGES", {"default": default, **storages, "staticfiles": {"BACKEND": MANIFEST}}
+
+
+def _without_manifest(own: Settings) -> Iterator[tuple[str, Any]]:
+    """A plain backend in place of one with a manifest, which pages ask for without DEBUG, and in tests."""
+    storages, old = own.get("STORAGES"), own.get("STATICFILES_STORAGE")
+    backend = ((storages or {}).get("staticfiles") or {}).get("BACKEND") or old or ""
+    if not (str(backend).startswith(("django.", "whitenoise.")) and "Manifest" in backend):
+        return
+    if storages is None:
+        yield "STATICFILES_STORAGE", WITHOUT_MANIFEST[0]
+    else:
+        yield "STORAGES", {**storages, "staticfiles": {"BACKEND": WITHOUT_MANIFEST[0]}}
 
 
 # --- The database ---

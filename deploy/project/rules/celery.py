@@ -105,7 +105,7 @@ def always_eager(known: Known) -> Iterator[Finding]:
             continue
         edits = [_set(app, module, "task_always_eager", "False")]
         if isinstance(found.value, Variable):
-            edits = known.switch_off(found.value.name)
+            edits = known.switch_off(found.value.name, found.at)
         if edits:
             what = f"{role.name} runs tasks within the request: workers get none"
             yield Finding(found.at, what, edits, advice=role.name != known.detected.production_name)

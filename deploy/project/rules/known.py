@@ -11,10 +11,11 @@ from pathlib import PurePosixPath
 from deploy import OLDEST
 from deploy.project.config import GIVEN
 from deploy.project.declared import FILE, SECTION, Declared
-from deploy.project.detect import Detected, Named
+from deploy.project.detect import Detected
 from deploy.project.findings import Edit
 from deploy.project.source.celery import App
 from deploy.project.source.modules import Module
+from deploy.project.source.tree import Location, Named
 from deploy.project.source.values import FALSE, External, Reader
 
 #: How settings read a file of variables: django-environ, python-dotenv, environs, decouple.
@@ -52,12 +53,16 @@ class Known:
         text = f"{name}: env:{name}" if secret else f'{name}: "{value}"'
         return Edit(self.hosts_file, text, under=("secrets" if secret else "settings",))
 
-    def switch_off(self, variable: str) -> list[Edit]:
-        """What switches a variable off; nothing where it is, or where every runtime gives it a value."""
+    def switch_off(self, variable: str, at: Location) -> list[Edit]:
+        """What switches a variable off; nothing where it is, or where every runtime gives it a value.
+
+        ``at``: where it is read. Code that makes a number of it, `bool(int(…))`, takes no word.
+        """
         if variable in GIVEN or self.values.get(variable, self.environ.get(variable, "on")).strip().lower() in FALSE:
             return []
+        number = re.search(r"\bint\b", dict(self.detected.tree.lines(at.path)).get(at.line, ""))
         declare = [] if variable in self.env else [project(f"{variable}: plain", "env")]
-        return [*declare, self.given(variable, "plain", "False")]
+        return [*declare, self.given(variable, "plain", "0" if number else "False")]
 
     @cached_property
     def read_by_settings(self) -> frozenset[str]:

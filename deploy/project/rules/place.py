@@ -16,7 +16,7 @@ from deploy.project.detect import is_asynchronous
 from deploy.project.findings import Edit, Finding
 from deploy.project.rules.known import DEV, NATIVE, Known, project
 from deploy.project.source import packages
-from deploy.project.source.modules import Library, Module
+from deploy.project.source.modules import Module
 from deploy.project.source.packages import inner
 from deploy.project.source.tree import Location
 from deploy.project.source.values import text
@@ -123,7 +123,7 @@ def _or(names: list[str]) -> str:
 def _file_of(known: Known, module: str) -> str:
     """The file of a module, or that which it would have."""
     folder = "" if known.detected.site == "." else f"{known.detected.site}/"
-    library = Library(known.detected.tree, known.detected.site)
+    library = known.detected.library
     return library.path(module) or f"{folder}{module.replace('.', '/')}.py"
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from deploy.project import mail
 from deploy.project.config import GIVEN
+from deploy.project.detect import DEVELOPMENT, PRODUCTION
 from deploy.project.findings import Edit, Finding
 from deploy.project.rules.known import Known, project, reading
 from deploy.project.source.modules import Library, Module
@@ -27,6 +28,10 @@ LAID_OVER = (
     "whitenoise.storage.CompressedStaticFilesStorage",
 )
 REDIS = ("django_redis.", "django.core.cache.backends.redis.", "channels_redis.")
+#: Engines of servers that no runtime has, by a word in their names.
+OTHERS = {"mysql": "MySQL", "oracle": "Oracle", "mssql": "SQL Server", "sql_server": "SQL Server"}
+#: Drivers of theirs that are built against a library.
+CLIENTS = ("mysqlclient", "cx-oracle", "pyodbc")
 #: Apps of packages that keep uploads.
 UPLOADING = frozenset({"wagtail.images", "wagtail.documents", "filer", "easy_thumbnails", "cms", "photologue"})
 #: What sends mail.
@@ -71,7 +76,7 @@ def debug(known: Known) -> Iterator[Finding]:
         return
     shared = known.detected.development is not None and known.detected.development.name == name.name
     if isinstance(found.value, Variable):
-        if edits := known.switch_off(found.value.name):
+        if edits := known.switch_off(found.value.name, found.at):
             yield Finding(found.at, f"DEBUG is on in production unless {found.value.name} says otherwise", edits)
     elif shared:
         read, imported = reading(module, "DEBUG", '""')
@@ -82,6 +87,24 @@ def debug(known: Known) -> Iterator[Finding]:
         here = found.at.path == module.path
         edit = Edit(module.path, "DEBUG = False", found.at.line if here else 0)
         yield Finding(found.at, f"DEBUG is on in {name.name}", [edit])
+
+
+def chosen(known: Known) -> Iterator[Finding]:
+    """Settings that a variable chooses are those of development where nothing gives it another value."""
+    module, name = known.production, known.detected.production_name
+    if not (known.serves and module) or set(re.split("[._:]", name)) & set(PRODUCTION):
+        return
+    tree, folder = known.detected.tree, module.path.rpartition("/")[0]
+    stems = {path.rpartition("/")[2].removesuffix(".py") for path in tree.python(folder or ".")}
+    wanted = next((each for each in PRODUCTION if each in stems), "")
+    for each in module.reads if wanted else ():
+        value = known.values.get(each.name, known.environ.get(each.name, ""))
+        given = each.name in known.env and value not in ("", *DEVELOPMENT)
+        if isinstance(each.default, str) and each.default in DEVELOPMENT and not given:
+            declare = [] if each.name in known.env else [project(f"{each.name}: plain", "env")]
+            what = f"the settings of {each.default} serve production, too, unless {each.name} says otherwise"
+            yield Finding(each.at, what, [*declare, known.given(each.name, "plain", wanted)])
+            return
 
 
 def static_files(known: Known) -> Iterator[Finding]:
@@ -159,6 +182,30 @@ def hosts(known: Known) -> Iterator[Finding]:
                 yield Finding(at, what, [*edits, project(f"{variable}: plain", "env")])
 
 
+def server(known: Known) -> Iterator[Finding]:
+    """A database that no runtime has: the site is given PostgreSQL in its place, and natively SQLite."""
+    module = known.production
+    found = module.get("DATABASES") if known.serves and module else None
+    default = found.value.table("default") if found and isinstance(found.value, Table) else Table({}, {})
+    engine, at = text(default.get("ENGINE")), default.places.get("ENGINE")
+    name = next((title for word, title in OTHERS.items() if word in engine.lower()), "")
+    if name and at:
+        new = "django.db.backends.postgresql"
+        before = _line(known, at)
+        edits = [Edit(at.path, before.replace(engine, new), at.line, part=f'"ENGINE": "{new}"')]
+        driver = known.detected.requirements.find(*CLIENTS)
+        if driver and driver.at.path.startswith("requirements/") and driver.at.path.endswith(".in"):
+            edits.append(Edit(driver.at.path, "", driver.at.line))  # its library is in no image
+        what = f"the settings name {name}; Portico runs the site on PostgreSQL instead, where SQL of {name}'s own fails"
+        yield Finding(
+            at,
+            f"{what} (data moves by `dumpdata` and `loaddata`)",
+            edits,
+            "invoke lock" if edits[1:] else "",
+            advice=True,
+        )
+
+
 def _line(known: Known, at: Location) -> str:
     return dict(known.detected.tree.lines(at.path)).get(at.line, "").strip()
 
@@ -204,7 +251,7 @@ def front_page(known: Known) -> Iterator[Finding]:
     if not (known.serves and module and "/" in probes):
         return
     urls = text(module.value("ROOT_URLCONF"))
-    library = Library(known.detected.tree, known.detected.site)
+    library = known.detected.library
     if urls and _routes(library, urls, set()) is False:
         rest = " ".join(each for each in probes if each != "/") or "/readyz"
         path = library.path(urls) or module.path
@@ -313,4 +360,4 @@ def observed(known: Known) -> Iterator[Finding]:
         yield Finding(known.declared.at("observe"), what, [project('observe: ""')])
 
 
-RULES = (variables, debug, static_files, media, hosts, redis, front_page, sending, samples, observed)
+RULES = (variables, chosen, debug, static_files, media, hosts, server, redis, front_page, sending, samples, observed)

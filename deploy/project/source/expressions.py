@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -20,6 +20,8 @@ from deploy.project.source.values import (
     Unknown,
     Value,
     Variable,
+    compared,
+    switched,
     truth,
 )
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 #: What `Env` classes are called: django-environ's (a second word is a cast) and environs' (it is the default).
 ENVIRON = frozenset({"environ.Env", "environ.FileAwareEnv"})
 ENVIRONS = frozenset({"environs.Env", "environs.FileAwareEnv"})
+#: What pydantic's settings are called, now and before its second version.
+PYDANTIC = frozenset({"pydantic_settings.BaseSettings", "pydantic.BaseSettings", "pydantic.v1.BaseSettings"})
 DECOUPLE = frozenset({"decouple.Config", "decouple.AutoConfig"})
 #: Functions whose outcome is the same path.
 PASSING = frozenset(f"os.path.{name}" for name in ("abspath", "realpath", "normpath", "expanduser"))
@@ -59,6 +63,12 @@ class Scope:
     reads: list[Read] = field(default_factory=list)
     #: Variables that the module itself gives a value where they have none, with that value.
     seeded: list[tuple[str, str, Location]] = field(default_factory=list)
+    #: Folders that it puts on `sys.path`.
+    paths: list[str | PurePosixPath] = field(default_factory=list)
+    #: What names of variables begin with at this place: `with env.prefixed("SHOP_"):`.
+    prefixes: list[str] = field(default_factory=list)
+    #: The name that is being given a value.
+    setting: str = ""
     #: How many conditions, that cannot be decided, one is inside of.
     depth: int = 0
 
@@ -113,9 +123,9 @@ class Expressions:
             case ast.BoolOp():
                 return self._either(node)
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return _switched(self.value(operand), lambda value: not truth(value))
+                return switched(self.value(operand), lambda value: not truth(value))
             case ast.Compare(left=left, ops=[operator], comparators=[right]):
-                return _compared(self.value(left), operator, self.value(right))
+                return compared(self.value(left), operator, self.value(right))
             case ast.IfExp():
                 return self._if(node)
             case ast.Attribute():
@@ -138,6 +148,9 @@ class Expressions:
 
     def read(self, node: ast.expr, name: str, *, required: bool, default: Value = None) -> Variable:
         """Note that a variable is read, and give its value."""
+        seeded = next((value for variable, value, _ in self.scope.seeded if variable == name), None)
+        if required and seeded is not None:  # the module itself has given it one
+            required, default = False, seeded
         really = required and not self.scope.depth
         self.scope.reads.append(Read(name, self.scope.at(node), really, default))
         return Variable(name, default, really)
@@ -166,6 +179,7 @@ class Expressions:
         """A piece of an f-string; one that is not known, as it is written."""
         if isinstance(part, ast.FormattedValue):
             found = self.value(part.value)
+            found = found.default if isinstance(found, Variable) and isinstance(found.default, str) else found
             return str(found) if isinstance(found, str | int | PurePosixPath) else f"{{{ast.unparse(part.value)}}}"
         found = self.value(part)
         return found if isinstance(found, str) else ""
@@ -222,6 +236,8 @@ class Expressions:
         """An attribute of a value."""
         if isinstance(owner, External):
             return External(f"{owner.name}.{name}")
+        if isinstance(owner, Table):
+            return owner.entries.get(name, UNKNOWN)
         if isinstance(owner, PurePosixPath):
             return owner.parent if name == "parent" else owner.name if name == "name" else UNKNOWN
         return UNKNOWN
@@ -261,6 +277,8 @@ class Calls:
             function = evaluate(node.func)
         if isinstance(owner, Reader):
             return self._read(node, owner, method, words, named)
+        if isinstance(function, Reader) and function.kind == "pydantic":
+            return self._instance(node, function, named)
         if isinstance(function, Reader):
             return self._read(node, function, "", words, named)
         if isinstance(function, External):
@@ -292,6 +310,14 @@ class Calls:
             scope = self.expressions.scope
             scope.seeded.append((words[0], words[-1], scope.at(node)))
             return UNKNOWN
+        if name in ("sys.path.insert", "sys.path.append", "site.addsitedir") and words:
+            if isinstance(words[-1], str | PurePosixPath):
+                self.expressions.scope.paths.append(words[-1])
+            return UNKNOWN
+        if name == "split_settings.tools.optional":
+            return words[0] if words else UNKNOWN
+        if name.startswith("configurations.values."):
+            return self._configured(node, name.rpartition(".")[2], words, named)
         if name == "dj_database_url.config":
             variable = named.get("env", "DATABASE_URL")
             default = named.get("default", words[0] if words else None)
@@ -305,6 +331,29 @@ class Calls:
         passed = words and (name in PASSING or isinstance(words[0], Variable))
         return words[0] if passed else UNKNOWN
 
+    def _configured(self, node: ast.Call, kind: str, words: list[Value], named: Mapping[str, Value]) -> Value:
+        """A value of django-configurations: its variable is called as the setting, which the caller knows."""
+        default = named.get("default", words[0] if words else None)
+        required = kind == "SecretValue" or named.get("environ_required") is True
+        said = named.get(
+            "environ_name", "DATABASE_URL" if kind == "DatabaseURLValue" else self.expressions.scope.setting
+        )
+        if not isinstance(said, str) or not said or named.get("environ") is False:
+            return default
+        usual = None if kind.endswith("URLValue") else "DJANGO"
+        prefix = named.get("environ_prefix", usual)
+        name = f"{prefix}_{said}" if prefix else said
+        return self.expressions.read(node, name, required=required, default=default)
+
+    def _instance(self, node: ast.Call, made: Reader, named: Mapping[str, Value]) -> Table:
+        """An instance of pydantic's settings: each field that is not given is read."""
+        found = {}
+        for name, (variable, required, default) in made.fields.items():
+            given = named.get(name)
+            read = self.expressions.read(node, variable, required=required, default=default) if given is None else given
+            found[name] = read
+        return Table(found, {})
+
     def _read(
         self, node: ast.Call, reader: Reader, method: str, words: list[Value], named: Mapping[str, Value]
     ) -> Value:
@@ -313,6 +362,8 @@ class Calls:
         name = named.get("var", named.get("name", words[0] if words else NAMELESS.get(method, UNKNOWN)))
         if not isinstance(name, str):
             return UNKNOWN
+        if reader.kind == "environs":
+            name = "".join(self.expressions.scope.prefixes) + name
         place = DEFAULT_AT.get(method, 1) if reader.kind == "environ" else 1
         given = ["default"] if "default" in named else []
         default = named.get("default")
@@ -330,24 +381,3 @@ def _joined(start: PurePosixPath, words: Sequence[Value]) -> Value:
             return UNKNOWN
         start /= word
     return start
-
-
-def _switched(value: Value, change: Callable[[Value], bool]) -> Value:
-    """A yes or no that is made of a value; of a variable, one that has that of its default as default."""
-    if isinstance(value, Variable):
-        return Variable(value.name, change(value.default), value.required)
-    return UNKNOWN if truth(value) is None else change(value)
-
-
-def _compared(left: Value, operator: ast.cmpop, right: Value) -> Value:
-    """The outcome of a comparison with something known."""
-    known = not isinstance(right, Unknown | Variable | Reader | External | Table)
-    match operator:
-        case ast.Eq() | ast.Is() if known:
-            return _switched(left, lambda value: value == right)
-        case ast.NotEq() | ast.IsNot() if known:
-            return _switched(left, lambda value: value != right)
-        case ast.In() if isinstance(right, tuple):
-            return _switched(left, lambda value: value in right)
-        case _:
-            return UNKNOWN

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
+from deploy.project.source import pydantic
 from deploy.project.source.expressions import Expressions, Scope
+from deploy.project.source.readers import is_test, names, raises_without
 from deploy.project.source.tree import Location, Tree
 from deploy.project.source.values import UNKNOWN, Assigned, External, Read, Reader, Table, Value
 
@@ -32,6 +34,10 @@ class Module:
     parents: tuple[str, ...]
     #: Modules of the project that it imports and that are not there.
     missing: tuple[tuple[str, Location], ...]
+    #: Folders that it puts on `sys.path`.
+    paths: tuple[str | PurePosixPath, ...] = ()
+    #: Its classes of settings (django-configurations), with the names that each has.
+    classes: Mapping[str, Mapping[str, tuple[Assigned, ...]]] = field(default_factory=dict)
 
     def every(self, name: str) -> tuple[Assigned, ...]:
         """All values that a name may have."""
@@ -50,39 +56,52 @@ class Module:
 
 
 class Library:
-    """The modules below a folder that is on the import path, each read once."""
+    """The modules below a folder that is on the import path, each read once.
 
-    def __init__(self, tree: Tree, folder: str) -> None:
-        self.tree, self.folder = tree, folder
+    ``paths``: folders of it that are on the import path too, relative to the root.
+    """
+
+    def __init__(self, tree: Tree, folder: str, paths: Sequence[str] = ()) -> None:
+        self.tree, self.folder, self.paths = tree, folder, tuple(paths)
         self._read: dict[tuple[str, int], Module | None] = {}
-        self._paths: dict[str, str] = {}
+        self._known: dict[str, bool] = {}
 
     def path(self, name: str) -> str | None:
         """The file of a module or package; None where there is none."""
-        prefix = "" if self.folder == "." else f"{self.folder}/"
-        stem = prefix + name.replace(".", "/")
-        return next((each for each in (f"{stem}.py", f"{stem}/__init__.py") if each in self.tree.files), None)
+        stems = [_below(folder, name.replace(".", "/")) for folder in (*self.paths, self.folder)]
+        files = (each for stem in stems for each in (f"{stem}.py", f"{stem}/__init__.py"))
+        return next((each for each in files if each in self.tree.files), None)
 
     def name(self, path: str) -> str:
         """The dotted name of a file below the folder."""
-        inner = path if self.folder == "." else path.removeprefix(f"{self.folder}/")
+        folder = next((each for each in self.paths if path.startswith(f"{each}/")), self.folder)
+        inner = path if folder == "." else path.removeprefix(f"{folder}/")
         return inner.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
 
     def is_ours(self, name: str) -> bool:
         """Whether the first part of a dotted name is a package or module of the project."""
         first = name.partition(".")[0]
-        prefix = first if self.folder == "." else f"{self.folder}/{first}"
-        if first not in self._paths:
-            known = f"{prefix}.py" in self.tree.files or any(each.startswith(f"{prefix}/") for each in self.tree.files)
-            self._paths[first] = prefix if known else ""
-        return bool(self._paths[first])
+        if first not in self._known:
+            prefixes = [_below(folder, first) for folder in (*self.paths, self.folder)]
+            inside = tuple(f"{each}/" for each in prefixes)
+            self._known[first] = any(f"{each}.py" in self.tree.files for each in prefixes) or any(
+                each.startswith(inside) for each in self.tree.files
+            )
+        return self._known[first]
 
     def module(self, name: str, away: int = 0) -> Module | None:
         """A module by its dotted name; None for one that is not here, or that imports itself just now.
 
+        `module:Class` is a class of settings (django-configurations) as the module that is made of it.
+
         ``away`` counts the named imports that led to it: from FAR on, those of its own are not followed. Else settings
         that import one function of the project would have all of it read.
         """
+        whole, _, chosen = name.partition(":")
+        if chosen:
+            found = self.module(whole, away)
+            known = found is not None and chosen in found.classes
+            return replace(found, name=name, names=found.classes[chosen]) if found and known else None
         if (name, away) not in self._read:
             self._read[name, away] = None
             path = self.path(name)
@@ -102,13 +121,14 @@ class _Reading:
         self.expressions = Expressions(self.scope)
         self.parents: list[str] = []
         self.missing: list[tuple[str, Location]] = []
+        self.classes: dict[str, Mapping[str, tuple[Assigned, ...]]] = {}
 
     def run(self, parsed: ast.Module) -> Module:
         self.statements(parsed.body)
         scope = self.scope
         return Module(
             *(self.name, self.path, scope.names, tuple(scope.reads), tuple(scope.seeded)),
-            *(tuple(self.parents), tuple(self.missing)),
+            *(tuple(self.parents), tuple(self.missing), tuple(scope.paths), dict(self.classes)),
         )
 
     def statements(self, body: Sequence[ast.stmt]) -> None:
@@ -119,6 +139,7 @@ class _Reading:
         value = self.expressions.value
         match node:
             case ast.Assign(targets=targets, value=expression):
+                self.scope.setting = ast.unparse(targets[0])
                 found = value(expression)
                 for target in targets:
                     self.assign(target, found)
@@ -130,6 +151,8 @@ class _Reading:
             case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)) as call):
                 found = value(call)
                 self.changed(name, method, call)
+            case ast.Expr(value=ast.Call() as call) if value(call.func) == External("split_settings.tools.include"):
+                self.included(call)
             case ast.Expr(value=expression):
                 value(expression)
             case ast.If():
@@ -137,9 +160,10 @@ class _Reading:
             case ast.Try():
                 self.attempt(node)
             case ast.With(items=items, body=body):
-                for item in items:
-                    value(item.context_expr)
+                prefixes = [each for item in items if (each := self.prefix(item.context_expr))]
+                self.scope.prefixes += prefixes
                 self.statements(body)
+                del self.scope.prefixes[len(self.scope.prefixes) - len(prefixes) :]
             case ast.For(iter=expression, body=body) | ast.While(test=expression, body=body):
                 value(expression)
                 with self.scope.perhaps():
@@ -149,11 +173,20 @@ class _Reading:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 self.function(node)
             case ast.ClassDef(body=body):
-                self.enclosed(body)
+                bases = [value(each) for each in node.bases]
+                self.settings_class(node, bases)
+                if made := pydantic.settings(node, bases, self.expressions):
+                    self.scope.assign(node.name, made, self.scope.at(node))
             case _:
                 for child in ast.iter_child_nodes(node):
                     if isinstance(child, ast.expr):
                         value(child)
+
+    def prefix(self, node: ast.expr) -> str:
+        """What `with env.prefixed("SHOP_"):` puts before the names of variables; empty for anything else."""
+        found = self.expressions.value(node)
+        is_prefix = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "prefixed"
+        return found if is_prefix and isinstance(found, str) else ""
 
     def assign(self, target: ast.expr, value: Value) -> None:
         match target:
@@ -212,7 +245,7 @@ class _Reading:
                 self.statements(node.orelse)
 
     def attempt(self, node: ast.Try) -> None:
-        caught = {name.id for each in node.handlers for name in _names(each.type)}
+        caught = {name.id for each in node.handlers for name in names(each.type)}
         everything = any(each.type is None for each in node.handlers)
         with self.scope.perhaps(everything or bool(caught & set(CAUGHT))):
             self.statements([*node.body, *node.orelse])
@@ -221,10 +254,20 @@ class _Reading:
                 self.statements(handler.body)
         self.statements(node.finalbody)
 
-    def enclosed(self, body: Sequence[ast.stmt]) -> None:
-        """Statements whose names do not become the module's."""
+    def settings_class(self, node: ast.ClassDef, bases: Sequence[Value]) -> None:
+        """A class: its names do not become the module's. One of django-configurations has those of its bases too."""
+        above = [ast.unparse(each) for each in node.bases]
+        inherited: dict[str, tuple[Assigned, ...]] = {}
+        for each in reversed(above):
+            inherited.update(self.classes.get(each, {}))
+        is_settings = any(each in self.classes for each in above) or External("configurations.Configuration") in bases
         before = dict(self.scope.names)
-        self.statements(body)
+        self.scope.names.update(inherited)
+        self.statements(node.body)
+        if is_settings:
+            after = self.scope.names
+            own = {name: found for name, found in after.items() if found is not before.get(name)}
+            self.classes[node.name] = {**inherited, **own}
         self.scope.names = before
 
     def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
@@ -246,9 +289,9 @@ class _Reading:
         value: Value = UNKNOWN
         own = [each for each in inside if parameters and each.name == marks[parameters[0]]]
         if own:
-            guarded = any(isinstance(each, ast.Compare) and _is_test(each, parameters[0]) for each in ast.walk(node))
+            guarded = any(isinstance(each, ast.Compare) and is_test(each, parameters[0]) for each in ast.walk(node))
             needed = any(each.required for each in own) and not guarded
-            needed = needed or _raises_without(node, parameters[0])
+            needed = needed or raises_without(node, parameters[0])
             value = Reader("required" if needed else "optional")
         self.scope.assign(node.name, value, self.scope.at(node))
 
@@ -271,12 +314,20 @@ class _Reading:
         for alias in node.names:
             self.take(module, source, alias, at)
         if module:
+            self.classes |= {
+                name: each for name, each in module.classes.items() if everything or self.brings(node, name)
+            }
             seen = set(self.scope.reads)
             certain = not self.scope.depth
             more = (Read(each.name, each.at, each.required and certain, each.default) for each in module.reads)
             self.scope.reads += [each for each in more if each not in seen]
             self.scope.seeded += [each for each in module.seeded if each not in self.scope.seeded]
+            self.scope.paths += [each for each in module.paths if each not in self.scope.paths]
             self.missing += [each for each in module.missing if certain and each not in self.missing]
+
+    def brings(self, node: ast.ImportFrom, name: str) -> bool:
+        """Whether an import brings a name under itself."""
+        return any(alias.name == name and alias.asname in (None, name) for alias in node.names)
 
     def take(self, module: Module | None, source: str, alias: ast.alias, at: Location) -> None:
         """What an import brings: all names, one, or a module."""
@@ -298,6 +349,21 @@ class _Reading:
         else:
             self.scope.assign(name, UNKNOWN, at)
 
+    def included(self, call: ast.Call) -> None:
+        """Files of django-split-settings: their statements, as if they stood here. One may be missing (`optional`)."""
+        here, folder = self.scope.path, PurePosixPath(self.scope.path).parent
+        for each in call.args:
+            inside = each.value if isinstance(each, ast.Starred) else each
+            found = self.expressions.value(inside.args[0] if isinstance(inside, ast.Call) and inside.args else inside)
+            patterns = found if isinstance(found, tuple) else (found,)
+            for pattern in [str(folder / one) for one in patterns if isinstance(one, str)]:
+                for path in sorted(self.library.tree.files):
+                    if path != here and PurePosixPath(path).match(pattern):
+                        parsed = self.library.tree.parse(path)
+                        self.scope.path, self.scope.file = path, PurePosixPath(self.library.tree.root) / path
+                        self.statements(parsed.body if parsed else [])
+        self.scope.path, self.scope.file = here, PurePosixPath(self.library.tree.root) / here
+
     def absolute(self, node: ast.ImportFrom) -> str:
         """The dotted name of the module that is imported from."""
         if not node.level:
@@ -309,45 +375,5 @@ class _Reading:
         return ".".join([*package, *([node.module] if node.module else [])])
 
 
-def _names(node: ast.expr | None) -> list[ast.Name]:
-    return [each for each in ast.walk(node) if isinstance(each, ast.Name)] if node else []
-
-
-def _raises_without(node: ast.FunctionDef | ast.AsyncFunctionDef, parameter: str) -> bool:
-    """Whether a function raises when the variable that it is to read is missing.
-
-    It does so where it catches that, or tests what it has read: `if not value: raise …`, `if value is None: raise …`,
-    `if name not in os.environ: raise …`.
-    """
-    read = {
-        target.id
-        for each in ast.walk(node)
-        if isinstance(each, ast.Assign | ast.AnnAssign) and each.value and _mentions(each.value, parameter)
-        for target in (each.targets if isinstance(each, ast.Assign) else [each.target])
-        if isinstance(target, ast.Name)
-    }
-    for each in ast.walk(node):
-        match each:
-            case ast.ExceptHandler(body=body):
-                if any(isinstance(inner, ast.Raise) for one in body for inner in ast.walk(one)):
-                    return True
-            case ast.If(
-                test=ast.UnaryOp(op=ast.Not(), operand=ast.Name(id=name))
-                | ast.Compare(left=ast.Name(id=name), ops=[ast.Is() | ast.Eq()]),
-                body=body,
-            ):
-                if name in read and any(isinstance(one, ast.Raise) for one in body):
-                    return True
-            case ast.If(test=ast.Compare(ops=[ast.NotIn()]) as test, body=body):
-                if _is_test(test, parameter) and any(isinstance(one, ast.Raise) for one in body):
-                    return True
-    return False
-
-
-def _mentions(node: ast.expr, name: str) -> bool:
-    return any(each.id == name for each in _names(node))
-
-
-def _is_test(node: ast.Compare, parameter: str) -> bool:
-    """Whether it is asked if a variable is there: `name in os.environ`."""
-    return isinstance(node.ops[0], ast.In | ast.NotIn) and _mentions(node.left, parameter)
+def _below(folder: str, path: str) -> str:
+    return path if folder == "." else f"{folder}/{path}"

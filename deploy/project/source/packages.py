@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from configparser import ConfigParser
+from configparser import Error as ConfigError
 from dataclasses import dataclass
 
 from deploy.project.source.tree import Location, Tree
@@ -107,7 +111,7 @@ def _candidates(tree: Tree, folders: set[str]) -> Iterator[str]:
             yield path
 
 
-def _file(tree: Tree, path: str) -> tuple[str, list[Package], list[Needed]]:
+def _file(tree: Tree, path: str) -> tuple[str, list[Package], list[Needed]]:  # noqa: PLR0911 - a line for each kind
     """The kind of a file, empty for one that asks for nothing; its packages; its Python."""
     name = path.rsplit("/", 1)[-1]
     match name:
@@ -115,6 +119,10 @@ def _file(tree: Tree, path: str) -> tuple[str, list[Package], list[Needed]]:
             return _pyproject(tree, path)
         case "Pipfile":
             return _pipfile(tree, path)
+        case "Pipfile.lock":
+            return name, [], []
+        case "setup.cfg" | "setup.py":
+            return _setup(tree, path)
         case "poetry.lock" | "uv.lock":
             return _lock(tree, path)
         case ".python-version" | "runtime.txt":
@@ -141,6 +149,72 @@ def toml(tree: Tree, path: str) -> dict[str, object]:
         return tomllib.loads(tree.text(path))
     except tomllib.TOMLDecodeError:
         return {}
+
+
+def json_table(tree: Tree, path: str) -> dict[str, object]:
+    """A parsed file of JSON; empty for one that is none."""
+    try:
+        return inner(json.loads(tree.text(path)))
+    except json.JSONDecodeError:
+        return {}
+
+
+def setup(tree: Tree, path: str) -> tuple[list[str], dict[str, list[str]], str]:
+    """What `setup.cfg` or `setup.py` says, as far as it is literal: requirements, those of extras, the Python."""
+    if path.endswith(".py"):
+        return _setup_call(tree, path)
+    parser = ConfigParser(interpolation=None)
+    try:
+        parser.read_string(tree.text(path))
+    except ConfigError:
+        return [], {}, ""
+    options = dict(parser["options"]) if parser.has_section("options") else {}
+    extras = dict(parser["options.extras_require"]) if parser.has_section("options.extras_require") else {}
+    return (
+        _rows(options.get("install_requires", "")),
+        {name: _rows(lines) for name, lines in extras.items()},
+        options.get("python_requires", ""),
+    )
+
+
+def _rows(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def _setup_call(tree: Tree, path: str) -> tuple[list[str], dict[str, list[str]], str]:
+    parsed = tree.parse(path)
+    said: dict[str, object] = {}
+    names: dict[str, object] = {}
+    for node in ast.walk(parsed) if parsed else ():
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                names[name] = _literal(value, names)
+            case ast.Call(func=function, keywords=words) if ast.unparse(function).rpartition(".")[2] == "setup":
+                said |= {word.arg: _literal(word.value, names) for word in words if word.arg}
+    listed, python = said.get("install_requires"), said.get("python_requires")
+    extras = inner(said.get("extras_require"))
+    return (
+        [str(each) for each in listed] if isinstance(listed, list | tuple) else [],
+        {name: [str(each) for each in lines] for name, lines in extras.items() if isinstance(lines, list | tuple)},
+        python if isinstance(python, str) else "",
+    )
+
+
+def _literal(node: ast.expr, names: Mapping[str, object]) -> object:
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError):
+        return None
+
+
+def _setup(tree: Tree, path: str) -> tuple[str, list[Package], list[Needed]]:
+    listed, extras, python = setup(tree, path)
+    packages = list(_listed(tree, path, [*listed, *(line for lines in extras.values() for line in lines)]))
+    asked = lowest(python)
+    needed = [Needed(asked, path.rsplit("/", 1)[-1], where(tree, path, python))] if asked else []
+    return ("setup" if packages or needed else ""), packages, needed
 
 
 def inner(values: object, *keys: str) -> dict[str, object]:

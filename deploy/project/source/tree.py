@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import codecs
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,6 +31,14 @@ class Location:
 
 
 @dataclass(frozen=True)
+class Named:
+    """A name, and where it is said."""
+
+    name: str
+    at: Location
+
+
+@dataclass(frozen=True)
 class Tree:
     """A repository: its files, relative to the root, and the source of those that are asked for."""
 
@@ -45,7 +54,7 @@ class Tree:
         if path not in self._texts:
             try:
                 file = self.root / path
-                text = file.read_text(errors="replace") if file.stat().st_size <= LARGEST else ""
+                text = _decoded(file.read_bytes()) if file.stat().st_size <= LARGEST else ""
             except OSError:
                 text = ""
             self._texts[path] = text
@@ -84,9 +93,24 @@ class Tree:
         return None if found.startswith("..") else found
 
 
+def _decoded(content: bytes) -> str:
+    """Text as Python and pip read it: a byte order mark is no part of it, and names UTF-16 (PowerShell's `>`)."""
+    encoding = "utf-8-sig"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    text = content.decode(encoding, errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def within(path: str, folder: str) -> bool:
     """Whether a relative path lies below a folder; `.` is the root."""
     return folder == "." or path.startswith(f"{folder}/")
+
+
+def above(folder: str) -> tuple[str, ...]:
+    """The root, and each folder on the way to this one, which is the last."""
+    parents = [str(each) for each in PurePosixPath(folder).parents]
+    return tuple(dict.fromkeys((".", *reversed(parents), folder)))
 
 
 def is_test(path: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ast
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TypeAlias
@@ -39,6 +40,10 @@ class Reader:
     kind: str
     #: Defaults that the variables have by themselves: `Env(DEBUG=(bool, False))`.
     defaults: Mapping[str, Value] = field(default_factory=dict)
+    #: Of a class of pydantic's settings: for each field its variable, whether it must have a value, and its default.
+    fields: Mapping[str, tuple[str, bool, Value]] = field(default_factory=dict)
+    #: What the names of its variables begin with.
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,3 +129,24 @@ def text(value: Value) -> str:
 def texts(value: Value) -> tuple[str, ...]:
     """The texts of a list, as far as they are known."""
     return tuple(text(each) for each in value if text(each)) if isinstance(value, tuple) else ()
+
+
+def switched(value: Value, change: Callable[[Value], bool]) -> Value:
+    """A yes or no that is made of a value; of a variable, one that has that of its default as default."""
+    if isinstance(value, Variable):
+        return Variable(value.name, change(value.default), value.required)
+    return UNKNOWN if truth(value) is None else change(value)
+
+
+def compared(left: Value, operator: ast.cmpop, right: Value) -> Value:
+    """The outcome of a comparison with something known."""
+    known = not isinstance(right, Unknown | Variable | Reader | External | Table)
+    match operator:
+        case ast.Eq() | ast.Is() if known:
+            return switched(left, lambda value: value == right)
+        case ast.NotEq() | ast.IsNot() if known:
+            return switched(left, lambda value: value != right)
+        case ast.In() if isinstance(right, tuple):
+            return switched(left, lambda value: value in right)
+        case _:
+            return UNKNOWN

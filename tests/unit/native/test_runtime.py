@@ -133,7 +133,9 @@ def test_redis_of_this_machine_is_asked_for_before_anything_starts(monkeypatch: 
     variables = native.environment(project, {})
     assert variables["REDIS_URL"] == "redis://127.0.0.1:6379/0"
     assert variables["CELERY_BROKER_URL"] == "filesystem://", "the embedded one"
-    assert "REDIS_URL" not in native.environment(project, {"REDIS_URL": "redis://mine"})
+    given = native.environment(project, {"REDIS_URL": "redis://:word@mine:6380/5?timeout=3"})
+    assert "REDIS_URL" not in given
+    assert given["CACHE_URL"] == "redis://:word@mine:6380/1", "the server that is named, not this machine's"
 
 
 def test_a_port_that_was_taken_while_it_prepared_is_one_line_and_nothing_runs(

@@ -37,7 +37,8 @@ def lock(root: Path) -> None:
     texts = {path.stem: path.read_text() for path in folder.glob("*.in")}
     for name, text in texts.items():
         lines = [*texts["base"].splitlines(), *text.splitlines()]
-        (folder / f"{name}.txt").write_text("\n".join(f"{line.split('>')[0]}==1" for line in lines if line[0] != "-"))
+        wanted = [line.split(">")[0] for line in lines if line and line[0] != "-"]
+        (folder / f"{name}.txt").write_text("\n".join(f"{each}==1" for each in wanted))
 
 
 def more(path: str, text: str, shape: Files = SPLIT) -> Files:
@@ -255,6 +256,68 @@ CASES = {
         other(SETTINGS, 'os.environ.get("DEBUG") == "1"', 'os.environ.get("DEBUG", "True") == "True"', ONE_FILE),
         "web/shop/settings.py:6: DEBUG is on in production unless DEBUG says otherwise;"
         " invoke.yaml, under project.env: `DEBUG: plain`, and .env: `DEBUG=False`",
+    ),
+    "debugging by a number": Case(
+        ONE_FILE,
+        other(SETTINGS, 'os.environ.get("DEBUG") == "1"', 'bool(int(os.environ.get("DEBUG", 1)))', ONE_FILE),
+        "web/shop/settings.py:6: DEBUG is on in production unless DEBUG says otherwise;"
+        " invoke.yaml, under project.env: `DEBUG: plain`, and .env: `DEBUG=0`",
+    ),
+    "a server that no runtime has": Case(
+        ONE_FILE,
+        other(SETTINGS, "django.db.backends.sqlite3", "django.db.backends.mysql", ONE_FILE),
+        "web/shop/settings.py:10: advice: the settings name MySQL; Portico runs the site on PostgreSQL instead, where"
+        " SQL of MySQL's own fails (data moves by `dumpdata` and `loaddata`);"
+        ' web/shop/settings.py:10, instead: `"ENGINE": "django.db.backends.postgresql"`',
+    ),
+    "the driver of a server that no runtime has": Case(
+        ONE_FILE,
+        {
+            **other(SETTINGS, "django.db.backends.sqlite3", "django.db.backends.mysql", ONE_FILE),
+            "requirements/base.in": "django>=5.2,<5.3\nmysqlclient\n",
+        },
+        "web/shop/settings.py:10: advice: the settings name MySQL; Portico runs the site on PostgreSQL instead, where"
+        " SQL of MySQL's own fails (data moves by `dumpdata` and `loaddata`);"
+        ' web/shop/settings.py:10, instead: `"ENGINE": "django.db.backends.postgresql"`,'
+        " and remove requirements/base.in:2, and run `invoke lock`",
+    ),
+    "settings that a variable chooses": Case(
+        ONE_FILE,
+        {
+            SETTINGS: 'import os\n\nKIND = os.environ.get("SHOP_ENV", "development")\nif KIND == "production":\n'
+            "    from shop.kinds.production import *\nelse:\n    from shop.kinds.development import *\n",
+            "web/shop/kinds/development.py": "from shop.kinds.base import *\nSECRET_KEY = 'x'\n",
+            "web/shop/kinds/base.py": ONE_FILE[SETTINGS],
+            "web/shop/kinds/production.py": "from shop.kinds.base import *\n",
+            "invoke.yaml": "project:\n  settings: {prod: shop.settings}\n",
+        },
+        "web/shop/settings.py:3: the settings of development serve production, too, unless SHOP_ENV says otherwise;"
+        " invoke.yaml, under project.env: `SHOP_ENV: plain`, and .env: `SHOP_ENV=production`",
+    ),
+    "settings that a variable includes": Case(
+        ONE_FILE,
+        {
+            SETTINGS: "from os import environ\n\nfrom split_settings.tools import include, optional\n\n"
+            'environ.setdefault("SHOP_ENV", "local")\nKIND = environ["SHOP_ENV"]\n'
+            'include("parts/common.py", f"parts/{KIND}.py", optional("parts/mine.py"))\n',
+            "web/shop/parts/common.py": ONE_FILE[SETTINGS],
+            "web/shop/parts/local.py": "INSTALLED_APPS += ['more']\n",
+            "web/shop/parts/live.py": "",
+            "invoke.yaml": "project:\n  settings: {prod: shop.settings}\n",
+        },
+        "web/shop/settings.py:6: the settings of local serve production, too, unless SHOP_ENV says otherwise;"
+        " invoke.yaml, under project.env: `SHOP_ENV: plain`, and .env: `SHOP_ENV=live`",
+    ),
+    "a variable of pydantic's settings": Case(
+        ONE_FILE,
+        {
+            **more(SETTINGS, "from shop.own import own\n", ONE_FILE),
+            "web/shop/own.py": "from pydantic_settings import BaseSettings\n\n\nclass Own(BaseSettings):\n"
+            "    api_token: str\n\n\nown = Own()\n",
+            ".env": "API_TOKEN=x\n",
+        },
+        "web/shop/own.py:8: API_TOKEN has no default, and is not declared;"
+        " invoke.yaml, under project.env: `API_TOKEN: secret`",
     ),
     "static files of a storage without a hash that the kit does not replace": Case(
         SPLIT,

@@ -76,3 +76,8 @@ def test_declared_variables_and_a_closed_outside_are_read() -> None:
     assert not project.egress
     with pytest.raises(Failure, match=r"project.egress is 'no', but must be true or false"):
         config.load(ROOT, {**VALUES, "egress": "no"})
+
+
+@pytest.mark.parametrize("name", ["do-it-now", "LoadAll", "seed2"])
+def test_a_management_command_may_be_named_as_its_file_may(name: str) -> None:
+    assert config.load(ROOT, {**VALUES, "samples": name}).samples == name

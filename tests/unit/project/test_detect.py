@@ -485,3 +485,186 @@ def test_an_asgi_module_alone_is_no_sign_of_a_site_that_needs_it(
 ) -> None:
     shapes.write(tmp_path, shapes.SPLIT, {"config/asgi.py": "application = get_asgi_application()\n", **files})
     assert names(tmp_path, Names(asgi=said)).asgi == expected
+
+
+# --- Folders beside that of manage.py ---
+
+PUTS = {
+    "manage.py, beside it": 'sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))',
+    "by words": 'sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "src"))',
+    "relative to the process": 'sys.path.append("src")',
+    "nowhere, as the package is installed": "",
+}
+
+
+@pytest.mark.parametrize("line", PUTS.values(), ids=list(PUTS))
+def test_a_folder_that_is_put_on_the_import_path_is_known(tmp_path: Path, line: str) -> None:
+    """The names are those that the project itself imports its modules by."""
+    root = write(
+        tmp_path,
+        {
+            "back/manage.py": f"import os, sys\nfrom pathlib import Path\n{line}\n"
+            + MANAGE.format(settings="shop.settings"),
+            "back/src/shop/__init__.py": "",
+            "back/src/shop/settings.py": "INSTALLED_APPS = []\nROOT_URLCONF = 'shop.urls'\n",
+            "back/src/shop/wsgi.py": WSGI.format(settings="shop.settings"),
+            "back/src/shop/celery.py": shapes.CELERY.format(settings="shop.settings"),
+        },
+    )
+    assert names(root, Names()) == Names(
+        *("back", "shop.settings", "shop.settings", "shop.wsgi:application", "", "shop.celery:app", "src")
+    )
+    assert names(root, Names(path="src")).prod == "shop.settings"
+
+
+def test_a_folder_of_apps_that_settings_put_there_is_known(tmp_path: Path) -> None:
+    base = "import sys\nfrom pathlib import Path\nBASE = Path(__file__).resolve().parents[2]\nsys.path[:0]\n"
+    root = write(
+        tmp_path,
+        {
+            "manage.py": MANAGE.format(settings="shop.settings.local"),
+            "shop/settings/local.py": "from .base import *\n",
+            "shop/settings/base.py": f"{base}sys.path.insert(0, f'{{BASE}}/apps')\nINSTALLED_APPS = ['bills']\n"
+            "sys.path.insert(0, '/opt/others')\nsys.path.insert(0, str(BASE / 'away'))\nfrom bills.more import LIMIT\n",
+            "apps/bills/more.py": "import os\nLIMIT = os.environ['LIMIT']\n",
+        },
+    )
+    found = detect(root)
+    assert found.paths == ("apps",), "what is outside of the repository, or not there, is left out"
+    module = found.module(found.development)
+    assert module
+    assert [each.name for each in module.reads if each.required] == ["LIMIT"]
+    assert module.missing == ()
+
+
+def test_a_manage_py_that_names_django_in_capitals_only_is_one(tmp_path: Path) -> None:
+    line = 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\nfrom configurations import management\n'
+    assert detect(write(tmp_path, {"manage.py": line})).sites
+
+
+CLASSES = """
+from configurations import Configuration, values
+
+class Common(Configuration):
+    INSTALLED_APPS = ["shop"]
+    DEBUG = True
+    DATABASES = values.DatabaseURLValue("sqlite:///db")
+    NAME = values.Value("Shop", environ_prefix=None)
+
+class Live(Common):
+    DEBUG = False
+    SECRET_KEY = values.SecretValue()
+    TOKEN = values.Value(environ_prefix="SHOP", environ_required=True)
+
+class Other:
+    pass
+"""
+
+
+def test_settings_that_are_classes_are_named_with_the_class(tmp_path: Path) -> None:
+    seed = 'import os\nos.environ.setdefault("DJANGO_CONFIGURATION", "Common")\n'
+    root = write(
+        tmp_path,
+        {
+            "manage.py": seed + MANAGE.format(settings="shop.settings"),
+            "shop/wsgi.py": WSGI.format(settings="shop.settings"),
+            "shop/settings.py": CLASSES,
+        },
+    )
+    found = detect(root)
+    assert found.development
+    assert (found.development.name, found.production_name) == ("shop.settings:Common", "shop.settings:Live")
+    live = found.module(found.production)
+    assert live
+    assert (live.value("DEBUG"), found.apps(live)) == (False, ("shop",))
+    assert {each.name: each.required for each in live.reads} == {
+        "DATABASE_URL": False,
+        "NAME": False,
+        "DJANGO_SECRET_KEY": True,
+        "SHOP_TOKEN": True,
+    }
+
+
+# --- Encodings ---
+
+
+def test_a_byte_order_mark_is_no_part_of_the_source(tmp_path: Path) -> None:
+    found = settings(tmp_path, "\ufeffDEBUG = True\n")
+    assert found.value("DEBUG") is True
+
+
+# --- Readers of variables ---
+
+
+def test_fields_of_pydantics_settings_are_variables(tmp_path: Path) -> None:
+    source = """
+from typing import ClassVar
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+class Common(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="SHOP_", env_file=".env")
+    kind: ClassVar[str] = "x"
+    secret_key: str
+    debug: bool = False
+    hosts: list[str] = Field(default_factory=list)
+
+class Own(Common):
+    token: str = Field(..., validation_alias="API_TOKEN")
+    dsn: str | None = Field(default=None)
+    given: str
+
+class NotRead(BaseSettings):
+    nothing: str
+
+own = Own(given="here")
+DEBUG = own.debug
+SECRET_KEY = own.secret_key.get_secret_value()
+"""
+    found = settings(tmp_path, source)
+    read = {each.name: each.required for each in found.reads}
+    assert read == {
+        "SHOP_SECRET_KEY": True,
+        "SHOP_DEBUG": False,
+        "SHOP_HOSTS": False,
+        "API_TOKEN": True,
+        "SHOP_DSN": False,
+    }
+    assert found.value("DEBUG") == Variable("SHOP_DEBUG", False)
+
+
+def test_what_is_read_with_a_prefix_has_it_in_its_name(tmp_path: Path) -> None:
+    source = """
+from environs import Env
+env = Env()
+with env.prefixed("SHOP_"):
+    KEY = env("KEY")
+    with env.prefixed("MAIL_"):
+        HOST = env.str("HOST", "localhost")
+NAME = env("NAME")
+"""
+    found = settings(tmp_path, source)
+    assert [(each.name, each.required) for each in found.reads] == [
+        ("SHOP_KEY", True),
+        ("SHOP_MAIL_HOST", False),
+        ("NAME", True),
+    ]
+
+
+# --- Tests of a project in a folder of a larger repository ---
+
+
+def test_pytests_configuration_between_the_root_and_manage_py_is_known(tmp_path: Path) -> None:
+    project = (
+        '[project]\ndependencies = ["django"]\n[tool.pytest.ini_options]\nDJANGO_SETTINGS_MODULE = "shop.testing"\n'
+    )
+    files = {
+        "services/api/src/manage.py": MANAGE.format(settings="shop.settings"),
+        "services/api/pyproject.toml": project,
+    }
+    found = detect(write(tmp_path, files))
+    assert found.runner
+    assert (found.runner.name, found.runner.at.path) == ("pytest", "services/api/pyproject.toml")
+    assert found.test
+    assert found.test.name == "shop.testing"
+    assert found.requirements.find("django")

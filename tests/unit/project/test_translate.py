@@ -135,7 +135,10 @@ def test_the_name_of_a_file_says_its_layer(name: str, layer: str) -> None:
     assert layer_of(name) == layer
 
 
-LEFT = "a lock with hashes cannot have it: build its wheel once, `pip wheel --no-deps -w requirements/wheels …`"
+LEFT = (
+    "a lock with hashes cannot have it: build its wheel once, `pip wheel --no-deps -w requirements/wheels …`,"
+    " and write NAME==VERSION into requirements/base.in"
+)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +147,7 @@ LEFT = "a lock with hashes cannot have it: build its wheel once, `pip wheel --no
 def test_what_a_lock_with_hashes_cannot_have_is_named(tmp_path: Path, line: str) -> None:
     made = of(tmp_path, requirements_DOT_txt=f"django\n{line}\n")
     assert made.texts()["base.in"] == "django\n"
-    assert made.left == [f"requirements.txt: {line}: {LEFT}, and write NAME==VERSION"]
+    assert made.left == [f"requirements.txt: {line}: {LEFT}"]
 
 
 def test_an_option_that_is_not_carried_is_named(tmp_path: Path) -> None:
@@ -174,4 +177,77 @@ theirs = { git = "https://example.org/theirs", rev = "0123" }
     assert made.texts()["base.in"] == "django\n"
     assert made.texts()["dev.in"].startswith("-r base.in\nsix\n")
     whats = ["ours>=1", "direct @ git+https://example.org/direct", "mine", "theirs"]
-    assert made.left == [f"pyproject.toml: {what}: {LEFT}, and write NAME==VERSION" for what in whats]
+    assert made.left == [f"pyproject.toml: {what}: {LEFT}" for what in whats]
+
+
+def test_a_site_that_asgi_serves_gets_its_server_unless_it_has_one(tmp_path: Path) -> None:
+    made = of(tmp_path, requirements_DOT_txt="django\nchannels\n").texts(asynchronous=True)
+    assert made["dev.in"] == "-r base.in\npsycopg2-binary\nwatchfiles\nuvicorn\nwebsockets\n"
+    assert made["prod.in"] == "-r base.in\npsycopg2\ngunicorn\nuvicorn-worker\nwebsockets\n"
+    own = of(tmp_path, requirements_DOT_txt="django\ndaphne\nuvicorn-worker\nwebsockets\n").texts(asynchronous=True)
+    assert own["dev.in"] == "-r base.in\npsycopg2-binary\nwatchfiles\n"
+
+
+SETUP_CFG = """
+[options]
+python_requires = >=3.11
+package_dir =
+    = src
+install_requires =
+    # the site
+    django>=5.2
+    celery[redis]>=5.4 ; python_version >= "3.11"
+    ours @ git+https://example.org/ours
+
+[options.extras_require]
+dev =
+    ipdb
+pdf =
+    weasyprint
+"""
+SETUP_PY = """
+from setuptools import setup
+
+REQUIRES = ["django>=5.2", "celery"]
+setup(name="shop", install_requires=REQUIRES, extras_require={"test": ["pytest"]}, python_requires=">=3.12")
+"""
+
+
+def test_setup_cfg(tmp_path: Path) -> None:
+    made = of(tmp_path, setup_DOT_cfg=SETUP_CFG, requirements_DOT_txt="-e .[dev]\n")
+    assert made.texts()["base.in"] == 'django>=5.2\ncelery[redis]>=5.4 ; python_version >= "3.11"\n'
+    assert "ipdb\n" in made.texts()["dev.in"]
+    assert made.left == [
+        f"setup.cfg: ours @ git+https://example.org/ours: {LEFT}",
+        "setup.cfg: the extra pdf is not installed by default: add what you use of it by hand",
+    ], "the project itself is no package that a lock lacks"
+
+
+def test_setup_py(tmp_path: Path) -> None:
+    made = of(tmp_path, setup_DOT_py=SETUP_PY)
+    assert made.texts()["base.in"] == "django>=5.2\ncelery\n"
+    assert "pytest\n" in made.texts()["test.in"]
+    assert [each.text for each in packages.read(walk(tmp_path), {"."}).python] == ["3.12", "3.10"]
+
+
+def test_the_project_itself_is_named_from_another_folder(tmp_path: Path) -> None:
+    made = of(
+        tmp_path, pyproject_DOT_toml='[project]\ndependencies = ["django"]\n', requirements__dev_DOT_txt="-e ..\n"
+    )
+    assert made.texts()["base.in"] == "django\n"
+    assert made.left == []
+
+
+def test_versions_of_a_lock_of_pipenv_are_kept(tmp_path: Path) -> None:
+    develop = '{"Ipdb": {"version": "==0.13.0"}, "x": {"path": "."}}'
+    lock = f'{{"default": {{"django": {{"version": "==5.2.1"}}}}, "develop": {develop}}}'
+    made = of(tmp_path, Pipfile='[packages]\ndjango = "*"\n', Pipfile_DOT_lock=lock)
+    assert made.texts()["base.in"] == "django\n"
+    assert made.lock() == "django==5.2.1\nipdb==0.13.0\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_that_windows_has_written(tmp_path: Path, encoding: str) -> None:
+    """PowerShell's `pip freeze > requirements.txt` makes UTF-16, and pip reads it."""
+    (tmp_path / "requirements.txt").write_bytes("Django==5.2.8\r\npytz\r\n".encode(encoding))
+    assert of(tmp_path).texts()["base.in"] == "Django==5.2.8\npytz\n"
