@@ -143,7 +143,7 @@ ASKS = "--prompt-for-sudo-password"
 
 def values(argv: Sequence[str]) -> dict[str, str]:
     """The values of Invoke's options in a command line; a project's own tasks have options of theirs after them."""
-    found = {}
+    found: dict[str, str | None] = {}
     words = iter(argv[1:])
     for word in words:
         if word == "--" or word.startswith("project."):
@@ -152,19 +152,19 @@ def values(argv: Sequence[str]) -> dict[str, str]:
         if word == ASKS:
             found[word] = ""
         elif name in WITH_VALUE.values():
-            found[name] = value if equals else next(words, "")
+            found[name] = value if equals else next(words, None)
         elif not word.startswith("--") and word[:2] in WITH_VALUE:
-            found[WITH_VALUE[word[:2]]] = word[2:].removeprefix("=") or next(words, "")
-    return found
+            found[WITH_VALUE[word[:2]]] = word[2:].removeprefix("=") or next(words, None)
+    return {name: value for name, value in found.items() if value is not None}  # Invoke itself says what is missing
 
 
 def wrong(argv: Sequence[str]) -> str:
     """What Invoke would answer with a traceback, in one line; empty for a good command line."""
     given = values(argv)
     for name in NUMBERS:
-        if given.get(name) and not given[name].isdecimal():
+        if name in given and not given[name].isdecimal():
             return f"{name} is {given[name]!r}, but must be a whole number"
-    if (form := given.get("--list-format")) and form not in FORMATS:
+    if (form := given.get("--list-format")) is not None and form not in FORMATS:
         return f"--list-format is {form!r}, but must be one of: {', '.join(FORMATS)}"
     if ASKS in given:
         return f"{ASKS}: Invoke's option has no effect here; leave it out"

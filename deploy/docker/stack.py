@@ -214,7 +214,7 @@ class Stack:
 def load(project: Project, kind: str) -> Stack:
     """The stack that `.env` describes. Raises `Failure` if there is none, and for invalid values."""
     path = project.root / ".env"
-    if not path.exists():
+    if not server_env.exists(path):
         command = "swarm-init" if kind == SWARM else kind
         raise Failure(f"there is no .env yet: `invoke {command}` writes it")
     return stack_of(project, kind, server_env.load(path, project.env))
@@ -295,7 +295,7 @@ def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> St
     example = texts.read(project.root / ".env.example")
     celery = bool(project.names.celery)
     text = server_env.fresh(example, stack=project.name, development=kind == DEV, celery=celery)
-    if path.exists():
+    if server_env.exists(path):
         more = server_env.lacking(server_env.text_of(path), text)
         if not more and project.redis and "REDIS_PASSWORD" not in (known := server_env.text_of(path)):
             line = f"REDIS_PASSWORD={secrets.token_hex(24)}\n"

@@ -60,4 +60,7 @@ def _unquoted(raw: str) -> str:
 
 def load(path: Path) -> dict[str, str]:
     """The variables of a file; none without a file. Raises `Failure` as `values` does, and for another encoding."""
-    return values(text.read(path), path.name) if path.exists() else {}
+    try:
+        return values(text.read(path), path.name) if path.exists() else {}
+    except OSError as error:
+        raise Failure(f"{path.name}: {error.strerror}; make it readable") from None

@@ -103,7 +103,8 @@ def package_problems(name: str, record: Record, path: Path) -> list[str]:
     fix = f"add it to requirements/{name}.in and run `invoke lock`, or `invoke venv --env {name} --rebuild`"
     packages = next((path / "lib").glob("python*/site-packages"), path)
     there = list(distributions(path=[str(packages)]))
-    now = {distribution.name: distribution.version for distribution in there}
+    # Empty metadata has no name; `incomplete` names it.
+    now = {distribution.name: distribution.version for distribution in there if distribution.name is not None}
     new = sorted(now.keys() - record.installed.keys())
     lines = [f"{name}: {each} {now[each]} was installed by hand: {fix}" for each in new]
     for each, version in sorted(record.installed.items()):

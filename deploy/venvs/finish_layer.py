@@ -200,7 +200,7 @@ def selected(marker: str, environment: Mapping[str, str]) -> bool:
 
     try:
         holds = not marker.strip() or either()
-    except (IndexError, KeyError):
+    except (IndexError, KeyError, RecursionError):
         raise ValueError(marker) from None
     if marker.strip() and tokens != [""]:
         raise ValueError(marker)
@@ -295,13 +295,25 @@ def incomplete(installed: Iterable[Distribution], folders: Sequence[Path]) -> li
     """The files that distributions lack, and their console scripts whose modules are in none of the folders."""
     wrong = []
     for each in installed:
-        missing = (name for name in recorded(each) if not os.path.exists(str(each.locate_file(name))))
+        try:
+            files = recorded(each)
+        except (UnicodeDecodeError, csv.Error):
+            files = []
+        if not files:
+            wrong.append(f"{title(each)} has no list of its files (RECORD)")
+        missing = (name for name in files if not os.path.exists(str(each.locate_file(name))))
         if first := next(missing, ""):
-            wrong.append(f"{each.name} {each.version} lacks {first}")
+            wrong.append(f"{title(each)} lacks {first}")
         for entry in each.entry_points:
             if entry.group in ("console_scripts", "gui_scripts") and not found_module(entry.module, folders):
                 wrong.append(f"{each.name} {each.version} has the script {entry.name}, but no module {entry.module}")
     return wrong
+
+
+def title(distribution: Distribution) -> str:
+    """Name and version of a distribution for messages; its folder's, if its metadata is empty."""
+    folder = Path(str(distribution.locate_file(""))) if distribution.name is None else None
+    return f"a package in {folder} without metadata" if folder else f"{distribution.name} {distribution.version}"
 
 
 def recorded(distribution: Distribution) -> list[str]:
