@@ -37,6 +37,20 @@ def printable(message: str) -> str:
     return "\n".join(map(running.printable, message.splitlines()))
 
 
+def system_said(error: OSError) -> str:
+    """What the system refused, such as a full disk, in one line. A reader of our output that has ended is no error."""
+    import os
+
+    if isinstance(error, BrokenPipeError):
+        raise error
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try again when it ends, and print that too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    name = error.filename or "the output"
+    return printable(f"{name}: {error.strerror or error}; fix that and repeat the command")
+
+
 def carry_out(action: Action, *, dry_run: bool = False, yes: bool = False) -> None:
     """Show an action or carry it out. Every task that changes something goes through here.
 

@@ -11,6 +11,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -171,6 +172,36 @@ def wrong(argv: Sequence[str]) -> str:
     return ""
 
 
+#: Names of tasks that are the names of places too.
+PLACES = ("dev", "prod")
+
+
+def misread(argv: Sequence[str], flags: Callable[[str], Mapping[str, bool] | None]) -> str:
+    """What Invoke would take for another task, in one line: a second value of an option, or a place without `--on`.
+
+    Otherwise `invoke venv --env dev --env prod` would deploy. ``flags``: a task's options by its name, and whether each
+    has a value; None for what is no task. Options of a project's own tasks are not looked at.
+    """
+    words = list(takewhile(lambda word: word != "--", argv[1:]))
+    task, known, seen = "", None, set[str]()
+    position = 0
+    while position < len(words):
+        word, position = words[position], position + 1
+        name, equals, _ = word.partition("=")
+        if known is not None and name in known:
+            if known[name] and name in seen:
+                return f"{task}: {name} is given twice; give it once"
+            seen.add(name)
+            position += known[name] and not equals
+        elif (found := flags(word)) is not None:
+            before = words[position - 2] if position > 1 else ""
+            if word in PLACES and known is not None and before == task and {"--on", "--env", "--for"} & known.keys():
+                option = next(each for each in ("--on", "--env", "--for") if each in known)
+                return f"{task} {word}: would be two tasks; write {task} {option} {word}, or two commands"
+            task, known, seen = word, found, set[str]()
+    return ""
+
+
 def told_in_one_line(root: Path) -> None:
     """From now on, an error within Invoke, such as in a variable INVOKE_…, is one line; with --debug it is shown whole.
 
@@ -182,14 +213,16 @@ def told_in_one_line(root: Path) -> None:
         if issubclass(kind, BrokenPipeError):  # as in `invoke --list | head`
             return
         frames = [Path(frame.filename) for frame in traceback.extract_tb(trace)]
-        ours = any(root in path.parents and root / ".venvs" not in path.parents for path in frames)
+        others = (root / ".venvs", root / "deploy" / "door.py")
+        ours = any(root in path.parents and not {path, *path.parents}.intersection(others) for path in frames)
         within = any("invoke" in path.parts for path in frames)
         if ours or not within or not issubclass(kind, Exception) or {"-d", "--debug"} & set(sys.argv):
             usual(kind, error, trace)
             return
         said = " ".join(str(error).split()) or kind.__name__
         sys.stderr.write(
-            f"invoke: {said}; check its options, the variables INVOKE_… and its files; --debug shows where\n"
+            f"invoke: {said}; check its options, the variables INVOKE_… and its files, such as ~/.invoke.yaml and"
+            " /etc/invoke.yaml; --debug shows where\n"
         )
 
     sys.excepthook = hook

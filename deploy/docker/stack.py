@@ -385,6 +385,7 @@ def check(stack: Stack) -> None:
         raise Failure(f".env: REDIS_PASSWORD is missing, which project.services.redis needs: `{command}` adds one")
     if (url := stack.env.database_url) and (said := problem("DATABASE_URL", url.get_secret_value())):  # SQLite
         raise Failure(f".env: DATABASE_URL {said}")
+    images.require_ca(stack.project, stack.build_ca)
     if stack.env.tls_certificate and stack.env.tls_key:
         certificate.check_certificate(stack.env.tls_certificate, stack.env.tls_key, names=stack.env.allowed_hosts)
 

@@ -43,6 +43,8 @@ def check(store: Store, name: str) -> list[str]:
     problems = [*python_problems(name, record, path, again), *base_problems(name, record, again)]
     if problems:
         return problems
+    if not layer_store.finds_below(path, record):
+        return [f"{name}: {layer_store.PATH_FILE} was changed, and the layers below are not found: {again} rebuilds it"]
     problems += lock_problems(store, name, record, path, again) if layer_store.declared(store, name) else []
     problems += package_problems(name, record, path)
     for lower in map(Path, record.below):

@@ -152,7 +152,7 @@ def layer(tmp_path: Path) -> tuple[Store, Path]:
     (path / "bin" / "python").touch()
     record = store.Record("dev", "cpython-3.11", "/p", str(path / "bin" / "python"), str(path), [], {"six": "1.0"})
     (path / store.RECORD).write_text(json.dumps(vars(record)))
-    (path / store.CONTENTS).write_text(finish_layer.contents(packages))
+    (path / store.CONTENTS).write_text(finish_layer.contents(packages, path / "bin"))
     return made, path
 
 
