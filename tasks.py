@@ -51,8 +51,8 @@ def task(**help: str) -> Callable[[Callable[..., None]], "Task[Callable[..., Non
                 sys.stdout.flush()
             except Failure as failure:  # its message only
                 raise Exit(front.printable(failure.message), code=failure.code) from None
-            except OSError as error:  # of a file or of our output; --debug shows where
-                raise (error if c.config.debug else Exit(front.system_said(error), code=1)) from None
+            except OSError as error:  # of a file or of our output
+                raise Exit(front.system_said(error), code=1) from None
             except KeyboardInterrupt:
                 raise Exit(code=130) from None
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: loop of restarts if that environment is broken.
 ENTERED = "PORTICO_ENTERED"
 #: What starts Invoke.
-DOOR = Path(__file__).with_name("door.py")
+DOOR = Path(__file__).with_name("core") / "door.py"
 #: An upgrade that was killed half-way: what was decided, and the program that finishes it (`project/upgrade/swap.py`).
 HALF_WAY, FINISH = ".portico-upgrade/plan.json", ".portico-upgrade/swap.py"
 
@@ -46,7 +46,7 @@ def reopen_streams() -> None:
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number is this one
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w" if number else "r", closefd=False))
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def enter(*, as_script: bool) -> None:

@@ -38,10 +38,13 @@ def printable(message: str) -> str:
 
 
 def system_said(error: OSError) -> str:
-    """What the system refused, such as a full disk, in one line. A reader of our output that has ended is no error."""
+    """What the system refused, such as to write to a full disk, in one line.
+
+    Raises the error itself with --debug, and for a reader of our output that has ended, as in `… | head`.
+    """
     import os
 
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, BrokenPipeError) or {"-d", "--debug"} & set(sys.argv):
         raise error
     try:
         sys.stdout.flush()

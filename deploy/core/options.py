@@ -213,7 +213,7 @@ def told_in_one_line(root: Path) -> None:
         if issubclass(kind, BrokenPipeError):  # as in `invoke --list | head`
             return
         frames = [Path(frame.filename) for frame in traceback.extract_tb(trace)]
-        others = (root / ".venvs", root / "deploy" / "door.py")
+        others = (root / ".venvs", root / "deploy" / "core" / "door.py")
         ours = any(root in path.parents and not {path, *path.parents}.intersection(others) for path in frames)
         within = any("invoke" in path.parts for path in frames)
         if ours or not within or not issubclass(kind, Exception) or {"-d", "--debug"} & set(sys.argv):

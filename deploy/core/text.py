@@ -44,7 +44,7 @@ def hidden(text: str) -> str:
     It is named by its code: `U+00A0`.
     """
     for each in text:
-        if each not in " \t" and (each < " " or each >= "\x7f" and unicodedata.category(each) in _HIDDEN):
+        if each not in " \t" and (each < " " or (each >= "\x7f" and unicodedata.category(each) in _HIDDEN)):
             return f"U+{ord(each):04X}"
     return ""
 

@@ -332,7 +332,7 @@ def parse(said: Mapping[str, str | None], source: str, own: Mapping[str, str] | 
                 "bool_parsing": "must be 1 or 0",
                 "string_pattern_mismatch": "may contain only lower-case letters, digits, _ and -, and no _ or - first",
                 "string_too_long": f"is too long: at most {each.get('ctx', {}).get('max_length')} characters",
-                **dict.fromkeys(_NETWORKS, "must be an address, or a network such as 10.0.0.0/8 without bits after the mask"),
+                **dict.fromkeys(_NETWORKS, "must be an address, or a network such as 10.0.0.0/8"),
                 "too_short": f"is too short: at least {each.get('ctx', {}).get('min_length')} characters",
             }.get(each["type"], each["msg"].removeprefix("Value error, "))
             hidden = (

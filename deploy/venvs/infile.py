@@ -189,19 +189,8 @@ def _check_option(file: File, line: Line, name: str, value: str, within: tuple[P
     if kind == "-r":
         if not (file.path.parent / f"{_layer(file, line, value)}.in").is_file():
             file.refuse(line, "there is no such file")
-    elif kind == "-c" and "://" in value:
-        file.refuse(line, f"lies outside {file.path.parent.name}/: save it there, and write -c with its name")
     elif kind == "-c":
-        target = Path(_normal(file.path.parent, value))
-        if target.parent != file.path.parent:
-            file.refuse(line, f"lies outside {file.path.parent.name}/: move it there, and write -c {target.name}")
-        if not target.is_file():
-            file.refuse(line, "there is no such file")
-        if target.suffix == ".in" or target.with_suffix(".in").exists():
-            return  # a layer's own file is checked by itself
-        if target in within:
-            file.refuse(line, "leads back to this file; remove the line")
-        check(target, within)
+        _check_constraints(file, line, value, within)
     elif kind == "-e":
         _refuse_direct(file, line)
     elif name in _INDEXES:
@@ -215,6 +204,22 @@ def _check_option(file: File, line: Line, name: str, value: str, within: tuple[P
         file.refuse(line, "name the pre-release in place of it, as in django>=6.0rc1")
     else:
         file.refuse(line, "this option is not carried to where the lock is installed: remove it")
+
+
+def _check_constraints(file: File, line: Line, value: str, within: tuple[Path, ...]) -> None:
+    folder = file.path.parent
+    if "://" in value:
+        file.refuse(line, f"lies outside {folder.name}/: save it there, and write -c with its name")
+    target = Path(_normal(folder, value))
+    if target.parent != folder:
+        file.refuse(line, f"lies outside {folder.name}/: move it there, and write -c {target.name}")
+    if not target.is_file():
+        file.refuse(line, "there is no such file")
+    if target.suffix == ".in" or target.with_suffix(".in").exists():
+        return  # a layer's own file is checked by itself
+    if target in within:
+        file.refuse(line, "leads back to this file; remove the line")
+    check(target, within)
 
 
 def _check_requirement(file: File, line: Line) -> None:

@@ -113,7 +113,7 @@ def _value(node: yaml.Node, path: Place, seen: set[int], problems: list[Problem]
             problems.append(Problem(path, "a key must be a word, not a list or mapping"))
             continue
         if key.value == "<<":
-            problems.append(Problem((*path, key.value), "a merge key (<<) is not supported; write the values where they are needed"))
+            problems.append(Problem((*path, key.value), "a merge key (<<) is not supported; write the values"))
             continue
         if key.value in result:
             problems.append(Problem((*path, key.value), "is defined twice; remove one"))
