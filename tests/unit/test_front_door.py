@@ -258,5 +258,5 @@ def test_what_the_system_refuses_is_one_line_but_a_reader_that_has_ended_is_no_e
 
 def test_check_says_what_every_command_would_say(tasks: ModuleType) -> None:
     c = Context(Config(overrides={"project": {"name": ["a"]}}))
-    with pytest.raises(Exit, match="project.name is"):
+    with pytest.raises(Exit, match=r"project\.name is"):
         tasks.check.body(c)

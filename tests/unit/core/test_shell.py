@@ -159,5 +159,5 @@ def test_a_file_keeps_the_mode_and_the_link_by_which_it_is_written(tmp_path: Pat
 def test_a_link_that_a_folder_is_in_the_way_of_names_it_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "dev" / "x").mkdir(parents=True)
     with pytest.raises(Failure, match=rf"^{tmp_path}/dev: Is a directory; fix that and repeat the command$"):
-        shell.perform([shell.Link(tmp_path / "dev", "elsewhere")])
+        perform([Link(tmp_path / "dev", "elsewhere")])
     assert [path.name for path in tmp_path.iterdir()] == ["dev"]

@@ -174,5 +174,5 @@ def test_a_folder_or_a_pipe_in_the_place_of_a_file_is_named_and_not_waited_for(t
     ):
         env_file.load(tmp_path / ".env")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(Failure, match="^pipe: is a pipe or device, but must be a file"):
+    with pytest.raises(Failure, match=r"^pipe: is a pipe or device, but must be a file"):
         text.read(tmp_path / "pipe")
