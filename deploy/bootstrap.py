@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The environment variable with our process id once we have restarted in the tools environment. It prevents an endless
 #: loop of restarts if that environment is broken.
 ENTERED = "PORTICO_ENTERED"
+#: Variables of Git's about one repository, which it sets for hooks; ours is the project's
+#: (`git rev-parse --local-env-vars`).
+OF_GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX")
 #: What starts Invoke.
 DOOR = Path(__file__).with_name("core") / "door.py"
 #: An upgrade that was killed half-way: what was decided, and the program that finishes it (`project/upgrade/swap.py`).
@@ -60,6 +63,8 @@ def enter(*, as_script: bool) -> None:
         sys.exit(f"This needs Python {wanted} or newer; {sys.executable} is {sys.version.split()[0]}.")
 
     reopen_streams()
+    for name in OF_GIT:
+        os.environ.pop(name, None)
     # Before any other import: a half of the machinery may not be there.
     if (ROOT / HALF_WAY).exists():
         os.execv(sys.executable, [sys.executable, str(ROOT / FINISH), *sys.orig_argv])
