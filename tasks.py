@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from invoke import Collection, Config, Context, Exit, Task
+from invoke.parser import ParserContext
 from invoke.util import yaml
 
 from deploy import front
@@ -47,8 +48,11 @@ def task(**help: str) -> Callable[[Callable[..., None]], "Task[Callable[..., Non
             try:
                 kwargs.update(options.dry_run(body, c.config._overrides, dry=bool(c.config.run.dry)))
                 body(c, *args, **options.grouped(body, kwargs))
+                sys.stdout.flush()
             except Failure as failure:  # its message only
                 raise Exit(front.printable(failure.message), code=failure.code) from None
+            except OSError as error:  # of a file or of our output
+                raise Exit(front.system_said(error), code=1) from None
             except KeyboardInterrupt:
                 raise Exit(code=130) from None
 
@@ -602,3 +606,14 @@ ns = Collection(*(each for each in list(globals().values()) if isinstance(each, 
 if (bootstrap.ROOT / "project_tasks.py").exists():  # a project's own tasks, as `invoke project.NAME`
     ns.add_collection(Collection.from_module(importlib.import_module("project_tasks")), name="project")
 ns.configure({"project": file.DEFAULTS})  # invoke.yaml beside this file lies over them
+
+
+def flags(name: str) -> dict[str, bool] | None:
+    """The options of a task, and whether each has a value; None for what is no task of ours."""
+    found = ns.tasks.get(name) if name in ns.tasks else None
+    arguments = ParserContext(args=found.get_arguments()).flags if found else None
+    return arguments and {flag: argument.takes_value for flag, argument in arguments.items()}
+
+
+if said := options.misread(sys.argv, flags):
+    raise Exit(said, code=1)

@@ -16,6 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The environment variable with our process id once we have restarted in the tools environment. It prevents an endless
 #: loop of restarts if that environment is broken.
 ENTERED = "PORTICO_ENTERED"
+#: Variables of Git's about one repository, which it sets for hooks; ours is the project's
+#: (`git rev-parse --local-env-vars`).
+OF_GIT = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX")
+#: What starts Invoke.
+DOOR = Path(__file__).with_name("core") / "door.py"
 #: An upgrade that was killed half-way: what was decided, and the program that finishes it (`project/upgrade/swap.py`).
 HALF_WAY, FINISH = ".portico-upgrade/plan.json", ".portico-upgrade/swap.py"
 
@@ -26,10 +31,25 @@ def inside(root: Path) -> bool:
     try:
         unchanged = (tools / "lock.txt").read_bytes() == (root / "requirements" / "tools.txt").read_bytes()
         packages = next(path for path in sys.path if path.startswith(sys.prefix) and path.endswith("site-packages"))
-        whole = set((tools / "contents.txt").read_text().splitlines()) <= set(os.listdir(packages))
-    except (OSError, StopIteration):
+        there = {*os.listdir(packages), *(f"bin/{name}" for name in os.listdir(tools / "bin"))}
+        whole = set((tools / "contents.txt").read_text().splitlines()) <= there
+    except (OSError, UnicodeDecodeError, StopIteration):
         return False
     return unchanged and whole and os.path.realpath(sys.prefix) == os.path.realpath(tools)
+
+
+def reopen_streams() -> None:
+    """Open /dev/null in place of a closed standard stream, for us and for what we start.
+
+    Otherwise the next file that is opened, such as a lock, has its number, and gets what is printed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def enter(*, as_script: bool) -> None:
@@ -42,6 +62,9 @@ def enter(*, as_script: bool) -> None:
         wanted = ".".join(map(str, OLDEST))
         sys.exit(f"This needs Python {wanted} or newer; {sys.executable} is {sys.version.split()[0]}.")
 
+    reopen_streams()
+    for name in OF_GIT:
+        os.environ.pop(name, None)
     # Before any other import: a half of the machinery may not be there.
     if (ROOT / HALF_WAY).exists():
         os.execv(sys.executable, [sys.executable, str(ROOT / FINISH), *sys.orig_argv])
@@ -74,15 +97,13 @@ def enter(*, as_script: bool) -> None:
         sys.exit(failure.code)
     except KeyboardInterrupt:
         sys.exit(130)
-    invoke = str(store.link(layer_store.TOOLS) / "bin" / "invoke")
+    python, invoke = (str(store.link(layer_store.TOOLS) / "bin" / name) for name in ("python", "invoke"))
     arguments = sys.argv[1:]
     if as_script:
         if said := options.wrong(sys.argv):  # before Invoke reads its own options
             sys.exit(said)
         arguments = ["--search-root", str(ROOT), *(arguments or ["--list"])]
     os.environ[ENTERED] = str(os.getpid())
-    if sys.flags.isolated or any(name in os.environ for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH")):
-        # Packages found there must not shadow those of the tools. What the task starts still gets the variables.
-        python = str(store.link(layer_store.TOOLS) / "bin" / "python")
-        os.execv(python, [python, "-I", invoke, *arguments])
-    os.execv(invoke, ["invoke", *arguments])
+    # Packages found there must not shadow those of the tools. What the task starts still gets the variables.
+    alone = sys.flags.isolated or any(name in os.environ for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH"))
+    os.execv(python, [python, "-I" if alone else "-P", str(DOOR), invoke, *arguments])

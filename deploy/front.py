@@ -38,6 +38,23 @@ def printable(message: str) -> str:
     return "\n".join(map(running.printable, message.splitlines()))
 
 
+def system_said(error: OSError) -> str:
+    """What the system refused, such as to write to a full disk, in one line.
+
+    Raises the error itself with --debug, and for a reader of our output that has ended, as in `… | head`.
+    """
+    import os
+
+    if isinstance(error, BrokenPipeError) or {"-d", "--debug"} & set(sys.argv):
+        raise error
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try again when it ends, and print that too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    name = error.filename or "the output"
+    return printable(f"{name}: {error.strerror or error}; fix that and repeat the command")
+
+
 def carry_out(action: Action, *, dry_run: bool = False, yes: bool = False) -> None:
     """Show an action or carry it out. Every task that changes something goes through here.
 

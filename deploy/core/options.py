@@ -11,6 +11,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -174,7 +175,7 @@ ASKS = "--prompt-for-sudo-password"
 
 def values(argv: Sequence[str]) -> dict[str, str]:
     """The values of Invoke's options in a command line; a project's own tasks have options of theirs after them."""
-    found = {}
+    found: dict[str, str | None] = {}
     words = iter(argv[1:])
     for word in words:
         if word == "--" or word.startswith("project."):
@@ -183,22 +184,52 @@ def values(argv: Sequence[str]) -> dict[str, str]:
         if word == ASKS:
             found[word] = ""
         elif name in WITH_VALUE.values():
-            found[name] = value if equals else next(words, "")
+            found[name] = value if equals else next(words, None)
         elif not word.startswith("--") and word[:2] in WITH_VALUE:
-            found[WITH_VALUE[word[:2]]] = word[2:].removeprefix("=") or next(words, "")
-    return found
+            found[WITH_VALUE[word[:2]]] = word[2:].removeprefix("=") or next(words, None)
+    return {name: value for name, value in found.items() if value is not None}  # Invoke itself says what is missing
 
 
 def wrong(argv: Sequence[str]) -> str:
     """What Invoke would answer with a traceback, in one line; empty for a good command line."""
     given = values(argv)
     for name in NUMBERS:
-        if given.get(name) and not given[name].isdecimal():
+        if name in given and not given[name].isdecimal():
             return f"{name} is {given[name]!r}, but must be a whole number"
-    if (form := given.get("--list-format")) and form not in FORMATS:
+    if (form := given.get("--list-format")) is not None and form not in FORMATS:
         return f"--list-format is {form!r}, but must be one of: {', '.join(FORMATS)}"
     if ASKS in given:
         return f"{ASKS}: Invoke's option has no effect here; leave it out"
+    return ""
+
+
+#: Names of tasks that are the names of places too.
+PLACES = ("dev", "prod")
+
+
+def misread(argv: Sequence[str], flags: Callable[[str], Mapping[str, bool] | None]) -> str:
+    """What Invoke would take for another task, in one line: a second value of an option, or a place without `--on`.
+
+    Otherwise `invoke venv --env dev --env prod` would deploy. ``flags``: a task's options by its name, and whether each
+    has a value; None for what is no task. Options of a project's own tasks are not looked at.
+    """
+    words = list(takewhile(lambda word: word != "--", argv[1:]))
+    task, known, seen = "", None, set[str]()
+    position = 0
+    while position < len(words):
+        word, position = words[position], position + 1
+        name, equals, _ = word.partition("=")
+        if known is not None and name in known:
+            if known[name] and name in seen:
+                return f"{task}: {name} is given twice; give it once"
+            seen.add(name)
+            position += known[name] and not equals
+        elif (found := flags(word)) is not None:
+            before = words[position - 2] if position > 1 else ""
+            if word in PLACES and known is not None and before == task and {"--on", "--env", "--for"} & known.keys():
+                option = next(each for each in ("--on", "--env", "--for") if each in known)
+                return f"{task} {word}: would be two tasks; write {task} {option} {word}, or two commands"
+            task, known, seen = word, found, set[str]()
     return ""
 
 
@@ -213,14 +244,16 @@ def told_in_one_line(root: Path) -> None:
         if issubclass(kind, BrokenPipeError):  # as in `invoke --list | head`
             return
         frames = [Path(frame.filename) for frame in traceback.extract_tb(trace)]
-        ours = any(root in path.parents and root / ".venvs" not in path.parents for path in frames)
+        others = (root / ".venvs", root / "deploy" / "core" / "door.py")
+        ours = any(root in path.parents and not {path, *path.parents}.intersection(others) for path in frames)
         within = any("invoke" in path.parts for path in frames)
         if ours or not within or not issubclass(kind, Exception) or {"-d", "--debug"} & set(sys.argv):
             usual(kind, error, trace)
             return
         said = " ".join(str(error).split()) or kind.__name__
         sys.stderr.write(
-            f"invoke: {said}; check its options, the variables INVOKE_… and its files; --debug shows where\n"
+            f"invoke: {said}; check its options, the variables INVOKE_… and its files, such as ~/.invoke.yaml and"
+            " /etc/invoke.yaml; --debug shows where\n"
         )
 
     sys.excepthook = hook

@@ -206,7 +206,11 @@ class Link:
         fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(self.target)
-        fresh.replace(self.path)
+        try:
+            fresh.replace(self.path)
+        except OSError as error:  # as where a folder is in its place
+            fresh.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
 
 def perform(steps: Iterable[Step], *, dry_run: bool = False) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from deploy.core import shell
+from deploy.core import git, shell
 from deploy.core.errors import Failure
 from deploy.core.shell import Run
 from deploy.project import local
@@ -56,6 +56,7 @@ def known(root: Path) -> Iterator[str]:
     command = Run(["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
     result = shell.run(command, capture=True, check=False)
     if result.code:
+        git.require_ours(root, result.stderr)
         raise Failure(
             f"{root}: Git says which files an image is built from: {shell.last_line(result.stderr)}; `git init`"
         )

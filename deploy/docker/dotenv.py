@@ -25,7 +25,7 @@ OWN = ("STACK", "IMAGE")
 def load(project: Project, kind: str) -> Stack:
     """The stack that the file describes. Raises `Failure` if there is none, and for invalid values."""
     path = project.env_path
-    if not path.exists():
+    if not server_env.exists(path):
         if (project.root / "deploy" / "environments" / f"{project.environment}.yaml").exists():
             name = project.environment
             raise Failure(f"--env {name}: there is no {path.name}; for the hosts of that environment: --on {name}")
@@ -72,7 +72,7 @@ def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> St
     """The stack that the file describes. A missing one is written first, with random secrets."""
     path = project.env_path
     text = _fresh(project, kind)
-    if path.exists():
+    if server_env.exists(path):
         more = server_env.lacking(server_env.text_of(path), text)
         if not more and project.redis and "REDIS_PASSWORD" not in (known := server_env.text_of(path)):
             line = f"REDIS_PASSWORD={secrets.token_hex(24)}\n"

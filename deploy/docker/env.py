@@ -40,12 +40,21 @@ def _words(value: object) -> object:
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
-Port = Annotated[int, Field(ge=1, le=65535)]
-Count = Annotated[int, Field(ge=1, le=64)]
+def _digits(value: object) -> object:
+    """Only digits: what Compose would not take for the same number, such as `8_0`, is no number."""
+    if isinstance(value, str) and not re.fullmatch("[0-9]{1,9}", value):
+        raise ValueError("must be a whole number")
+    return value
+
+
+Port = Annotated[int, BeforeValidator(_digits), Field(ge=1, le=65535)]
+Count = Annotated[int, BeforeValidator(_digits), Field(ge=1, le=64)]
 Words = Annotated[tuple[str, ...], PlainValidator(sources.words)]
 Held = Literal["mail", "beat"]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=40)]
 
+#: Pydantic's names for what is no address and no network.
+_NETWORKS = ("ip_v4_network", "ip_v6_network", "ip_v4_network_error", "ip_v6_network_error")
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 #: A repository, as in the engine's reference grammar (distribution/reference), without a tag or digest.
 _IMAGE = re.compile(rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_COMPONENT}(?:/{_COMPONENT})*")
@@ -157,6 +166,12 @@ class ServerEnv(BaseModel):
     def _certificate_has_a_key(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("TLS_CERTIFICATE and TLS_KEY belong together: set both or neither")
+        return self
+
+    @checked(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.http_port == self.https_port:
+            raise ValueError(f"HTTP_PORT and HTTPS_PORT are both {self.http_port}; give each a port of its own")
         return self
 
     @property
@@ -321,6 +336,12 @@ def parse(said: Mapping[str, str | None], source: str, own: Mapping[str, str] | 
                 "extra_forbidden": f"is not a known key; declare a variable of the project's own under project.env in"
                 f" invoke.yaml; the keys are: {', '.join(known)}",
                 "int_parsing": "must be a whole number",
+                "greater_than_equal": f"must be at least {each.get('ctx', {}).get('ge')}",
+                "less_than_equal": f"must be at most {each.get('ctx', {}).get('le')}",
+                "bool_parsing": "must be 1 or 0",
+                "string_pattern_mismatch": "may contain only lower-case letters, digits, _ and -, and no _ or - first",
+                "string_too_long": f"is too long: at most {each.get('ctx', {}).get('max_length')} characters",
+                **dict.fromkeys(_NETWORKS, "must be an address, or a network such as 10.0.0.0/8"),
                 "too_short": f"is too short: at least {each.get('ctx', {}).get('min_length')} characters",
             }.get(each["type"], each["msg"].removeprefix("Value error, "))
             hidden = (
@@ -331,7 +352,7 @@ def parse(said: Mapping[str, str | None], source: str, own: Mapping[str, str] | 
             )
             shown = "" if hidden or not ours.get(name) else f" is {ours[name]!r}:"
             problems.append(" ".join(f"{source}: {name}{shown} {why}".split()))
-        raise Failure("\n".join(problems)) from None
+        raise Failure("\n".join(dict.fromkeys(problems))) from None
 
 
 def read(text: str, source: str, own: Mapping[str, str] | None = None) -> ServerEnv:
@@ -350,9 +371,17 @@ def lacking(text: str, fresh: str) -> str:
     return f"{end}\n# Portico; .env.example explains the keys.\n{added}\n"
 
 
+def exists(path: Path) -> bool:
+    """Whether there is a `.env`. Raises `Failure` for a link whose file is gone: a new one would have new passwords."""
+    if path.is_symlink() and not path.exists():
+        raise Failure(f"{path}: is a link to {path.readlink()}, which is not there: put it back, or remove the link")
+    return path.exists()
+
+
 def text_of(path: Path) -> str:
     """The text of a `.env` file. Raises `Failure` if others may read it, or if we may not."""
     try:
+        texts.require_file(path, path.name)
         if path.stat().st_mode & 0o077:
             raise Failure(f"{path.name} holds secrets, but others may read it: chmod 600 {path}")
         return texts.read(path)

@@ -81,6 +81,13 @@ def build(
     )
 
 
+def require_ca(project: Project, path: str) -> None:
+    """Raise `Failure` if the certificate authority for builds is not there."""
+    if path and not (project.root / path).is_file():
+        fix = "fix BUILD_CA_FILE in .env, or the certificate in the settings of pip and uv"
+        raise Failure(f"{path}: the certificate authority for builds is not there: {fix}")
+
+
 def own_dockerfile(project: Project) -> Path | None:
     """Where the Dockerfile with the project's own lines is for development; None without any.
 

@@ -161,7 +161,7 @@ class Stack:
             self.env.https_port,
             trusted,
             peers="nginx" if self.kind == SWARM else "",
-            **({"maintenance_root": MAINTENANCE_ROOT} if self.kind == SWARM else {}),
+            maintenance_root=MAINTENANCE_ROOT if self.kind == SWARM else proxy.Front.maintenance_root,
             media_url=self.media_url,
             media_root=MEDIA_ROOT,
             media_shared=self.project.media == "shared",
@@ -344,6 +344,7 @@ def check(stack: Stack) -> None:
         raise Failure(f"{file}: REDIS_PASSWORD is missing, which project.services.redis needs: `{command}` adds one")
     if (url := stack.env.database_url) and (said := problem("DATABASE_URL", url.get_secret_value())):  # SQLite
         raise Failure(f"{file}: DATABASE_URL {said}")
+    images.require_ca(stack.project, stack.build_ca)
     if stack.env.tls_certificate and stack.env.tls_key:
         certificate.check_certificate(
             stack.env.tls_certificate, stack.env.tls_key, source=file, names=stack.env.allowed_hosts

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from deploy.core.errors import Failure
 from deploy.core.report import Grid, Report
+from deploy.project import config, file
 from deploy.project.declared import declared, host_values, server_values
 from deploy.project.detect import Detected, detect
 from deploy.project.findings import Finding
@@ -58,7 +59,12 @@ def report(root: Path, merged: Mapping[str, object], runtime: str, environ: Mapp
     this = known(root, merged, runtime, environ)
     found = findings(this)
     advice = [str(each) for each in found if each.advice]
-    return Report([summary(this.detected)], advice, [str(each) for each in found if not each.advice])
+    wrong = [str(each) for each in found if not each.advice]
+    try:
+        config.load(root, {**file.DEFAULTS, **merged})
+    except Failure as failure:  # every command that runs the site says it
+        wrong += [failure.message] if not wrong else []
+    return Report([summary(this.detected)], advice, wrong)
 
 
 def require(

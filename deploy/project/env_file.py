@@ -36,9 +36,11 @@ def values(content: str, name: str) -> dict[str, str]:
 
 def _problem(binding: Binding) -> str:
     """What is wrong with a line; empty for one that is understood, a comment or an empty line."""
-    raw = binding.original.string.strip()
+    raw = binding.original.string.strip(" \t\n")
     if not binding.error and binding.key is None:
         return ""
+    if (found := text.hidden(_unquoted(raw))) and not binding.error:
+        return f"has the hidden character {found}; remove it, or quote the value"
     given = re.match(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)?\s*([=:]?)\s*(['\"]?)", raw)
     key, sign, quote = (given[1] or "", given[2], given[3]) if given else ("", "", "")
     if key and sign == ":":
@@ -50,6 +52,15 @@ def _problem(binding: Binding) -> str:
     return f"{binding.key}: has no =; write {binding.key}=VALUE" if binding.value is None else ""
 
 
+def _unquoted(raw: str) -> str:
+    """The name of a line, and its value if that is not in quotes, without a comment."""
+    name, sign, value = raw.partition("=")
+    return name if value.lstrip(" \t")[:1] in ("'", '"') else re.sub(r"\s#.*", "", f"{name}{sign}{value}")
+
+
 def load(path: Path) -> dict[str, str]:
     """The variables of a file; none without a file. Raises `Failure` as `values` does, and for another encoding."""
-    return values(text.read(path), path.name) if path.is_file() else {}
+    try:
+        return values(text.read(path), path.name) if path.exists() else {}
+    except OSError as error:
+        raise Failure(f"{path.name}: {error.strerror}; make it readable") from None

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from deploy.core import options
 
@@ -61,7 +62,10 @@ def problem(path: Path, yaml: ModuleType, known: Mapping[str, object]) -> str:
         why = ": a value contains itself; write it out"
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        why = f":{mark.line + 1 if mark else 1}: {getattr(error, 'problem', None) or error}; fix the line"
+        said = " ".join(str(getattr(error, "problem", None) or error).split())
+        why = f":{mark.line + 1 if mark else 1}: {said}; fix the line"
+    except _Twice as error:
+        why = f"{error}; remove one"
     except (json.JSONDecodeError, SyntaxError) as error:
         why = f":{error.lineno}: {error.msg}; fix the line"
     return f"{path.name}{why}"
@@ -75,7 +79,35 @@ def _read(path: Path, yaml: ModuleType) -> object:
     if path.suffix == ".py":
         compile(text, path.name, "exec")
         return None
-    return yaml.safe_load(text)
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node and (twice := _twice(node, yaml, "")):
+            raise _Twice(twice)
+        return loader.construct_document(node) if node else None
+    finally:
+        loader.dispose()
+
+
+class _Twice(Exception):
+    """A key that is written twice, of which YAML would take the later: line and key."""
+
+
+def _twice(node: Any, yaml: ModuleType, above: str) -> str:
+    """The first key that a mapping has twice, as `:LINE: KEY is defined twice`. Aliases are not followed."""
+    if not isinstance(node, yaml.MappingNode):
+        return ""
+    known: set[str] = set()
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if key.value in known:
+            return f":{key.start_mark.line + 1}: {above}{key.value} is defined twice"
+        known.add(key.value)
+        inner = value.start_mark.index > key.start_mark.index  # else an alias
+        if inner and (found := _twice(value, yaml, f"{above}{key.value}.")):
+            return found
+    return ""
 
 
 def _misshapen(name: str, said: object, known: Mapping[str, object]) -> str:
@@ -84,8 +116,8 @@ def _misshapen(name: str, said: object, known: Mapping[str, object]) -> str:
         return ""
     if not isinstance(said, dict):
         return f"{name}:1: must have sections, such as `project:`"
-    if (key := _not_text(said)) is not None:
-        return f"{name}: the key {key!r} must be a text: write it in quotes"
+    if found := _not_text(said):
+        return f"{name}: the key {found[0]!r} must be a text: write it in quotes"
     section = said.get("project", {})
     if not isinstance(section, dict):
         return f"{name}: `project` must have keys below it, such as `name: shop`"
@@ -95,14 +127,14 @@ def _misshapen(name: str, said: object, known: Mapping[str, object]) -> str:
     return _unlike(name, said, known, "")
 
 
-def _not_text(values: Mapping[object, object]) -> object:
-    """The first key that is no text."""
+def _not_text(values: Mapping[object, object]) -> tuple[object, ...]:
+    """The first key that is no text; empty without one."""
     for key, value in values.items():
         if not isinstance(key, str):
-            return key
-        if isinstance(value, dict) and (inner := _not_text(value)) is not None:
+            return (key,)
+        if isinstance(value, dict) and (inner := _not_text(value)):
             return inner
-    return None
+    return ()
 
 
 def _unlike(name: str, said: Mapping[str, object], known: Mapping[str, object], above: str) -> str:

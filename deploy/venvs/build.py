@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -204,7 +205,7 @@ def linking_steps(store: Store, layer: Layer, asked: str) -> list[Step]:
 
 def build(store: Store, layer: Layer, python: Python, keep: tuple[int, ...], notify: Notify) -> None:
     """Build one layer while holding the store's lock. After an error, the incomplete layer is removed."""
-    uv = find_uv(store)
+    uv = working(find_uv(store))
     require_installer(layer, python, uv)
     count = len(layer.pins)
     notify(f"{layer.name}: installing {count} package{'' if count == 1 else 's'} with {'uv' if uv else 'pip'}")
@@ -215,6 +216,18 @@ def build(store: Store, layer: Layer, python: Python, keep: tuple[int, ...], not
         raise Failure(f"environment {layer.name} was not built: {reason}{remedy(layer)}") from None
     finally:
         shutil.rmtree(store.building(layer), ignore_errors=True)
+
+
+def working(uv: str | None) -> str | None:
+    """The uv if it runs, else another on PATH that does; without any, None, for pip.
+
+    The uv of the tools may be broken, and the tools must be built again nevertheless.
+    """
+    for each in dict.fromkeys([uv, shutil.which("uv")] if uv else []):
+        with suppress(Failure):
+            if each and run(Run([each, "--version"], seconds=60), capture=True, check=False).code == 0:
+                return each
+    return None
 
 
 def without_backends(building: Path) -> str:

@@ -43,6 +43,8 @@ def check(store: Store, name: str) -> list[str]:
     problems = [*python_problems(name, record, path, again), *base_problems(name, record, again)]
     if problems:
         return problems
+    if not layer_store.finds_below(path, record):
+        return [f"{name}: {layer_store.PATH_FILE} was changed, and the layers below are not found: {again} rebuilds it"]
     problems += lock_problems(store, name, record, path, again) if layer_store.declared(store, name) else []
     problems += package_problems(name, record, path)
     for lower in map(Path, record.below):
@@ -103,7 +105,8 @@ def package_problems(name: str, record: Record, path: Path) -> list[str]:
     fix = f"add it to requirements/{name}.in and run `invoke lock`, or `invoke venv --env {name} --rebuild`"
     packages = next((path / "lib").glob("python*/site-packages"), path)
     there = list(distributions(path=[str(packages)]))
-    now = {distribution.name: distribution.version for distribution in there}
+    # Empty metadata has no name; `incomplete` names it.
+    now = {distribution.name: distribution.version for distribution in there if distribution.name is not None}
     new = sorted(now.keys() - record.installed.keys())
     lines = [f"{name}: {each} {now[each]} was installed by hand: {fix}" for each in new]
     for each, version in sorted(record.installed.items()):

@@ -30,7 +30,8 @@ PATH_FILE = "~layers.pth"
 HARMLESS = {PATH_FILE, "_virtualenv.pth", "distutils-precedence.pth"}
 #: A copy of the lock, with which the bootstrap compares the lock without parsing it.
 LOCK_COPY = "lock.txt"
-#: The names of the distributions' folders when the layer was finished: a glance shows whether they are all there.
+#: The names of the distributions' folders and, after `bin/`, of the console scripts when the layer was finished: a
+#: glance shows whether they are all there.
 CONTENTS = "contents.txt"
 #: How much of a `#!` line Linux reads (BINPRM_BUF_SIZE less `#!` and the line's end).
 SHEBANG_LENGTH = 253
@@ -200,7 +201,7 @@ def selected(marker: str, environment: Mapping[str, str]) -> bool:
 
     try:
         holds = not marker.strip() or either()
-    except (IndexError, KeyError):
+    except (IndexError, KeyError, RecursionError):
         raise ValueError(marker) from None
     if marker.strip() and tokens != [""]:
         raise ValueError(marker)
@@ -295,13 +296,25 @@ def incomplete(installed: Iterable[Distribution], folders: Sequence[Path]) -> li
     """The files that distributions lack, and their console scripts whose modules are in none of the folders."""
     wrong = []
     for each in installed:
-        missing = (name for name in recorded(each) if not os.path.exists(str(each.locate_file(name))))
+        try:
+            files = recorded(each)
+        except (UnicodeDecodeError, csv.Error):
+            files = []
+        if not files:
+            wrong.append(f"{title(each)} has no list of its files (RECORD)")
+        missing = (name for name in files if not os.path.exists(str(each.locate_file(name))))
         if first := next(missing, ""):
-            wrong.append(f"{each.name} {each.version} lacks {first}")
+            wrong.append(f"{title(each)} lacks {first}")
         for entry in each.entry_points:
             if entry.group in ("console_scripts", "gui_scripts") and not found_module(entry.module, folders):
                 wrong.append(f"{each.name} {each.version} has the script {entry.name}, but no module {entry.module}")
     return wrong
+
+
+def title(distribution: Distribution) -> str:
+    """Name and version of a distribution for messages; its folder's, if its metadata is empty."""
+    folder = Path(str(distribution.locate_file(""))) if distribution.name is None else None
+    return f"a package in {folder} without metadata" if folder else f"{distribution.name} {distribution.version}"
 
 
 def recorded(distribution: Distribution) -> list[str]:
@@ -317,9 +330,10 @@ def found_module(module: str, folders: Sequence[Path]) -> bool:
     return any(path.is_dir() or any(Path(f"{path}{suffix}").is_file() for suffix in all_suffixes()) for path in paths)
 
 
-def contents(packages: Path) -> str:
-    """The names of the distributions' folders, one a line."""
-    return "".join(f"{name}\n" for name in sorted(os.listdir(packages)) if name.endswith((".dist-info", ".egg-info")))
+def contents(packages: Path, scripts: Path) -> str:
+    """The names of the distributions' folders and of the console scripts, one a line."""
+    names = (name for name in os.listdir(packages) if name.endswith((".dist-info", ".egg-info")))
+    return "".join(f"{name}\n" for name in sorted([*names, *(f"bin/{name}" for name in os.listdir(scripts))]))
 
 
 def require_whole(name: str, pins: Sequence[Sequence[str]], packages: Path, below: Sequence[Path]) -> None:
@@ -363,7 +377,7 @@ def main(plan_path: str) -> None:
         "installed": {distribution.name: distribution.version for distribution in own},
     }
     shutil.copyfile(plan["lock"], layer / LOCK_COPY)
-    (layer / CONTENTS).write_text(contents(packages))
+    (layer / CONTENTS).write_text(contents(packages, layer / "bin"))
     Path(plan_path).unlink()
     (layer / "layer.json").write_text(json.dumps(record, indent=1) + "\n")
 

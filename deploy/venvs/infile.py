@@ -17,8 +17,12 @@ from typing import NoReturn
 from deploy.core import text
 from deploy.core.errors import Failure
 
-#: pip's own expressions, of `pip/_internal/req/req_file.py`.
-_COMMENT = re.compile(r"(^|\s+)#.*$")
+#: A comment, as pip's own expressions have it (`pip/_internal/req/req_file.py`), but in linear time.
+_COMMENT = re.compile(r"(?:^|(?<=\s))#")
+#: User and password of a URL, but for the user of SSH, which everybody knows.
+_SECRET = re.compile(r"(?<=://)(?!git@)[^/@\s'\"]+@")
+#: Characters of a line that are read.
+LONGEST = 4000
 _VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
 #: Options that name another file, with their other spellings.
 _FILES = {"-r": "-r", "--requirement": "-r", "-c": "-c", "--constraint": "-c", "-e": "-e", "--editable": "-e"}
@@ -74,27 +78,38 @@ class File:
         return f"{self.path.parent.name}/{self.path.name}"
 
     def refuse(self, line: Line, why: str) -> NoReturn:
-        """Raise `Failure` for a line."""
-        raise Failure(f"{self.name}:{line.number}: {line.text[:80]}: {why}")
+        """Raise `Failure` for a line, without what may be a password or token in its URLs."""
+        shown = _SECRET.sub("***@", line.text)
+        raise Failure(f"{self.name}:{line.number}: {shown[:80]}: {_SECRET.sub('***@', why)}")
 
 
 def read(path: Path) -> File:
-    """The lines of a file. Raises `Failure` if it is not UTF-8."""
-    return File(path, tuple(_lines(text.read(path, name=f"{path.parent.name}/{path.name}"))))
+    """The lines of a file. Raises `Failure` if it is not UTF-8, or has a line that pip and uv do not read alike."""
+    name = f"{path.parent.name}/{path.name}"
+    return File(path, tuple(_lines(text.read(path, name), name)))
 
 
-def _lines(content: str) -> Iterator[Line]:
+def _lines(content: str, name: str) -> Iterator[Line]:
     """The logical lines: a backslash at the end of a line continues it, but not that of a comment, as pip has it."""
     joined, first = "", 0
-    for number, raw in enumerate([*content.splitlines(), ""], start=1):
-        comment = _COMMENT.match(raw)
+    for number, raw in enumerate([*content.split("\n"), ""], start=1):
+        if len(raw) > LONGEST:
+            raise Failure(f"{name}:{number}: is longer than {LONGEST} characters; break it into lines")
+        if found := text.hidden(raw.partition("#")[0]) or _breaking(raw):
+            raise Failure(f"{name}:{number}: has the hidden character {found}; write a plain space, or remove it")
+        comment = raw.lstrip().startswith("#")
         if raw.endswith("\\") and not comment:
             joined, first = joined + raw.strip("\\"), first or number
             continue
-        whole = _COMMENT.sub("", joined + (f" {raw}" if comment else raw)).strip()
+        whole = _COMMENT.split(joined + (f" {raw}" if comment else raw), maxsplit=1)[0].strip()
         if whole:
             yield Line(first or number, whole)
         joined, first = "", 0
+
+
+def _breaking(raw: str) -> str:
+    """A character within a line that ends a line for pip, as U+2028, but not for uv; else empty."""
+    return text.hidden("".join(each for each in raw if len(f"{each}x{each}".splitlines()) > 1))
 
 
 def option(line: Line) -> tuple[str, str]:
@@ -151,37 +166,31 @@ def _normal(folder: Path, value: str) -> str:
     return str(Path(*parts))
 
 
-def check(path: Path) -> None:
-    """Raise `Failure` for the first line that could be locked, but not installed everywhere, or is not understood."""
+def check(path: Path, within: tuple[Path, ...] = ()) -> None:
+    """Raise `Failure` for the first line that could be locked, but not installed everywhere, or is not understood.
+
+    ``within``: the files with the `-c` lines that lead here.
+    """
     file = read(path)
     for line in file.lines:
         if found := _VARIABLE.search(line.text):
             file.refuse(line, f"{found[0]} differs between machines: write its value")
         name, value = option(line)
         if name:
-            _check_option(file, line, name, value)
+            _check_option(file, line, name, value, (*within, path))
         else:
             _check_requirement(file, line)
 
 
-def _check_option(file: File, line: Line, name: str, value: str) -> None:
+def _check_option(file: File, line: Line, name: str, value: str, within: tuple[Path, ...]) -> None:
     kind = _FILES.get(name)
     if kind and not value:
         file.refuse(line, _NO_FILE)
     if kind == "-r":
         if not (file.path.parent / f"{_layer(file, line, value)}.in").is_file():
             file.refuse(line, "there is no such file")
-    elif kind == "-c" and "://" in value:
-        file.refuse(line, f"lies outside {file.path.parent.name}/: save it there, and write -c with its name")
     elif kind == "-c":
-        target = Path(_normal(file.path.parent, value))
-        if target.parent != file.path.parent:
-            file.refuse(line, f"lies outside {file.path.parent.name}/: move it there, and write -c {target.name}")
-        if not target.is_file():
-            file.refuse(line, "there is no such file")
-        if target.suffix == ".in" or target.with_suffix(".in").exists():
-            return  # a layer's own file is checked by itself
-        check(target)
+        _check_constraints(file, line, value, within)
     elif kind == "-e":
         _refuse_direct(file, line)
     elif name in _INDEXES:
@@ -195,6 +204,22 @@ def _check_option(file: File, line: Line, name: str, value: str) -> None:
         file.refuse(line, "name the pre-release in place of it, as in django>=6.0rc1")
     else:
         file.refuse(line, "this option is not carried to where the lock is installed: remove it")
+
+
+def _check_constraints(file: File, line: Line, value: str, within: tuple[Path, ...]) -> None:
+    folder = file.path.parent
+    if "://" in value:
+        file.refuse(line, f"lies outside {folder.name}/: save it there, and write -c with its name")
+    target = Path(_normal(folder, value))
+    if target.parent != folder:
+        file.refuse(line, f"lies outside {folder.name}/: move it there, and write -c {target.name}")
+    if not target.is_file():
+        file.refuse(line, "there is no such file")
+    if target.suffix == ".in" or target.with_suffix(".in").exists():
+        return  # a layer's own file is checked by itself
+    if target in within:
+        file.refuse(line, "leads back to this file; remove the line")
+    check(target, within)
 
 
 def _check_requirement(file: File, line: Line) -> None:

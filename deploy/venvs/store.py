@@ -31,8 +31,10 @@ TOOLS = layers.TOOLS
 #: What an environment without an .in file may be, and what to do with it.
 AWAY = "it is of another branch, or `invoke venv-remove --env {name}` removes it"
 RECORD = "layer.json"
-#: What `finish_layer` writes: the names of the folders of a layer's packages.
+#: What `finish_layer` writes: the names of the folders of a layer's packages, and of its scripts.
 CONTENTS = "contents.txt"
+#: And the file with which Python finds the packages of the layers below.
+PATH_FILE = "~layers.pth"
 
 FINISH = Path(__file__).with_name("finish_layer.py")
 
@@ -205,7 +207,7 @@ def find_uv(store: Store) -> str | None:
     if os.environ.get("PORTICO_INSTALLER") == "pip":
         return None
     own = store.link(TOOLS) / "bin" / "uv"
-    return str(own) if own.exists() else shutil.which("uv")
+    return str(own) if os.access(own, os.X_OK) else shutil.which("uv")
 
 
 def is_current(store: Store, layer: Layer) -> bool:
@@ -222,17 +224,29 @@ def is_complete(path: Path) -> bool:
     This is a glance; `venv-check` looks at every file.
     """
     record = read_record(path)
-    if record is None or record.path != str(path) or not has_contents(path):
+    if record is None or record.path != str(path) or not has_contents(path) or not finds_below(path, record):
         return False
     return record.interpreter == os.path.realpath(path / "bin" / "python")
 
 
 def has_contents(layer: Path) -> bool:
-    """Whether the folders of a layer's packages are those with which it was finished. Packages added by hand may be."""
+    """Whether a layer still has the packages and scripts with which it was finished. What was added by hand may be."""
     try:
         expected = (layer / CONTENTS).read_text().splitlines()
-        return set(expected) <= set(os.listdir(packages_of(layer)))
-    except OSError:
+        scripts = (f"bin/{name}" for name in os.listdir(layer / "bin"))
+        return set(expected) <= {*os.listdir(packages_of(layer)), *scripts}
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def finds_below(layer: Path, record: Record) -> bool:
+    """Whether Python still finds the packages of the layers below; it says nothing about a file that was emptied."""
+    if not record.below:
+        return True
+    try:
+        found = (packages_of(layer) / PATH_FILE).read_text().splitlines()
+        return found == [str(packages_of(Path(lower))) for lower in record.below]
+    except (OSError, UnicodeDecodeError):
         return False
 
 

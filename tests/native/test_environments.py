@@ -5,6 +5,7 @@ import http.server
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -256,6 +257,35 @@ def test_an_empty_tools_layer_is_built_again_by_itself(shared: Path, words: list
     )
     assert done.returncode == 0, done.stderr
     assert "tools: installing" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("streams", "code", "said"),
+    [
+        (">/dev/full", 1, "the output: No space left on device; fix that and repeat the command\n"),
+        (">&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        ("| head -c 1 >/dev/null", 0, ""),
+    ],
+)
+def test_a_closed_or_full_output_is_no_traceback(shared: Path, streams: str, code: int, said: str) -> None:
+    """`doctor` starts other programs, which would inherit the closed streams."""
+    line = f"python3 {shlex.quote(str(shared / 'tasks.py'))} doctor {streams}"
+    done = subprocess.run(["sh", "-c", line], env=support.environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+def test_a_file_of_the_users_that_invoke_cannot_read_is_one_line(shared: Path, tmp_path: Path) -> None:
+    (tmp_path / ".invoke.yaml").write_text("a: [\n")
+    line = one_line(invoke(shared, "venv-list", env={"HOME": str(tmp_path)}))
+    assert f'"{tmp_path}/.invoke.yaml", line 2' in line
+    assert line.endswith("--debug shows where")
+
+
+def test_tools_without_their_invoke_are_built_again(shared: Path) -> None:
+    (venv_of(shared, "tools") / "bin" / "invoke").unlink()
+    assert "tools: installing" in invoke(shared, "venv-list").stderr
+    assert invoke(shared, "venv-list").stderr == ""
 
 
 def test_another_minor_version_of_python_is_named(shared: Path) -> None:

@@ -247,3 +247,35 @@ def test_a_task_of_hosts_reads_their_file_for_the_servers_that_the_project_decla
         body(Context(), env="production")
     assert said["redis"] == project.redis
     assert said["redis"] is not None
+
+
+def test_what_the_system_refuses_is_one_line_but_a_reader_that_has_ended_is_no_error(
+    tasks: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(error: OSError) -> Callable[[Context], None]:
+        def body(c: Context) -> None:
+            raise error
+
+        return body
+
+    for error, said in (
+        (
+            OSError(28, "No space left on device"),
+            "the output: No space left on device; fix that and repeat the command",
+        ),
+        (OSError(13, "Permission denied", "/x"), "/x: Permission denied; fix that and repeat the command"),
+    ):
+        with pytest.raises(Exit) as ended:
+            tasks.task()(fails(error)).body(Context(Config()))
+        assert (ended.value.code, ended.value.message) == (1, said)
+    with pytest.raises(BrokenPipeError):
+        tasks.task()(fails(BrokenPipeError())).body(Context(Config()))
+    monkeypatch.setattr(sys, "argv", ["invoke", "--debug", "status"])
+    with pytest.raises(PermissionError):
+        tasks.task()(fails(PermissionError(13, "Permission denied"))).body(Context(Config()))
+
+
+def test_check_says_what_every_command_would_say(tasks: ModuleType) -> None:
+    c = Context(Config(overrides={"project": {"name": ["a"]}}))
+    with pytest.raises(Exit, match=r"project\.name is"):
+        tasks.check.body(c)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
@@ -26,7 +26,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 T = TypeVar("T")
 _LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+#: The last label has a letter: what resolvers take for an address, as `10.1` and `010.0.0.1`, is no name.
+_HOST_NAME = re.compile(rf"(?!(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)$){_LABEL}(\.{_LABEL})*")
 _USER = re.compile("[a-z_][a-z0-9_-]{0,31}")
 _BATCH = re.compile("[1-9][0-9]{0,3}|([1-9][0-9]?|100)%")
 _JUMP = re.compile(r"([^@]+)@(\[[^\]]+\]|[^:\[\]@]+)(?::([0-9]{1,5}))?")
@@ -97,6 +98,18 @@ def _kinds(value: object) -> tuple[str, ...]:
 def _some(value: tuple[Role, ...]) -> tuple[Role, ...]:
     if not value:
         raise ValueError("is empty; name at least one")
+    return value
+
+
+def _host_name(value: object) -> str:
+    """A host name, or an IPv4 address in its place."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be a host name")
+    try:
+        IPv4Address(value)
+    except ValueError:
+        if not _HOST_NAME.fullmatch(value):
+            raise ValueError(f"{value!r} is not a host name") from None
     return value
 
 
@@ -203,7 +216,7 @@ Seconds = Annotated[int, whole(1, 3600)]
 RoleName = Annotated[Role, BeforeValidator(_role)]
 Kinds = Annotated[tuple[str, ...], PlainValidator(_kinds)]
 Roles = Annotated[tuple[RoleName, ...], AfterValidator(_some)]
-HostName = Annotated[str, _matching(_HOST_NAME, "host name")]
+HostName = Annotated[str, BeforeValidator(_host_name)]
 Address = Annotated[str, PlainValidator(_address)]
 SiteName = Annotated[str, _matching(config.HOST, "host name; .example.org stands for all below it")]
 UserName = Annotated[str, _matching(_USER, "user name")]

@@ -19,6 +19,8 @@ from deploy.core.errors import Failure
 Place = tuple[str | int, ...]
 #: A key that may be shown in an error. Anything else may be a value whose colon lacks its space: `{SECRET_KEY:…}`.
 _KEY = re.compile(r"\w[\w.-]{0,62}")
+#: The tags of values that have none.
+_PLAIN = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
 #: What PyYAML quotes from the document in its messages, except single letters and its own token names.
 _QUOTED = re.compile(r"'[^'<]{2,}'")
 
@@ -90,11 +92,13 @@ def read(text: str, source: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        said = _QUOTED.sub("this", error.problem or "is not YAML")
+        said = _QUOTED.sub("this", (error.problem or "is not YAML").replace(r"character '\t'", "a tab"))
         raise Failure(f"{source}:{line}: column {column}: {said}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise Failure(f"{source}:{line}: has a control character; remove it") from None
+    except RecursionError:
+        raise Failure(f"{source}: its lists and mappings lie too deep in each other; write them flatter") from None
     problems: list[Problem] = []
     value = _value(node, (), set(), problems) if node else {}
     return Document(source, value, node, tuple(problems))
@@ -105,6 +109,8 @@ def _value(node: yaml.Node, path: Place, seen: set[int], problems: list[Problem]
         problems.append(Problem(path, "an &anchor is not supported; write the value where it is needed"))
         return ""
     seen.add(id(node))
+    if node.tag not in _PLAIN:
+        problems.append(Problem(path, "a !tag is not supported; write the value without it"))
     if isinstance(node, yaml.SequenceNode):
         return [_value(each, (*path, number), seen, problems) for number, each in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
@@ -113,6 +119,9 @@ def _value(node: yaml.Node, path: Place, seen: set[int], problems: list[Problem]
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
             problems.append(Problem(path, "a key must be a word, not a list or mapping"))
+            continue
+        if key.value == "<<":
+            problems.append(Problem((*path, key.value), "a merge key (<<) is not supported; write the values"))
             continue
         if key.value in result:
             problems.append(Problem((*path, key.value), "is defined twice; remove one"))

@@ -107,12 +107,36 @@ def test_a_task_that_changes_something_and_has_no_dry_run_is_refused() -> None:
         (["project.greet", "-T", "x"], ""),
         (["manage", "--", "-T", "x"], ""),
         (["status", "-T"], ""),
+        (["-T", "", "status"], "--command-timeout is '', but must be a whole number"),
     ],
 )
 def test_what_invoke_answers_with_a_traceback_is_one_line(words: list[str], said: str) -> None:
     found = options.wrong(["invoke", *words])
     assert found.startswith(said)
     assert bool(found) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("venv --env dev --env prod", "venv: --env is given twice; give it once"),
+        ("venv --env=dev --env=prod", "venv: --env is given twice; give it once"),
+        ("scale --service app --replicas 2 --service x", "scale: --service is given twice; give it once"),
+        ("venv prod", "venv prod: would be two tasks; write venv --env prod, or two commands"),
+        ("status dev", "status dev: would be two tasks; write status --on dev, or two commands"),
+        ("check prod", "check prod: would be two tasks; write check --for prod, or two commands"),
+        ("venv --env dev", ""),
+        ("venv --env dev venv --env prod", ""),
+        ("venv --dry-run --dry-run --env prod", ""),
+        ("venv --env prod --python 3.12 lint", ""),
+        ("lint test", ""),
+        ("lint prod", ""),
+        ("manage -- --on a --on b", ""),
+        ("project.greet --env a --env b", ""),
+    ],
+)
+def test_a_second_value_or_a_place_starts_no_other_task(tasks: ModuleType, words: str, said: str) -> None:
+    assert options.misread(["invoke", *words.split()], tasks.flags) == said
 
 
 def test_each_option_of_invokes_with_a_value_is_read() -> None:

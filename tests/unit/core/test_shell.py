@@ -154,3 +154,10 @@ def test_a_file_keeps_the_mode_and_the_link_by_which_it_is_written(tmp_path: Pat
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "file").read_text() == "new"
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_link_that_a_folder_is_in_the_way_of_names_it_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "dev" / "x").mkdir(parents=True)
+    with pytest.raises(Failure, match=rf"^{tmp_path}/dev: Is a directory; fix that and repeat the command$"):
+        perform([Link(tmp_path / "dev", "elsewhere")])
+    assert [path.name for path in tmp_path.iterdir()] == ["dev"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -131,3 +132,50 @@ def test_sqlite_in_a_projects_own_env_is_for_its_developers_only() -> None:
     given = stack("swarm", DATABASE_URL="sqlite:///db.sqlite3")
     with pytest.raises(Failure, match="DATABASE_URL is not a URL such as postgres"):
         check(given)
+
+
+GOOD = f"STACK=shop\nIMAGE=shop\nALLOWED_HOSTS=a.org\nSECRET_KEY={'k' * 50}\n" + "".join(
+    f"{name}_PASSWORD={'p' * 20}\n" for name in ("POSTGRES", "RABBITMQ")
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        *((f"HTTP_PORT={each}", f"HTTP_PORT is {each!r}: must be a whole number") for each in ("8_0", "80.0", "+80")),
+        ("HTTP_PORT=0", "HTTP_PORT is '0': must be at least 1"),
+        ("APP_REPLICAS=65", "APP_REPLICAS is '65': must be at most 64"),
+        ("HTTP_PORT=443", "HTTP_PORT and HTTPS_PORT are both 443; give each a port of its own"),
+        ("HTTPS_ONLY=maybe", "HTTPS_ONLY is 'maybe': must be 1 or 0"),
+        (
+            "TRUSTED_PROXIES=10.0.0.1/8",
+            "TRUSTED_PROXIES is '10.0.0.1/8': must be an address, or a network such as 10.0.0.0/8",
+        ),
+        ("STACK=-a", "STACK is '-a': may contain only lower-case letters, digits, _ and -, and no _ or - first"),
+        (f"STACK={'s' * 41}", f"STACK is '{'s' * 41}': is too long: at most 40 characters"),
+    ],
+)
+def test_a_value_of_another_kind_is_one_line_with_what_it_must_be(line: str, said: str) -> None:
+    with pytest.raises(Failure) as refused:
+        server_env.read(f"{GOOD}{line}\n", ".env")
+    assert refused.value.message == f".env: {said}"
+
+
+def test_a_link_whose_file_is_gone_is_no_reason_for_new_passwords(tmp_path: Path) -> None:
+    assert not server_env.exists(tmp_path / ".env")
+    (tmp_path / ".env").symlink_to("/nowhere/env")
+    with pytest.raises(Failure, match=r"\.env: is a link to /nowhere/env, which is not there: put it back, or remove"):
+        server_env.exists(tmp_path / ".env")
+
+
+def test_a_folder_in_its_place_is_not_told_to_be_readable_by_others(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    with pytest.raises(Failure, match=r"^\.env: is a folder, but must be a file"):
+        server_env.text_of(tmp_path / ".env")
+
+
+def test_a_certificate_authority_that_is_not_there_is_named_before_anything_is_built(tmp_path: Path) -> None:
+    ours = stack()
+    absent = replace(ours, env=ours.env.model_copy(update={"build_ca_file": tmp_path / "ca.pem"}))
+    with pytest.raises(Failure, match=r"ca\.pem: the certificate authority for builds is not there: fix BUILD_CA_FILE"):
+        check(absent)

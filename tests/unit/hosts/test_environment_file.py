@@ -317,6 +317,11 @@ KINDS = [
     ("user: shipper", "domain: b.example", 2, "domain: is defined twice; remove one"),
     ("user: shipper", "user: &a shipper\nadmin: *a", 3, "admin: an &anchor is not supported"),
     ("user: shipper", "? [a]\n: b", 1, "a key must be a word"),
+    ("user: shipper", "user: !!binary c2hpcA==", 2, "user: a !tag is not supported; write the value without it"),
+    ("user: shipper", "<<: {user: shipper}", 2, "…: a merge key (<<) is not supported; write the values"),
+    ("user: shipper", "user:\tshipper", 2, "column 6: found a tab that cannot start any token"),
+    ("10.0.0.2", "10.2", 13, "hosts.web2.address: '10.2' is neither a host name nor an address"),
+    ("10.0.0.2", "010.0.0.2", 13, "hosts.web2.address: '010.0.0.2' is neither a host name nor an address"),
     ("user: shipper", "user: a: b", 2, "column 8: mapping values are not allowed here"),
     ("user: shipper", "user: \a", 2, "has a control character; remove it"),
 ]
@@ -632,3 +637,15 @@ def test_a_file_is_an_environment_or_lines_that_name_file_and_line(text: str) ->
             assert re.match(rf"{FILE}:[1-9][0-9]*: \S", line), line
             assert line.isprintable()
             assert int(line.split(":")[1]) <= len(text.splitlines()) + 1
+
+
+def test_a_host_is_named_by_its_ipv4_address_but_by_no_number_that_resolvers_take_for_another() -> None:
+    assert parsed(("jobs1", "10.0.0.9")).with_role("beat")[0].address == "10.0.0.9"
+    for name in ("10.9", "010.0.0.9", "0x7f.1", "9"):
+        assert f"hosts.{name}: '{name}' is not a host name" in "\n".join(complaints(valid(("jobs1", name))))
+
+
+def test_lists_that_lie_too_deep_in_each_other_are_one_line() -> None:
+    assert complaints("a: " + "[" * 5000) == [
+        f"{FILE}: its lists and mappings lie too deep in each other; write them flatter"
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,31 @@ def test_values_that_the_site_can_use() -> None:
     assert values.problem("DATABASE_URL", "postgres://site:p%24@db.example.org:5432/site") == ""
     assert values.problem("CELERY_BROKER_URL", "amqps://site:p@broker.example.org//") == ""
     assert values.problem("SECRET_KEY", "k$" * 25) == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("A=x\u00a0", "U+00A0"),
+        ("\u00a0A=x", "U+00A0"),
+        ("A\u200b=x", "U+200B"),
+        ("A=x\u2028y", "U+2028"),
+        ("A=x\x1f", "U+001F"),
+    ],
+)
+def test_a_character_that_nobody_sees_is_named_outside_of_quotes_and_comments(line: str, code: str) -> None:
+    with pytest.raises(Failure) as refused:
+        env_file.values(f"# \u00a0\nB='\u00a0'\n{line}\n", ".env")
+    assert refused.value.message == f".env:3: has the hidden character {code}; remove it, or quote the value"
+    assert env_file.values("# \u00a0\nB='\u00a0'\nC=\u00fc # \u00a0\n", ".env") == {"B": "\u00a0", "C": "\u00fc"}
+
+
+def test_a_folder_or_a_pipe_in_the_place_of_a_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    with pytest.raises(
+        Failure, match=r"^\.env: is a folder, but must be a file; move it away, and put the file there$"
+    ):
+        env_file.load(tmp_path / ".env")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Failure, match=r"^pipe: is a pipe or device, but must be a file"):
+        text.read(tmp_path / "pipe")

@@ -27,6 +27,11 @@ KNOWN = Config.global_defaults()
         ("run: {echo: true}\n", ""),
         ("run: true\n", "invoke.yaml: run must have keys below it: it is Invoke's own"),
         ("run: {echo: {a: 1}}\n", "invoke.yaml: run.echo must be one value, without keys: it is Invoke's own"),
+        ("own: {~: x}\n", "invoke.yaml: the key None must be a text: write it in quotes"),
+        ("project:\n  name: a\n  name: b\n", "invoke.yaml:3: project.name is defined twice; remove one"),
+        ("project: {name: a}\nx: 1\nproject: {name: b}\n", "invoke.yaml:3: project is defined twice; remove one"),
+        ("x: &x {a: 1}\nproject: {name: shop, env: *x}\n", ""),
+        ("project:\n  name: \0\n", "invoke.yaml:1: unacceptable character #x0000: special characters are not allowed"),
         ("own: {1: x}\n", "invoke.yaml: the key 1 must be a text: write it in quotes"),
         ("project: &a {env: *a}\n", "invoke.yaml: a value contains itself; write it out"),
         ("name: !!python/object:x.y {}\n", "invoke.yaml:1: could not determine a constructor for the tag"),
@@ -38,6 +43,7 @@ def test_each_is_named(tmp_path: Path, text: str, said: str) -> None:
     found = file.wrong(tmp_path, ["invoke"], yaml, KNOWN)
     assert found.startswith(said)
     assert bool(found) == bool(said)
+    assert "\n" not in found
 
 
 @pytest.mark.parametrize(

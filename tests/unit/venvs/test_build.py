@@ -105,3 +105,16 @@ def test_a_build_that_ends_at_any_step_leaves_no_layer_and_the_next_one_makes_it
     venvs.build(store, layer, python, (), lambda _: None)
     assert is_complete(store.path(layer))
     assert [path.name for path in (tmp_path / ".venvs" / ".layers").iterdir()] == [layer.folder]
+
+
+def test_a_uv_that_does_not_run_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, good = tmp_path / "broken", tmp_path / "uv"
+    broken.write_text("#!/nowhere\n")
+    good.write_text("#!/bin/sh\n")
+    for each in (broken, good):
+        each.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert venvs.working(str(broken)) == str(good)
+    good.write_text("#!/bin/sh\nexit 1\n")
+    assert venvs.working(str(broken)) is None
+    assert venvs.working(None) is None, "pip was asked for"

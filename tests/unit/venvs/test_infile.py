@@ -181,3 +181,51 @@ def test_a_mistake_in_one_environment_does_not_stop_another(folder: Path) -> Non
 def test_our_own_files_are_understood() -> None:
     for path in (ROOT / "requirements").glob("*.in"):
         infile.check(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("six\u2028django\n", "dev.in:1: has the hidden character U+2028; write a plain space, or remove it"),
+        ("six\u00a0>=1\n", "dev.in:1: has the hidden character U+00A0; write a plain space, or remove it"),
+        ("six\n# \u2028\n", "dev.in:2: has the hidden character U+2028; write a plain space, or remove it"),
+        (f"six{' ' * 5000}x\n", "dev.in:1: is longer than 4000 characters; break it into lines"),
+    ],
+)
+def test_a_line_that_pip_and_uv_do_not_read_alike_is_refused(folder: Path, content: str, said: str) -> None:
+    with pytest.raises(Failure) as refused:
+        infile.check(dev(folder, content))
+    assert refused.value.message == f"requirements/{said}"
+
+
+def test_a_comment_may_have_any_letter_and_many_spaces_take_no_time(folder: Path) -> None:
+    infile.check(dev(folder, "six # \u00fc\u00a0\n" + "six \\\n" + (" " * 3900 + "\\\n") * 40 + "\n"))
+
+
+def test_constraints_that_lead_back_to_themselves_are_refused(folder: Path) -> None:
+    (folder / "one.txt").write_text("-c two.txt\n")
+    (folder / "two.txt").write_text("-c one.txt\n")
+    with pytest.raises(
+        Failure, match=r"^requirements/two\.txt:1: -c one\.txt: leads back to this file; remove the line$"
+    ):
+        infile.check(dev(folder, "-c one.txt\n"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mine @ https://ann:hunter2@example.org/mine-1.whl",
+        "git+https://hunter2@example.org/mine.git",
+        "--index-url https://hunter2:@example.org/simple",
+        f"https://ann:hunter2{'x' * 80}@example.org/mine-1.whl",
+    ],
+)
+def test_a_refusal_does_not_show_the_password_of_a_url(folder: Path, line: str) -> None:
+    with pytest.raises(Failure) as refused:
+        infile.check(dev(folder, f"{line}\n"))
+    assert "hunter2" not in refused.value.message
+
+
+def test_a_marker_of_parentheses_without_end_is_refused(folder: Path) -> None:
+    with pytest.raises(Failure, match="its marker is not understood"):
+        infile.check(dev(folder, f"six; {'(' * 1500}os_name == 'a'{')' * 1500}\n"))

@@ -152,7 +152,7 @@ def layer(tmp_path: Path) -> tuple[Store, Path]:
     (path / "bin" / "python").touch()
     record = store.Record("dev", "cpython-3.11", "/p", str(path / "bin" / "python"), str(path), [], {"six": "1.0"})
     (path / store.RECORD).write_text(json.dumps(vars(record)))
-    (path / store.CONTENTS).write_text(finish_layer.contents(packages))
+    (path / store.CONTENTS).write_text(finish_layer.contents(packages, path / "bin"))
     return made, path
 
 
@@ -166,6 +166,57 @@ def test_a_layer_that_lost_a_package_is_not_complete(tmp_path: Path) -> None:
     assert not store.is_complete(path)
     shutil.rmtree(path / "lib")
     assert not store.is_complete(path)
+
+
+def test_a_layer_that_lost_a_script_or_whose_list_is_no_text_is_not_complete(tmp_path: Path) -> None:
+    _, path = layer(tmp_path)
+    (path / "bin" / "six").touch()
+    packages = path / "lib" / "python3.11" / "site-packages"
+    (path / store.CONTENTS).write_text(finish_layer.contents(packages, path / "bin"))
+    assert store.is_complete(path)
+    (path / "bin" / "six").unlink()
+    assert not store.is_complete(path)
+    (path / store.CONTENTS).write_bytes(b"\xff")
+    assert not store.is_complete(path)
+
+
+def test_a_layer_that_does_not_find_those_below_is_not_complete_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, path = layer(tmp_path)
+    lower = tmp_path / ".layers" / "base-0"
+    below = installed(lower / "lib" / "python3.11" / "site-packages", "django")
+    record = store.read_record(path)
+    assert record is not None
+    (path / store.RECORD).write_text(json.dumps({**vars(record), "below": [str(lower)]}))
+    (lower / store.RECORD).write_text(json.dumps({**vars(record), "name": "base"}))
+    file = path / "lib" / "python3.11" / "site-packages" / store.PATH_FILE
+    assert store.PATH_FILE == finish_layer.PATH_FILE
+    file.write_text(f"{below}\n")
+    assert store.is_complete(path)
+    monkeypatch.setattr(check, "python_problems", lambda *_: [])
+    (tmp_path / "dev").symlink_to(".layers/dev-0")
+    for wrong in (lambda: file.write_text(""), file.unlink):
+        wrong()
+        assert not store.is_complete(path)
+        assert check.check(made, "dev") == [
+            "dev: ~layers.pth was changed, and the layers below are not found: `invoke venv --env dev` rebuilds it"
+        ]
+
+
+def test_the_check_names_a_package_with_broken_metadata(tmp_path: Path) -> None:
+    _, path = layer(tmp_path)
+    record = store.read_record(path)
+    assert record is not None
+    info = path / "lib" / "python3.11" / "site-packages" / "six-1.0.dist-info"
+    (info / "RECORD").write_bytes(b"\xff\xfe")
+    assert check.package_problems("dev", record, path) == [
+        "dev: six 1.0 has no list of its files (RECORD): `invoke venv --env dev --rebuild`"
+    ]
+    (info / "METADATA").write_text("")
+    found = check.package_problems("dev", record, path)
+    assert "None" not in "".join(found)
+    assert f"dev: a package in {info.parent} without metadata has no list of its files" in found[1]
 
 
 def test_the_check_names_files_that_are_gone(tmp_path: Path) -> None:
