@@ -23,8 +23,8 @@ from invoke.util import yaml
 from deploy import front
 from deploy.core import options
 from deploy.core.errors import Failure
+from deploy.core.groups import Adoption, Lines, Maintenance, Manager, Setup, Upgrade, Where
 from deploy.core.help import HERE, LAYER, ON_OR_NATIVE, RESTORE, texts
-from deploy.core.options import Lines, Maintenance, Manager, Where
 from deploy.front import arguments_after_dashes, carry_out, checked, comma_separated, make, notify, number, store, tell
 from deploy.project import file
 
@@ -220,35 +220,22 @@ def check(c: Context, for_: str = "") -> None:
     tell(examination.report(bootstrap.ROOT, dict(c.config.project), for_, os.environ))
 
 
-@task(
-    path="The top of the repository.",
-    name="The project's short name (default: the folder's).",
-    set_aside="Rename what is in the way.",
-    dry_run="Show what would be written, and write nothing.",
-)
-def adopt(
-    c: Context, path: str, name: str = "", set_aside: bool = False, yes: bool = False, dry_run: bool = False
-) -> None:
+@task(dry_run="Show what would be written, and write nothing.")
+def adopt(c: Context, asked: Adoption, yes: bool = False, dry_run: bool = False) -> None:
     """Put Portico into a repository with a Django project, and change no file of that project."""
     from deploy.project import adopt as adoption
 
-    action = adoption.adoption(bootstrap.ROOT, path, name, notify, set_aside=set_aside, confirmed=yes)
+    there = (asked.path, asked.name)
+    action = adoption.adoption(bootstrap.ROOT, *there, notify, set_aside=asked.set_aside, confirmed=yes)
     carry_out(action, dry_run=dry_run)
 
 
-@task(
-    to="A branch, tag or commit of Portico (default: the newest of its default branch).",
-    from_="Portico's repository, a URL or a folder (default: where the installed version came from).",
-    replace="Comma-separated files of Portico's that were edited here and may be replaced.",
-    path="Another repository, adopted by a version without this task.",
-)
-def upgrade(
-    c: Context, to: str = "", from_: str = "", replace: str = "", path: str = "", dry_run: bool = False
-) -> None:
+@task()
+def upgrade(c: Context, asked: Upgrade, dry_run: bool = False) -> None:
     """Install a newer Portico in an adopted repository. What is the project's own stays as it is."""
     from deploy.project.upgrade import plan, run
 
-    wanted = plan.Options(path, to, from_, comma_separated(replace))
+    wanted = plan.Options(asked.path, asked.to, asked.from_, comma_separated(asked.replace))
     carry_out(run.upgrade(bootstrap.ROOT, wanted, notify), dry_run=dry_run)
 
 
@@ -405,23 +392,8 @@ def remote_trust(c: Context, env: str, yes: bool = False, replace: str = "", dry
     carry_out(pinning.pin(there, set(comma_separated(replace)), notify, confirmed=yes), dry_run=dry_run)
 
 
-@task(
-    only="Comma-separated hosts (default: all).",
-    take_over="Comma-separated: what was there before and may become ours, as the refusal names it.",
-    details="Show each change, with the texts of files; without it, a summary.",
-    check="Name each difference from the files, change nothing, and exit with 1 if there is one.",
-    dry_run="Show what would change on each host, and change nothing.",
-)
-def remote_setup(
-    c: Context,
-    env: str,
-    only: str = "",
-    yes: bool = False,
-    take_over: str = "",
-    details: bool = False,
-    check: bool = False,
-    dry_run: bool = False,
-) -> None:
+@task(dry_run="Show what would change on each host, and change nothing.")
+def remote_setup(c: Context, env: str, asked: Setup, yes: bool = False, dry_run: bool = False) -> None:
     """Prepare the hosts of an environment for deploys: users, packages, units, nginx, servers, firewall.
 
     Shows the changes first. The user `deploy` gets the administrator's keys, so an administrator can deploy.
@@ -429,11 +401,10 @@ def remote_setup(
     from deploy.hosts.environment import file as environments
     from deploy.hosts.setup import converge
 
-    there = environments.of(project(c), env, pair=True)
-    wanted = converge.setup(
-        there, project(c), only, notify, confirmed=yes, take_over=comma_separated(take_over), details=details
-    )
-    carry_out(converge.check(there, project(c), only) if check else wanted, dry_run=dry_run)
+    there, take_over = environments.of(project(c), env, pair=True), comma_separated(asked.take_over)
+    choice = (there, project(c), asked.only)
+    wanted = converge.setup(*choice, notify, confirmed=yes, take_over=take_over, details=asked.details)
+    carry_out(converge.check(*choice) if asked.check else wanted, dry_run=dry_run)
 
 
 @task(

@@ -14,8 +14,8 @@ from deploy.core.errors import Failure
 
 if TYPE_CHECKING:
     from deploy.core.action import Action
+    from deploy.core.groups import Lines, Maintenance
     from deploy.core.logs import Wanted
-    from deploy.core.options import Lines, Maintenance
     from deploy.core.report import Report
     from deploy.project import maintenance
     from deploy.project.config import Project

@@ -1,4 +1,4 @@
-"""The options that several tasks have in common; and Invoke's own, as our tasks treat them.
+"""How tasks get groups of options (`groups`); and Invoke's own options, as our tasks treat them.
 
 Our tasks do not start commands through Invoke, so an option of Invoke's about such commands is honored here or refused.
 `tasks.py` says which were given.
@@ -17,60 +17,6 @@ from types import TracebackType
 from typing import Literal
 
 from deploy.core.errors import Failure
-from deploy.core.help import HERE
-
-
-def _option(default: str, meaning: str) -> str:
-    """An option of a group, and what it means."""
-    return dataclasses.field(default=default, metadata={"help": meaning})
-
-
-def _flag(meaning: str) -> bool:
-    """An option without a value."""
-    return dataclasses.field(default=False, metadata={"help": meaning})
-
-
-@dataclasses.dataclass(frozen=True)
-class Manager:
-    """The options that name a manager of the swarm, and the environment there."""
-
-    host: str = ""
-    context: str = ""
-    env: str = _option("", HERE)
-
-
-@dataclasses.dataclass(frozen=True)
-class Where:
-    """The options that name a place; `--stack` is an older name of `--on`."""
-
-    on: str = ""
-    env: str = _option("", HERE)
-    host: str = ""
-    context: str = ""
-    stack: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Lines:
-    """The options that choose lines of a log."""
-
-    lines: str = _option("200", "The last lines of all, 1 to 1000.")
-    since: str = _option("", "Only lines since then: 90s, 10m, 2h, 3d, 14:30 or 2026-01-31T14:30.")
-    grep: str = _option("", "Only lines that match a regular expression; capitals count if it has any.")
-    errors: bool = _flag("Only errors, with their tracebacks.")
-    follow: bool = _flag("Go on with each line as it comes, until Ctrl-C.")
-    json: bool = _flag("Print each line as a JSON object, for a program.")
-
-
-@dataclasses.dataclass(frozen=True)
-class Maintenance:
-    """The options of a maintenance."""
-
-    start: bool = _flag("Answer 503 with a page, or change what a maintenance says that is on.")
-    stop: bool = _flag("End it, and start what was held.")
-    message: str = _option("", "What the page says, one line of at most 300 characters.")
-    allow: str = _option("", "Comma-separated addresses and networks that see the site meanwhile.")
-    hold: str = _option("", "workers, beat or workers,beat: stop them meanwhile; tasks wait in their queues.")
 
 
 def signature(body: Callable[..., object]) -> inspect.Signature:
@@ -91,7 +37,8 @@ def _expanded(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
         yield parameter
         return
     for field in dataclasses.fields(parameter.annotation):
-        yield inspect.Parameter(field.name, parameter.kind, default=field.default, annotation=field.type)
+        default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+        yield inspect.Parameter(field.name, parameter.kind, default=default, annotation=field.type)
 
 
 def grouped(body: Callable[..., object], given: Mapping[str, object]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from deploy import bootstrap
 from deploy.compose import operate as compose
 from deploy.core import shell
 from deploy.core.errors import Failure
-from deploy.core.options import Where
+from deploy.core.groups import Where
 from deploy.core.report import Grid, Report
 from deploy.core.shell import Run
 from deploy.hosts.environment import file as environments

@@ -9,7 +9,8 @@ from invoke import Config, Context, Exit, Program
 
 from deploy.core import options
 from deploy.core.errors import Failure
-from deploy.core.options import Lines, Where, grouped, signature
+from deploy.core.groups import Lines, Where
+from deploy.core.options import grouped, signature
 from tests.support import ROOT
 
 SECTION = "**Invoke's own options.**"
