@@ -458,6 +458,13 @@ def remote_restart(c: Context, env: str, role: str = "", only: str = "", dry_run
     carry_out(places(c).hosts(env, only).restart(role), dry_run=dry_run)
 
 
+@task(role="web, worker or worker_KIND.", number="Processes on each host, 1 to 64.")
+def remote_scale(c: Context, env: str, role: str, number: str, only: str = "", dry_run: bool = False) -> None:
+    """Change the number of processes on hosts (until the next scale, or until the file has another number)."""
+    count = front.number(number, "--number", 64)
+    carry_out(places(c).hosts(env, only).scale(role, count), dry_run=dry_run)
+
+
 @task()
 def remote_releases(c: Context, env: str) -> None:
     """List the releases on the hosts, and the latest actions: who, when, what, and how each ended."""

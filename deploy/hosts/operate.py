@@ -19,6 +19,7 @@ from deploy.hosts.environment.model import Host
 from deploy.hosts.layout import LOCK, Layout
 from deploy.hosts.release import deploy, health, phases, state
 from deploy.hosts.release import restart as restarting
+from deploy.hosts.release import scale as scaling
 from deploy.hosts.release.phases import Operation, Target
 from deploy.hosts.release.state import HostState
 from deploy.hosts.release.view import View
@@ -65,6 +66,7 @@ class Hosts:
             for each in seen
             for line in health.left_over(each.has, each.health, self.name)
         ]
+        remarks += [f"{each.host.name}: {line}" for each in seen for line in scaling.remarks(each.has)]
         remarks += self._given_up(seen)
         whole = {"environment": self.name, "project": self.target.project.name, "ok": not wrong, "hosts": data}
         return Report([_units(seen), _servers(seen, now)], remarks, wrong, whole)
@@ -121,10 +123,11 @@ class Hosts:
             raise Failure(f"{name!r} is not {', '.join(kinds[:-1])} or {kinds[-1]}")
 
     def scale(self, service: str, number: int) -> Action:
-        """Raises `Failure`: the environment file sets the number."""
-        raise Failure(
-            f"on hosts the environment file sets the number of processes: set workers or concurrency in"
-            f" {self.target.environment.source}, and deploy"
+        """Change the number of processes of web, or of a kind of workers, on each host that runs it."""
+        kind = scaling.kind_of(service, self.target.project)
+        return Action(
+            lambda: scaling.show(self.target, kind, number),
+            lambda: scaling.scale(self.target, kind, number, self.notify),
         )
 
     def manage(self, arguments: Sequence[str]) -> Action:

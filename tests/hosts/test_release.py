@@ -657,6 +657,7 @@ class OnHosts(Runtime):
             *(["remote-deploy", *here], ["remote-rollback", *here], ["rollback", "--on", "test"]),
             *(["remote-manage", *here, "--", "flush"], ["manage", "--on", "test", "--", "flush"]),
             *(["shell", "--on", "test"], ["remote-unlock", *here], ["remote-setup", *here], ["remote-restart", *here]),
+            ["remote-scale", *here, "--role", "web", "--number", "3"],
         ]
 
     @property

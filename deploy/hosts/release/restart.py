@@ -36,7 +36,7 @@ def restart(target: Target, role: str, notify: Notify) -> None:
         run = deploy.entry("", what, "")
         for host, kinds in due:
             check()
-            _restart(operation, host, kinds, {**run, **_served(states[host.name])})
+            restart_host(operation, host, kinds, {**run, **served(states[host.name])})
         notify(f"restarted on {', '.join(host.name for host, _ in due)} ({view.seconds:.1f} s)")
 
 
@@ -79,12 +79,14 @@ def header(target: Target, release: str, kinds: Sequence[str], entry: Mapping[st
     return phases.lines(release, *words, probes, json.dumps(dict(entry))[1:-1])
 
 
-def _served(has: HostState) -> dict[str, str]:
+def served(has: HostState) -> dict[str, str]:
+    """What the ledger says of the release that serves on a host."""
     commit = next((kept.release.commit for kept in has.kept if kept.release.id == has.current), "")
     return {"release": has.current, "commit": commit}
 
 
-def _restart(operation: Operation, host: Host, kinds: Sequence[str], entry: Mapping[str, str]) -> None:
+def restart_host(operation: Operation, host: Host, kinds: Sequence[str], entry: Mapping[str, str]) -> None:
+    """Restart these kinds of units of a host, one after the other. Raises `Failure` at the first that fails."""
     target, view = operation.target, operation.view
 
     def heard(line: str) -> None:

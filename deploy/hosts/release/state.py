@@ -54,6 +54,8 @@ class HostState:
     cores: int = 1
     #: The kinds of units of the workers that the release which serves has there.
     workers: tuple[str, ...] = (PROCESS,)
+    #: What `remote-scale` has changed: the number of processes, and that of the environment file, by the kind of units.
+    scaled: dict[str, tuple[int, int]] = field(default_factory=dict)
     #: The id of the release that serves; empty for none.
     current: str = ""
     #: Kilobytes; None if the host could not tell.
@@ -105,6 +107,9 @@ def _take(state: HostState, key: str, value: str) -> None:
         case "unit":
             kind, release_id, unit_state = value.split()[:3]
             state.units.append(RunningUnit(kind, release_id, unit_state))
+        case "scaled":
+            kind, number, own = value.split()
+            state.scaled[kind] = int(number), int(own)
         case "roles" | "workers":
             setattr(state, key, tuple(value.split()))
         case "release":

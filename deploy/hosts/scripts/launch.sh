@@ -36,6 +36,16 @@ set -a
 # shellcheck source=/dev/null
 . "$folder/env"
 set +a
+# The number of processes that `remote-scale` has set (scale.sh), as long as the release's own is the one it changed.
+scaled() { # KIND, NUMBER
+    most=$2
+    [ ! -r "/srv/$name/state/scale" ] || while read -r which instead own _; do
+        case $which:$own:$instead in
+            "$1:$2:"[1-9] | "$1:$2:"[1-9][0-9]) most=$instead ;;
+        esac
+    done <"/srv/$name/state/scale"
+    echo "$most"
+}
 [ -z "$twin" ] || export BIND="unix:/run/$name/web-$twin/sock"
 # A release brings the kit that it runs with, and the names of its own parts (PORTICO_…).
 PATH=$folder/venv/bin:$PATH
@@ -43,7 +53,11 @@ PYTHONPATH=$folder/deploy/kit${PYTHONPATH:+:$PYTHONPATH}
 export PATH PYTHONPATH
 cd "$folder/${PORTICO_SITE:?is missing: the release is older than this setup of the host; deploy it again with --ref}"
 case $kind in
-    web) exec gunicorn -c python:portico_site.gunicorn_conf ;;
+    web)
+        WEB_CONCURRENCY=$(scaled web "${WEB_CONCURRENCY-}")
+        export WEB_CONCURRENCY
+        exec gunicorn -c python:portico_site.gunicorn_conf
+        ;;
     worker)
         # The arguments of this kind; a release of an earlier version names none for its only one.
         eval "words=\${PORTICO_WORKER$worker-}"
@@ -52,6 +66,13 @@ case $kind in
             echo "launch: this release has no workers of the kind ${worker#_}" >&2
             exit 64
         }
+        case $words in
+            "-c "*)
+                own=${words#-c }
+                own=${own%% *}
+                words="-c $(scaled "worker$worker" "$own")${words#-c "$own"}"
+                ;;
+        esac
         set -f
         # shellcheck disable=SC2086 # words without spaces, which `deploy/project/workers.py` has checked
         exec celery --quiet -A portico_site.celery:app worker -n "worker$worker-$release@%h" $words

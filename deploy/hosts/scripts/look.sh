@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# shellcheck disable=SC2154 # frame.sh sets `name`: what the host calls the site
+# shellcheck disable=SC2154 # frame.sh sets `name`: what the host calls the site; numbers.sh sets `scales`
 # Prints the state of a host for a deploy, one fact a line.
 set -eu
 srv=/srv/$name
@@ -19,6 +19,11 @@ current=$(readlink "$srv/state/current" || true)
 printf 'current %s\n' "${current##*/}"
 if workers=$(grep '^PORTICO_WORKERS=' "$srv/state/current/env" 2>/dev/null); then
     printf 'workers %s\n' "$(printf '%s' "${workers#*=}" | tr -d "'" | tr , ' ')"
+fi
+if [ -s "$scales" ] && [ -n "$current" ]; then
+    while read -r kind number own _; do
+        [ "$(own_number "$kind" "${current##*/}")" != "$own" ] || printf 'scaled %s %s %s\n' "$kind" "$number" "$own"
+    done <"$scales"
 fi
 printf 'free %s\n' "$(df -Pk "$srv/releases" | awk 'NR == 2 { print $4 }')"
 # In order of arrival, by this machine's clock: the ids come from the clocks of clients.

@@ -44,6 +44,7 @@ BEGIN = b"portico: begin\n"
 #: What is sent before a script.
 _BEFORE = {
     **dict.fromkeys(("activate.sh", "restart.sh"), ("site.sh",)),
+    **dict.fromkeys(("look.sh", "scale.sh"), ("numbers.sh",)),
     **dict.fromkeys(("health.sh", "facts.sh", "apply.sh", "restore.sh"), ("systemd.sh",)),
 }
 _PIECE = 32768
