@@ -465,6 +465,12 @@ def remote_scale(c: Context, env: str, role: str, number: str, only: str = "", d
     carry_out(places(c).hosts(env, only).scale(role, count), dry_run=dry_run)
 
 
+@task(finish="End the SECRET_KEY of before, which is accepted beside the new one.")
+def remote_rotate(c: Context, env: str, secret: str, finish: bool = False, dry_run: bool = False) -> None:
+    """Replace a secret on all hosts, without losing a request, a task or a session; the old one is then refused."""
+    carry_out(places(c).hosts(env).rotate(secret, finish=finish), dry_run=dry_run)
+
+
 @task()
 def remote_releases(c: Context, env: str) -> None:
     """List the releases on the hosts, and the latest actions: who, when, what, and how each ended."""

@@ -19,6 +19,7 @@ from deploy.hosts.environment.model import Host
 from deploy.hosts.layout import LOCK, Layout
 from deploy.hosts.release import deploy, health, phases, state
 from deploy.hosts.release import restart as restarting
+from deploy.hosts.release import rotate as rotating
 from deploy.hosts.release import scale as scaling
 from deploy.hosts.release.phases import Operation, Target
 from deploy.hosts.release.state import HostState
@@ -116,6 +117,10 @@ class Hosts:
         return Action(
             lambda: restarting.show(self.target, role), lambda: restarting.restart(self.target, role, self.notify)
         )
+
+    def rotate(self, secret: str, *, finish: bool) -> Action:
+        """Give all processes a new secret, without losing a request, a task or a session."""
+        return rotating.rotate(self.target, secret, self.notify, finish=finish)
 
     def _require_kind(self, name: str) -> None:
         kinds = ("web", *(kind.process for kind in self.target.project.kinds), "beat")

@@ -36,11 +36,20 @@ BELOW: dict[str, set[str]] = {
     "swarm": {"core", "project", "venvs", "doctor", "docker"},
     "hosts.layout": {"core", "project"},
     "hosts.store": {"core", "venvs"},
+    "hosts.rekey": set(),
     "hosts.environment": {"core", "project", "hosts.layout"},
     "hosts.ssh": {"core", "project", "hosts.layout", "hosts.environment"},
     "hosts.logs": {"core", "hosts.environment", "hosts.ssh"},
     "hosts.setup": {"core", "project", "hosts.layout", "hosts.environment", "hosts.ssh"},
-    "hosts.release": {"core", "project", "hosts.layout", "hosts.environment", "hosts.ssh", "hosts.setup"},
+    "hosts.release": {
+        "core",
+        "project",
+        "hosts.layout",
+        "hosts.environment",
+        "hosts.ssh",
+        "hosts.setup",
+        "hosts.rekey",
+    },
     "hosts.backup": {
         *("core", "project", "hosts.layout", "hosts.environment", "hosts.ssh"),
         *("hosts.setup", "hosts.release"),
@@ -51,7 +60,13 @@ BELOW: dict[str, set[str]] = {
     },
 }
 #: What a Python that has only its standard library runs.
-BARE = ("deploy.bootstrap", "deploy.hosts.store", "deploy.venvs.finish_layer", "deploy.project.upgrade.swap")
+BARE = (
+    "deploy.bootstrap",
+    "deploy.hosts.store",
+    "deploy.hosts.rekey",
+    "deploy.venvs.finish_layer",
+    "deploy.project.upgrade.swap",
+)
 LONGEST = 400
 
 

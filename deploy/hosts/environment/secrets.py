@@ -38,6 +38,16 @@ def read_secrets(environment: Environment, environ: Mapping[str, str], run: Runn
     return values
 
 
+def read_secret(
+    environment: Environment, key: str, name: str, source: Source, *, environ: Mapping[str, str]
+) -> SecretStr:
+    """One secret, by its key in the file and the site's variable. Raises `Failure` as `read_secrets` does."""
+    try:
+        return SecretStr(_fitting(name, fetch(source, environment.root, environ)))
+    except Failure as failure:
+        raise Failure(f"{environment.source}: {key}: {source}: {failure.message}") from None
+
+
 def read_backup(environment: Environment, environ: Mapping[str, str], run: Runner = captured) -> dict[str, SecretStr]:
     """What restic reads that is secret, by name; empty without backups. Raises `Failure` as `read_secrets` does."""
     if not (backup := environment.backup):

@@ -14,7 +14,7 @@ from deploy.core.running import Notify, printable, who
 from deploy.core.shell import Run
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.environment.secrets import read_secrets
-from deploy.hosts.release import archive, phases, state
+from deploy.hosts.release import archive, kept, phases, state
 from deploy.hosts.release.phases import Operation, Target
 from deploy.hosts.release.release import Release, new_id, site_environment
 from deploy.hosts.release.state import HostState
@@ -27,7 +27,7 @@ from deploy.project import assets, hooks
 from deploy.project.config import Project
 
 #: The number of scripts in a deploy, and in a rollback; a shell for each is opened ahead on each host.
-PHASES, ROLLBACK_PHASES = 5, 3
+PHASES, ROLLBACK_PHASES = 5, 4
 
 
 # --- What is deployed ---
@@ -174,9 +174,22 @@ def rollback(target: Target, to: str, notify: Notify) -> None:
         chosen = state.target(states, to)
         commit = next(kept.release.commit for kept in states[target.names[0]].kept if kept.release.id == chosen)
         back = state.going_back(states, chosen)
+        for line in other_secrets(operation, states, chosen):
+            view.notify(line)
         phases.activate(operation, chosen, entry(chosen, "rollback", commit), check, back=back)
         phases.tell_serving(operation, chosen, commit)
         notify(f"{chosen} serves on {', '.join(target.names)} again ({view.seconds:.1f} s)")
+
+
+def other_secrets(operation: Operation, states: Mapping[str, HostState], chosen: str) -> list[str]:
+    """A line for each host on which a release has other secrets than what serves; a rollback brings those back."""
+    target = operation.target
+    current = {name: each.current for name, each in states.items()}
+    try:
+        found = kept.look(operation, kept.secret_names(target.environment), kept.new_salt())
+    except Failure as failure:
+        return [failure.message]
+    return kept.differing(found, current, chosen, target.hosts)
 
 
 def _local_hook(environment: Environment, when: str, release: str) -> None:

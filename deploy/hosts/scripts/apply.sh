@@ -257,6 +257,11 @@ carry_out() {
                 # shellcheck disable=SC2034 # rabbitmq.sh uses the last two
                 name=$a database=$c account=$d vhost=$e
                 broker_names "$name"
+                # Processes may use what `remote-rotate` has made beside, and setup would take it from them.
+                for each in database broker redis; do
+                    [ ! -e "/etc/$name/${each}_password.next" ] || grep -q '^quit ' "$work/plan" ||
+                        fail "a rotation has not ended: \`remote-rotate --secret $each\` ends it; then run this again"
+                done
                 (umask 022 && mkdir -p "/etc/$name")
                 # Until the end the host matches no known state.
                 rm -f "/etc/$name/setup"

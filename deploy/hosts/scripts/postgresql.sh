@@ -91,12 +91,12 @@ SQL
     mv "$file.new" "$file"
 }
 
-# Remove the database and its role, or keep both and let nobody log in.
+# Remove the database and its role, or keep both and let nobody log in. A rotation that did not end has left a second.
 database_remove() { # DATABASE all|role
     systemctl -q is-active 'postgresql@*' || return 1
     if [ "$2" = role ]; then
         as_postgres <<SQL
-SELECT 'ALTER ROLE $1 NOLOGIN' WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = '$1') \\gexec
+SELECT format('ALTER ROLE %I NOLOGIN', rolname) FROM pg_roles WHERE rolname IN ('$1', '$1.next') \\gexec
 SQL
         return
     fi
@@ -104,6 +104,7 @@ SQL
 DROP DATABASE IF EXISTS $1 WITH (FORCE);
 SELECT format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database
 WHERE datname ~ ('^' || left('$1', 46) || '_(restored|before_[0-9a-f]{8}(_[0-9]+)?)\$') \\gexec
+DROP ROLE IF EXISTS "$1.next";
 DROP ROLE IF EXISTS $1;
 SQL
 }

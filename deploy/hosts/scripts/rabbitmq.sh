@@ -65,16 +65,15 @@ end.
 ERLANG
 }
 
-# Remove the user, and the vhost with all messages; never the vhost /, which is not the site's alone.
+# Remove the user, also a second one of a rotation, and the vhost with all messages; never the vhost /, which is not the
+# site's alone.
 broker_remove() { # all|user
     vhost_gone=false
     if [ "$1" = all ] && [ "$vhost" != / ]; then vhost_gone=true; fi
     broker_eval >/dev/null <<ERLANG
 Users = [proplists:get_value(user, User) || User <- rabbit_auth_backend_internal:list_users()],
-case lists:member(<<"$account">>, Users) of
-    true -> ok = rabbit_auth_backend_internal:delete_user(<<"$account">>, <<"setup">>);
-    false -> ok
-end,
+[ok = rabbit_auth_backend_internal:delete_user(User, <<"setup">>) ||
+    User <- [<<"$account">>, <<"$account.next">>], lists:member(User, Users)],
 case $vhost_gone andalso rabbit_vhost:exists(<<"$vhost">>) of
     true -> rabbit_vhost:delete(<<"$vhost">>, <<"setup">>), false = rabbit_vhost:exists(<<"$vhost">>);
     false -> ok

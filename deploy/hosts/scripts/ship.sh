@@ -83,12 +83,31 @@ done
 
 # --- The code and its environment.
 
+# After `remote-rotate` (rekey.py): a value that it has ended is not brought back, and the key that is still accepted
+# beside the new one goes over to the next release.
+rotated() {
+    [ ! -s "$srv/state/retired" ] || while read -r variable salt digest since; do
+        case "$variable$salt$digest" in *[!A-Za-z0-9_]*) continue ;; esac
+        # shellcheck source=/dev/null
+        said=$(. "$coming/env" && eval "printf '%s' \"$salt\${$variable-}\"" | sha256sum)
+        step="its $variable is one that \`remote-rotate\` has ended on $since: deploy with the present one, or rotate to it"
+        [ "${said%% *}" != "$digest" ] || exit 1
+    done <"$srv/state/retired"
+    key=$(sed -n 's/^SECRET_KEY=//p' "$srv/state/current/env" 2>/dev/null) || return 0
+    second=$(sed -n 's/^PORTICO_SECRET_KEY_FALLBACK=//p' "$srv/state/current/env")
+    coming_key=$(sed -n 's/^SECRET_KEY=//p' "$coming/env")
+    [ -n "$second" ] || return 0
+    if [ "$coming_key" = "$second" ]; then second=$key; elif [ "$coming_key" != "$key" ]; then return 0; fi
+    printf 'PORTICO_SECRET_KEY_FALLBACK=%s\n' "$second" >>"$coming/env"
+}
+
 step='the code did not arrive completely; run the command again'
 mkdir "$coming"
 tar -xz --ignore-zeros --no-same-owner --no-same-permissions -f - -C "$coming"
 # These names are ours, even if the repository has files with them; an existing file would keep its mode.
 rm -rf "$coming/env" "$coming/release.json" "$coming/venv" "$coming/web.sock" "$coming/static" "$coming/served" "$coming/left"
 (umask 027 && printf '%s' "$environment" | base64 -d >"$coming/env")
+rotated
 printf '%s' "$record" | base64 -d >"$coming/release.json"
 shared=$(sed -n 's/^PORTICO_SHARED=//p' "$coming/env")
 if [ -n "$shared" ]; then

@@ -12,7 +12,7 @@ from deploy.hosts.layout import BROKER_PORT, DATABASE_PORT, NGINX_GROUP, OWNER, 
 from deploy.hosts.setup import redis
 from deploy.hosts.setup.additions import with_additions
 from deploy.hosts.setup.backup import with_backup
-from deploy.hosts.setup.diff import Desired, Facts, File, Folder, Group, Idle, Server, Unit, User, digest
+from deploy.hosts.setup.diff import Access, Desired, Facts, File, Folder, Group, Idle, Server, Unit, User, digest
 from deploy.hosts.setup.firewall import with_firewall
 from deploy.hosts.setup.redis import with_redis, without_redis
 from deploy.hosts.setup.servers import (
@@ -221,6 +221,16 @@ def _services(site: Site, here: Host, learned: Learned) -> list[File]:
     Each server's own certificate is the only trusted authority, so the name in it does not matter.
     """
     lines, files = [], []
+    for server in SERVERS:
+        for host in site.environment.with_role(server):
+            lines += service_lines(site, here, host, server, learned.access[server])
+            files.append(File(str(site.layout.certificate(server)), learned.access[server].certificate))
+    text = "".join(f"{line}\n" for line in lines)
+    return [*files, File(str(site.layout.services), text, mode=0o600, secret=True)]
+
+
+def service_lines(site: Site, here: Host, there: Host, server: Server, access: Access) -> list[str]:
+    """The variables by which the site's processes on a host reach a server on another host, or on the same one."""
     checked = f"sslmode=verify-ca&sslrootcert={site.layout.certificate('database')}"
     forms: Mapping[Server, tuple[str, ...]] = {
         "database": (f"DATABASE_URL=postgres://{{account}}:{{}}@{{}}:{DATABASE_PORT}/{{place}}?{checked}",),
@@ -230,17 +240,12 @@ def _services(site: Site, here: Host, learned: Learned) -> list[File]:
         ),
         "redis": redis.variables(site),
     }
-    for server, form in forms.items():
-        for host in site.environment.with_role(server):
-            address, access = host.private_address, learned.access[server]
-            if server == "redis" and host.name == here.name:
-                address = "127.0.0.1"  # all that it listens to if there is no other host
-            shown = f"[{address}]" if ":" in address else address
-            names = {"account": access.account, "place": access.place}
-            lines += [line.format(access.password.get_secret_value(), shown, **names) for line in form]
-            files.append(File(str(site.layout.certificate(server)), access.certificate))
-    text = "".join(f"{line}\n" for line in lines)
-    return [*files, File(str(site.layout.services), text, mode=0o600, secret=True)]
+    address = there.private_address
+    if server == "redis" and there.name == here.name:
+        address = "127.0.0.1"  # all that it listens to if there is no other host
+    shown = f"[{address}]" if ":" in address else address
+    names = {"account": access.account, "place": access.place}
+    return [line.format(access.password.get_secret_value(), shown, **names) for line in forms[server]]
 
 
 def _upgrades(site: Site, learned: Learned) -> Desired:

@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 ROWS = {
     "DATABASES": "default: from DATABASE_URL; its other keys are kept, time limits added where it has none",
     "SECRET_KEY": "production: SECRET_KEY; development: a fixed one where the project has none",
+    "SECRET_KEY_FALLBACKS": "production, for a while after the key was rotated: first the one before",
     "ALLOWED_HOSTS": "production: ALLOWED_HOSTS; development: this machine's names are added",
     "STATIC_ROOT": "STATIC_ROOT",
     "STATIC_URL": "production: /static/, where it is a path",
@@ -191,6 +192,8 @@ def _development(own: Settings) -> Iterator[tuple[str, Any]]:
 def _production(own: Settings, environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     if key := environ.get("SECRET_KEY"):
         yield "SECRET_KEY", key
+    if key := environ.get("PORTICO_SECRET_KEY_FALLBACK"):
+        yield "SECRET_KEY_FALLBACKS", [key, *(own.get("SECRET_KEY_FALLBACKS") or ())]
     if names := [name.strip() for name in environ.get("ALLOWED_HOSTS", "").split(",") if name.strip()]:
         yield "ALLOWED_HOSTS", names
     if environ.get("BEHIND_PROXY", "") not in ("", "0"):
