@@ -14,7 +14,7 @@ COMMON = {
     "host": "A manager of the swarm, such as ssh://me@manager.example.org (default: this machine's engine).",
     "context": "A docker context that connects to a manager (instead of --host).",
     "env": "An environment of hosts: NAME of deploy/environments/NAME.yaml.",
-    "secret": "A name of `secrets` in the file, such as SECRET_KEY; or database, broker, redis.",
+    "secret": "A name of `secrets` in the file, such as SECRET_KEY; or some of database,broker,redis.",
     "only": "Comma-separated hosts (default: all that run the site).",
 }
 ON_OR_NATIVE = f"{ON[:-2]}, else native)."

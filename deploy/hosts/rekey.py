@@ -31,7 +31,7 @@ from pathlib import Path
 KEY, FALLBACK = "SECRET_KEY", "PORTICO_SECRET_KEY_FALLBACK"
 #: The environment of a release, its copy from before a change, and the file with the digests of values that have ended:
 #: a line `VARIABLE SALT DIGEST DATE` for each (`scripts/ship.sh` reads it).
-ENV, BEFORE, RETIRED = "env", ".env.before", "state/retired"
+ENV, BEFORE, RETIRED, RETIRED_BEFORE = "env", ".env.before", "state/retired", "state/.retired.before"
 _RELEASE = re.compile("[0-9]{8}-[0-9]{6}-[0-9a-f]{7,12}")
 
 
@@ -109,9 +109,10 @@ def answer(folder: Path, request: dict[str, str]) -> object:
             each: {one: digest(request["salt"], has[one]) for one in names if one in has} for each, has in known.items()
         }
     if verb in ("back", "done"):
-        for each in releases:
-            if (copy := each / BEFORE).is_file():
-                copy.rename(each / ENV) if verb == "back" else copy.unlink()
+        copies = [(each / BEFORE, each / ENV) for each in releases]
+        for copy, path in [*copies, (folder / RETIRED_BEFORE, folder / RETIRED)]:
+            if copy.is_file():
+                copy.rename(path) if verb == "back" else copy.unlink()
         return {}
     current = (folder / "state" / "current").resolve()
     serving, value = parse((current / ENV).read_text()).get(name, ""), request.get("value", "")
@@ -123,6 +124,7 @@ def answer(folder: Path, request: dict[str, str]) -> object:
     if verb in ("switch", "replace"):
         file = folder / RETIRED
         lines = file.read_text().splitlines() if file.is_file() else []
+        _write(folder / RETIRED_BEFORE, "".join(f"{line}\n" for line in lines), 0o600)
         now = f"{datetime.now(UTC):%Y-%m-%d}"
         after = ended(lines, name, (serving, value), secrets.token_hex(16), now)
         _write(file, "".join(f"{line}\n" for line in after), 0o600)

@@ -1,6 +1,5 @@
 """More processes, and new secrets, on hosts that serve: no request, no task and no session is lost."""
 
-import os
 import secrets
 import threading
 import time
@@ -27,11 +26,13 @@ def nothing_lost(site: Fleet) -> Iterator[None]:
     def ask() -> None:
         while not ended.is_set():
             answer = person.post("/exports/")
-            if answer.status_code == 302:
+            if answer.status_code == 429:  # several are under way
+                pass
+            elif answer.status_code == 302:
                 pages.append(answer.headers["Location"].replace("/exports/", "/exports/check/").rstrip("/"))
             else:
                 refused.append(f"{answer.status_code}: {answer.text[:200]}")
-            time.sleep(0.3)
+            time.sleep(0.5)
 
     asking = threading.Thread(target=ask, daemon=True)
     with load(site):
@@ -41,8 +42,8 @@ def nothing_lost(site: Fleet) -> Iterator[None]:
         asking.join(60)
     assert not refused
     assert pages
-    for page in pages:
-        wait_until(lambda page=page: person.get(page).json()["state"] == "done", 60, f"{page} is done")
+    # One that a web process had not handed over when it ended waits for the site's own task of every five minutes.
+    wait_until(lambda: all(person.get(page).json()["state"] == "done" for page in pages), 400, "each export is done")
 
 
 @pytest.fixture
@@ -75,8 +76,7 @@ def test_more_or_fewer_processes_lose_no_request_and_no_task(site: Fleet) -> Non
     try:
         with nothing_lost(site):
             site.must("remote-scale", "--role", "web", "--number", str(before + 2))
-            on = ["--on", "test", "--service", "celery_worker", "--replicas", "1"]
-            site.must("scale", *on) if False else site.must("remote-scale", "--role", "worker", "--number", "1")
+            site.must("remote-scale", "--role", "worker", "--number", "1")
         assert [processes(site, name, "web") for name in WEB] == [before + 2, before + 2]
         assert processes(site, "jobs1", "worker") == 1
         said = site.invoke("remote-status").stderr
@@ -116,43 +116,41 @@ def test_a_new_secret_key_ends_no_session_and_the_old_one_is_refused_when_it_is_
     assert old not in stale
 
 
-@pytest.mark.parametrize("server", ["database", "broker"])
-def test_a_new_password_of_a_server_loses_nothing_and_the_old_one_is_refused(site: Fleet, server: str) -> None:
-    old = site["data1"].sh(f"head -n 1 /etc/portico-test/{server}_password").strip()
+def test_new_passwords_of_database_and_broker_lose_nothing_and_the_old_ones_are_refused(site: Fleet) -> None:
+    def password(server: str) -> str:
+        return site["data1"].sh(f"head -n 1 /etc/portico-test/{server}_password").strip()
+
+    servers = ("database", "broker")
+    old = {server: password(server) for server in servers}
     release = one_release(site)
     with nothing_lost(site):
-        said = site.must("remote-rotate", "--secret", server)
+        said = site.must("remote-rotate", "--secret", ",".join(servers))
         # A release that was kept has no password of its own.
         site.must("remote-rollback")
     assert one_release(site) != release
-    new = site["data1"].sh(f"head -n 1 /etc/portico-test/{server}_password").strip()
-    assert new not in ("", old)
-    assert new not in said.stdout + said.stderr
+    for server in servers:
+        new = password(server)
+        assert new not in {"", old[server]}
+        assert new not in said.stdout + said.stderr
+        assert refused(site, server, old[server])
+        assert not refused(site, server, new)
     for name in SITE:
-        texts = site[name].sh("cat /etc/portico-test/services.env; strings /proc/[0-9]*/environ 2>/dev/null || true")
-        assert old not in texts
-        assert ".next" not in texts
-    assert refused(site, server, old)
-    assert not refused(site, server, new)
-    assert site["data1"].sh(f"ls /etc/portico-test/{server}_password*").split() == [
-        f"/etc/portico-test/{server}_password"
-    ]
+        used = site[name].sh(
+            "cat /etc/portico-test/services.env /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' || true"
+        )
+        assert not [text for text in (*old.values(), ".next") if text in used]
+    assert "password.next" not in site["data1"].sh("ls /etc/portico-test")
     assert "no change" in site.must("remote-setup", "--dry-run", "--only", "data1").stdout
 
 
 def refused(site: Fleet, server: str, password: str) -> bool:
     """Whether a server takes neither the site's account with this password, nor the second one."""
     if server == "broker":
-        ask = "rabbitmqctl -q authenticate_user {} -- {} >/dev/null 2>&1 && echo in || echo out"
-        accounts = ("portico-test", "portico-test.next")
+        asked, accounts = site["data1"], ("portico-test", "portico-test.next")
+        ask = "rabbitmqctl -q authenticate_user {0} -- {1}"
     else:
-        ask = (
-            "PGPASSWORD={1} psql 'host=127.0.0.1 sslmode=require dbname=portico_test' -U {0} -c 'select 1' "
-            ">/dev/null 2>&1 && echo in || echo out"
-        )
-        accounts = ("portico_test", "portico_test.next")
-    said = [site["data1"].sh(ask.format(account, password)).strip() for account in accounts]
-    return said == ["out", "out"]
-
-
-del os
+        asked, accounts = site["web1"], ("portico_test", "portico_test.next")
+        there = f"host={site['data1'].address} sslmode=require dbname=portico_test"
+        ask = f"PGPASSWORD={{1}} psql '{there} user={{0}}' -c 'select 1'"
+    said = [asked.sh(f"{ask.format(each, password)} >/dev/null 2>&1 && echo in || echo out") for each in accounts]
+    return [each.strip() for each in said] == ["out", "out"]

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from deploy.core import shell
@@ -18,7 +22,7 @@ from deploy.core.action import Action
 from deploy.core.errors import Failure
 from deploy.core.running import Notify, who
 from deploy.core.shell import WriteSecret
-from deploy.hosts.environment.model import Environment
+from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.environment.secrets import read_secret
 from deploy.hosts.rekey import FALLBACK, KEY, digest
 from deploy.hosts.release import deploy, kept, phases, restart, rotate_server
@@ -29,7 +33,7 @@ from deploy.hosts.release.rotate_server import NotPutBack
 from deploy.hosts.release.state import HostState
 from deploy.hosts.release.view import View
 from deploy.hosts.setup.site import SERVERS
-from deploy.hosts.ssh import pinning
+from deploy.hosts.ssh import background, pinning
 from deploy.hosts.ssh.channel import script
 from deploy.hosts.ssh.connect import Connections
 from deploy.project.sources import Source
@@ -50,7 +54,15 @@ class Wanted:
 
 
 def wanted(environment: Environment, secret: str) -> Wanted | None:
-    """The secret of the file with this name; None for the password of a server on the hosts. Raises `Failure`."""
+    """The secret of the file with this name; None for the password of one or more servers on the hosts.
+
+    Raises `Failure` for anything else, and for several secrets of which one is in the file.
+    """
+    if len(several := servers(secret)) > 1:
+        for each in several:
+            if wanted(environment, each):
+                raise Failure(f"--secret {secret}: {each} must be rotated by itself: it comes from another source")
+        return None
     if secret in SERVERS:
         if environment.with_role(secret):
             return None
@@ -64,6 +76,11 @@ def wanted(environment: Environment, secret: str) -> Wanted | None:
         return Wanted(secret, f"secrets.{secret}", environment.secrets[secret])
     known = [server for server in SERVERS if environment.with_role(server) or getattr(environment.services, server)]
     raise Failure(f"--secret {secret}: is not one; there are: {', '.join((*environment.secrets, *known))}")
+
+
+def servers(secret: str) -> list[str]:
+    """The names in a comma-separated list."""
+    return list(dict.fromkeys(each.strip() for each in secret.split(",") if each.strip()))
 
 
 def generates(
@@ -90,14 +107,20 @@ def has_second(found: Mapping[str, Digests], current: Mapping[str, str]) -> list
     return [name for name, release in current.items() if FALLBACK in found[name].get(release, {})]
 
 
+def rows(due: Sequence[Step]) -> tuple[list[Step], list[Step]]:
+    """The hosts with web, of which one at a time may restart, and those without."""
+    web = [step for step in due if "web" in step[1]]
+    return web, [step for step in due if step not in web]
+
+
 def described(environment: Environment, secret: str, due: Sequence[Step], *, finish: bool) -> list[str]:
     """A line for each step."""
     hosts = ", ".join(host.name for host, _ in due)
     units = "; ".join(f"{host.name}: {', '.join(kinds)}" for host, kinds in due)
-    again = f"restart, one host after the other: {units}"
+    again = f"restart, one web host after the other, and one of the others after the other: {units}"
     this = wanted(environment, secret)
     if this is None:
-        return rotate_server.described(environment, secret, hosts, again)
+        return rotate_server.described(environment, servers(secret), hosts, again)
     if finish:
         return [f"1. {hosts}: all kept releases accept only the present {KEY}", f"2. {again}"]
     if this.name != KEY:
@@ -132,8 +155,13 @@ def rotate(target: Target, secret: str, notify: Notify, *, finish: bool) -> Acti
     def do() -> None:
         with _begun(target, f"rotation of {secret}") as rotation:
             if this is None:
-                rotate_server.rotate(rotation.operation, secret, rotation.restart)
-                notify(f"{secret} has a new password, and the old one is refused ({rotation.seconds:.1f} s)")
+                rotate_server.rotate(rotation.operation, servers(secret), rotation.restart)
+                many = (
+                    "new passwords, and the old ones are"
+                    if len(servers(secret)) > 1
+                    else "a new password, and the old one is"
+                )
+                notify(f"{' and '.join(servers(secret))}: {many} refused ({rotation.seconds:.1f} s)")
             elif finish:
                 _finish(rotation, notify)
             else:
@@ -162,32 +190,52 @@ class Rotation:
         return self.operation.view.seconds
 
     def restart(self, back: Callable[[], None] | None) -> None:
-        """Restart everything that serves, host by host. On failure, ``back`` is called and what has begun restarts.
+        """Restart everything that serves. On failure, ``back`` is called and what has begun restarts again.
 
-        Raises `Failure` of the unit that does not come back.
+        Web hosts restart one after the other, and beside them, the hosts without web. Raises `Failure` of the unit that
+        does not come back, and `NotPutBack`.
         """
         begun: list[Step] = []
         try:
-            for host, kinds in self.due:
-                self.check()
-                begun.append((host, kinds))
-                self._restart(host.name, (host, kinds))
+            self._restart_all(begun)
         except BaseException as error:
             if back is None:
                 raise
             try:
                 back()
                 for host, kinds in begun:
-                    self._restart(host.name, (host, kinds))
+                    self._restart(host, kinds)
             except Failure as failure:
                 why = error.message if isinstance(error, Failure) else "it was stopped"
                 raise NotPutBack(f"{why}; and cannot be put back: {failure.message}") from None
             self.operation.view.notify("the hosts have the secrets that they had")
             raise
 
-    def _restart(self, name: str, step: Step) -> None:
-        served = {**self.entry, **restart.served(self.states[name])}
-        restart.restart_host(self.operation, step[0], step[1], served)
+    def _restart_all(self, begun: list[Step]) -> None:
+        """Restart both rows of hosts; ``begun`` gets each step before it is done."""
+        over = threading.Event()
+
+        def walk(row: Sequence[Step]) -> None:
+            for host, kinds in row:
+                if over.is_set():
+                    return
+                self.check()
+                begun.append((host, kinds))
+                self._restart(host, kinds)
+
+        web, others = rows(self.due)
+        [beside] = background.start([partial(walk, others)], 1)
+        try:
+            walk(web)
+        finally:
+            if sys.exc_info()[0]:
+                over.set()
+            wait([beside])
+        beside.result()
+
+    def _restart(self, host: Host, kinds: Sequence[str]) -> None:
+        served = {**self.entry, **restart.served(self.states[host.name])}
+        restart.restart_host(self.operation, host, kinds, served)
 
 
 @contextmanager

@@ -35,18 +35,27 @@ class NotPutBack(Failure):
 # --- Pure ---
 
 
-def described(environment: Environment, server: str, hosts: str, again: str) -> list[str]:
+def described(environment: Environment, servers: Sequence[str], hosts: str, again: str) -> list[str]:
     """A line for each step."""
-    [there] = environment.with_role(cast(Server, server))
-    second = "a second password" if server == "redis" else "a second account"
-    first = [f"1. {there.name}: {second} for the {server}", f"2. {hosts}: services.env names it; {again}"]
-    if server == "redis":
-        return [*first, f"3. {there.name}: only the new password is valid"]
+    there = {server: environment.with_role(cast(Server, server))[0].name for server in servers}
+    second = [
+        f"1. {host}: a second {'password' if server == 'redis' else 'account'} for the {server}"
+        for server, host in there.items()
+    ]
+    new = [
+        f"3. {host}: {'only that' if server == 'redis' else 'the account itself has a new'} password of the {server}"
+        for server, host in there.items()
+    ]
+    names = f"{hosts}: services.env names it; {again}"
     return [
-        *first,
-        f"3. {there.name}: a new password for the account itself",
-        f"4. {hosts}: services.env names it; {again}",
-        f"5. {there.name}: the second account is removed",
+        *second,
+        f"2. {names}",
+        *new,
+        *(
+            [f"4. {names}", f"5. {', '.join(dict.fromkeys(there.values()))}: the second account is removed"]
+            if set(servers) != {"redis"}
+            else []
+        ),
     ]
 
 
@@ -71,80 +80,83 @@ def request(step: str, server: str, names: str, lines: Sequence[str] = ()) -> by
 # --- Doing it ---
 
 
-def rotate(operation: Operation, server: str, restart: Restart) -> None:
-    """Rotate the password of a server: everything that serves restarts twice (Redis: once).
+def rotate(operation: Operation, servers: Sequence[str], restart: Restart) -> None:
+    """Rotate the passwords of servers: everything that serves restarts twice (for Redis alone, once).
 
-    If the first restart fails, the password is as it was. Afterwards both are valid until the command has been
+    If the first restart fails, the passwords are as they were. Afterwards both are valid until the command has been
     repeated. Raises `Failure`.
     """
     environment = operation.target.environment
     known = pinning.load(environment.root, environment.name)
     with Connections(known, admin=True, owner=operation.target.owner) as admin:
-        steps = _Steps(operation, admin, cast(Server, server))
-        accesses = steps.at_server("begin")
-
-        first = accesses["first"]
+        steps = _Steps(operation, admin, [cast(Server, server) for server in servers])
+        before = steps.at_servers("begin")
+        first = {server: each["first"] for server, each in before.items()}
         try:
-            steps.write(accesses["second"])
+            steps.write({server: each["second"] for server, each in before.items()})
         except BaseException:
             steps.write(first)
-            steps.end()
+            if not steps.resumed:
+                steps.end()
             raise
-        operation.view.notify(f"{steps.there.name}: a second password of the {server} is valid beside the first")
+        operation.view.notify(f"{' and '.join(servers)}: a second password is valid beside the first")
         try:
             restart(lambda: steps.write(first))
         except BaseException as error:
-            if not isinstance(error, NotPutBack):
+            # After an interrupted rotation, others may still use the second one.
+            if not isinstance(error, NotPutBack) and not steps.resumed:
                 steps.end()
             raise
         try:
-            accesses = steps.at_server("change")
-            operation.view.notify(f"{steps.there.name}: the {server} has a new password")
-            if server != "redis":
-                steps.write(accesses["first"])
+            after = steps.at_servers("change")
+            operation.view.notify(f"{' and '.join(servers)}: the account has a new password")
+            if set(servers) != {"redis"}:
+                steps.write({server: each["first"] for server, each in after.items()})
                 restart(None)
             steps.end()
         except Failure as failure:
-            again = f"`invoke remote-rotate --env {environment.name} --secret {server}`"
+            again = f"`invoke remote-rotate --env {environment.name} --secret {','.join(servers)}`"
             raise Failure(f"{failure.message}; all processes have a password that is valid: repeat {again}") from None
 
 
 class _Steps:
-    """The steps of `rotate.sh`, on the server's host and on those of the site."""
+    """The steps of `rotate.sh`, on the servers' hosts and on those of the site."""
 
-    def __init__(self, operation: Operation, admin: Connections, server: Server) -> None:
-        self._operation, self._admin, self._server = operation, admin, server
+    def __init__(self, operation: Operation, admin: Connections, servers: Sequence[Server]) -> None:
+        self._operation, self._admin = operation, admin
+        #: Whether an interrupted rotation has made the second passwords.
+        self.resumed = False
         target = operation.target
-        [self.there] = target.environment.with_role(server)
+        self._there = {server: target.environment.with_role(server)[0] for server in servers}
         self._site = converge.load(target.environment, target.project)
-        hosts = [*target.hosts, *([] if self.there in target.hosts else [self.there])]
+        hosts = list({host.name: host for host in (*target.hosts, *self._there.values())}.values())
         said = phases.require_all(phases.ask_each(operation, hosts))
         self._names = {name: has.site for name, has in said.items()}
         if without := [name for name, site in self._names.items() if not site]:
             raise Failure(f"{', '.join(without)}: is not set up: run `invoke remote-setup`")
 
-    def _layout(self, host: str) -> Layout:
+    def _run(self, to: Connection, step: str, server: Server, lines: Sequence[str] = ()) -> str:
         target = self._operation.target
-        return Layout.of(target.project.name, target.environment.name, self._names[host])
-
-    def _run(self, to: Connection, step: str, lines: Sequence[str] = ()) -> str:
+        layout = Layout.of(target.project.name, target.environment.name, self._names[to.name])
         text = "".join(map(script, _SCRIPTS))
-        names = self._layout(to.name).names
-        return converge.as_root(to, text, request(step, self._server, names, lines), _SECONDS).text
+        return converge.as_root(to, text, request(step, server, layout.names, lines), _SECONDS).text
 
-    def at_server(self, step: str) -> Mapping[str, Access]:
-        """Run a step on the server's host, and return the accesses that it prints."""
-        return parse(self._run(self._admin.to(self.there), step))
+    def at_servers(self, step: str) -> dict[Server, Mapping[str, Access]]:
+        """Run a step on each server's host, and return the accesses that it prints."""
+        return {server: parse(self._run(self._admin.to(host), step, server)) for server, host in self._there.items()}
 
     def end(self) -> None:
         """Only the password in the server's file is valid."""
-        self._run(self._admin.to(self.there), "end")
+        for server, host in self._there.items():
+            self._run(self._admin.to(host), "end", server)
 
-    def write(self, access: Access) -> None:
-        """Name an access to the site's processes on all hosts, for their next start. Raises `Failure`."""
+    def write(self, accesses: Mapping[Server, Access]) -> None:
+        """Name the accesses to the site's processes on all hosts, for their next start. Raises `Failure`."""
 
         def write(to: Connection) -> None:
             here = self._site.on(self._names[to.name])
-            self._run(to, "write", service_lines(here, to.host, self.there, self._server, access))
+            for server, access in accesses.items():
+                lines = service_lines(here, to.host, self._there[server], server, access)
+                self._run(to, "write", server, lines)
 
         phases.require_all(self._admin.on_all(self._operation.target.hosts, write))

@@ -130,7 +130,8 @@ say() {
 case $step in
     begin)
         [ -s "$file" ] || fail "it has no password for the $server yet: run remote-setup"
-        [ -s "$next" ] || random >"$next"
+        # Processes may use what an interrupted rotation has made.
+        if [ -s "$next" ]; then echo resumed; else random >"$next"; fi
         read_second
         "${server}_begin" "$second_password"
         say

@@ -1,4 +1,4 @@
-"""The rotation of secrets on hosts: what is decided, what `rekey.py` does with a host's releases, what a deploy takes."""
+"""The rotation of secrets on hosts: what is decided, and what `rekey.py` and `rotate.sh` do with a host's files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from deploy.core.errors import Failure
 from deploy.hosts import rekey
 from deploy.hosts.environment import file
+from deploy.hosts.environment.model import Environment
 from deploy.hosts.rekey import FALLBACK, KEY, digest
 from deploy.hosts.release import kept, rotate, rotate_server
 from deploy.hosts.ssh.channel import script
@@ -22,7 +23,7 @@ OLDER = "20251231-000000-bbbbbbb"
 SOURCES = "secrets: {SECRET_KEY: file:key, MAIL_PASSWORD: 'command:pass show mail', MAP_KEY: env:MAP}"
 
 
-def environment(secrets: str = SOURCES, *more: str) -> file.Environment:
+def environment(secrets: str = SOURCES, *more: str) -> Environment:
     return file.parse("\n".join([FILE.replace("secrets: {SECRET_KEY: env:KEY}", secrets), *more]), "x", ROOT)
 
 
@@ -37,7 +38,7 @@ def test_a_secret_is_named_as_in_the_file_and_a_server_by_its_role() -> None:
     known = "there are: SECRET_KEY, MAIL_PASSWORD, MAP_KEY, database, broker"
     with pytest.raises(Failure, match=f"--secret TYPO: is not one; {known}"):
         rotate.wanted(environment(), "TYPO")
-    with pytest.raises(Failure, match="no host of deploy/environments/x.yaml has the role redis"):
+    with pytest.raises(Failure, match=r"no host of deploy/environments/x\.yaml has the role redis"):
         rotate.wanted(environment(), "redis")
 
 
@@ -72,7 +73,9 @@ def test_a_file_that_the_hosts_have_gets_a_new_key_and_other_sources_are_the_per
 def test_the_steps_of_a_key_of_another_secret_and_of_servers() -> None:
     here = environment()
     due = [(here.hosts[0], ["web"]), (here.hosts[1], ["worker", "beat"])]
-    again = "restart, one host after the other: web1: web; jobs1: worker, beat"
+    again = (
+        "restart, one web host after the other, and one of the others after the other: web1: web; jobs1: worker, beat"
+    )
     assert rotate.described(here, KEY, due, finish=False)[1:5] == [
         "2. web1, jobs1: all kept releases accept the new key too",
         f"3. {again}",
@@ -87,10 +90,16 @@ def test_the_steps_of_a_key_of_another_secret_and_of_servers() -> None:
     assert rotate.described(here, "broker", due, finish=False) == [
         "1. data1: a second account for the broker",
         f"2. web1, jobs1: services.env names it; {again}",
-        "3. data1: a new password for the account itself",
+        "3. data1: the account itself has a new password of the broker",
         f"4. web1, jobs1: services.env names it; {again}",
         "5. data1: the second account is removed",
     ]
+    assert rotate.described(here, "database,broker", due, finish=False)[:2] == [
+        "1. data1: a second account for the database",
+        "1. data1: a second account for the broker",
+    ]
+    with pytest.raises(Failure, match="MAP_KEY must be rotated by itself: it comes from another source"):
+        rotate.wanted(here, "database,MAP_KEY")
 
 
 def test_a_rollback_names_the_secrets_that_differ() -> None:
@@ -131,6 +140,7 @@ def test_a_key_goes_from_accepted_to_signing_and_the_old_one_ends() -> None:
     signing = rekey.changed(accepting, "switch", KEY, "new", "old")
     assert signing == {KEY: "new", "A": "1", FALLBACK: "old"}
     assert rekey.changed(signing, "finish", KEY, "", "new") == {KEY: "new", "A": "1"}
+    retired = host / "srv/shop-x/state/retired"
     for verb in ("accept", "switch"):
         assert rekey.changed(signing, verb, KEY, "new", "new") == signing, "an interrupted rotation goes on"
     assert rekey.changed({KEY: "ancient"}, "switch", KEY, "new", "old") == {KEY: "new", FALLBACK: "old"}
@@ -182,9 +192,12 @@ def env(host: Path, release: str = RELEASE) -> dict[str, str]:
 def test_all_kept_releases_get_the_new_key_and_none_keeps_a_copy(host: Path) -> None:
     salted = {RELEASE: {KEY: digest("s", "old key")}, OLDER: {KEY: digest("s", "ancient")}}
     assert asked(host, verb="look", names=f"{KEY} MISSING", salt="s") == salted
-    asked(host, verb="accept", name=KEY, value="new key")
-    asked(host, verb="back")
-    assert env(host) == {"A": "x y", KEY: "old key"}
+    retired = host / "srv/shop-x/state/retired"
+    for verb in ("accept", "switch"):
+        asked(host, verb=verb, name=KEY, value="new key")
+        asked(host, verb="back")
+        assert env(host) == {"A": "x y", KEY: "old key"}
+        assert not retired.exists() or not retired.read_text()
     asked(host, verb="switch", name=KEY, value="new key")
     asked(host, verb="done")
     for release in (RELEASE, OLDER):
@@ -192,7 +205,7 @@ def test_all_kept_releases_get_the_new_key_and_none_keeps_a_copy(host: Path) -> 
         folder = host / "srv/shop-x/releases" / release
         assert [path.name for path in folder.iterdir()] == ["env"]
         assert (folder / "env").stat().st_mode & 0o777 == 0o640
-    retired = host / "srv/shop-x/state/retired"
+    assert [path.name for path in retired.parent.glob(".r*")] == []
     name, salt, of, _ = retired.read_text().split()
     assert (name, of) == (KEY, digest(salt, "old key"))
     assert "old key" not in retired.read_text()
@@ -205,7 +218,8 @@ def shipped(host: Path, key: str) -> tuple[str, str]:
     coming = host / "coming"
     coming.mkdir(exist_ok=True)
     (coming / "env").write_text(rekey.text_of({"B": "1", KEY: key}))
-    text = f"set -eu; srv={host}/srv/shop-x coming={coming} step=; rotated() {{{function}\n}}\ntrap 'echo \"$step\"' EXIT; rotated; step="
+    begin = f"set -eu; srv={host}/srv/shop-x coming={coming} step=; rotated() {{{function}\n}}\n"
+    text = begin + "trap 'echo \"$step\"' EXIT; rotated; step="
     done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, timeout=30, check=False)
     assert not done.stderr
     return done.stdout.strip(), (coming / "env").read_text()
@@ -238,7 +252,7 @@ def test_the_lines_of_a_server_are_replaced_in_their_place(tmp_path: Path) -> No
     text = "".join(map(script, ("postgresql.sh", "rabbitmq.sh", "redis.sh", "rotate.sh")))
     text = text.replace("/etc/", f"{tmp_path}/etc/").replace("/run/setup.lock", str(tmp_path / "lock"))
 
-    def run(*lines: str) -> "subprocess.CompletedProcess[str]":
+    def run(*lines: str) -> subprocess.CompletedProcess[str]:
         names = "shop-x shop-x shop_x shop-x shop-x"
         data = rotate_server.request("write", "broker", names, lines)
         return subprocess.run(
