@@ -46,7 +46,8 @@ MOST_FLEETS = 2
 QUICK = ("unit", "kit", "site")
 #: Files that use a set-up of minutes that another file has, and so run in its process, beside it.
 TOGETHER = dict.fromkeys(
-    ("hosts/test_release_faults.py", "hosts/test_owner.py", "hosts/test_backup.py"), "hosts/test_release.py"
+    ("hosts/test_release_faults.py", "hosts/test_rotation.py", "hosts/test_owner.py", "hosts/test_backup.py"),
+    "hosts/test_release.py",
 )
 
 

@@ -658,6 +658,7 @@ class OnHosts(Runtime):
             *(["remote-manage", *here, "--", "flush"], ["manage", "--on", "test", "--", "flush"]),
             *(["shell", "--on", "test"], ["remote-unlock", *here], ["remote-setup", *here], ["remote-restart", *here]),
             ["remote-scale", *here, "--role", "web", "--number", "3"],
+            ["remote-rotate", *here, "--secret", "database"],
         ]
 
     @property

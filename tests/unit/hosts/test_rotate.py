@@ -140,7 +140,6 @@ def test_a_key_goes_from_accepted_to_signing_and_the_old_one_ends() -> None:
     signing = rekey.changed(accepting, "switch", KEY, "new", "old")
     assert signing == {KEY: "new", "A": "1", FALLBACK: "old"}
     assert rekey.changed(signing, "finish", KEY, "", "new") == {KEY: "new", "A": "1"}
-    retired = host / "srv/shop-x/state/retired"
     for verb in ("accept", "switch"):
         assert rekey.changed(signing, verb, KEY, "new", "new") == signing, "an interrupted rotation goes on"
     assert rekey.changed({KEY: "ancient"}, "switch", KEY, "new", "old") == {KEY: "new", FALLBACK: "old"}
