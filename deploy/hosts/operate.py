@@ -68,6 +68,7 @@ class Hosts:
             for line in health.left_over(each.has, each.health, self.name)
         ]
         remarks += [f"{each.host.name}: {line}" for each in seen for line in scaling.remarks(each.has)]
+        remarks += rotating.remarks([each.has for each in seen], self.name)
         remarks += self._given_up(seen)
         whole = {"environment": self.name, "project": self.target.project.name, "ok": not wrong, "hosts": data}
         return Report([_units(seen), _servers(seen, now)], remarks, wrong, whole)

@@ -1,5 +1,6 @@
 """More processes, and new secrets, on hosts that serve: no request, no task and no session is lost."""
 
+import re
 import secrets
 import threading
 import time
@@ -25,13 +26,14 @@ def nothing_lost(site: Fleet) -> Iterator[None]:
 
     def ask() -> None:
         while not ended.is_set():
-            answer = person.post("/exports/")
-            if answer.status_code == 429:  # several are under way
-                pass
-            elif answer.status_code == 302:
+            form = person.get("/exports/")
+            token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form.text)
+            asked = {"data": {"csrfmiddlewaretoken": token[1]}} if token else {}
+            answer = person.http.post("/exports/", headers={"Referer": f"{person.base_url}/exports/"}, **asked)
+            if answer.status_code == 302:
                 pages.append(answer.headers["Location"].replace("/exports/", "/exports/check/").rstrip("/"))
-            else:
-                refused.append(f"{answer.status_code}: {answer.text[:200]}")
+            elif answer.status_code != 429:  # several are under way
+                refused.append(f"{form.status_code}, {answer.status_code}: {answer.text[:200]}")
             time.sleep(0.5)
 
     asking = threading.Thread(target=ask, daemon=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
@@ -105,6 +104,18 @@ def generates(
 def has_second(found: Mapping[str, Digests], current: Mapping[str, str]) -> list[str]:
     """The hosts on which the serving release accepts a second key."""
     return [name for name, release in current.items() if FALLBACK in found[name].get(release, {})]
+
+
+def remarks(states: Sequence[HostState], environment: str) -> list[str]:
+    """What status says of secrets of which two are valid, a line for each."""
+    found = dict.fromkeys(secret for has in states for secret in has.rotating)
+    command = f"`invoke remote-rotate --env {environment} --secret"
+    return [
+        f"the {KEY} of before is still accepted: {command} {KEY} --finish` ends that"
+        if secret == KEY
+        else f"a rotation of the {secret} has not ended: {command} {secret}` goes on with it"
+        for secret in found
+    ]
 
 
 def rows(due: Sequence[Step]) -> tuple[list[Step], list[Step]]:
@@ -219,18 +230,23 @@ class Rotation:
             for host, kinds in row:
                 if over.is_set():
                     return
-                self.check()
-                begun.append((host, kinds))
-                self._restart(host, kinds)
+                try:
+                    self.check()
+                    begun.append((host, kinds))
+                    self._restart(host, kinds)
+                except BaseException:
+                    over.set()
+                    raise
 
         web, others = rows(self.due)
         [beside] = background.start([partial(walk, others)], 1)
         try:
             walk(web)
-        finally:
-            if sys.exc_info()[0]:
-                over.set()
             wait([beside])
+        except BaseException:
+            over.set()
+            wait([beside])  # for the step that is under way
+            raise
         beside.result()
 
     def _restart(self, host: Host, kinds: Sequence[str]) -> None:

@@ -56,6 +56,8 @@ class HostState:
     workers: tuple[str, ...] = (PROCESS,)
     #: What `remote-scale` has changed: the number of processes, and that of the environment file, by the kind of units.
     scaled: dict[str, tuple[int, int]] = field(default_factory=dict)
+    #: Secrets of which two are valid at this moment.
+    rotating: list[str] = field(default_factory=list)
     #: The id of the release that serves; empty for none.
     current: str = ""
     #: Kilobytes; None if the host could not tell.
@@ -107,6 +109,8 @@ def _take(state: HostState, key: str, value: str) -> None:
         case "unit":
             kind, release_id, unit_state = value.split()[:3]
             state.units.append(RunningUnit(kind, release_id, unit_state))
+        case "rotating":
+            state.rotating.append(value)
         case "scaled":
             kind, number, own = value.split()
             state.scaled[kind] = int(number), int(own)

@@ -10,6 +10,11 @@ setup=$(cat "/etc/$name/setup" 2>/dev/null || true)
 printf 'setup %s\n' "${setup:--}"
 printf 'site %s\n' "$name"
 [ -e "/etc/portico.d/sites/$name" ] || grep -qs "^$name " /etc/portico-owner || echo unmarked
+# A rotation of secrets that has not ended (rotate.sh), or that is to be finished (rekey.py).
+for server in database broker redis; do
+    [ ! -e "/etc/$name/${server}_password.next" ] || printf 'rotating %s\n' "$server"
+done
+! grep -qs '^PORTICO_SECRET_KEY_FALLBACK=' "$srv/state/current/env" || echo 'rotating SECRET_KEY'
 if [ ! -d "$srv/releases" ] || [ ! -x "$helper" ]; then exit 0; fi
 printf 'roles %s\n' "$(cat "/etc/$name/roles")"
 printf 'cores %s\n' "$(nproc)"

@@ -6,15 +6,19 @@ import base64
 import json
 import subprocess
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from deploy.core.errors import Failure
 from deploy.hosts import rekey
 from deploy.hosts.environment import file
-from deploy.hosts.environment.model import Environment
+from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.rekey import FALLBACK, KEY, digest
-from deploy.hosts.release import kept, rotate, rotate_server
+from deploy.hosts.release import kept, rotate, rotate_server, state
+from deploy.hosts.release.rotate import Rotation
+from deploy.hosts.release.rotate_server import NotPutBack
+from deploy.hosts.release.state import HostState
 from deploy.hosts.ssh.channel import script
 from tests.support import ROOT
 from tests.unit.hosts.test_restart import FILE, RELEASE
@@ -121,6 +125,69 @@ def test_what_a_server_says_of_its_accounts_is_read_or_refused() -> None:
     assert rotate_server.parse("first - - p1\nsecond .next - p2\n")["first"].account == ""
     with pytest.raises(Failure, match="run the command again"):
         rotate_server.parse("first shop_x shop_x p1\n")
+
+
+def test_status_names_the_secrets_of_which_two_are_valid() -> None:
+    states = [state.parse("web1", "rotating SECRET_KEY"), state.parse("data1", "rotating broker")]
+    command = "`invoke remote-rotate --env x --secret"
+    assert rotate.remarks(states, "x") == [
+        f"the SECRET_KEY of before is still accepted: {command} SECRET_KEY --finish` ends that",
+        f"a rotation of the broker has not ended: {command} broker` goes on with it",
+    ]
+
+
+# --- Restarts ---
+
+
+@pytest.fixture
+def rotation(monkeypatch: pytest.MonkeyPatch) -> tuple[Rotation, list[str], set[str]]:
+    """A rotation on three hosts, what restarts there, and the hosts that fail, once each."""
+    text = FILE.replace("  jobs1:", "  web2: {roles: [web]}\n  jobs1:")
+    web1, web2, jobs1 = file.parse(text, "x", ROOT).site_hosts
+    done, failing = list[str](), set[str]()
+
+    def restart_host(_: object, host: Host, kinds: list[str], __: object) -> None:
+        done.append(f"{host.name} {' '.join(kinds)}")
+        if host.name in failing:
+            failing.remove(host.name)
+            raise Failure(f"{host.name}: does not start again")
+
+    monkeypatch.setattr("deploy.hosts.release.restart.restart_host", restart_host)
+    due = [(web1, ["web"]), (web2, ["web"]), (jobs1, ["worker", "beat"])]
+    states = {host.name: HostState(host.name, current=RELEASE) for host, _ in due}
+    return Rotation(Mock(), states, due, lambda: None, {}), done, failing
+
+
+def test_one_web_host_restarts_after_the_other_and_the_others_beside_them(
+    rotation: tuple[Rotation, list[str], set[str]],
+) -> None:
+    this, done, _ = rotation
+    this.restart(None)
+    assert [line for line in done if "web" in line] == ["web1 web", "web2 web"]
+    assert "jobs1 worker beat" in done
+
+
+def test_a_unit_that_does_not_come_back_puts_all_back_that_has_begun(
+    rotation: tuple[Rotation, list[str], set[str]],
+) -> None:
+    this, done, failing = rotation
+    failing.add("web1")
+    with pytest.raises(Failure, match="web1: does not start again"):
+        this.restart(lambda: done.append("back"))
+    before, after = done[: done.index("back")], done[done.index("back") + 1 :]
+    assert "web2 web" not in before
+    assert sorted(after) == sorted(before), "what has begun restarts with what it had"
+
+
+def test_what_cannot_be_put_back_is_said_as_that(rotation: tuple[Rotation, list[str], set[str]]) -> None:
+    this, _, failing = rotation
+    failing.add("jobs1")
+
+    def back() -> None:
+        raise Failure("web2: nothing answers")
+
+    with pytest.raises(NotPutBack, match="jobs1: does not start again; and cannot be put back: web2: nothing answers"):
+        this.restart(back)
 
 
 # --- The environments of releases ---
