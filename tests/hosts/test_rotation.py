@@ -7,10 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
-
 from deploy.hosts.rekey import KEY
-from tests.hosts.release import SITE, WEB, change, ledger, load, one_release
+from tests.hosts.release import SITE, WEB, change, ledger, load, one_release, start
 from tests.rig.machines import Fleet
 from tests.rig.visitor import ADMIN, Visitor
 from tests.support import one_line, wait_until
@@ -28,8 +26,8 @@ def nothing_lost(site: Fleet) -> Iterator[None]:
         while not ended.is_set():
             form = person.get("/exports/")
             token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form.text)
-            asked = {"data": {"csrfmiddlewaretoken": token[1]}} if token else {}
-            answer = person.http.post("/exports/", headers={"Referer": f"{person.base_url}/exports/"}, **asked)
+            data = {"csrfmiddlewaretoken": token[1] if token else ""}
+            answer = person.http.post("/exports/", data=data, headers={"Referer": f"{person.base_url}/exports/"})
             if answer.status_code == 302:
                 pages.append(answer.headers["Location"].replace("/exports/", "/exports/check/").rstrip("/"))
             elif answer.status_code != 429:  # several are under way
@@ -48,14 +46,12 @@ def nothing_lost(site: Fleet) -> Iterator[None]:
     wait_until(lambda: all(person.get(page).json()["state"] == "done" for page in pages), 400, "each export is done")
 
 
-@pytest.fixture
-def signed_in(site: Fleet) -> Iterator[Visitor]:
-    """An administrator with a session; each web host takes it."""
+def signed_in(site: Fleet) -> Visitor:
+    """An administrator with a session, which each web host takes."""
     person = Visitor(site["web1"].url)
     name, password = ADMIN.split(":")
     assert person.post("/admin/login/", username=name, password=password).status_code == 302
-    yield person
-    person.http.close()
+    return person
 
 
 def same_session(site: Fleet, person: Visitor, name: str) -> int:
@@ -89,26 +85,27 @@ def test_more_or_fewer_processes_lose_no_request_and_no_task(site: Fleet) -> Non
             site[name].sh(f"rm -f {STATE}/scale")
 
 
-def test_a_new_secret_key_ends_no_session_and_the_old_one_is_refused_when_it_is_over(
-    site: Fleet, signed_in: Visitor
-) -> None:
+def test_a_new_secret_key_ends_no_session_and_the_old_one_is_refused_when_it_is_over(site: Fleet) -> None:
     said = one_line(site.invoke("remote-rotate", "--secret", KEY))
     assert "secrets.SECRET_KEY: env:SITE_SECRET_KEY: the hosts have this value already: export another value" in said
-    untouched = Visitor(site["web2"].url)
-    untouched.http.cookies.update(signed_in.http.cookies)
+    person, idle = signed_in(site), signed_in(site)
     old, release = site.secret_key, one_release(site)
     site.secret_key = secrets.token_urlsafe(48)
     with nothing_lost(site):
-        rotating = threading.Thread(target=site.must, args=("remote-rotate", "--secret", KEY))
-        rotating.start()
-        while rotating.is_alive():
-            assert [same_session(site, signed_in, name) for name in WEB] == [200, 200]
-            time.sleep(0.5)
+        rotating = start(site, "remote-rotate", "--secret", KEY)
+        try:
+            while rotating.poll() is None:
+                assert [same_session(site, person, name) for name in WEB] == [200, 200]
+                time.sleep(0.5)
+        finally:
+            said = rotating.communicate(timeout=300)[0]
+        assert rotating.returncode == 0, said
         said = one_line(site.invoke("remote-deploy", env={"SITE_SECRET_KEY": old}))
         assert "its SECRET_KEY is one that `remote-rotate` has ended on" in said
         assert one_release(site) == release
         site.must("remote-rotate", "--secret", KEY, "--finish")
-    assert [same_session(site, signed_in, name) for name in WEB] == [200, 200], "signed anew on the way"
+    assert [same_session(site, person, name) for name in WEB] == [200, 200], "signed anew on the way"
+    assert same_session(site, idle, "web2") == 302, "what only the old key has signed is refused"
     for name in SITE:
         kept = site[name].sh("cat /srv/portico-test/releases/*/env")
         assert old not in kept
