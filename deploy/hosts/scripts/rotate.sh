@@ -44,7 +44,7 @@ esac
 file=/etc/$name/${server}_password
 next=$file.next
 second=$first.next
-random() { od -A n -N 24 -t x1 /dev/urandom | tr -d ' \n'; }
+random() { od -A n -N 24 -t x1 /dev/urandom | tr -d ' \n' && echo; }
 
 # --- PostgreSQL: whoever signs in as the second role acts as the first, and what it makes is the first's.
 
@@ -110,6 +110,12 @@ redis_tell() { # WORDS…
         --insecure -h 127.0.0.1 -p 6380 2>&1) || true
     [ "$said" = OK ] || fail "Redis does not take the password: journalctl -u $name-redis may show why"
 }
+# CONFIG SET requirepass does nothing if the password is the one of before, and leaves the second one valid.
+redis_only() { # PASSWORD
+    redis_tell ACL SETUSER default resetpass ">$1"
+    printf 'requirepass %s\n' "$1" >"/etc/$name/redis.password.conf.new"
+    mv "/etc/$name/redis.password.conf.new" "/etc/$name/redis.password.conf"
+}
 redis_begin() {
     redis_tell ACL SETUSER default ">$1"
     printf 'user default on ~* &* +@all >%s >%s\n' "$(head -n 1 "$file")" "$1" >"/etc/$name/redis.password.conf.new"
@@ -139,9 +145,7 @@ case $step in
     change)
         read_second
         if [ "$server" = redis ]; then
-            redis_tell CONFIG SET requirepass "$second_password"
-            printf 'requirepass %s\n' "$second_password" >"/etc/$name/redis.password.conf.new"
-            mv "/etc/$name/redis.password.conf.new" "/etc/$name/redis.password.conf"
+            redis_only "$second_password"
             cp "$next" "$file.new"
             mv "$file.new" "$file"
         else
@@ -156,9 +160,7 @@ case $step in
         ;;
     end)
         if [ "$server" = redis ]; then
-            redis_tell CONFIG SET requirepass "$(head -n 1 "$file")"
-            printf 'requirepass %s\n' "$(head -n 1 "$file")" >"/etc/$name/redis.password.conf.new"
-            mv "/etc/$name/redis.password.conf.new" "/etc/$name/redis.password.conf"
+            redis_only "$(head -n 1 "$file")"
         else
             "${server}_end"
         fi
