@@ -392,8 +392,8 @@ STORAGES = {
     },
 )
 #: A `src` folder with one for apps, which settings put on the import path; a package of settings that imports what is
-#: there of a developer's own, and reads a file of variables beside it; an `.env.example` of its own; groups that include
-#: groups; the line ends of Windows.
+#: there of a developer's own, and reads a file of variables beside it; an `.env.example` of its own; groups that
+#: include groups; the line ends of Windows.
 SOURCE = Example(
     site="src",
     values={"DESK_TOKEN": "tok$en"},
