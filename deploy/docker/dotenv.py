@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 from deploy.core import shell
 from deploy.core import text as texts
@@ -15,6 +16,7 @@ from deploy.docker import env as server_env
 from deploy.docker.stack import DEV, SWARM, Stack, stack_of
 from deploy.project import env_file
 from deploy.project.config import Project
+from deploy.project.names import EXAMPLE, OWN_EXAMPLE
 
 #: The ports of a new environment beside the usual one, which has 80 and 443.
 BESIDE = {"HTTP_PORT": 8080, "HTTPS_PORT": 8443}
@@ -108,13 +110,22 @@ def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> St
 
 def _fresh(project: Project, kind: str) -> str:
     """The text of a new file. An environment beside the usual one has a name, images and ports of its own."""
-    example = texts.read(project.root / ".env.example")
+    example = _example(project.root)
     name = "-".join(filter(None, (project.name, project.environment)))
     text = server_env.fresh(example, stack=name, development=kind == DEV, celery=bool(project.names.celery))
     if project.environment:
         for key, port in BESIDE.items():
             text = re.sub(rf"^#?{key}=.*$", f"{key}={port}", text, flags=re.MULTILINE)
     return text
+
+
+def _example(root: Path) -> str:
+    """The text of Portico's example: one without its keys is the project's own."""
+    for name in (EXAMPLE, OWN_EXAMPLE):
+        text = texts.read(root / name) if (root / name).is_file() else ""
+        if re.search(r"^STACK=", text, re.MULTILINE):
+            return text
+    raise Failure(f"{EXAMPLE} is not Portico's: copy that of a checkout of Portico to {OWN_EXAMPLE}")
 
 
 def require_ignored(project: Project) -> None:

@@ -22,6 +22,7 @@ from deploy.project.config import NAME
 from deploy.project.declared import FILE
 from deploy.project.detect import detect, is_asynchronous
 from deploy.project.findings import Finding, apply
+from deploy.project.names import EXAMPLE, OWN_EXAMPLE
 from deploy.project.translate import LAYERS, translate
 from deploy.project.upgrade import manifest
 
@@ -69,6 +70,8 @@ def plan(ours: Path, target: Path, name: str) -> Plan:
     if name and not re.fullmatch(NAME, name):
         raise Failure(f"--name {name}: must be a short name in lower case: letters, digits, - and _")
     copies = {each: ours / each for each in (*manifest.present(ours), *SEEDED)}
+    if (root / EXAMPLE).exists():  # the project's own: ours lies beside the project's additions
+        copies[OWN_EXAMPLE] = copies.pop(EXAMPLE)
     translated = translate(found.tree, found.requirements.files)
     needed = translated.texts(asynchronous=is_asynchronous(found))
     texts = {f"requirements/{file}": text for file, text in needed.items()}

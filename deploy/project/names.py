@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 #: The project's own wheels, of packages that no index has: committed, so every machine and image has them.
 WHEELS = "requirements/wheels"
+#: What a new `.env` is made from: Portico's example, or its place where a project has an example of its own.
+EXAMPLE, OWN_EXAMPLE = ".env.example", "deploy/local/env.example"
 
 
 @dataclass(frozen=True)

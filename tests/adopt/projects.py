@@ -214,7 +214,7 @@ PLAIN = Example(
     files={
         "requirements.txt": "Django>=5.2,<5.3\nuvicorn-worker\nwebsockets\nours-alone==1.0\n",
         "README.md": "# Notes\n",
-        ".gitignore": "*.sqlite3\nfiles/\n/backend/static/\n",
+        ".gitignore": "*.sqlite3\n*.log\nfiles/\n/backend/static/\n",
         "front/built.js": "// built\n",
         **below(
             "backend",
@@ -238,6 +238,12 @@ MEDIA_ROOT = BASE_DIR / "files"
 MEDIA_URL = "notes/files/"
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / "db.sqlite3"}}
 STATICFILES_DIRS = [BASE_DIR / "static"]
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"file": {"class": "logging.FileHandler", "filename": BASE_DIR / "notes.log"}},
+    "root": {"handlers": ["file"]},
+}
 """,
             },
         ),
@@ -385,8 +391,9 @@ STORAGES = {
 """,
     },
 )
-#: A `src` folder, a package of settings that imports what is there of a developer's own, and reads a file of variables
-#: beside it; groups that include groups; the line ends of Windows.
+#: A `src` folder with one for apps, which settings put on the import path; a package of settings that imports what is
+#: there of a developer's own, and reads a file of variables beside it; an `.env.example` of its own; groups that
+#: include groups; the line ends of Windows.
 SOURCE = Example(
     site="src",
     values={"DESK_TOKEN": "tok$en"},
@@ -410,10 +417,11 @@ pythonpath = ["src"]
 python_files = ["tests.py"]
 """,
             ".gitignore": "local.py\n",
+            ".env.example": "DEBUG=True\nDESK_TOKEN=changeme\n",
             **below(
                 "src",
                 {
-                    **APP,
+                    **below("apps", APP),
                     "manage.py": MANAGE.format(settings="desk.settings"),
                     "desk/__init__.py": "",
                     "desk/wsgi.py": WSGI.format(settings="desk.settings"),
@@ -429,8 +437,11 @@ except ImportError:
                     "desk/settings/variables.env": "DESK_TITLE=Desk\n",
                     "desk/settings/base.py": COMMON.format(more=".parent.parent", package="desk")
                     + """
+import sys
+
 import environ
 
+sys.path.insert(0, str(BASE_DIR / "apps"))
 env = environ.Env(DEBUG=(bool, False))
 env.read_env(Path(__file__).with_name("variables.env"))
 SECRET_KEY = env("SECRET_KEY", default="django-insecure-of-the-template")

@@ -14,7 +14,7 @@ import httpx
 
 from deploy.core.shell import Result
 from deploy.docker import env as server_env
-from deploy.project.names import WHEELS
+from deploy.project.names import EXAMPLE, OWN_EXAMPLE, WHEELS
 from tests import support
 from tests.adopt.projects import Example
 from tests.rig.websocket import WebSocket
@@ -83,10 +83,9 @@ def adopt(folder: Path, name: str, example: Example, portico: Path = support.ROO
 def give_values(this: Adopted, **more: str) -> None:
     """Write `.env`, if there is none, with values for the project's variables; and more of its keys."""
     path = this.root / ".env"
+    example = next(each for each in (this.root / OWN_EXAMPLE, this.root / EXAMPLE) if each.exists())
     if not path.exists():
-        text = server_env.fresh(
-            (this.root / ".env.example").read_text(), stack=this.name, development=False, celery=this.example.celery
-        )
+        text = server_env.fresh(example.read_text(), stack=this.name, development=False, celery=this.example.celery)
         path.write_text(text + "".join(f"{name}='{value}'\n" for name, value in this.example.values.items()))
         path.chmod(0o600)
     path.write_text(path.read_text() + "".join(f"{name}={value}\n" for name, value in more.items()))

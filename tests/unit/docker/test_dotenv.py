@@ -102,3 +102,18 @@ def test_an_environment_that_there_is_not_names_what_writes_it_or_the_hosts_of_t
 def test_a_name_that_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(Failure, match=r"^--env is '.*', but must be lower-case letters"):
         config.environment_name(name)
+
+
+def test_an_example_of_the_projects_own_is_not_what_env_is_made_from(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "run", without_engine(shell.run))
+    ours = (project.root / ".env.example").read_text()
+    (project.root / ".env.example").write_text("DEBUG=True\nSECRET_KEY=changeme\n")
+    (project.root / ".env").write_text("HTTP_PORT=8481\n")
+    with pytest.raises(Failure, match=r"\.env\.example is not Portico's: copy that of a checkout .* to deploy/local"):
+        dotenv.prepare(project, "prod", dry_run=False, notify=silent)
+    (project.root / "deploy" / "local").mkdir(parents=True)
+    (project.root / "deploy" / "local" / "env.example").write_text(ours)
+    made = dotenv.prepare(project, "prod", dry_run=False, notify=silent)
+    assert (made.name, made.env.http_port) == ("shop", 8481)
