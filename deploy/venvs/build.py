@@ -66,7 +66,8 @@ class Backends(Run):
     def perform(self) -> None:
         result = run(self, capture=True, check=False)
         if result.code:
-            self.reason.write_text(last_line(result.stderr) or f"exit code {result.code}")
+            with suppress(OSError):  # a full disk, which the next step names
+                self.reason.write_text(last_line(result.stderr) or f"exit code {result.code}")
 
 
 def backends(store: Store, building: Path, uv: str | None, *, keep: tuple[int, ...], sources: Sources) -> Backends:

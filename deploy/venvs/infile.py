@@ -138,6 +138,11 @@ def graph(path: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
+def asks(path: Path) -> bool:
+    """Whether an .in file names a package that every Python needs."""
+    return any(not line.text.startswith("-") and ";" not in line.text for line in read(path).lines)
+
+
 def _layer(file: File, line: Line, value: str) -> str:
     """The layer that an `-r` line names."""
     folder = file.path.parent

@@ -311,12 +311,27 @@ def _uv_file(path: Path) -> Iterator[tuple[str, object]]:
         said = _table(_table(said, "tool"), "uv")
     table = {key: value for key, value in _table(said).items() if key != "pip"} | _table(said, "pip")
     for key, value in table.items():
+        if said := _mistyped(key, value):
+            raise Failure(f"{path}: {key} {said}; fix it")
         if key == "find-links":
             yield key, [_absolute(each, path.parent) for each in _texts(value)]
         elif key == "index" and isinstance(value, list):
             yield key, [{**each, "url": _absolute(str(each.get("url", "")), path.parent)} for each in value]
         else:
             yield key, value
+
+
+def _mistyped(key: str, value: object) -> str:
+    """What is wrong with the type of a setting that counts, as uv has it."""
+    if key == "index" and not (isinstance(value, list) and all(isinstance(each, dict) for each in value)):
+        return "must be tables, [[index]] with a url"
+    if key == "index-url" and not isinstance(value, str):
+        return "must be a text in quotes"
+    if key in ("find-links", "extra-index-url", "allow-insecure-host") and not (
+        isinstance(value, list) and all(isinstance(each, str) for each in value)
+    ):
+        return "must be a list of texts"
+    return "must be true or false" if key == "no-index" and not isinstance(value, bool) else ""
 
 
 def _table(value: object, key: str = "") -> dict[str, object]:
@@ -352,10 +367,13 @@ def _shared(environ: Mapping[str, str]) -> Iterable[str]:
 def _text(path: Path) -> str:
     """The text of a file; empty if there is none. Raises `Failure` if it cannot be read."""
     try:
-        return path.read_text("utf-8-sig")
+        found = path.read_text("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return ""
     except UnicodeDecodeError:
         raise Failure(f"{path}: is not UTF-8; save it as UTF-8") from None
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}; make it readable") from None
+    if "\0" in found:
+        raise Failure(f"{path}: has a zero byte; write the file again")
+    return found

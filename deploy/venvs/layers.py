@@ -219,7 +219,10 @@ def resolve(requirements: Path, name: str, python: str) -> Layer:
     made: dict[str, Layer] = {}
     for each in order(graph, [name]):
         lower = [made[other] for other in reversed(order(graph, graph[each]))]
-        made[each] = Layer(each, python, difference(each, read_lock(requirements, each), lower), tuple(lower))
+        pins = read_lock(requirements, each)
+        if not pins and infile.asks(requirements / f"{each}.in"):
+            raise Failure(f"requirements/{each}.txt is empty, and {each}.in is not: restore it, or run `invoke lock`")
+        made[each] = Layer(each, python, difference(each, pins, lower), tuple(lower))
     return made[name]
 
 

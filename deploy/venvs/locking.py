@@ -192,7 +192,11 @@ def lock(
             print(command.render())
         return
     with tempfile.TemporaryDirectory(prefix="lock-") as scratch:
-        changed = compile_into(Path(scratch), requirements, uv, upgrade, notify, python=python)
+        try:
+            changed = compile_into(Path(scratch), requirements, uv, upgrade, notify, python=python)
+        except OSError as error:  # `shutil.Error` is a list of files and reasons
+            why = error.strerror or str(error.args[0][0][-1])
+            raise Failure(f"{scratch}: {why}; free space there, or set TMPDIR to another folder") from None
         if check and changed:
             files = ", ".join(f"requirements/{name}.txt" for name in changed)
             raise Failure(f"{files}: out of date with the .in files; `invoke lock` updates them")

@@ -245,8 +245,8 @@ def finds_below(layer: Path, record: Record) -> bool:
         return True
     try:
         found = (packages_of(layer) / PATH_FILE).read_text().splitlines()
-        return found == [str(packages_of(Path(lower))) for lower in record.below]
-    except (OSError, UnicodeDecodeError):
+        return all(line.startswith(f"{lower}/") for line, lower in zip(found, record.below, strict=True))
+    except (OSError, ValueError):  # other bytes than text, or another number of lines
         return False
 
 

@@ -178,6 +178,24 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, name: str, text:
         configured(tmp_path, {"HOME": "/nowhere"})
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("index = [1, 2]", "uv.toml: index must be tables, [[index]] with a url; fix it"),
+        ("index = 'x'", "uv.toml: index must be tables, [[index]] with a url; fix it"),
+        ("index-url = 3", "uv.toml: index-url must be a text in quotes; fix it"),
+        ("find-links = 1", "uv.toml: find-links must be a list of texts; fix it"),
+        ("[pip]\nno-index = 'a'", "uv.toml: no-index must be true or false; fix it"),
+        ("# \0", "uv.toml: has a zero byte; write the file again"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "uv.toml").write_text(text)
+    with pytest.raises(Failure) as refused:
+        configured(tmp_path, {"HOME": "/nowhere"})
+    assert refused.value.message == f"{tmp_path}/{said}"
+
+
 def test_a_shell_reads_what_another_machine_gets() -> None:
     secret = "https://me:it's%20$x@example.org/simple"
     text = Sources(index=secret, extra=("ours=https://example.org/b", "file:///opt"), trusted=("a", "b")).elsewhere
