@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler.loadfile import LoadFileScheduling
 from xdist.workermanage import NodeManager, WorkerController
@@ -12,6 +13,9 @@ from xdist.workermanage import NodeManager, WorkerController
 HERE = Path(__file__).parent
 # Assertions in modules that suites import must show their values too.
 pytest.register_assert_rewrite("tests.contract.promises", "tests.support")
+# No test fails because a machine is slow.
+settings.register_profile("portico", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("portico")
 #: Seconds for each of several test processes to remove its machines; execnet's default is 15.
 EXIT_SECONDS = 45
 #: The files that take minutes. With several processes (`-n`) they are started in this order: the longest first.
