@@ -74,9 +74,7 @@ class Upgrade:
     """The options of `upgrade`."""
 
     to: str = _option("", "A branch, tag or commit of Portico (default: the newest of its default branch).")
-    from_: str = _option(
-        "", "Portico's repository, a URL or a folder (default: where the installed one came from)."
-    )
+    from_: str = _option("", "Portico's repository, a URL or a folder (default: where the installed one came from).")
     replace: str = _option("", "Comma-separated files of Portico's that were edited here and may be replaced.")
     path: str = _option("", "Another repository, adopted by a version without this task.")
 
