@@ -25,7 +25,7 @@ SHOWN, HANDOVER = "/etc/nginx/portico-test/tls.pem", "/etc/portico-test/handover
 START = f"""
 export DEBIAN_FRONTEND=noninteractive
 mkdir -p /opt/pebble
-apt-get -q -y --no-install-recommends install pebble openssl >/opt/pebble/log 2>&1
+apt-get -q -y --no-install-recommends install pebble curl openssl >/opt/pebble/log 2>&1
 cat >/opt/pebble/config.json <<'END'
 {{"pebble": {{"listenAddress": "0.0.0.0:{PORT}", "managementListenAddress": "127.0.0.1:{MANAGEMENT}",
  "certificate": "/opt/pebble/crt", "privateKey": "/opt/pebble/key", "httpPort": 80, "tlsPort": 443}}}}
@@ -34,7 +34,7 @@ openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=directory -addext "s
     -keyout /opt/pebble/key -out /opt/pebble/crt 2>/dev/null
 systemd-run --quiet --unit pebble -E PEBBLE_VA_NOSLEEP=1 -E PEBBLE_WFE_NONCEREJECT=0 \\
     pebble -config /opt/pebble/config.json
-until curl -s -k -o /dev/null https://127.0.0.1:{PORT}/dir; do sleep 0.2; done
+curl -s -k -o /dev/null --retry 60 --retry-delay 1 --retry-connrefused https://127.0.0.1:{PORT}/dir
 """
 
 
