@@ -156,7 +156,7 @@ def check(environment: Environment, project: Project, only: str) -> Action:
             f"{host.name}: {line}"
             for host in hosts
             if isinstance(plan := plans[host.name], Plan)
-            for line in plan.drift
+            for line in plan.differences
         ]
         for line in found:
             print(printable(line), flush=True)

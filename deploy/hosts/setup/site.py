@@ -84,6 +84,11 @@ class Plan:
     later: tuple[Change, ...] = ()
 
     @property
+    def differences(self) -> tuple[str, ...]:
+        """What `remote-setup --check` says: the drift, and a certificate that a host lacks or that was not renewed."""
+        return (*self.drift, *(f"certificate: not there, or not renewed; to {each.title}" for each in self.later))
+
+    @property
     def called(self) -> str:
         """What the host calls the site."""
         return self.names.split()[0]

@@ -193,6 +193,13 @@ def test_an_order_is_a_part_of_the_plan_until_the_host_notes_the_certificate_for
     )
 
 
+def test_a_check_of_drift_names_a_certificate_that_is_not_there() -> None:
+    here = site(ACME)
+    plan = Plan((), "shop-x", ("a: b",), acme.later(here, host(here, "web2"), Facts()))
+    lacks = "certificate: not there, or not renewed; to get the certificate for shop.example from web1"
+    assert plan.differences == ("a: b", lacks)
+
+
 class Asked(Connections):
     """Connections that note who is asked; some hosts fail."""
 
