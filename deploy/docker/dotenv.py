@@ -81,15 +81,15 @@ def prepare(project: Project, kind: str, *, dry_run: bool, notify: Notify) -> St
             text = known + ("" if known.endswith("\n") else "\n") + line
             notify(f"{path}: {'would add' if dry_run else 'added'} REDIS_PASSWORD, for project.services.redis")
             shell.perform([WriteSecret(path, text)], dry_run=dry_run)
-            return stack_of(project, kind, server_env.read(text, path.name, project.env))
+            return stack_of(project, kind, server_env.read(text, path.name, project.env), dry_run=dry_run)
         if not more:
             return load(project, kind)
         notify(f"{path} is the project's own: {'would add' if dry_run else 'added'} the keys of .env.example")
         text = server_env.text_of(path) + more
         shell.perform([WriteSecret(path, text)], dry_run=dry_run)
-        return stack_of(project, kind, server_env.read(text, path.name, project.env))
+        return stack_of(project, kind, server_env.read(text, path.name, project.env), dry_run=dry_run)
     require_ignored(project)
-    stack = stack_of(project, kind, server_env.read(text, path.name, project.env))
+    stack = stack_of(project, kind, server_env.read(text, path.name, project.env), dry_run=dry_run)
     require_apart(stack)
     orphan = f"{stack.name}_postgres"
     if (

@@ -220,13 +220,18 @@ class Stack:
         return dict(zip(OF_DEVELOPMENT, values, strict=True))
 
 
-def stack_of(project: Project, kind: str, env: ServerEnv, earlier: Path | None = None) -> Stack:
+def stack_of(
+    project: Project, kind: str, env: ServerEnv, earlier: Path | None = None, *, dry_run: bool = False
+) -> Stack:
     """The stack with these values. In development it always has its own servers: DATABASE_URL is for production.
 
-    The file with what the project declares is written here: every command of Compose reads it.
+    The file with what the project declares is written here: every command of Compose reads it. A dry run runs none,
+    unless the project has compose files of its own, which are tested.
     """
     own = {"database_url": None, "celery_broker_url": None} if kind == DEV else {}
     stack = Stack(project, kind, env.model_copy(update=own), earlier)
+    if dry_run and not stack.own_files:
+        return stack
     if text := own_text(stack):
         shell.perform([MakeFolder(stack.secrets, 0o700), WriteSecret(own_file(stack), text)])
     if kind == DEV and (path := images.own_dockerfile(project)):

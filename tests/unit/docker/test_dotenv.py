@@ -81,6 +81,16 @@ def test_a_file_of_the_projects_own_is_none_of_ours(project: Project) -> None:
     assert dotenv.load(project, "prod").name == "shop"
 
 
+def test_a_dry_run_writes_nothing_also_for_a_project_that_declares_variables(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "run", without_engine(shell.run))
+    declares = replace(staging(project), env={"EMAIL_HOST": "plain"}, metrics=True)
+    there = sorted(project.root.rglob("*"))
+    assert dotenv.prepare(declares, "prod", dry_run=True, notify=silent).name == "shop-staging"
+    assert sorted(project.root.rglob("*")) == there
+
+
 def test_a_file_that_git_would_commit_is_not_written(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shell, "run", without_engine(shell.run))
     (project.root / ".gitignore").write_text("")
