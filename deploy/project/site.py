@@ -42,15 +42,15 @@ def variables(project: Project, mode: str) -> dict[str, str]:
     kinds = {"PORTICO_KINDS": ",".join(each.name for each in project.kinds)} if len(project.kinds) > 1 else {}
     path = {"PORTICO_PATH": names.imports} if names.path else {}
     return {
-        **kinds,
-        **seeing(project, mode),
-        **path,
         "DJANGO_SETTINGS_MODULE": SETTINGS,
         "PORTICO_MODE": mode,
         "PORTICO_SETTINGS": names.dev if mode == DEVELOPMENT else names.prod,
         "PORTICO_WSGI": names.wsgi,
         "PORTICO_ASGI": names.asgi,
         "PORTICO_CELERY": names.celery,
+        **kinds,
+        **path,
+        **seeing(project, mode),
     }
 
 
