@@ -22,6 +22,8 @@ GOOD = {
     "DATABASE_URL": "postgres://portico@127.0.0.1/portico",
     "CELERY_BROKER_URL": "amqp://127.0.0.1",
 }
+#: Python that asks for an export and sends it at once, as a command ends before an outbox is emptied; it prints the id.
+ASK_FOR_EXPORT = "from polls.services import *; pk = ask_for_export('tests').pk; send_export(pk); print(pk)"
 #: An edit of `urls.py` that adds an address, /edited.
 EDITED = (
     "urlpatterns = [",

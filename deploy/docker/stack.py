@@ -184,6 +184,7 @@ class Stack:
         given["BROKER_RIGHTS"] = "publish" if self.project.least_rights and own_broker else "all"
         given["QUEUES"] = ",".join(sorted({name for kind in self.project.kinds for name in kind.queues}))
         given |= dict.fromkeys(OF_BACKUPS, "")
+        given["METRICS"] = str(int(self.project.metrics))
         given["SECRETS"] = f"../../{self.secrets.relative_to(self.project.root)}"
         given["CLOSED"] = "false" if self.project.egress or self.kind == DEV else "true"
         given |= self._development() if self.kind == DEV else dict.fromkeys(OF_DEVELOPMENT, "")
@@ -252,7 +253,8 @@ def own_text(stack: Stack) -> str:
 def _variables(stack: Stack) -> str:
     """The document that gives the project's own variables to its services, as JSON; empty if there are none."""
     mode = site.DEVELOPMENT if stack.kind == DEV else site.PRODUCTION
-    seeing = site.seeing(stack.project, mode)
+    # Whether there are metrics stands in the files themselves.
+    seeing = {name: value for name, value in site.seeing(stack.project, mode).items() if name != site.METRICS}
     plain = {**seeing, **{name: value.replace("$", "$$") for name, value in stack.env.own_plain.items()}}
     given = {name.removeprefix("own.") for name in stack.env.redis_files(stack.redis) if name.startswith("own.")}
     secret = sorted({*stack.env.own_secret, *given})

@@ -36,6 +36,10 @@ def given_up(said: str, manage: str) -> list[str]:
     return [f"{number} {are} given up: `{manage} dead_letters` shows them"] if number else []
 
 
+#: The variable that gives a site its metrics.
+METRICS = "PORTICO_METRICS"
+
+
 def variables(project: Project, mode: str) -> dict[str, str]:
     """The variables for a mode, `DEVELOPMENT` or `PRODUCTION`."""
     names = project.names
@@ -57,7 +61,7 @@ def variables(project: Project, mode: str) -> dict[str, str]:
 def seeing(project: Project, mode: str) -> dict[str, str]:
     """The variables by which a site is seen: its metrics, and in production the module that observes it."""
     observe = {"PORTICO_OBSERVE": project.observe} if project.observe and mode == PRODUCTION else {}
-    return {**({"PORTICO_METRICS": "1"} if project.metrics else {}), **observe}
+    return {**({METRICS: "1"} if project.metrics else {}), **observe}
 
 
 def stand_ins(project: Project) -> dict[str, str]:

@@ -25,6 +25,7 @@ from deploy.project.config import Project
 from deploy.project.names import Names
 from tests.contract.promises import *  # noqa: F403
 from tests.contract.promises import Runtime
+from tests.demonstration import ASK_FOR_EXPORT
 from tests.hosts.release import (
     MIGRATION,
     SITE,
@@ -661,7 +662,7 @@ def test_a_maintenance_loses_nothing_and_outlives_a_deploy_and_a_boot(site: Flee
 
         curl = f"curl -s -o /dev/null -w '%{{http_code}}' -H 'Host: localhost' http://{site['web1'].address}/"
         assert asker.sh(curl) == "200", "who is allowed sees the site"
-        asked = shell(site, "from polls.services import ask_for_export; print(ask_for_export('maintained').pk)")
+        asked = shell(site, ASK_FOR_EXPORT)
         state = f"echo \"SELECT state FROM polls_export WHERE id = '{asked}'\" | runuser -u postgres -- psql -qAtX"
         assert site["data1"].sh(f"{state} portico_test").strip() != "done"
         site.must("remote-maintenance", "--stop")

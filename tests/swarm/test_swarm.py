@@ -21,6 +21,7 @@ from deploy.swarm.manager import Manager, engine
 from tests import support
 from tests.contract.promises import *  # noqa: F403
 from tests.contract.promises import Runtime
+from tests.demonstration import ASK_FOR_EXPORT
 from tests.rig import database
 from tests.rig.load import Load
 from tests.rig.nodes import Node
@@ -379,7 +380,7 @@ def test_a_maintenance_is_on_each_node_and_loses_no_request_and_no_task(swarm: S
             assert node.docker("exec", nginx_of(swarm, node), *within) == "200", "who is allowed sees the site"
         assert swarm.tasks("celery_worker") == []
         assert "workers are held: `invoke maintenance --on swarm --stop` ends it" in swarm.must("swarm-status").stderr
-        asked = swarm.shell("from polls.services import ask_for_export; print(ask_for_export('maintained').pk)")
+        asked = swarm.shell(ASK_FOR_EXPORT)
         data, postgres = swarm.container("postgres")
         assert database.states(postgres, [asked], data.docker) != ["done"]
         swarm.must("maintenance", "--on", "swarm", "--stop")

@@ -74,7 +74,7 @@ class Board:
 
 
 #: What this process counts on; None without metrics.
-board: Board | None = Board() if os.environ.get(VARIABLE) else None
+board: Board | None = Board() if os.environ.get(VARIABLE, "0") not in ("", "0") else None
 
 
 # --- The text ---

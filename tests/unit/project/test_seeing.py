@@ -43,10 +43,13 @@ def test_a_developer_s_page_is_not_observed() -> None:
 
 def test_containers_get_both_and_nginx_the_address() -> None:
     made = replace(stack(), project=SEEN)
-    [text] = [each for each in own_text(made).split("---\n") if "PORTICO_METRICS" in each]
+    [text] = [each for each in own_text(made).split("---\n") if "PORTICO_OBSERVE" in each]
     for service in ("app", "celery_worker", "celery_beat"):
-        given = json.loads(text)["services"][service]["environment"]
-        assert {"PORTICO_METRICS": "1", "PORTICO_OBSERVE": "shop.observe"}.items() <= given.items()
+        assert json.loads(text)["services"][service]["environment"] == {"PORTICO_OBSERVE": "shop.observe"}
+    assert (made.compose("ps").env["METRICS"], stack().compose("ps").env["METRICS"]) == ("1", "0")
+    assert own_text(replace(stack(), project=replace(PROJECT, metrics=True))) == "", (
+        "no file for what the demonstration is"
+    )
     assert made.front().metrics
     assert not stack().front().metrics
 
