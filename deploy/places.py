@@ -88,6 +88,10 @@ class Places:
         if on or host or context:
             return self.named(on or "swarm", host=host, context=context)
         found = self.running(stopped=True)
+        if found is None and self._project.environment:
+            from deploy.docker import dotenv
+
+            dotenv.load(self._project, "prod")  # it says that there is none, or that hosts have that name
         if found is None:
             option = self._project.option
             start = f"`invoke prod{option}`" if option else "`invoke dev` or `invoke prod`"
