@@ -15,7 +15,7 @@ from deploy.core.errors import Failure
 if TYPE_CHECKING:
     from deploy.core.action import Action
     from deploy.core.groups import Lines, Maintenance
-    from deploy.core.logs import Wanted
+    from deploy.core.logs import Query
     from deploy.core.report import Report
     from deploy.project import maintenance
     from deploy.project.config import Project
@@ -77,7 +77,7 @@ def tell(report: Report, *, json: bool = False) -> None:
         raise Failure("\n".join(report.wrong))
 
 
-def wanted_lines(asked: Lines) -> Wanted:
+def wanted_lines(asked: Lines) -> Query:
     """Which lines of a log the options of a task ask for. Raises `Failure` for an option that cannot be meant."""
     from deploy.core import logs
 

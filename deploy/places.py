@@ -14,7 +14,7 @@ from deploy.core.errors import Failure
 if TYPE_CHECKING:
     from deploy.compose.operate import Compose
     from deploy.core.action import Action
-    from deploy.core.logs import Wanted
+    from deploy.core.logs import Query
     from deploy.core.report import Report
     from deploy.core.running import Notify
     from deploy.hosts.operate import Hosts
@@ -38,7 +38,7 @@ class Place(Protocol):
     def status(self) -> Report:
         """What runs there, and what is wrong with it."""
 
-    def logs(self, service: str, asked: Wanted) -> Action:
+    def logs(self, service: str, asked: Query) -> Action:
         """The log lines of a service, or of all, in order of time."""
 
     def scale(self, service: str, number: int) -> Action:

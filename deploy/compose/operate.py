@@ -26,7 +26,7 @@ from deploy.compose.data import view
 from deploy.core import git, shell
 from deploy.core.action import Action, Question, steps
 from deploy.core.errors import Failure
-from deploy.core.logs import Wanted as Lines
+from deploy.core.logs import Query
 from deploy.core.report import Grid, Report
 from deploy.core.running import Notify, is_held
 from deploy.core.shell import Run
@@ -72,7 +72,7 @@ class Compose:
                 return site.given_up(said, f"invoke manage --on {self.name} --")
         return []
 
-    def logs(self, service: str, asked: Lines) -> Action:
+    def logs(self, service: str, asked: Query) -> Action:
         """The log of a service, or of all, in order of time. Raises `Failure` for an unknown service."""
         known = sorted({replica.service for replica in self._containers()})
         if service and service not in known:

@@ -42,7 +42,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Query:
     """Which lines of a log are asked for."""
 
     lines: int
@@ -66,7 +66,7 @@ class Wanted:
 
 def wanted(
     lines: int, *, since: str = "", grep: str = "", errors: bool = False, follow: bool = False, json: bool = False
-) -> Wanted:
+) -> Query:
     """What the options of a task ask for. Raises `Failure` for a time or a pattern that is none."""
     pattern = None
     try:
@@ -75,7 +75,7 @@ def wanted(
     except re.error as error:
         why = f"is not a regular expression ({error}); write `\\` before a special character"
         raise Failure(f"--grep {grep!r}: {why}") from None
-    return Wanted(lines, moment(since, time.time()) if since else 0.0, pattern, errors, follow, json)
+    return Query(lines, moment(since, time.time()) if since else 0.0, pattern, errors, follow, json)
 
 
 def moment(text: str, now: float) -> float:
@@ -148,7 +148,7 @@ class Errors:
 class _Choice:
     """Says of each entry in turn whether it is wanted."""
 
-    wanted: Wanted
+    wanted: Query
     _errors: Errors = field(default_factory=Errors)
 
     def takes(self, entry: Entry) -> bool:
@@ -157,14 +157,14 @@ class _Choice:
         return error and entry.at >= self.wanted.since and (pattern is None or bool(pattern.search(entry.text)))
 
 
-def chosen(entries: Iterable[Entry], asked: Wanted) -> list[Entry]:
+def chosen(entries: Iterable[Entry], asked: Query) -> list[Entry]:
     """The last of the entries that are wanted, in order of time. Entries of one moment stay as they came."""
     choice = _Choice(asked)
     found = [entry for entry in sorted(entries, key=lambda entry: entry.at) if choice.takes(entry)]
     return found[-asked.lines :]
 
 
-def show_last(entries: Iterable[Entry], asked: Wanted, show: Put) -> None:
+def show_last(entries: Iterable[Entry], asked: Query, show: Put) -> None:
     """Show the last of the entries that are wanted; says so if there are none, unless more may follow."""
     found = chosen(entries, asked)
     for entry in found:
@@ -176,7 +176,7 @@ def show_last(entries: Iterable[Entry], asked: Wanted, show: Put) -> None:
 # --- Following ---
 
 
-def follow(sources: Sequence[Callable[[Put], None]], asked: Wanted, show: Put) -> None:
+def follow(sources: Sequence[Callable[[Put], None]], asked: Query, show: Put) -> None:
     """Show the wanted entries of sources that run beside each other, in order of time, until all have ended.
 
     Each is held for `HOLD_SECONDS`. A `Failure` of a source is raised when the others have ended too.
@@ -230,7 +230,7 @@ def in_order(arrived: queue.SimpleQueue[tuple[float, Entry] | None], sources: in
 class Printer:
     """Prints entries on standard output: coloured by source on a terminal, or as JSON."""
 
-    def __init__(self, asked: Wanted) -> None:
+    def __init__(self, asked: Query) -> None:
         self._json = asked.json
         self._colours: dict[str, str] = {}
         self._terminal = sys.stdout.isatty()

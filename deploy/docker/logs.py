@@ -13,7 +13,7 @@ from typing import IO
 
 from deploy.core import logs, shell
 from deploy.core.errors import Failure
-from deploy.core.logs import Entry, Printer, Put, Wanted
+from deploy.core.logs import Entry, Printer, Put, Query
 from deploy.core.shell import Run
 
 #: Seconds that an engine has to print its last lines.
@@ -46,7 +46,7 @@ def entry(line: str) -> Entry | None:
     return None
 
 
-def words(asked: Wanted) -> list[str]:
+def words(asked: Query) -> list[str]:
     """The options of docker's command that read the lines from which those that are wanted are chosen."""
     since = ["--since", f"{asked.since:.6f}"] if asked.since else []
     return ["--timestamps", "--tail", str(asked.to_read), *since]
@@ -57,7 +57,7 @@ def following(since: float) -> list[str]:
     return ["--timestamps", "--follow", *(["--since", f"{since:.6f}"] if since else ["--tail", "0"])]
 
 
-def show(commands: Sequence[Command], asked: Wanted) -> None:
+def show(commands: Sequence[Command], asked: Query) -> None:
     """Print the logs that docker's commands print, `docker compose logs` or `docker service logs SERVICE`.
 
     Raises `Failure` if a command fails.
@@ -73,7 +73,7 @@ def show(commands: Sequence[Command], asked: Wanted) -> None:
         _follow(commands, read, asked, printer)
 
 
-def _follow(commands: Sequence[Command], read: Iterable[Entry], asked: Wanted, printer: Printer) -> None:
+def _follow(commands: Sequence[Command], read: Iterable[Entry], asked: Query, printer: Printer) -> None:
     since = max((each.at for each in read), default=0.0) - OVERLAP_SECONDS
     known = {each for each in read if each.at >= since}
     children: list[subprocess.Popen[str]] = []

@@ -12,7 +12,7 @@ from functools import partial
 
 from deploy.core import logs
 from deploy.core.errors import Failure
-from deploy.core.logs import Entry, Printer, Put, Wanted
+from deploy.core.logs import Entry, Printer, Put, Query
 from deploy.core.running import Notify
 from deploy.hosts.environment.model import Host
 from deploy.hosts.ssh.channel import run_script, script
@@ -73,7 +73,7 @@ def message(said: object) -> str:
     return str(said or "")
 
 
-def show(connections: Connections, hosts: Sequence[Host], kind: str, asked: Wanted, notify: Notify) -> None:
+def show(connections: Connections, hosts: Sequence[Host], kind: str, asked: Query, notify: Notify) -> None:
     """Print the last lines of units of a kind, or of all, in order of time; then follow them if that is asked for.
 
     A host that does not answer keeps no other from being shown. Raises `Failure` naming it in the end.

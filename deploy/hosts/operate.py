@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from deploy.core.action import Action, Question
 from deploy.core.errors import Failure
-from deploy.core.logs import Wanted as Lines
+from deploy.core.logs import Query
 from deploy.core.report import ENTRIES, Grid, Report
 from deploy.core.running import Notify, printable
 from deploy.hosts import logs
@@ -105,7 +105,7 @@ class Hosts:
             ]
         )
 
-    def logs(self, service: str, asked: Lines) -> Action:
+    def logs(self, service: str, asked: Query) -> Action:
         """The log lines of the units of one kind, or of all, of all hosts in order of time."""
         if service not in ("release", "backup"):
             self._require_kind(service)

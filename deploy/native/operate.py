@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deploy.core.action import Action, steps
 from deploy.core.errors import Failure
-from deploy.core.logs import Wanted
+from deploy.core.logs import Query
 from deploy.core.report import Grid, Report
 from deploy.core.running import Notify, is_held
 from deploy.core.shell import Run
@@ -42,7 +42,7 @@ class Native:
         ready = sorted(path.name for path in (self.project.run_folder / "ready").iterdir())
         return Report([Grid(("process", "state"), [(name, "ready") for name in ready])])
 
-    def logs(self, service: str, asked: Wanted) -> Action:
+    def logs(self, service: str, asked: Query) -> Action:
         """Raises `Failure`: the native site does not store logs."""
         raise Failure(f"the native site stores no logs: they are in {_TERMINAL}")
 

@@ -111,8 +111,9 @@ def files_of(client: str) -> list[str]:
     if network.prefixlen == network.max_prefixlen:
         return [str(network.network_address)]
     if not least <= network.prefixlen <= most:
-        alone = "" if network.version == 4 else ", or one address"
-        raise Failure(f"--allow {client}: must be a network of /{least} to /{most}{alone}")
+        raise Failure(
+            f"--allow {client}: must be a network of /{least} to /{most}, or one address: name several of those"
+        )
     if isinstance(network, IPv6Network):
         return [name for each in network.subnets(new_prefix=_NEAR[6]) for name in _names_of_64(each)]
     return list(_names_of_v4(network))

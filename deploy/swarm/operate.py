@@ -12,7 +12,7 @@ from functools import partial
 
 from deploy.core.action import Action, Question, command, steps
 from deploy.core.errors import Failure
-from deploy.core.logs import Wanted as Lines
+from deploy.core.logs import Query
 from deploy.core.report import Grid, Report
 from deploy.core.running import Notify
 from deploy.core.shell import Run
@@ -65,7 +65,7 @@ class Swarm:
         app = f"label=com.docker.swarm.service.name={self.manager.stack}_app"
         return self.manager.ask("ps", "-q", "--filter", app, "--filter", "health=healthy").split()
 
-    def logs(self, service: str, asked: Lines) -> Action:
+    def logs(self, service: str, asked: Query) -> Action:
         """The logs of one service or of all, in order of time. Raises `Failure` for an unknown service."""
         snapshot = self._running(service)
         names = [service] if service else [each.name for each in snapshot.services]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from deploy.core.errors import Failure
 from deploy.core.running import Notify, printable, quote, who
@@ -20,10 +22,31 @@ from deploy.hosts.ssh.connect import Connections
 Step = tuple[Host, list[str]]
 
 
-def restart(target: Target, role: str, notify: Notify) -> None:
-    """Restart all units, or those of a kind, one host after the other. Raises `Failure` at the first that fails."""
+@dataclass(frozen=True)
+class UnderWay:
+    """A command that restarts units: the hosts are locked, and what runs there is known."""
+
+    operation: Operation
+    states: Mapping[str, HostState]
+    #: Raises `Failure` if the lock is lost.
+    check: Callable[[], None]
+    #: What the ledger says of the command.
+    entry: Mapping[str, str]
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return self.operation.view.seconds
+
+    def restart(self, host: Host, kinds: Sequence[str]) -> None:
+        """Restart these kinds of units of a host. Raises `Failure` at the first that fails."""
+        restart_host(self.operation, host, kinds, {**self.entry, **served(self.states[host.name])})
+
+
+@contextmanager
+def under_way(target: Target, what: str) -> Iterator[UnderWay]:
+    """Lock the hosts for a command, and look at them. Raises `Failure` for hosts that cannot restart a unit."""
     known = pinning.load(target.environment.root, target.environment.name)
-    what = f"restart{f' of {role}' if role else ''}"
     with (
         Connections(known, owner=target.owner).begin(target.hosts) as connections,
         View(target.names) as view,
@@ -32,19 +55,30 @@ def restart(target: Target, role: str, notify: Notify) -> None:
         states = phases.look(operation)
         for line in require_ready(target, states):
             view.notify(line)
-        due = steps(target.hosts, states, role)
-        run = deploy.entry("", what, "")
+        yield UnderWay(operation, states, check, deploy.entry("", what, ""))
+
+
+def restart(target: Target, role: str, notify: Notify) -> None:
+    """Restart all units, or those of a kind, one host after the other. Raises `Failure` at the first that fails."""
+    with under_way(target, f"restart{f' of {role}' if role else ''}") as now:
+        due = steps(target.hosts, now.states, role)
         for host, kinds in due:
-            check()
-            restart_host(operation, host, kinds, {**run, **served(states[host.name])})
-        notify(f"restarted on {', '.join(host.name for host, _ in due)} ({view.seconds:.1f} s)")
+            now.check()
+            now.restart(host, kinds)
+        notify(f"restarted on {', '.join(host.name for host, _ in due)} ({now.seconds:.1f} s)")
+
+
+def looked(target: Target) -> Mapping[str, HostState]:
+    """The state of the hosts, for a dry run. Raises `Failure` for hosts that cannot restart a unit."""
+    states = deploy.looked(target)
+    for line in require_ready(target, states):
+        print(line)
+    return states
 
 
 def show(target: Target, role: str) -> None:
     """Print the steps of a restart and its script, after inspecting the hosts."""
-    states = deploy.looked(target)
-    for line in require_ready(target, states):
-        print(line)
+    states = looked(target)
     for number, (host, kinds) in enumerate(steps(target.hosts, states, role), 1):
         print(f"{number}. restart.sh on {host.name}: {', '.join(kinds)} of {states[host.name].current}")
     print(f"\n# --- restart.sh\n{script('restart.sh')}", end="")

@@ -19,28 +19,26 @@ from pathlib import Path
 from deploy.core import shell
 from deploy.core.action import Action
 from deploy.core.errors import Failure
-from deploy.core.running import Notify, who
+from deploy.core.running import Notify
 from deploy.core.shell import WriteSecret
-from deploy.hosts.environment.model import Environment, Host
+from deploy.hosts.environment.model import Environment
 from deploy.hosts.environment.secrets import read_secret
 from deploy.hosts.rekey import FALLBACK, KEY, digest
-from deploy.hosts.release import deploy, kept, phases, restart, rotate_server
+from deploy.hosts.release import kept, restart, rotate_server
 from deploy.hosts.release.kept import Digests
 from deploy.hosts.release.phases import Operation, Target
-from deploy.hosts.release.restart import Step
+from deploy.hosts.release.restart import Step, UnderWay
 from deploy.hosts.release.rotate_server import NotPutBack
 from deploy.hosts.release.state import HostState
-from deploy.hosts.release.view import View
 from deploy.hosts.setup.site import SERVERS
-from deploy.hosts.ssh import background, pinning
+from deploy.hosts.ssh import background
 from deploy.hosts.ssh.channel import script
-from deploy.hosts.ssh.connect import Connections
 from deploy.project.sources import Source
 from deploy.project.values import MAKE_KEY, SERVICE_VARIABLES
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Secret:
     """A secret of the environment file that is to be rotated."""
 
     #: The site's variable, and the key of the file.
@@ -52,7 +50,7 @@ class Wanted:
 # --- What to do. Pure. ---
 
 
-def wanted(environment: Environment, secret: str) -> Wanted | None:
+def wanted(environment: Environment, secret: str) -> Secret | None:
     """The secret of the file with this name; None for the password of one or more servers on the hosts.
 
     Raises `Failure` for anything else, and for several secrets of which one is in the file.
@@ -70,9 +68,9 @@ def wanted(environment: Environment, secret: str) -> Wanted | None:
             raise Failure(f"--secret {secret}: no host of {environment.source} has the role {secret}")
         if not isinstance(source, Source):
             raise Failure(f"{environment.source}: services.{secret}: is a URL without a secret; name a source for it")
-        return Wanted(SERVICE_VARIABLES[secret], f"services.{secret}", source)
+        return Secret(SERVICE_VARIABLES[secret], f"services.{secret}", source)
     if secret in environment.secrets:
-        return Wanted(secret, f"secrets.{secret}", environment.secrets[secret])
+        return Secret(secret, f"secrets.{secret}", environment.secrets[secret])
     known = [server for server in SERVERS if environment.with_role(server) or getattr(environment.services, server)]
     raise Failure(f"--secret {secret}: is not one; there are: {', '.join((*environment.secrets, *known))}")
 
@@ -83,7 +81,7 @@ def servers(secret: str) -> list[str]:
 
 
 def generates(
-    environment: Environment, this: Wanted, expected: str, found: Mapping[str, Digests], current: Mapping[str, str]
+    environment: Environment, this: Secret, expected: str, found: Mapping[str, Digests], current: Mapping[str, str]
 ) -> bool:
     """Whether a new value must be made: the hosts have that of the source, and the source can be written here.
 
@@ -156,9 +154,7 @@ def rotate(target: Target, secret: str, notify: Notify, *, finish: bool) -> Acti
         raise Failure(f"--finish: is for --secret {KEY} only; the others end with the rotation itself")
 
     def show() -> None:
-        states = deploy.looked(target)
-        for line in restart.require_ready(target, states):
-            print(line)
+        states = restart.looked(target)
         print("\n".join(described(target.environment, secret, restart.steps(target.hosts, states, ""), finish=finish)))
         for name in ("rekey.sh", "restart.sh") if this else ("rotate.sh", "restart.sh"):
             print(f"\n# --- {name}\n{script(name)}", end="")
@@ -167,12 +163,8 @@ def rotate(target: Target, secret: str, notify: Notify, *, finish: bool) -> Acti
         with _begun(target, f"rotation of {secret}") as rotation:
             if this is None:
                 rotate_server.rotate(rotation.operation, servers(secret), rotation.restart)
-                many = (
-                    "new passwords, and the old ones are"
-                    if len(servers(secret)) > 1
-                    else "a new password, and the old one is"
-                )
-                notify(f"{' and '.join(servers(secret))}: {many} refused ({rotation.seconds:.1f} s)")
+                names = " and ".join(servers(secret))
+                notify(f"{names}: each has a new password, and refuses the old one ({rotation.seconds:.1f} s)")
             elif finish:
                 _finish(rotation, notify)
             else:
@@ -185,20 +177,21 @@ def rotate(target: Target, secret: str, notify: Notify, *, finish: bool) -> Acti
 class Rotation:
     """A rotation under way: the hosts are locked."""
 
-    operation: Operation
-    states: Mapping[str, HostState]
+    now: UnderWay
     due: Sequence[Step]
-    check: Callable[[], None]
-    entry: Mapping[str, str]
+
+    @property
+    def operation(self) -> Operation:
+        return self.now.operation
 
     @property
     def current(self) -> dict[str, str]:
         """The release that serves, by host."""
-        return {host.name: self.states[host.name].current for host, _ in self.due}
+        return {host.name: self.now.states[host.name].current for host, _ in self.due}
 
     @property
     def seconds(self) -> float:
-        return self.operation.view.seconds
+        return self.now.seconds
 
     def restart(self, back: Callable[[], None] | None) -> None:
         """Restart everything that serves. On failure, ``back`` is called and what has begun restarts again.
@@ -215,7 +208,7 @@ class Rotation:
             try:
                 back()
                 for host, kinds in begun:
-                    self._restart(host, kinds)
+                    self.now.restart(host, kinds)
             except Failure as failure:
                 why = error.message if isinstance(error, Failure) else "it was stopped"
                 raise NotPutBack(f"{why}; and cannot be put back: {failure.message}") from None
@@ -231,9 +224,9 @@ class Rotation:
                 if over.is_set():
                     return
                 try:
-                    self.check()
+                    self.now.check()
                     begun.append((host, kinds))
-                    self._restart(host, kinds)
+                    self.now.restart(host, kinds)
                 except BaseException:
                     over.set()
                     raise
@@ -249,26 +242,14 @@ class Rotation:
             raise
         beside.result()
 
-    def _restart(self, host: Host, kinds: Sequence[str]) -> None:
-        served = {**self.entry, **restart.served(self.states[host.name])}
-        restart.restart_host(self.operation, host, kinds, served)
-
 
 @contextmanager
 def _begun(target: Target, what: str) -> Iterator[Rotation]:
-    known = pinning.load(target.environment.root, target.environment.name)
-    with (
-        Connections(known, owner=target.owner).begin(target.hosts) as connections,
-        View(target.names) as view,
-        phases.locked(operation := Operation(target, connections, view), what, who()) as check,
-    ):
-        states = phases.look(operation)
-        for line in restart.require_ready(target, states):
-            view.notify(line)
-        due = restart.steps(target.hosts, states, "")
+    with restart.under_way(target, what) as now:
+        due = restart.steps(target.hosts, now.states, "")
         if without := [host.name for host in target.hosts if host not in [each for each, _ in due]]:
             raise Failure(f"no release serves on {', '.join(without)} yet: `invoke remote-deploy` to all hosts first")
-        yield Rotation(operation, states, due, check, deploy.entry("", what, ""))
+        yield Rotation(now, due)
 
 
 def _change(rotation: Rotation, verb: str, name: str, value: str = "") -> None:
@@ -283,7 +264,7 @@ def _change(rotation: Rotation, verb: str, name: str, value: str = "") -> None:
     kept.done(operation)
 
 
-def _replace(rotation: Rotation, this: Wanted, notify: Notify) -> None:
+def _replace(rotation: Rotation, this: Secret, notify: Notify) -> None:
     operation = rotation.operation
     environment = operation.target.environment
     value = read_secret(environment, this.key, this.name, this.source, environ=os.environ).get_secret_value()

@@ -7,18 +7,18 @@ the environment file says another number than the one that was changed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from deploy.core.errors import Failure
-from deploy.core.running import Notify, who
+from deploy.core.running import Notify
 from deploy.hosts.environment.model import Host
 from deploy.hosts.release import deploy, phases, restart
-from deploy.hosts.release.phases import Operation, Target
+from deploy.hosts.release.phases import Target
+from deploy.hosts.release.restart import UnderWay
 from deploy.hosts.release.state import HostState
-from deploy.hosts.release.view import View
-from deploy.hosts.ssh import pinning
 from deploy.hosts.ssh.channel import run_script, script
-from deploy.hosts.ssh.connect import Connection, Connections
+from deploy.hosts.ssh.connect import Connection
 from deploy.project.config import Project
 from deploy.project.workers import PROCESS, SERVICE
 
@@ -63,10 +63,7 @@ def plan(hosts: Sequence[Host], states: Mapping[str, HostState], kind: str, numb
 
 def show(target: Target, kind: str, number: int) -> None:
     """Print the steps and their scripts, after inspecting the hosts."""
-    states = deploy.looked(target)
-    for line in restart.require_ready(target, states):
-        print(line)
-    print("\n".join(plan(target.hosts, states, kind, number)))
+    print("\n".join(plan(target.hosts, restart.looked(target), kind, number)))
     for name in ("scale.sh", "restart.sh"):
         print(f"\n# --- {name}\n{script(name)}", end="")
 
@@ -76,33 +73,23 @@ def scale(target: Target, kind: str, number: int, notify: Notify) -> None:
 
     If one does not come back, all hosts get the number that they had. Raises `Failure` that names it.
     """
-    known = pinning.load(target.environment.root, target.environment.name)
-    what = f"scale of {kind} to {number}"
-    with (
-        Connections(known, owner=target.owner).begin(target.hosts) as connections,
-        View(target.names) as view,
-        phases.locked(operation := Operation(target, connections, view), what, who()) as check,
-    ):
-        states = phases.look(operation)
-        for line in restart.require_ready(target, states):
-            view.notify(line)
-        due = [host for host, _ in restart.steps(target.hosts, states, kind)]
-        run = deploy.entry("", what, "")
+    with restart.under_way(target, f"scale of {kind} to {number}") as now:
+        due = [host for host, _ in restart.steps(target.hosts, now.states, kind)]
         wanted = dict.fromkeys((host.name for host in due), str(number))
         before: dict[str, str] = {}
         begun: list[Host] = []
         try:
-            operation.everywhere(partial(_set, states, kind, wanted, before), due)
+            now.operation.everywhere(partial(_set, now.states, kind, wanted, before), due)
             for host in due:
-                check()
+                now.check()
                 begun.append(host)
-                restart.restart_host(operation, host, [kind], {**run, **restart.served(states[host.name])})
+                now.restart(host, [kind])
         except BaseException as error:
-            whole = _put_back(operation, states, kind, before, begun)
+            whole = _put_back(now, kind, before, begun)
             if isinstance(error, Failure) and whole:
                 raise Failure(f"{error.message}; all hosts have the number of {kind} that they had") from None
             raise
-        notify(f"{kind} has {number} processes on {', '.join(wanted)} ({view.seconds:.1f} s)")
+        notify(f"{kind} has {number} processes on {', '.join(wanted)} ({now.seconds:.1f} s)")
 
 
 def _set(
@@ -116,24 +103,22 @@ def _set(
     before[to.name] = result.text.strip()
 
 
-def _put_back(
-    operation: Operation, states: Mapping[str, HostState], kind: str, before: Mapping[str, str], begun: Sequence[Host]
-) -> bool:
+def _put_back(now: UnderWay, kind: str, before: Mapping[str, str], begun: Sequence[Host]) -> bool:
     """The number as it was on all hosts, and their units restarted where that had begun; what fails is said.
 
     Returns whether nothing failed.
     """
-    target, view = operation.target, operation.view
-    run = deploy.entry("", f"number of {kind} as it was", "")
+    back = replace(now, entry=deploy.entry("", f"number of {kind} as it was", ""))
     known = {name: number for name, number in before.items() if number == FILE or number.isdecimal()}
-    changed = [host for host in target.hosts if host.name in known]
     whole = True
-    for host in changed:
+    for host in now.operation.target.hosts:
+        if host.name not in known:
+            continue
         try:
-            _set(states, kind, known, {}, operation.connections.to(host))
+            _set(now.states, kind, known, {}, now.operation.connections.to(host))
             if host in begun:
-                restart.restart_host(operation, host, [kind], {**run, **restart.served(states[host.name])})
+                back.restart(host, [kind])
         except Failure as failure:
-            view.notify(failure.message)
+            now.operation.view.notify(failure.message)
             whole = False
     return whole

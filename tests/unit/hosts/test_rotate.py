@@ -16,6 +16,7 @@ from deploy.hosts.environment import file
 from deploy.hosts.environment.model import Environment, Host
 from deploy.hosts.rekey import FALLBACK, KEY, digest
 from deploy.hosts.release import kept, rotate, rotate_server, state
+from deploy.hosts.release.restart import UnderWay
 from deploy.hosts.release.rotate import Rotation
 from deploy.hosts.release.rotate_server import NotPutBack
 from deploy.hosts.release.state import HostState
@@ -155,7 +156,7 @@ def rotation(monkeypatch: pytest.MonkeyPatch) -> tuple[Rotation, list[str], set[
     monkeypatch.setattr("deploy.hosts.release.restart.restart_host", restart_host)
     due = [(web1, ["web"]), (web2, ["web"]), (jobs1, ["worker", "beat"])]
     states = {host.name: HostState(host.name, current=RELEASE) for host, _ in due}
-    return Rotation(Mock(), states, due, lambda: None, {}), done, failing
+    return Rotation(UnderWay(Mock(), states, lambda: None, {}), due), done, failing
 
 
 def test_one_web_host_restarts_after_the_other_and_the_others_beside_them(

@@ -48,8 +48,14 @@ def test_without_a_message_there_is_one() -> None:
         ({"allow": "office"}, "--allow office: 'office' does not appear to be"),
         ({"allow": "../../etc"}, "--allow ../../etc: "),
         ({"allow": "203.0.113.5/24"}, "--allow 203.0.113.5/24: 203.0.113.5/24 has host bits set"),
-        ({"allow": "10.0.0.0/8"}, "--allow 10.0.0.0/8: must be a network of /16 to /32"),
-        ({"allow": "2001:db8::/48"}, "--allow 2001:db8::/48: must be a network of /56 to /64, or one address"),
+        (
+            {"allow": "10.0.0.0/8"},
+            "--allow 10.0.0.0/8: must be a network of /16 to /32, or one address: name several of those",
+        ),
+        (
+            {"allow": "2001:db8::/48"},
+            "--allow 2001:db8::/48: must be a network of /56 to /64, or one address: name several of those",
+        ),
         ({"allow": ",".join(["203.0.113.4"] * 51)}, "--allow: names 51 addresses, and at most 50"),
     ],
 )
